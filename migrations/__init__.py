@@ -1,0 +1,1 @@
+"""Numbered PostgreSQL migrations as plain SQL, one order for the whole database (yoyo; see `kopeck migrate`)."""

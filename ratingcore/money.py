@@ -1,0 +1,77 @@
+"""Money as integers of minor units, and its text at the edges.
+
+Rules. Money is ``Minor``: an ``int`` of minor units (kopecks). No float ever touches it. Text is parsed
+strictly and printed exactly; whoever needs a comma or three decimals says so by name.
+
+Does not know: currencies' names, locales, accounts. Rounding of rated amounts lives in the rating modules.
+"""
+
+import re
+from typing import Final, NewType
+
+Minor = NewType("Minor", int)
+
+#: No sum of ours leaves int64; 10^15 minor units is the largest single amount accepted anywhere (issue: catalogue).
+MAX_MINOR: Final = 10**15
+
+_DECIMAL: Final = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,2}))?", re.ASCII)
+
+
+def parse_minor(text: str) -> Minor:
+    """``"250"``, ``"250.5"``, ``"250.75"`` to minor units of a two-digit currency.
+
+    Only ASCII digits, one dot, at most two fraction digits, no sign, no blanks, no exponent.
+
+    Raises:
+        ValueError: any other text, or more than MAX_MINOR.
+
+    >>> parse_minor("250.75")
+    25075
+    """
+    match = _DECIMAL.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a sum with at most two decimals and a dot: {text[:40]!r}")
+    amount = int(match[1]) * 100 + int((match[2] or "").ljust(2, "0"))
+    if amount > MAX_MINOR:
+        raise ValueError(f"more than {MAX_MINOR} minor units: {text[:40]!r}")
+    return Minor(amount)
+
+
+def format_minor(amount: int) -> str:
+    """Minor units to the wire's form: dot, two digits, sign only when negative.
+
+    >>> format_minor(25005)
+    '250.05'
+    """
+    sign = "-" if amount < 0 else ""
+    units, cents = divmod(abs(amount), 100)
+    return f"{sign}{units}.{cents:02d}"
+
+
+def split_minor(total: int, weights: list[int]) -> list[Minor]:
+    """Share ``total`` by ``weights`` so that the parts sum to the whole: floor every share, then give the
+    remaining units one each from the first part on (never to a part of weight zero).
+
+    Args:
+        total: minor units, any sign.
+        weights: one or more non-negative integers, not all zero.
+
+    Raises:
+        ValueError: empty, negative or all-zero weights.
+
+    >>> split_minor(100, [1, 1, 1])
+    [34, 33, 33]
+    """
+    whole = sum(weights)
+    if whole <= 0 or any(weight < 0 for weight in weights):
+        raise ValueError("weights must be non-negative with a positive sum")
+    sign = -1 if total < 0 else 1
+    parts = [abs(total) * weight // whole for weight in weights]
+    rest = abs(total) - sum(parts)
+    for index, weight in enumerate(weights):
+        if rest == 0:
+            break
+        if weight:
+            parts[index] += 1
+            rest -= 1
+    return [Minor(sign * part) for part in parts]
