@@ -1,0 +1,110 @@
+"""The record of what people saw and did: append-only, by the database itself.
+
+Rules. Written before the thing it names is shown, and in the transaction of the thing it names where that has one:
+what could not be recorded does not happen. Functions take the caller's aiopg cursor. No passwords, no tokens; a login
+that does not exist is not kept either, for people type their password into the wrong field.
+
+Does not know: pages, roles.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from psycopg2.extras import Json
+
+#: Every action that can be on record; web/texts.py words each as ``audit.ACTION``.
+ACTIONS: Final = (
+    "signed_in",
+    "sign_in_failed",
+    "signed_out",
+    "password_changed",
+    "payments_listed",
+    "payment_viewed",
+    "payment_cancel_asked",
+    "payment_cancelled",
+    "payments_exported",
+    "attempts_listed",
+    "partners_listed",
+    "partner_viewed",
+    "partner_paused",
+    "partner_resumed",
+    "user_added",
+    "user_role_set",
+    "user_state_set",
+    "user_password_reset",
+    "users_listed",
+    "audit_listed",
+    "denied",
+)
+
+_INSERT: Final = """
+INSERT INTO audit (actor, action, object_kind, object_id, detail, remote_ip) VALUES (%s, %s, %s, %s, %s, %s)
+"""
+# Keyset on the primary key; ids of entries committed late may be lower than one already shown, and are then found by
+# opening the first page again.
+_LIST: Final = """
+SELECT id, at, actor, action, object_kind, object_id, detail, remote_ip FROM audit
+WHERE (%(before)s::bigint IS NULL OR id < %(before)s)
+  AND (%(actor)s = '' OR actor = %(actor)s)
+  AND (%(action)s = '' OR action = %(action)s)
+  AND (%(object_id)s = '' OR object_id = %(object_id)s)
+  AND at >= %(start)s AND at < %(end)s
+ORDER BY id DESC LIMIT %(limit)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the record."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    object_kind: str
+    object_id: str
+    detail: Mapping[str, Any]
+    remote_ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """What to list; empty strings do not restrict. start and end: aware UTC, half-open."""
+
+    start: datetime
+    end: datetime
+    actor: str = ""
+    action: str = ""
+    object_id: str = ""
+
+
+async def record(
+    cur: Any,
+    actor: str,
+    action: str,
+    remote_ip: str,
+    object_kind: str = "",
+    object_id: str = "",
+    **detail: Any,
+) -> None:
+    """Append one entry. ``action`` is one of ACTIONS; ``detail`` is JSON."""
+    if action not in ACTIONS:
+        raise ValueError(f"not an action of the audit record: {action}")
+    await cur.execute(_INSERT, (actor, action, object_kind, object_id, Json(detail), remote_ip))
+
+
+async def list_entries(cur: Any, wanted: AuditFilter, before: int | None, limit: int) -> list[Entry]:
+    """Newest first, those with an id below ``before``."""
+    values = {
+        "before": before,
+        "actor": wanted.actor,
+        "action": wanted.action,
+        "object_id": wanted.object_id,
+        "start": wanted.start,
+        "end": wanted.end,
+        "limit": limit,
+    }
+    await cur.execute(_LIST, values)
+    return [Entry(*row) for row in await cur.fetchall()]

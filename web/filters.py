@@ -1,0 +1,261 @@
+"""What stands in the search fields and what it means: the query string to a filter and back.
+
+Rules. Pure: the present instant, the zone and the known partners are arguments. Everything lives in the URL; one
+filter has one canonical query string, and parsing that gives the same filter again. What cannot be read keeps its
+typed text and gets a message beside its field; then there is no filter at all, never half of one. A list always has
+a range of dates, at most `MAX_RANGE_DAYS` long: without one the journal would sort everything it has.
+
+Does not know: HTTP, the journal's queries, languages (messages are keys of web/texts.py).
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from ratingcore.money import MAX_MINOR, Minor, format_minor, parse_minor
+
+PERIODS: Final = ("today", "yesterday", "7d", "30d", "month", "last_month", "year")
+DEFAULT_PERIOD: Final = "30d"
+MAX_RANGE_DAYS: Final = 366
+MAX_TEXT_CHARS: Final = 100
+MAX_CURSOR_CHARS: Final = 200
+
+_DATE: Final = re.compile(r"(\d{1,2})[.](\d{1,2})[.](\d{4})", re.ASCII)
+_ISO_DATE: Final = re.compile(r"(\d{4})-(\d{2})-(\d{2})", re.ASCII)
+_TYPED_SUM: Final = re.compile(r"(\d{1,3}(?: \d{3})+|\d{1,13})(?:[.,](\d{1,2}))?\s*(?:₽|р\.?|руб\.?)?", re.IGNORECASE)
+_PHONE: Final = re.compile(r"\+?[\d ()-]{7,24}", re.ASCII)
+
+Arguments = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """One list's fixed words: which marks (states of payments, kinds of attempts) and partners may be named.
+
+    mark: the name of the field, as in the URL.
+    """
+
+    mark: str
+    marks: tuple[str, ...]
+    partners: tuple[str, ...]
+    sums: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A filter that could be read. start and end are UTC, half-open."""
+
+    text: str
+    start: datetime
+    end: datetime
+    marks: tuple[str, ...]
+    partners: tuple[str, ...]
+    min_minor: Minor | None
+    max_minor: Minor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The fields as typed, and what they mean.
+
+    errors: field -> text key. search: None while there are errors. period: "" when the dates are the person's own.
+    """
+
+    mark: str
+    text: str = ""
+    period: str = DEFAULT_PERIOD
+    start: str = ""
+    end: str = ""
+    marks: tuple[str, ...] = ()
+    partners: tuple[str, ...] = ()
+    min: str = ""
+    max: str = ""
+    after: str = ""
+    before: str = ""
+    errors: Mapping[str, str] = field(default_factory=dict)
+    search: Search | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Nothing was asked for beyond the default."""
+        return not (self.text or self.marks or self.partners or self.min or self.max) and self.period == DEFAULT_PERIOD
+
+
+def parse_form(arguments: Arguments, choices: Choices, now: datetime, zone: ZoneInfo) -> Form:
+    """Read the query string of a list."""
+    today = now.astimezone(zone).date()
+    errors: dict[str, str] = {}
+    text = _one(arguments, "q")
+    if len(text) > MAX_TEXT_CHARS:
+        errors["q"] = "error.text_long"
+    period, typed_start, typed_end, first, last = _days(arguments, today, errors)
+    marks = _known(arguments, choices.mark, choices.marks, errors)
+    partners = _known(arguments, "partner", choices.partners, errors)
+    least, most = _sums(arguments, errors) if choices.sums else (None, None)
+    search = None
+    if not errors:
+        search = Search(search_text(text), midnight(first, zone), midnight(last + timedelta(days=1), zone), marks,
+                        partners, least, most)  # fmt: skip
+    return Form(
+        choices.mark, text, period, typed_start, typed_end, marks, partners,
+        _one(arguments, "min") if choices.sums else "", _one(arguments, "max") if choices.sums else "",
+        _cursor(arguments, "after"), _cursor(arguments, "before"), errors, search,
+    )  # fmt: skip
+
+
+def query_string(form: Form, **changes: str) -> str:
+    """The canonical query of ``form``, without its place in the list unless ``changes`` names one.
+
+    changes: after, before or period.
+    """
+    period = changes.get("period", form.period)
+    pairs = [("q", form.text)]
+    if period:
+        pairs.append(("period", "" if period == DEFAULT_PERIOD else period))
+    else:
+        pairs += [("from", form.start), ("to", form.end)]
+    pairs += [(form.mark, mark) for mark in form.marks]
+    pairs += [("partner", code) for code in form.partners]
+    pairs += [("min", form.min), ("max", form.max)]
+    pairs += [("after", changes.get("after", "")), ("before", changes.get("before", ""))]
+    return urlencode([(name, value) for name, value in pairs if value])
+
+
+def is_canonical(form: Form, pairs: Iterable[tuple[str, str]]) -> bool:
+    """Whether the address already is what ``query_string`` would write for the same place in the list."""
+    return urlencode(list(pairs)) == query_string(form, after=form.after, before=form.before)
+
+
+def search_text(text: str) -> str:
+    """What a person typed in the box, as the journal's terms are written.
+
+    A sum in Russian writing becomes the wire's form, a telephone number loses its ornaments.
+
+    >>> search_text("1 234,5"), search_text("+7 (916) 123-45-67"), search_text("№ 100100")
+    ('1234.50', '79161234567', '100100')
+    """
+    plain = " ".join(text.replace("№", " ").split())
+    if ("," in plain or " " in plain or "₽" in plain) and (amount := typed_sum(plain)) is not None:
+        return format_minor(amount)
+    if _PHONE.fullmatch(plain) and not plain.isdigit():
+        digits = "".join(letter for letter in plain if letter.isdigit())
+        # 8 is how the trunk prefix is dialled inside Russia; the account has 7, or neither.
+        return digits[1:] if len(digits) == 11 and digits[0] == "8" else digits
+    return plain
+
+
+def typed_sum(text: str) -> Minor | None:
+    """A sum as a person types it: groups, comma or dot, perhaps the sign of the rouble. None if it is no sum."""
+    match = _TYPED_SUM.fullmatch(" ".join(text.split()))
+    if match is None:
+        return None
+    return parse_minor(match[1].replace(" ", "") + (f".{match[2]}" if match[2] else ""))
+
+
+def typed_date(text: str) -> date | None:
+    """31.12.2026 or 2026-12-31; None if there is no such day."""
+    if match := _DATE.fullmatch(text):
+        parts = (match[3], match[2], match[1])
+    elif match := _ISO_DATE.fullmatch(text):
+        parts = (match[1], match[2], match[3])
+    else:
+        return None
+    try:
+        found = date(int(parts[0]), int(parts[1]), int(parts[2]))
+    except ValueError:
+        return None
+    return found if 2000 <= found.year <= 2200 else None
+
+
+def period_days(period: str, today: date) -> tuple[date, date]:
+    """First and last day of a preset, both included."""
+    first_of_month = today.replace(day=1)
+    last_of_previous = first_of_month - timedelta(days=1)
+    days = {
+        "today": (today, today),
+        "yesterday": (today - timedelta(days=1), today - timedelta(days=1)),
+        "7d": (today - timedelta(days=6), today),
+        "30d": (today - timedelta(days=29), today),
+        "month": (first_of_month, today),
+        "last_month": (last_of_previous.replace(day=1), last_of_previous),
+        "year": (today - timedelta(days=MAX_RANGE_DAYS - 1), today),
+    }
+    return days[period]
+
+
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    """The first instant of a day of the zone, UTC."""
+    return datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+def written(day: date) -> str:
+    """The date as its field shows it."""
+    return day.strftime("%d.%m.%Y")
+
+
+def _days(arguments: Arguments, today: date, errors: dict[str, str]) -> tuple[str, str, str, date, date]:
+    """(preset or "", start as shown, end as shown, first day, last day)."""
+    preset = _one(arguments, "preset") or _one(arguments, "period")
+    typed = (_one(arguments, "from"), _one(arguments, "to"))
+    if preset and preset not in PERIODS:
+        errors["from"] = "error.period"
+        preset = DEFAULT_PERIOD
+    # The button of a preset wins over dates that merely stood in the fields when it was pressed.
+    if _one(arguments, "preset") or typed == ("", ""):
+        return _preset(preset or DEFAULT_PERIOD, today)
+    start, end = typed_date(typed[0]), typed_date(typed[1])
+    if typed[0] and start is None:
+        errors["from"] = "error.date"
+    if typed[1] and end is None:
+        errors["to"] = "error.date"
+    if "from" in errors or "to" in errors:
+        return "", *typed, today, today
+    last = end or max(start or today, today)
+    first = start or last - timedelta(days=29)
+    if first > last:
+        errors["to"] = "error.dates_turned"
+    elif (last - first).days >= MAX_RANGE_DAYS:
+        errors["from"] = "error.range_long"
+    for period in (preset, *PERIODS):
+        if period and not errors and (first, last) == period_days(period, today):
+            return _preset(period, today)
+    return "", written(first) if start else typed[0] or written(first), written(last), first, last
+
+
+def _preset(period: str, today: date) -> tuple[str, str, str, date, date]:
+    first, last = period_days(period, today)
+    return period, written(first), written(last), first, last
+
+
+def _sums(arguments: Arguments, errors: dict[str, str]) -> tuple[Minor | None, Minor | None]:
+    found: list[Minor | None] = []
+    for name in ("min", "max"):
+        text = _one(arguments, name)
+        amount = typed_sum(text) if text else None
+        if text and (amount is None or amount > MAX_MINOR):
+            errors[name] = "error.sum"
+        found.append(amount)
+    least, most = found
+    if least is not None and most is not None and least > most:
+        errors["max"] = "error.sums_turned"
+    return least, most
+
+
+def _known(arguments: Arguments, name: str, known: tuple[str, ...], errors: dict[str, str]) -> tuple[str, ...]:
+    named = [value.strip() for value in arguments.get(name, ()) if value.strip()]
+    if any(value not in known for value in named):
+        errors[name] = "error.choice"
+    return tuple(value for value in known if value in named)
+
+
+def _cursor(arguments: Arguments, name: str) -> str:
+    return _one(arguments, name)[: MAX_CURSOR_CHARS + 1]
+
+
+def _one(arguments: Arguments, name: str) -> str:
+    values = arguments.get(name, ())
+    return " ".join(values[0].split()) if values else ""

@@ -1,0 +1,591 @@
+"""Every word the pages say, in Russian and English: one catalogue.
+
+Rules. A key has both languages (the type says so); a missing key is an error, never an empty place. Values are put in
+by name. What is counted has its forms in `FORMS`, for Russian has three. Words of codes are built from the code's own
+name (`state.posted`, `reason.conflict`), and tests walk every code.
+
+Does not know: HTML; templates escape what comes from here like everything else.
+"""
+
+from typing import Final
+
+LANGUAGES: Final = ("ru", "en")
+
+_Pair = tuple[str, str]
+
+_GENERAL: Final[dict[str, _Pair]] = {
+    "name": ("Kopeck", "Kopeck"),
+    "language.name": ("Русский", "English"),
+    "language.label": ("Язык", "Language"),
+    "skip": ("К содержанию", "Skip to content"),
+    "nav.label": ("Разделы", "Sections"),
+    "nav.payments": ("Платежи", "Payments"),
+    "nav.attempts": ("Обращения", "Attempts"),
+    "nav.partners": ("Партнёры", "Partners"),
+    "nav.users": ("Пользователи", "Users"),
+    "nav.audit": ("Аудит", "Audit"),
+    "nav.profile": ("Профиль", "Profile"),
+    "nav.sign_out": ("Выйти", "Sign out"),
+    "notes.label": ("Сообщения", "Messages"),
+    "none": ("—", "—"),
+    "all": ("Все", "All"),
+    "show": ("Показать", "Show"),
+    "cancel_form": ("Не менять", "Leave it"),
+    "apply": ("Применить", "Apply"),
+    "reset": ("Сбросить фильтр", "Reset filter"),
+    "paging.label": ("Страницы списка", "Pages of the list"),
+    "paging.next": ("Раньше", "Older"),
+    "paging.previous": ("Позже", "Newer"),
+    "paging.first": ("К началу", "To the newest"),
+    "open": ("Открыть", "Open"),
+    "details": ("Подробно", "Details"),
+}
+
+_SIGN_IN: Final[dict[str, _Pair]] = {
+    "sign_in.title": ("Вход", "Sign in"),
+    "sign_in.lead": ("Платежи и расчёты", "Payments and billing"),
+    "sign_in.login": ("Логин", "Login"),
+    "sign_in.password": ("Пароль", "Password"),
+    "sign_in.button": ("Войти", "Sign in"),
+    "sign_in.failed": (
+        "Логин или пароль не подошли. После {failures} неудач подряд вход закрывается на {minutes} минут.",
+        "Login and password do not match. After {failures} failures in a row sign-in closes for {minutes} minutes.",
+    ),
+    "sign_in.busy": (
+        "Сейчас входит слишком много людей. Попробуйте через несколько секунд.",
+        "Too many people are signing in at once. Try again in a few seconds.",
+    ),
+    "sign_in.ended": ("Сеанс завершён. Войдите ещё раз.", "The session has ended. Sign in again."),
+    "profile.title": ("Профиль", "Profile"),
+    "profile.password": ("Смена пароля", "Change password"),
+    "profile.current": ("Нынешний пароль", "Current password"),
+    "profile.new": ("Новый пароль", "New password"),
+    "profile.repeat": ("Новый пароль ещё раз", "New password again"),
+    "profile.hint": (
+        "Не короче {chars} знаков и без логина внутри. Другие сеансы будут завершены.",
+        "At least {chars} characters, without the login inside. Other sessions will end.",
+    ),
+    "profile.temporary": (
+        "Пароль выдан администратором. Придумайте свой, чтобы продолжить.",
+        "This password was given by an administrator. Choose your own to go on.",
+    ),
+    "profile.button": ("Сменить пароль", "Change password"),
+    "profile.changed": ("Пароль изменён, другие сеансы завершены.", "Password changed, other sessions ended."),
+    "profile.wrong": ("Нынешний пароль не подошёл", "The current password does not match"),
+    "profile.differ": ("Пароли не совпадают", "The passwords differ"),
+    "profile.same": ("Новый пароль совпадает с нынешним", "The new password is the current one"),
+}
+
+_LISTS: Final[dict[str, _Pair]] = {
+    "payments.title": ("Платежи", "Payments"),
+    "payments.search": (
+        "Номер, ключ партнёра, счёт, телефон или сумма",
+        "Number, partner's key, account, phone or sum",
+    ),
+    "payments.empty": ("Платежи не найдены", "No payments found"),
+    "payments.empty_hint": (
+        "Под фильтр ничего не подходит. Расширьте период или сбросьте фильтр.",
+        "Nothing matches the filter. Widen the period or reset the filter.",
+    ),
+    "payments.none_yet": ("За этот период платежей не было", "There were no payments in this period"),
+    "payments.none_yet_hint": (
+        "Новые платежи появляются здесь через несколько секунд после приёма.",
+        "New payments appear here a few seconds after they are accepted.",
+    ),
+    "payments.outside": (
+        "Платёж № {id} найден вне выбранных условий",
+        "Payment No. {id} was found outside the chosen conditions",
+    ),
+    "search.label": ("Поиск", "Search"),
+    "search.button": ("Найти", "Search"),
+    "search.hint": ("Нажмите / чтобы перейти к поиску", "Press / to go to the search box"),
+    "filter.title": ("Фильтр", "Filter"),
+    "filter.period": ("Период", "Period"),
+    "filter.from": ("С", "From"),
+    "filter.to": ("По", "To"),
+    "filter.date_shape": ("дд.мм.гггг", "dd.mm.yyyy"),
+    "filter.calendar": ("Выбрать в календаре", "Choose in a calendar"),
+    "filter.zone": ("Время: {zone}", "Time zone: {zone}"),
+    "filter.state": ("Состояние", "State"),
+    "filter.partner": ("Партнёр", "Partner"),
+    "filter.kind": ("Вид", "Kind"),
+    "filter.min": ("Сумма от", "Sum from"),
+    "filter.max": ("Сумма до", "Sum to"),
+    "filter.chosen": ("выбрано: {n}", "{n} chosen"),
+    "period.today": ("Сегодня", "Today"),
+    "period.yesterday": ("Вчера", "Yesterday"),
+    "period.7d": ("7 дней", "7 days"),
+    "period.30d": ("30 дней", "30 days"),
+    "period.month": ("Этот месяц", "This month"),
+    "period.last_month": ("Прошлый месяц", "Last month"),
+    "period.year": ("Год", "Year"),
+    "totals.label": ("Итоги по фильтру", "Totals of the filter"),
+    "totals.found": ("Найдено", "Found"),
+    "totals.posted": ("Зачислено", "Posted"),
+    "totals.open": ("В пути", "Under way"),
+    "totals.back": ("Возвращено", "Given back"),
+    "totals.refused": ("Отказано", "Refused"),
+    "totals.capped": (
+        "Итоги посчитаны по первым {n}: уточните фильтр",
+        "Totals cover the first {n} only: narrow the filter",
+    ),
+    "export.button": ("Выгрузить CSV", "Export CSV"),
+    "export.limit": ("до {n} строк", "up to {n} rows"),
+    "export.too_many": (
+        "Под фильтр подходит больше {limit} платежей — столько строк выгрузка не вмещает. Сузьте период.",
+        "More than {limit} payments match, which is the limit of an export. Narrow the period.",
+    ),
+    "column.time": ("Время", "Time"),
+    "column.id": ("№", "No."),
+    "column.partner": ("Партнёр", "Partner"),
+    "column.key": ("Ключ партнёра", "Partner's key"),
+    "column.account": ("Лицевой счёт", "Account"),
+    "column.name": ("Имя", "Name"),
+    "column.sum": ("Сумма", "Sum"),
+    "column.state": ("Состояние", "State"),
+    "column.reason": ("Причина", "Reason"),
+    "column.kind": ("Вид", "Kind"),
+    "column.operation": ("Операция", "Operation"),
+    "column.code": ("Код", "Code"),
+    "column.what": ("Что произошло", "What happened"),
+    "column.currency": ("Валюта", "Currency"),
+    "column.service": ("Услуга", "Service"),
+    "column.partner_time": ("Время у партнёра", "Partner's time"),
+    "column.registered": ("Зарегистрирован", "Registered"),
+    "column.state_code": ("Код состояния", "State code"),
+    "attempts.title": ("Обращения и отказы", "Attempts and refusals"),
+    "attempts.lead": (
+        "Вызовы партнёров, которые не изменили ни одного платежа.",
+        "Partners' calls that changed no payment.",
+    ),
+    "attempts.search": ("Счёт, ключ партнёра, номер платежа, адрес", "Account, partner's key, payment No., address"),
+    "attempts.empty": ("Обращения не найдены", "No attempts found"),
+    "attempts.empty_hint": (
+        "Под фильтр ничего не подходит. Расширьте период или сбросьте фильтр.",
+        "Nothing matches the filter. Widen the period or reset the filter.",
+    ),
+    "attempts.conflicts": (
+        "За период есть конфликты: тот же ключ пришёл с другим содержанием. Их должен разобрать человек.",
+        "The period has conflicts: the same key came with other contents. A person must look at them.",
+    ),
+    "attempts.show_conflicts": ("Показать конфликты", "Show conflicts"),
+    "attempts.request": ("Запрос", "Request"),
+    "attempts.payment": ("Платёж № {id}", "Payment No. {id}"),
+    "attempts.stranger": ("Неизвестный", "Unknown"),
+    "attempts.address": ("Адрес", "Address"),
+}
+
+_PAYMENT: Final[dict[str, _Pair]] = {
+    "payment.title": ("Платёж № {id}", "Payment No. {id}"),
+    "payment.back": ("К списку платежей", "Back to payments"),
+    "payment.from": ("От кого", "From"),
+    "payment.to": ("Кому", "To"),
+    "payment.ids": ("Номера и время", "Ids and times"),
+    "payment.id": ("Номер у нас", "Our number"),
+    "payment.key": ("Ключ партнёра", "Partner's key"),
+    "payment.protocol": ("Протокол", "Protocol"),
+    "payment.service": ("Услуга", "Service"),
+    "payment.partner_code": ("Код партнёра", "Partner's code"),
+    "payment.code": ("Код ответа", "Reply code"),
+    "payment.reason": ("Причина", "Reason"),
+    "payment.registered": ("Зарегистрирован", "Registered"),
+    "payment.partner_time": ("Время у партнёра", "Partner's time"),
+    "payment.created": ("Получен", "Received"),
+    "payment.updated": ("Изменён", "Changed"),
+    "payment.extras": ("Дополнительные поля", "Extra fields"),
+    "payment.no_account": ("Такого счёта нет", "No such account"),
+    "payment.timeline": ("Ход платежа", "Timeline"),
+    "payment.request": ("Запрос партнёра", "Partner's request"),
+    "payment.reply": ("Наш ответ", "Our reply"),
+    "payment.reply_note": (
+        "Ответ составлен заново из сохранённого результата; подпись и данные для экрана плательщика не хранятся.",
+        "The reply is worded again from the stored result; signature and data for the payer's screen are not kept.",
+    ),
+    "payment.note": ("Причина", "Reason"),
+    "payment.transfers": ("Проводки", "Transfers"),
+    "payment.no_transfers": ("Деньги не двигались.", "No money moved."),
+    "payment.debit": ("Дебет", "Debit"),
+    "payment.credit": ("Кредит", "Credit"),
+    "payment.step": ("Шаг", "Step"),
+    "payment.attempts": ("Обращения по этому платежу", "Attempts about this payment"),
+    "payment.no_attempts": ("Повторов и конфликтов не было.", "There were no repeats or conflicts."),
+    "payment.attempts_away": (
+        "Журнал сейчас недоступен, поэтому обращения не показаны. Сам платёж прочитан из основной базы.",
+        "The journal is away, so attempts are not shown. The payment itself was read from the main database.",
+    ),
+    "payment.attempts_more": ("Показаны последние {n}.", "The last {n} are shown."),
+    "payment.cancel": ("Отменить платёж…", "Cancel payment…"),
+    "payment.not_found": ("Платежа с таким номером нет", "There is no payment with this number"),
+    "cancel.title": ("Отмена платежа № {id}", "Cancel payment No. {id}"),
+    "cancel.lead": ("Проверьте, тот ли это платёж.", "Check that this is the payment you mean."),
+    "cancel.effect_reverse": (
+        "{sum} будут списаны со счёта {account} и возвращены партнёру {partner}. Баланс абонента может стать "
+        "отрицательным. Отменить отмену нельзя.",
+        "{sum} will be taken from account {account} and given back to partner {partner}. The subscriber's balance may "
+        "become negative. A cancellation cannot be undone.",
+    ),
+    "cancel.effect_void": (
+        "{sum} удержаны и ещё не зачислены; они вернутся партнёру {partner}. Отменить отмену нельзя.",
+        "{sum} are held and not yet posted; they go back to partner {partner}. A cancellation cannot be undone.",
+    ),
+    "cancel.reason": ("Причина отмены", "Reason"),
+    "cancel.reason_hint": (
+        "Её увидят в ходе платежа и в аудите. От {least} до {most} знаков.",
+        "It will be seen in the timeline and in the audit record. {least} to {most} characters.",
+    ),
+    "cancel.confirm": (
+        "Я проверил получателя и сумму и отменяю этот платёж",
+        "I have checked recipient and sum, and cancel this payment",
+    ),
+    "cancel.button": ("Отменить платёж на {sum}", "Cancel the payment of {sum}"),
+    "cancel.leave": ("Не отменять", "Do not cancel"),
+    "cancel.error.reason": (
+        "Напишите причину: от {least} до {most} знаков",
+        "Write the reason: {least} to {most} characters",
+    ),
+    "cancel.error.confirm": ("Подтвердите, что проверили платёж", "Confirm that you have checked the payment"),
+    "cancel.done": ("Платёж отменён.", "The payment is cancelled."),
+    "cancel.already": (
+        "Платёж уже был отменён раньше; второй раз ничего не произошло.",
+        "The payment had been cancelled before; nothing happened a second time.",
+    ),
+    "cancel.impossible": (
+        "Платёж не отменён: {reason}. Состояние не изменилось.",
+        "The payment was not cancelled: {reason}. Its state is unchanged.",
+    ),
+    "cancel.temporary": (
+        "Ответа пока нет: отмена могла пройти или нет. Обновите страницу и при необходимости повторите — "
+        "дважды платёж не отменится.",
+        "There is no answer yet: the cancellation may or may not have happened. Reload the page and repeat if needed; "
+        "a payment is never cancelled twice.",
+    ),
+    "cancel.not_now": (
+        "В этом состоянии платёж отменить нельзя.",
+        "In this state the payment cannot be cancelled.",
+    ),
+}
+
+_ADMIN: Final[dict[str, _Pair]] = {
+    "partners.title": ("Партнёры", "Partners"),
+    "partners.empty": ("Партнёров пока нет", "There are no partners yet"),
+    "partners.empty_hint": (
+        "Партнёра добавляет команда kopeck partner add.",
+        "A partner is added by the command kopeck partner add.",
+    ),
+    "partners.pause": ("Приостановить", "Pause"),
+    "partners.resume": ("Возобновить", "Resume"),
+    "partners.pause_effect": (
+        "Новые платежи партнёра будут получать временный отказ, пока вы его не возобновите.",
+        "New payments of the partner will get the temporary refusal until you resume him.",
+    ),
+    "partners.paused_notice": ("Партнёр {partner} приостановлен.", "Partner {partner} is paused."),
+    "partners.resumed_notice": ("Партнёр {partner} снова работает.", "Partner {partner} works again."),
+    "partners.contract": ("Договор", "Contract"),
+    "partners.version": ("Версия {n}", "Version {n}"),
+    "partners.protocol": ("Протокол", "Protocol"),
+    "partners.bounds": ("Сумма платежа", "Sum of a payment"),
+    "partners.state": ("Состояние", "State"),
+    "partners.payments": ("Платежи партнёра", "Partner's payments"),
+    "partners.not_found": ("Партнёра с таким кодом нет", "There is no partner with this code"),
+    "partners.keys": ("Ключи", "Keys"),
+    "partners.no_keys": ("Ключей нет.", "There are no keys."),
+    "partners.key_purpose": ("Назначение", "Purpose"),
+    "partners.key_valid": ("Действует", "Valid"),
+    "partners.key_print": ("Отпечаток SHA-256", "SHA-256 fingerprint"),
+    "partners.key_forever": ("с {start}", "from {start}"),
+    "partners.key_until": ("с {start} по {end}", "from {start} to {end}"),
+    "partners.confirm": ("Да, {code}", "Yes, {code}"),
+    "partners.history": ("История версий", "History of versions"),
+    "partner_state.active": ("Работает", "Active"),
+    "partner_state.paused": ("Приостановлен", "Paused"),
+    "users.title": ("Пользователи", "Users"),
+    "users.add": ("Добавить пользователя", "Add a user"),
+    "users.add_button": ("Добавить", "Add"),
+    "users.login": ("Логин", "Login"),
+    "users.role": ("Роль", "Role"),
+    "users.state": ("Состояние", "State"),
+    "users.signed_in": ("Последний вход", "Last sign-in"),
+    "users.actions": ("Действия", "Actions"),
+    "users.never": ("не было", "never"),
+    "users.set_role": ("Сменить роль", "Change role"),
+    "users.disable": ("Отключить", "Disable"),
+    "users.enable": ("Включить", "Enable"),
+    "users.reset": ("Новый пароль", "New password"),
+    "users.locked": ("закрыт до {time}", "locked until {time}"),
+    "users.temporary": ("временный пароль", "temporary password"),
+    "users.you": ("это вы", "you"),
+    "users.not_yourself": (
+        "Себя отключить или понизить нельзя: попросите другого администратора.",
+        "You cannot disable or demote yourself: ask another administrator.",
+    ),
+    "users.password_once": (
+        "Временный пароль для {login}: {password}",
+        "Temporary password for {login}: {password}",
+    ),
+    "users.password_once_hint": (
+        "Он показан один раз. При первом входе его надо сменить.",
+        "It is shown once. It must be replaced at the first sign-in.",
+    ),
+    "users.role_set": ("Роль пользователя {login}: {role}.", "Role of {login}: {role}."),
+    "users.disabled": ("Пользователь {login} отключён, его сеансы завершены.", "{login} is disabled, sessions ended."),
+    "users.enabled": ("Пользователь {login} включён.", "{login} is enabled."),
+    "users.login_hint": (
+        "Латинские буквы, цифры, точка, @, _ и дефис",
+        "Latin letters, digits, dot, @, _ and hyphen",
+    ),
+    "user_state.active": ("Активен", "Active"),
+    "user_state.disabled": ("Отключён", "Disabled"),
+    "role.viewer": ("Наблюдатель", "Viewer"),
+    "role.operator": ("Оператор", "Operator"),
+    "role.administrator": ("Администратор", "Administrator"),
+    "role.viewer.may": ("видит платежи", "sees payments"),
+    "role.operator.may": ("видит, отменяет, выгружает", "sees, cancels, exports"),
+    "role.administrator.may": (
+        "ещё и управляет людьми и партнёрами",
+        "also manages people and partners",
+    ),
+    "user.error.taken": ("Такой логин уже есть", "This login exists already"),
+    "user.error.login": (
+        "От 2 до 64 знаков: a–z, 0–9, точка, @, _ и дефис",
+        "2 to 64 characters: a–z, 0–9, dot, @, _ and hyphen",
+    ),
+    "user.error.role": ("Такой роли нет", "There is no such role"),
+    "user.error.state": ("Такого состояния нет", "There is no such state"),
+    "user.error.short": ("Пароль слишком короткий", "The password is too short"),
+    "user.error.long": ("Пароль слишком длинный", "The password is too long"),
+    "user.error.login_inside": ("В пароле не должно быть логина", "The password must not contain the login"),
+    "user.error.unknown": ("Такого пользователя нет", "There is no such user"),
+    "user.error.last_administrator": (
+        "Это последний действующий администратор",
+        "This is the last active administrator",
+    ),
+    "audit.title": ("Аудит", "Audit"),
+    "audit.lead": (
+        "Кто что видел и делал. Записи нельзя изменить или удалить.",
+        "Who saw and did what. Entries cannot be changed or deleted.",
+    ),
+    "audit.actor": ("Кто", "Who"),
+    "audit.action": ("Действие", "Action"),
+    "audit.object": ("Над чем", "Object"),
+    "audit.detail": ("Подробности", "Details"),
+    "audit.address": ("Адрес", "Address"),
+    "audit.object_hint": ("номер платежа, код партнёра, логин", "payment No., partner's code, login"),
+    "audit.empty": ("Записей не найдено", "No entries found"),
+    "audit.empty_hint": (
+        "Под фильтр ничего не подходит. Расширьте период или сбросьте фильтр.",
+        "Nothing matches the filter. Widen the period or reset the filter.",
+    ),
+}
+
+_STATES: Final[dict[str, _Pair]] = {
+    "state.refused": ("Отказан", "Refused"),
+    "state.held": ("Удержан", "Held"),
+    "state.sent": ("Отправлен", "Sent"),
+    "state.unknown": ("Неизвестен", "Unknown"),
+    "state.posted": ("Зачислен", "Posted"),
+    "state.voided": ("Снят", "Voided"),
+    "state.reversed": ("Возвращён", "Reversed"),
+    "event.accept": ("Принят и зачислен", "Accepted and posted"),
+    "event.hold": ("Деньги удержаны", "Money held"),
+    "event.refuse": ("Отказано", "Refused"),
+    "event.tombstone": ("Отмена пришла раньше платежа", "Cancelled before it came"),
+    "event.send": ("Отправлен получателю", "Sent on"),
+    "event.silence": ("Ответа нет", "No answer"),
+    "event.post": ("Зачислен", "Posted"),
+    "event.void": ("Удержание снято", "Hold released"),
+    "event.reverse": ("Возвращён партнёру", "Given back to the partner"),
+    "step.hold": ("Удержание", "Hold"),
+    "step.post": ("Зачисление", "Post"),
+    "step.void": ("Снятие", "Void"),
+    "step.reverse": ("Возврат", "Reverse"),
+    "op.check": ("Проверка", "Check"),
+    "op.pay": ("Платёж", "Pay"),
+    "op.confirm": ("Подтверждение", "Confirm"),
+    "op.cancel": ("Отмена", "Cancel"),
+    "op.status": ("Статус", "Status"),
+    "op.balance": ("Баланс", "Balance"),
+    "op.registry": ("Реестр", "Registry"),
+    "op.notify": ("Уведомление", "Notify"),
+    "kind.call": ("Вызов", "Call"),
+    "kind.repeat": ("Повтор", "Repeat"),
+    "kind.refusal": ("Отказ", "Refusal"),
+    "kind.conflict": ("Конфликт", "Conflict"),
+    "kind.bad_signature": ("Неверная подпись", "Bad signature"),
+    "kind.bad_source": ("Чужой адрес", "Foreign address"),
+    "kind.malformed": ("Не разобран", "Malformed"),
+    "kind.overload": ("Перегрузка", "Overload"),
+    "actor.partner": ("Партнёр {name}", "Partner {name}"),
+    "actor.user": ("Сотрудник {name}", "User {name}"),
+    "actor.system": ("Система: {name}", "System: {name}"),
+    "actor.anonymous": ("Не вошедший", "Not signed in"),
+}
+
+_REASONS: Final[dict[str, _Pair]] = {
+    "reason.ok": ("Успешно", "OK"),
+    "reason.duplicate_ok": ("Повтор уже принятого", "Repeat of an accepted one"),
+    "reason.in_progress": ("Ещё выполняется", "In progress"),
+    "reason.temporary": ("Временно недоступно", "Temporarily unavailable"),
+    "reason.bad_request": ("Неверный запрос", "Bad request"),
+    "reason.unknown_verb": ("Неизвестная команда", "Unknown verb"),
+    "reason.bad_signature": ("Неверная подпись", "Bad signature"),
+    "reason.bad_source": ("Запрос с чужого адреса", "Foreign sender"),
+    "reason.bad_service": ("Неизвестная услуга", "Unknown service"),
+    "reason.bad_account_format": ("Неверный формат счёта", "Malformed account number"),
+    "reason.account_not_found": ("Счёт не найден", "Account not found"),
+    "reason.account_inactive": ("Счёт не действует", "Account is not active"),
+    "reason.forbidden": ("Запрещено", "Forbidden"),
+    "reason.bad_amount": ("Неверная сумма", "Bad sum"),
+    "reason.amount_too_small": ("Сумма слишком мала", "Sum too small"),
+    "reason.amount_too_large": ("Сумма слишком велика", "Sum too large"),
+    "reason.bad_ext_id": ("Неверный ключ платежа", "Bad payment key"),
+    "reason.bad_date": ("Неверная дата", "Bad date"),
+    "reason.bad_extras": ("Неверные дополнительные поля", "Bad extra fields"),
+    "reason.conflict": ("Тот же ключ с другим содержанием", "Same key, other contents"),
+    "reason.payment_not_found": ("Платёж не найден", "Payment not found"),
+    "reason.already_cancelled": ("Уже отменён", "Already cancelled"),
+    "reason.cancel_impossible": ("Отмена невозможна", "Cancel is impossible"),
+    "reason.other": ("Другая причина", "Other"),
+}
+
+_ACTIONS: Final[dict[str, _Pair]] = {
+    "action.signed_in": ("Вошёл", "Signed in"),
+    "action.sign_in_failed": ("Не смог войти", "Failed to sign in"),
+    "action.signed_out": ("Вышел", "Signed out"),
+    "action.password_changed": ("Сменил пароль", "Changed password"),
+    "action.payments_listed": ("Смотрел список платежей", "Listed payments"),
+    "action.payment_viewed": ("Смотрел платёж", "Viewed payment"),
+    "action.payment_cancel_asked": ("Попросил отменить платёж", "Asked to cancel payment"),
+    "action.payment_cancelled": ("Получил ответ на отмену", "Got the answer to a cancel"),
+    "action.payments_exported": ("Выгрузил платежи", "Exported payments"),
+    "action.attempts_listed": ("Смотрел обращения", "Listed attempts"),
+    "action.partners_listed": ("Смотрел партнёров", "Listed partners"),
+    "action.partner_viewed": ("Смотрел договор", "Viewed contract"),
+    "action.partner_paused": ("Приостановил партнёра", "Paused partner"),
+    "action.partner_resumed": ("Возобновил партнёра", "Resumed partner"),
+    "action.user_added": ("Добавил пользователя", "Added user"),
+    "action.user_role_set": ("Сменил роль", "Changed role"),
+    "action.user_state_set": ("Включил или отключил", "Enabled or disabled"),
+    "action.user_password_reset": ("Выдал новый пароль", "Reset password"),
+    "action.users_listed": ("Смотрел пользователей", "Listed users"),
+    "action.audit_listed": ("Смотрел аудит", "Read the audit record"),
+    "action.denied": ("Не пущен", "Was denied"),
+    "object.payment": ("платёж", "payment"),
+    "object.partner": ("партнёр", "partner"),
+    "object.user": ("пользователь", "user"),
+}
+
+_ERRORS: Final[dict[str, _Pair]] = {
+    "error.title": ("Ошибка", "Error"),
+    "error.choice": ("Такого варианта нет", "There is no such choice"),
+    "error.date": (
+        "Такой даты нет. Пишите дд.мм.гггг",
+        "There is no such date. Write dd.mm.yyyy",
+    ),
+    "error.dates_turned": ("Конец раньше начала", "The end is before the start"),
+    "error.range_long": ("Не больше {days} дней за раз", "At most {days} days at a time"),
+    "error.period": ("Такого периода нет", "There is no such period"),
+    "error.sum": ("Это не сумма. Пишите 1 234,56", "This is not a sum. Write 1 234,56"),
+    "error.sums_turned": ("Меньше нижней границы", "Below the lower bound"),
+    "error.text_long": ("Не больше {chars} знаков", "At most {chars} characters"),
+    "error.page": (
+        "Ссылка на страницу списка испорчена. Начните с начала.",
+        "The link to this page of the list is broken. Start from the newest.",
+    ),
+    "error.fields": ("Исправьте отмеченные поля.", "Correct the marked fields."),
+    "error.400": ("Запрос не понят", "The request was not understood"),
+    "error.403": ("Доступ закрыт", "Access denied"),
+    "error.403.hint": (
+        "Вашей роли это действие не разрешено. Если оно нужно по работе, попросите администратора.",
+        "Your role does not allow this. If your work needs it, ask an administrator.",
+    ),
+    "error.csrf": (
+        "Страница устарела. Откройте её заново и повторите действие.",
+        "The page is out of date. Open it again and repeat.",
+    ),
+    "error.404": ("Такой страницы нет", "There is no such page"),
+    "error.404.hint": ("Проверьте адрес или вернитесь к платежам.", "Check the address or go back to payments."),
+    "error.405": ("Так страницу не открывают", "The page cannot be opened this way"),
+    "error.500": ("Ошибка на нашей стороне", "Our mistake"),
+    "error.500.hint": (
+        "Она записана в журнал сервера под номером {id}. Платежи это не затронуло.",
+        "It is in the server's log under {id}. Payments are not affected.",
+    ),
+    "error.other": ("Не получилось", "That did not work"),
+    "away.journal": ("Журнал платежей сейчас недоступен", "The payment journal is away"),
+    "away.journal.hint": (
+        "Платежи по-прежнему принимаются и ничего не теряется: поиск догонит их сам, когда журнал вернётся. "
+        "Отдельный платёж можно открыть по номеру уже сейчас.",
+        "Payments are still being accepted and nothing is lost: search will catch up by itself when the journal is "
+        "back. A single payment can be opened by its number even now.",
+    ),
+    "away.database": ("Основная база сейчас недоступна", "The main database is away"),
+    "away.database.hint": (
+        "Страницы вернутся вместе с базой. Партнёрам отвечает временный отказ, и они повторят свои платежи.",
+        "The pages come back with the database. Partners get the temporary refusal and will repeat their payments.",
+    ),
+    "away.retry": ("Попробовать ещё раз", "Try again"),
+    "away.open_by_id": ("Номер платежа", "Payment number"),
+}
+
+CATALOGUE: Final[dict[str, _Pair]] = {
+    **_GENERAL, **_SIGN_IN, **_LISTS, **_PAYMENT, **_ADMIN, **_STATES, **_REASONS, **_ACTIONS, **_ERRORS,
+}  # fmt: skip
+
+#: Russian: 1, 2 to 4, 5 and more. English: one, many.
+FORMS: Final[dict[str, tuple[tuple[str, str, str], tuple[str, str]]]] = {
+    "payment": (("платёж", "платежа", "платежей"), ("payment", "payments")),
+    "attempt": (("обращение", "обращения", "обращений"), ("attempt", "attempts")),
+    "conflict": (("конфликт", "конфликта", "конфликтов"), ("conflict", "conflicts")),
+}
+
+
+class MissingText(LookupError):
+    """A page asked for a key that the catalogue does not have: our own mistake."""
+
+
+def text(language: str, key: str, **values: object) -> str:
+    """The words of ``key`` with the values put in."""
+    pair = CATALOGUE.get(key)
+    if pair is None:
+        raise MissingText(key)
+    return pair[LANGUAGES.index(language)].format(**values) if values else pair[LANGUAGES.index(language)]
+
+
+def plural(language: str, noun: str, number: int) -> str:
+    """The form of ``noun`` that goes with ``number``.
+
+    >>> [plural("ru", "payment", number) for number in (1, 3, 11, 25, 101)]
+    ['платёж', 'платежа', 'платежей', 'платежей', 'платёж']
+    """
+    russian, english = FORMS[noun]
+    if language == "en":
+        return english[0] if number == 1 else english[1]
+    if number % 100 in (11, 12, 13, 14):
+        return russian[2]
+    return russian[0] if number % 10 == 1 else russian[1] if number % 10 in (2, 3, 4) else russian[2]
+
+
+def choose_language(chosen: str | None, cookie: str | None, accepted: str) -> str:
+    """The user's own choice, else the cookie's, else the best of Accept-Language, else Russian."""
+    for wish in (chosen, cookie):
+        if wish in LANGUAGES:
+            return wish
+    best, weight = LANGUAGES[0], 0
+    for part in accepted.split(",")[:20]:
+        name, _, parameters = part.strip().partition(";")
+        quality = _thousandths(parameters)
+        if (language := name.strip().lower()[:2]) in LANGUAGES and quality > weight:
+            best, weight = language, quality
+    return best
+
+
+def _thousandths(parameters: str) -> int:
+    """q=0.8 as 800; no q is 1000; an unreadable one is 0 (RFC 9110, section 12.4.2)."""
+    name, _, value = parameters.strip().partition("=")
+    if not name:
+        return 1000
+    whole, _, fraction = value.strip().partition(".")
+    digits = fraction.ljust(3, "0")
+    if name.strip() != "q" or whole not in ("0", "1") or not (digits.isascii() and digits.isdigit()) or len(digits) > 3:
+        return 0
+    return min(int(whole) * 1000 + int(digits), 1000)
