@@ -1,0 +1,311 @@
+"""Every setting of the program: one frozen record, read once per process at its composition root.
+
+Sources, each over the one before: the defaults below; a TOML file (``--config``, else ``KOPECK_CONFIG``, else
+``./kopeck.toml`` where it exists); environment variables ``KOPECK_<SECTION>__<NAME>`` (``KOPECK_DATA_DIR`` for the
+one setting outside a section). An unknown name in either is an error, never ignored: a misspelt limit is no limit.
+
+Rules. Units come last in a name. A list in the environment is separated by commas. Secrets may come from the
+environment only, so that the file can be shown.
+
+Does not know: what the settings mean to the rooms; the composition roots hand each room its own options.
+"""
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+DEFAULT_FILE = "kopeck.toml"
+PREFIX = "KOPECK_"
+#: Environment names with our prefix that are not settings: the file's own name, failpoints of crash tests, tests.
+NOT_SETTINGS = ("KOPECK_CONFIG", "KOPECK_FAILPOINT", "KOPECK_TEST_", "KOPECK_SUPERVISED")
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names the place and is meant for the operator."""
+
+
+#: A line ``name: meaning`` of a section's docstring.
+_MEANING = re.compile(r"^ {4}([a-z_]+): (.+)$", re.MULTILINE)
+
+PositiveInt = Annotated[int, Meta(ge=1)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A record whose docstring has one line ``name: meaning`` a setting; the operators' table is made from them."""
+
+
+class Database(_Section):
+    """The accounts: PostgreSQL.
+
+    dsn: libpq connection string of the program's role (`kopeck_app`); empty: embedded PostgreSQL
+    owner_dsn: connection string of the owner, used by `kopeck migrate` alone; empty: embedded, or not known here
+    pool_size: connections a process keeps for everything but the payment lanes
+    connect_timeout_s: give up a connection attempt after this long, and try again
+    """
+
+    dsn: str = ""
+    owner_dsn: str = ""
+    pool_size: PositiveInt = 4
+    connect_timeout_s: PositiveInt = 5
+
+
+class Journal(_Section):
+    """The payment journal: MongoDB.
+
+    uri: MongoDB connection string; empty: embedded SecantusDB
+    database: name of the journal's database
+    """
+
+    uri: str = ""
+    database: str = "kopeck"
+
+
+class Gateway(_Section):
+    """The partner port.
+
+    host: address the partner port listens on
+    port: partner port, shared by all gateway processes of the host
+    processes: gateway processes `kopeck run` keeps alive
+    lanes: database connections a process commits payment batches on
+    batch_max: most requests decided in one transaction
+    queue_max: requests that may wait for a batch; more get the protocol's temporary code at once
+    request_deadline_s: a request not decided by then gets the protocol's temporary code
+    lock_timeout_ms: longest wait of a batch for a row lock
+    request_line_max_bytes: longest request line
+    header_max_bytes: most bytes of request line and headers together
+    body_max_bytes: largest request body
+    header_timeout_s: time to send the request line and headers
+    body_timeout_s: time to send the body
+    idle_timeout_s: a kept-alive connection without a request is closed after this
+    connections_max: open connections a process accepts; more are closed at once
+    trusted_proxies: networks (CIDR) whose X-Forwarded-For is believed; everyone else's is ignored
+    drain_s: on SIGTERM, time for requests in flight to be answered
+    contracts_poll_s: how often a process looks whether contracts changed
+    key_passphrase: passphrase of our private keys stored in the database (a secret: prefer the environment)
+    tls_cert: PEM file with the certificate chain; empty: plain HTTP
+    tls_key: PEM file with the certificate's private key
+    metrics_port: health and metrics of the first gateway process; the next ones take the next ports
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    processes: PositiveInt = 2
+    lanes: PositiveInt = 2
+    batch_max: PositiveInt = 100
+    queue_max: PositiveInt = 2_000
+    request_deadline_s: PositiveInt = 20
+    lock_timeout_ms: PositiveInt = 3_000
+    request_line_max_bytes: PositiveInt = 8_192
+    header_max_bytes: PositiveInt = 16_384
+    body_max_bytes: PositiveInt = 65_536
+    header_timeout_s: PositiveInt = 10
+    body_timeout_s: PositiveInt = 10
+    idle_timeout_s: PositiveInt = 75
+    connections_max: PositiveInt = 2_000
+    trusted_proxies: tuple[str, ...] = ()
+    drain_s: PositiveInt = 15
+    contracts_poll_s: PositiveInt = 1
+    key_passphrase: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    metrics_port: Port = 9180
+
+
+class Web(_Section):
+    """The pages for people.
+
+    host: address the web pages listen on
+    port: port of the web pages
+    session_hours: a sign-in lasts this long
+    cookie_secure: mark cookies Secure: `always`, `never`, or `auto`, which does so for requests that came by https
+    trusted_proxies: networks (CIDR) whose X-Forwarded-For and X-Forwarded-Proto are believed
+    gateway_url: address of the partner port as partners reach it, for display; empty: made from gateway.host and port
+    tls_cert: PEM file with the certificate chain; empty: plain HTTP
+    tls_key: PEM file with the certificate's private key
+    drain_s: on SIGTERM, time for requests in flight to be answered
+    metrics_port: health and metrics of the web process
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8081
+    session_hours: PositiveInt = 12
+    cookie_secure: Literal["auto", "always", "never"] = "auto"
+    trusted_proxies: tuple[str, ...] = ()
+    gateway_url: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    drain_s: PositiveInt = 15
+    metrics_port: Port = 9171
+
+
+class Relay(_Section):
+    """From the outbox to the journal.
+
+    batch_max: documents written to the journal in one go
+    poll_ms: how often an idle relay looks into the outbox
+    metrics_port: health and metrics of the relay
+    """
+
+    batch_max: PositiveInt = 200
+    poll_ms: PositiveInt = 200
+    metrics_port: Port = 9170
+
+
+class Metrics(_Section):
+    """Health and metrics of every process.
+
+    host: address the health and metrics ports listen on; never a public one
+    """
+
+    host: str = "127.0.0.1"
+
+
+class Log(_Section):
+    """What the processes say.
+
+    level: least severity that is written
+    format: `json`: one object a line; `text`; or `auto`: text on a terminal, JSON elsewhere
+    """
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = "auto"
+
+
+class Settings(_Section):
+    """Everything.
+
+    data_dir: folder of the embedded databases and the demo's files, relative to the working directory
+    """
+
+    data_dir: str = ".kopeck"
+    database: Database = Database()
+    journal: Journal = Journal()
+    gateway: Gateway = Gateway()
+    web: Web = Web()
+    relay: Relay = Relay()
+    metrics: Metrics = Metrics()
+    log: Log = Log()
+
+    def data_path(self) -> Path:
+        return Path(self.data_dir).expanduser().absolute()
+
+
+class SettingDoc(msgspec.Struct, frozen=True):
+    """One line of the table in docs/operators.md."""
+
+    name: str
+    environment: str
+    default: str
+    meaning: str
+
+
+def load_settings(path: str | None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings of this process.
+
+    path: the file named on the command line, or None to look for KOPECK_CONFIG and ./kopeck.toml.
+
+    Raises:
+        SettingsError: unreadable file, unknown name, value of a wrong type or out of bounds.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = path or environ.get("KOPECK_CONFIG") or (DEFAULT_FILE if Path(DEFAULT_FILE).exists() else None)
+    tree = _read_file(Path(chosen)) if chosen else {}
+    if chosen:  # judged before the environment joins, so that the message can name the file
+        _convert(tree, str(chosen), strict=True)
+    names = _overlay(tree, environ)
+    source = f"environment ({', '.join(names)})" if names else str(chosen or "defaults")
+    settings = _convert(tree, source, strict=False)
+    _check_together(settings)
+    return settings
+
+
+def documented_settings() -> Iterator[SettingDoc]:
+    """Every setting in the order of the record, for the operators' table."""
+    default = Settings()
+    yield from _documented("", default)
+    for name in Settings.__struct_fields__:
+        if isinstance(section := getattr(default, name), _Section):
+            yield from _documented(name, section)
+
+
+def _documented(section: str, record: _Section) -> Iterator[SettingDoc]:
+    meanings = dict(_MEANING.findall(type(record).__doc__ or ""))
+    for field in record.__struct_fields__:
+        value = getattr(record, field)
+        if isinstance(value, _Section):
+            continue
+        name = f"{section}.{field}" if section else field
+        environment = PREFIX + name.replace(".", "__").upper()
+        yield SettingDoc(name, environment, _shown(value), meanings[field])
+
+
+def _shown(value: Any) -> str:
+    if value == "" or value == ():
+        return "empty"
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read settings file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from error
+
+
+def _overlay(tree: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Put the environment's settings into the tree; return their names."""
+    used = []
+    known = {doc.environment: doc.name for doc in documented_settings()}
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name.startswith(NOT_SETTINGS):
+            continue
+        if name not in known:
+            raise SettingsError(f"environment variable {name} names no setting (see docs/operators.md)")
+        used.append(name)
+        section, _, field = known[name].rpartition(".")
+        place = tree.setdefault(section, {}) if section else tree
+        place[field] = _from_text(section, field, environ[name])
+    return used
+
+
+def _from_text(section: str, field: str, text: str) -> Any:
+    record = type(getattr(Settings(), section)) if section else Settings
+    hint = get_type_hints(record)[field]
+    if get_origin(hint) is tuple and get_args(hint):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def _convert(tree: dict[str, Any], source: str, *, strict: bool) -> Settings:
+    try:
+        return msgspec.convert(tree, Settings, strict=strict)
+    except msgspec.ValidationError as error:
+        # msgspec says where by "$.gateway.port"; the operator wrote gateway.port
+        raise SettingsError(f"{source}: {str(error).replace('`$.', '`')}") from error
+
+
+def _check_together(settings: Settings) -> None:
+    """What one field alone cannot say."""
+    for section in ("gateway", "web"):
+        record = getattr(settings, section)
+        if bool(record.tls_cert) != bool(record.tls_key):
+            raise SettingsError(f"{section}.tls_cert and {section}.tls_key belong together: name both or neither")
+        for network in record.trusted_proxies:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise SettingsError(f"{section}.trusted_proxies: {error}") from error
+    if settings.database.owner_dsn and not settings.database.dsn:
+        raise SettingsError(
+            "database.owner_dsn is set but database.dsn is not: name both, or neither for the embedded one"
+        )
