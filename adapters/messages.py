@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Protocol as TypingProtocol
+from typing import Any, Final
+from typing import Protocol as TypingProtocol
 
 from ratingcore.money import Minor
 
@@ -248,6 +249,25 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class ParsedReply:
+    """A reply as the one who asked reads it: the client side of a protocol, the other end of Reply.
+
+    code: the protocol's own. payment_id: the provider's number of the payment.
+    date: as written, in the provider's zone. fields: every element by name.
+    signed: the bytes the signature covers; sign: the signature in lower-case hex, or None.
+    """
+
+    code: int
+    payment_id: int | None = None
+    date: str | None = None
+    amount: Minor | None = None
+    message: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    signed: bytes = b""
+    sign: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
     """Key material of one contract at one instant; several may be valid while one is being replaced.
 
@@ -264,6 +284,9 @@ class Keys:
 
 
 NO_KEYS: Final = Keys()
+
+_ONE_KOPECK: Final = Minor(1)
+_FIFTEEN_THOUSAND: Final = Minor(1_500_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,13 +315,11 @@ class Contract:
     services: tuple[str, ...] = ()
     account_pattern: str = r"[0-9A-Za-z._@+-]{1,30}"
     strip_leading_zeros: bool = False
-    min_minor: Minor = Minor(1)
-    max_minor: Minor = Minor(1_500_000)
+    min_minor: Minor = _ONE_KOPECK
+    max_minor: Minor = _FIFTEEN_THOUSAND
     date_past_s: int | None = 30 * 86_400
     date_future_s: int | None = 4 * 3_600
-    re_examine: frozenset[Reason] = frozenset(
-        {Reason.ACCOUNT_NOT_FOUND, Reason.ACCOUNT_INACTIVE, Reason.FORBIDDEN}
-    )
+    re_examine: frozenset[Reason] = frozenset({Reason.ACCOUNT_NOT_FOUND, Reason.ACCOUNT_INACTIVE, Reason.FORBIDDEN})
     display: tuple[str, ...] = ()
     cancel_allowed: bool = False
     cancel_window_s: int | None = 86_400
@@ -326,3 +347,12 @@ class Protocol(TypingProtocol):
 
     def code_of(self, result: Result, contract: Contract) -> str:
         """The protocol's own result code for this result, as text, for lists and search."""
+
+    def check_settings(self, contract: Contract) -> None:
+        """Raises ValueError, naming the field, where the contract asks for what the dialect cannot do."""
+
+    def build(self, request: Request, contract: Contract, keys: Keys) -> bytes:
+        """Client side: the raw query that ``decode`` reads as ``request``; ``keys.sign`` signs it."""
+
+    def parse_reply(self, body: bytes) -> ParsedReply:
+        """Client side: read a reply. Raises ValueError for what is no reply; its payment is then unknown."""

@@ -1,0 +1,351 @@
+"""Bytes on the wire as form-and-XML dialects need them: urlencoded forms, dates, XML text, masked copies.
+
+Rules. Percent-decoding is strict: a stray ``%``, a raw byte outside ASCII or a byte the charset does not have is
+nonsense, not a question mark. Text that leaves here is safe for PostgreSQL and for XML: no control characters, no
+surrogates. What is said about a request never quotes a value, for values may be secrets.
+
+Does not know: any dialect's parameters, codes or signatures.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+from xml.etree import ElementTree
+from zoneinfo import ZoneInfo
+
+from adapters.messages import Contract, DecodeError, Op, RawRequest, Reason
+from ratingcore.money import Minor, parse_minor
+
+#: A partner sends at most ten parameters; what has more is not a partner's request.
+MAX_PARAMETERS: Final = 40
+#: Characters of one decoded value. Accounts and keys are limited further by their columns (64).
+MAX_VALUE: Final = 255
+MAX_ACCOUNT: Final = 64
+#: Characters of a masked request or reply that are kept for a person to read.
+MAX_SCRUBBED: Final = 4096
+#: Bytes of a reply that the client side is ready to read.
+MAX_REPLY: Final = 1_000_000
+
+MASK: Final = "***"
+
+_T = TypeVar("_T")
+
+
+class Nonsense(ValueError):
+    """A request that is no request, on its way from the line that saw it to the DecodeError that tells it."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+    def told(self, op: Op | None = None, key: str | None = None, account: str | None = None) -> DecodeError:
+        return DecodeError(self.reason, self.detail, op, key, account)
+
+
+def setting(default: _T, meaning: str) -> _T:
+    """A field of a ``Dialect``: its default and what it means to a person (`protocols.describe_fields`)."""
+    return field(default=default, metadata={"meaning": meaning})
+
+
+# ---- forms ----
+
+
+def form_bytes(raw: RawRequest, *, post: bool) -> bytes:
+    """The urlencoded parameters, raw: the query of a GET; of a POST its body, or its query when there is no body.
+
+    Raises:
+        Nonsense: another method, a POST where ``post`` is off, or parameters in both places.
+    """
+    if raw.method == "GET":
+        return raw.query
+    if raw.method != "POST" or not post:
+        raise Nonsense(Reason.BAD_REQUEST, "the method is not one this contract allows")
+    body = raw.body.strip(b" \t\r\n")  # clients end a body with CRLF; it belongs to no value
+    if body and raw.query:
+        raise Nonsense(Reason.BAD_REQUEST, "parameters stand both in the query and in the body")
+    return body or raw.query
+
+
+def split_form(data: bytes) -> dict[str, bytes]:
+    """``name=value&...`` to values that are still percent-encoded, in order.
+
+    Raises:
+        Nonsense: an empty or doubled parameter, one without ``=``, a name that is not plain ASCII, too many.
+    """
+    values: dict[str, bytes] = {}
+    if not data:
+        return values
+    pieces = data.split(b"&", MAX_PARAMETERS)
+    if len(pieces) > MAX_PARAMETERS:
+        raise Nonsense(Reason.BAD_REQUEST, f"more than {MAX_PARAMETERS} parameters")
+    for piece in pieces:
+        name, equals, value = piece.partition(b"=")
+        if not equals or not name:
+            raise Nonsense(Reason.BAD_REQUEST, "a parameter without a name or without an equals sign")
+        if not name.isascii():
+            raise Nonsense(Reason.BAD_REQUEST, "a parameter's name is not ASCII")
+        word = name.decode("ascii")
+        if word in values:
+            raise Nonsense(Reason.BAD_REQUEST, "a parameter is given twice")
+        values[word] = value
+    return values
+
+
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_ESCAPE: Final = re.compile(rb"%(..)", re.DOTALL)
+# C0 and C1 controls, DEL, surrogates and the two noncharacters XML refuses. U+FEFF is invisible and never meant.
+_FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
+
+
+def decode_text(value: bytes, charset: str) -> str:
+    """One percent-encoded value to text.
+
+    Raises:
+        ValueError: broken percent-encoding, bytes the charset does not have, control characters, too long.
+    """
+    if not value.isascii():
+        raise ValueError("bytes outside ASCII that are not percent-encoded")
+    if b"+" in value:
+        value = value.replace(b"+", b" ")
+    if b"%" in value:
+        if _BAD_ESCAPE.search(value):
+            raise ValueError("broken percent-encoding")
+        value = _ESCAPE.sub(lambda escape: bytes((int(escape[1], 16),)), value)
+    try:
+        text = value.decode(charset)
+    except UnicodeDecodeError:
+        raise ValueError(f"bytes that are not {charset}") from None
+    if _FORBIDDEN.search(text):
+        raise ValueError("control characters")
+    if len(text) > MAX_VALUE:
+        raise ValueError(f"longer than {MAX_VALUE} characters")
+    return text
+
+
+def required(values: Mapping[str, bytes], name: str, reason: Reason, charset: str) -> str:
+    """The named value as text; absent, empty or undecodable is ``reason``."""
+    value = values.get(name)
+    if not value:
+        raise Nonsense(reason, f"{name} is missing or empty")
+    try:
+        return decode_text(value, charset)
+    except ValueError as error:
+        raise Nonsense(reason, f"{name} holds {error}") from None
+
+
+def peeked(values: Mapping[str, bytes], name: str, charset: str) -> str | None:
+    """The named value where it can be read at all and could be kept: for echo and search after an error."""
+    value = values.get(name)
+    if not value:
+        return None
+    try:
+        text = decode_text(value, charset)
+    except ValueError:
+        return None
+    return text if len(text) <= MAX_ACCOUNT else None
+
+
+_UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:")
+_QUOTED: Final = tuple(chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in range(256))
+
+
+def quote(text: str, charset: str) -> str:
+    """Text percent-encoded for a query. A colon stays: it is allowed there, and partners send it so in dates.
+
+    Raises:
+        ValueError: a character the charset does not have.
+    """
+    return "".join([_QUOTED[byte] for byte in text.encode(charset)])
+
+
+def form(pairs: Iterable[tuple[str, str]], charset: str) -> bytes:
+    """Pairs to an urlencoded query, in order."""
+    return "&".join([f"{name}={quote(value, charset)}" for name, value in pairs]).encode("ascii")
+
+
+# ---- values ----
+
+
+def is_digits(text: str, least: int, most: int) -> bool:
+    """ASCII digits only; ``str.isdigit`` alone also takes superscripts and other scripts."""
+    return least <= len(text) <= most and text.isascii() and text.isdigit()
+
+
+def account_of(text: str, contract: Contract) -> str:
+    """The account number, normalised and held against the contract's pattern."""
+    account = text.lstrip("0") or "0" if contract.strip_leading_zeros else text
+    if len(account) > MAX_ACCOUNT or re.fullmatch(contract.account_pattern, account) is None:
+        raise Nonsense(Reason.BAD_ACCOUNT_FORMAT, "the account number does not match the contract's pattern")
+    return account
+
+
+def amount_of(text: str, max_chars: int, *, comma: bool = False) -> Minor:
+    """A sum with a dot and at most two decimals; zero is allowed here."""
+    if comma:
+        text = text.replace(",", ".", 1)
+    if len(text) > max_chars:
+        raise Nonsense(Reason.BAD_AMOUNT, f"the sum is longer than {max_chars} characters")
+    try:
+        return parse_minor(text)
+    except ValueError:
+        raise Nonsense(Reason.BAD_AMOUNT, "the sum is not a number with a dot and at most two decimals") from None
+
+
+@lru_cache(maxsize=64)
+def zone_of(name: str) -> ZoneInfo:
+    """The time zone; `protocols.contract_from_json` has made sure that it exists."""
+    return ZoneInfo(name)
+
+
+# Wide enough for anything real, narrow enough that no zone can push an instant out of Python's range.
+_FIRST_YEAR: Final = 2000
+_LAST_YEAR: Final = 2199
+
+
+def local_time(iso: str, zone_name: str) -> datetime:
+    """``YYYY-MM-DDTHH:MM:SS`` (shape already checked) in the zone, as UTC.
+
+    A wall-clock time that a summer-time change skipped or repeated is taken by the offset before the change:
+    a clock's fault must not refuse money.
+
+    Raises:
+        Nonsense: no such date or time, or a year out of range.
+    """
+    try:
+        moment = datetime.fromisoformat(iso)
+    except ValueError:
+        raise Nonsense(Reason.BAD_DATE, "there is no such date or time") from None
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise Nonsense(Reason.BAD_DATE, f"the year is not between {_FIRST_YEAR} and {_LAST_YEAR}")
+    return moment.replace(tzinfo=zone_of(zone_name)).astimezone(UTC)
+
+
+def in_window(moment: datetime, contract: Contract, now: datetime) -> datetime:
+    """The moment itself, where the contract's window around ``now`` holds it."""
+    if contract.date_past_s is not None and moment < now - timedelta(seconds=contract.date_past_s):
+        raise Nonsense(Reason.BAD_DATE, f"the date is more than {contract.date_past_s} s in the past")
+    if contract.date_future_s is not None and moment > now + timedelta(seconds=contract.date_future_s):
+        raise Nonsense(Reason.BAD_DATE, f"the date is more than {contract.date_future_s} s in the future")
+    return moment
+
+
+def wall_clock(moment: datetime, zone_name: str) -> str:
+    """An instant as ``YYYY-MM-DDTHH:MM:SS`` in the zone; fractions of a second are cut, never rounded up."""
+    return moment.astimezone(zone_of(zone_name)).isoformat(timespec="seconds")[:19]
+
+
+# ---- XML ----
+
+_MARKUP: Final = re.compile("[&<>\"'\x00-\x1f\x7f-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
+_ENTITIES: Final = dict(zip("&<>\"'	
+", ("&amp;", "&lt;", "&gt;", "&quot;", "&#39;", " ", " ", " "), strict=True))
+
+
+def xml_text(text: str) -> str:
+    """Text for an element or a quoted attribute: markup escaped, white space kept as blanks, controls dropped."""
+    if _MARKUP.search(text) is None:
+        return text
+    return _MARKUP.sub(lambda found: _ENTITIES.get(found[0], ""), text)
+
+
+def parse_xml(body: bytes) -> ElementTree.Element:
+    """A reply's root element. Stray text between elements is ignored by whoever reads by name.
+
+    Raises:
+        ValueError: not XML, a document type (entities can explode), or larger than MAX_REPLY.
+    """
+    if len(body) > MAX_REPLY:
+        raise ValueError(f"the reply is larger than {MAX_REPLY} bytes")
+    if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
+        raise ValueError("the reply declares a document type")
+    try:
+        return ElementTree.fromstring(body)
+    except (ElementTree.ParseError, LookupError, ValueError):
+        raise ValueError("the reply is not XML") from None
+
+
+def first_values(root: ElementTree.Element) -> dict[str, str]:
+    """Each child's text by its name; of a repeated child the first that is not empty."""
+    values: dict[str, str] = {}
+    for child in root:
+        text = (child.text or "").strip()
+        if not values.get(child.tag):
+            values[child.tag] = text
+    return values
+
+
+# ---- masked copies ----
+
+_SECRET_WORDS: Final = "sign|signature|password|passwd|pass|pwd|secret|token|auth|authorization|hash|pan|card|card_number|cvv|cvc|cvv2|cvc2|pin"
+_SECRET_NAMES: Final = frozenset(_SECRET_WORDS.split("|"))
+# The same words in a body that is not a form: JSON, XML, header lines.
+_SECRET_IN_TEXT: Final = re.compile(rf"(?i)(\b(?:{_SECRET_WORDS})\b[\"']?\s*[=:>]\s*[\"']?)([^&<\"'\s]+)")
+_ODD: Final = re.compile("[^\\x20-\\x7e]")
+
+
+def scrubbed_request(raw: RawRequest, charset: str) -> str:
+    """The request as printable text for a person: method, path, query, whether it carried Authorization, body.
+
+    Values of secret parameters are masked by name, the name read as a sloppy server would read it (percent-decoded,
+    any case). Percent-encoding stays, for it is evidence.
+    """
+    lines = [f"{raw.method} {raw.path}"]
+    if raw.query:
+        lines[0] += "?" + _masked_form(raw.query)
+    if "authorization" in raw.headers:
+        lines.append(f"Authorization: {MASK}")
+    if raw.body:
+        lines += ["", _masked_body(raw.body[: 2 * MAX_SCRUBBED], charset)]
+    return "\n".join([printable(line) for line in lines])[:MAX_SCRUBBED]
+
+
+def scrubbed_reply(body: bytes, charset: str, pattern: re.Pattern[str]) -> str:
+    """A reply as printable text; what ``pattern`` finds between its first two groups is masked."""
+    text = body[: 2 * MAX_SCRUBBED].decode(charset, "replace")
+    return printable(pattern.sub(rf"\1{MASK}\2", text))[:MAX_SCRUBBED]
+
+
+def printable(text: str) -> str:
+    """Text in which everything invisible is written as an escape."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _ODD.sub(lambda odd: odd[0] if odd[0].isprintable() else _escaped(odd[0]), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _masked_form(data: bytes) -> str:
+    return "&".join([_masked_piece(piece) for piece in data[: 2 * MAX_SCRUBBED].decode("latin-1").split("&")])
+
+
+def _masked_piece(piece: str) -> str:
+    name, equals, _ = piece.partition("=")
+    if not equals:
+        return piece
+    word = name
+    if "%" in word or "+" in word:
+        word = re.sub("%([0-9A-Fa-f]{2})", lambda escape: chr(int(escape[1], 16)), word).replace("+", " ")
+    return f"{name}={MASK}" if word.strip().lower() in _SECRET_NAMES else piece
+
+
+def _masked_body(body: bytes, charset: str) -> str:
+    text = _masked_form(body) if body.isascii() else body.decode(charset, "replace")
+    return _SECRET_IN_TEXT.sub(rf"\1{MASK}", text)
+
+
+def as_reply_code(value: Any) -> int:
+    """A reply's code as a number.
+
+    Raises:
+        ValueError: absent or not a short integer.
+    """
+    if not isinstance(value, str) or re.fullmatch(r"-?[0-9]{1,9}", value) is None:
+        raise ValueError("the reply has no result code")
+    return int(value)
