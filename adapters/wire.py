@@ -241,8 +241,14 @@ def wall_clock(moment: datetime, zone_name: str) -> str:
 # ---- XML ----
 
 _MARKUP: Final = re.compile("[&<>\"'\x00-\x1f\x7f-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
-_ENTITIES: Final = dict(zip("&<>\"'	
-", ("&amp;", "&lt;", "&gt;", "&quot;", "&#39;", " ", " ", " "), strict=True))
+_ENTITIES: Final = {
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    '"': "&quot;",
+    "'": "&#39;",
+    **dict.fromkeys("\t\n\r", " "),
+}
 
 
 def xml_text(text: str) -> str:
@@ -280,10 +286,15 @@ def first_values(root: ElementTree.Element) -> dict[str, str]:
 
 # ---- masked copies ----
 
-_SECRET_WORDS: Final = "sign|signature|password|passwd|pass|pwd|secret|token|auth|authorization|hash|pan|card|card_number|cvv|cvc|cvv2|cvc2|pin"
-_SECRET_NAMES: Final = frozenset(_SECRET_WORDS.split("|"))
+_SECRET_NAMES: Final = frozenset(
+    {
+        *("sign", "signature", "hash", "password", "passwd", "pass", "pwd", "secret", "token", "auth", "authorization"),
+        *("pan", "card", "card_number", "cvv", "cvc", "cvv2", "cvc2", "pin"),
+    }
+)
 # The same words in a body that is not a form: JSON, XML, header lines.
-_SECRET_IN_TEXT: Final = re.compile(rf"(?i)(\b(?:{_SECRET_WORDS})\b[\"']?\s*[=:>]\s*[\"']?)([^&<\"'\s]+)")
+_WORDS: Final = "|".join(sorted(_SECRET_NAMES))
+_SECRET_IN_TEXT: Final = re.compile(rf"(?i)(\b(?:{_WORDS})\b[\"']?\s*[=:>]\s*[\"']?)([^&<\"'\s]+)")
 _ODD: Final = re.compile("[^\\x20-\\x7e]")
 
 
