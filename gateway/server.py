@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.client import responses as STATUS_WORDS
 from socket import socket
 from typing import Any, Final
 
@@ -346,7 +347,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         headers = httputil.HTTPHeaders({"Content-Type": reply.content_type, "Content-Length": str(len(reply.body))})
         for name, value in reply.headers:
             headers.add(name, value)
-        line = httputil.ResponseStartLine("HTTP/1.1", reply.status, httputil.responses.get(reply.status, "Unknown"))
+        line = httputil.ResponseStartLine("HTTP/1.1", reply.status, STATUS_WORDS.get(reply.status, "Unknown"))
         with contextlib.suppress(StreamClosedError):
             self._connection.write_headers(line, headers, reply.body)
             self._connection.finish()
