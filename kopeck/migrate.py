@@ -29,6 +29,10 @@ class MigrateError(Exception):
     """The database could not be brought up to date; the message is for the operator."""
 
 
+class DatabaseUnreachable(MigrateError):
+    """Nobody answers, or the answer is no; a later attempt may do better."""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """applied, pending: ids in order. unknown: applied by a newer program than this one."""
@@ -79,7 +83,7 @@ def require_current(dsn: str) -> None:
     """For a process about to serve: refuse a schema older than the program. Any role may ask.
 
     Raises:
-        MigrateError: no connection, or migrations are pending.
+        MigrateError: migrations are pending; DatabaseUnreachable: no connection.
     """
     pending = status(dsn).pending
     if pending:
@@ -99,7 +103,7 @@ def _connect(dsn: str) -> Any:
     try:
         return psycopg2.connect(dsn)
     except psycopg2.Error as error:
-        raise MigrateError(f"cannot connect to the database: {error}".strip()) from error
+        raise DatabaseUnreachable(f"cannot connect to the database: {error}".strip()) from error
 
 
 @contextmanager

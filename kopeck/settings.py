@@ -17,14 +17,15 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
 
 DEFAULT_FILE = "kopeck.toml"
 PREFIX = "KOPECK_"
-#: Environment names with our prefix that are not settings: the file's own name, failpoints of crash tests, tests.
-NOT_SETTINGS = ("KOPECK_CONFIG", "KOPECK_FAILPOINT", "KOPECK_TEST_", "KOPECK_SUPERVISED")
+#: Environment names with our prefix that are not settings: the file's own name, tests, children of `kopeck run`.
+NOT_SETTINGS = ("KOPECK_CONFIG", "KOPECK_TEST_", "KOPECK_SUPERVISED")
 
 
 class SettingsError(Exception):
@@ -47,14 +48,10 @@ class Database(_Section):
 
     dsn: libpq connection string of the program's role (`kopeck_app`); empty: embedded PostgreSQL
     owner_dsn: connection string of the owner, used by `kopeck migrate` alone; empty: embedded, or not known here
-    pool_size: connections a process keeps for everything but the payment lanes
-    connect_timeout_s: give up a connection attempt after this long, and try again
     """
 
     dsn: str = ""
     owner_dsn: str = ""
-    pool_size: PositiveInt = 4
-    connect_timeout_s: PositiveInt = 5
 
 
 class Journal(_Section):
@@ -77,22 +74,25 @@ class Gateway(_Section):
     lanes: database connections a process commits payment batches on
     batch_max: most requests decided in one transaction
     queue_max: requests that may wait for a batch; more get the protocol's temporary code at once
-    request_deadline_s: a request not decided by then gets the protocol's temporary code
+    request_deadline_s: longest a partner waits for an answer; then it is the protocol's temporary or in-progress code
+    away_grace_ms: how long a request waits for a database that is away before it gets the temporary code
     lock_timeout_ms: longest wait of a batch for a row lock
-    request_line_max_bytes: longest request line
+    database_timeout_s: longest wait for an answer of the database; then the connection is given up
+    line_max_bytes: longest request line
     header_max_bytes: most bytes of request line and headers together
     body_max_bytes: largest request body
-    header_timeout_s: time to send the request line and headers
+    header_timeout_s: time to send the request line and headers, and longest idle time of a kept-alive connection
     body_timeout_s: time to send the body
-    idle_timeout_s: a kept-alive connection without a request is closed after this
     connections_max: open connections a process accepts; more are closed at once
     trusted_proxies: networks (CIDR) whose X-Forwarded-For is believed; everyone else's is ignored
-    drain_s: on SIGTERM, time for requests in flight to be answered
+    record_calls: keep checks, repeats and status questions as attempts for the search page
     contracts_poll_s: how often a process looks whether contracts changed
     key_passphrase: passphrase of our private keys stored in the database (a secret: prefer the environment)
     tls_cert: PEM file with the certificate chain; empty: plain HTTP
     tls_key: PEM file with the certificate's private key
+    drain_s: on SIGTERM, time for requests in flight to be answered
     metrics_port: health and metrics of the first gateway process; the next ones take the next ports
+    failpoints: for crash tests only: where the process shall kill itself, as `name` or `name:nth`
     """
 
     host: str = "127.0.0.1"
@@ -100,23 +100,26 @@ class Gateway(_Section):
     processes: PositiveInt = 2
     lanes: PositiveInt = 2
     batch_max: PositiveInt = 100
-    queue_max: PositiveInt = 2_000
+    queue_max: PositiveInt = 5_000
     request_deadline_s: PositiveInt = 20
+    away_grace_ms: PositiveInt = 2_000
     lock_timeout_ms: PositiveInt = 3_000
-    request_line_max_bytes: PositiveInt = 8_192
+    database_timeout_s: PositiveInt = 10
+    line_max_bytes: PositiveInt = 4_096
     header_max_bytes: PositiveInt = 16_384
     body_max_bytes: PositiveInt = 65_536
-    header_timeout_s: PositiveInt = 10
-    body_timeout_s: PositiveInt = 10
-    idle_timeout_s: PositiveInt = 75
+    header_timeout_s: PositiveInt = 15
+    body_timeout_s: PositiveInt = 15
     connections_max: PositiveInt = 2_000
     trusted_proxies: tuple[str, ...] = ()
-    drain_s: PositiveInt = 15
+    record_calls: bool = True
     contracts_poll_s: PositiveInt = 1
     key_passphrase: str = ""
     tls_cert: str = ""
     tls_key: str = ""
+    drain_s: PositiveInt = 15
     metrics_port: Port = 9180
+    failpoints: tuple[str, ...] = ()
 
 
 class Web(_Section):
@@ -124,10 +127,11 @@ class Web(_Section):
 
     host: address the web pages listen on
     port: port of the web pages
-    session_hours: a sign-in lasts this long
+    session_hours: a sign-in lasts at most this long
+    idle_minutes: a sign-in ends after a pause this long
+    time_zone: zone of the dates people see and type, an IANA name
     cookie_secure: mark cookies Secure: `always`, `never`, or `auto`, which does so for requests that came by https
     trusted_proxies: networks (CIDR) whose X-Forwarded-For and X-Forwarded-Proto are believed
-    gateway_url: address of the partner port as partners reach it, for display; empty: made from gateway.host and port
     tls_cert: PEM file with the certificate chain; empty: plain HTTP
     tls_key: PEM file with the certificate's private key
     drain_s: on SIGTERM, time for requests in flight to be answered
@@ -137,9 +141,10 @@ class Web(_Section):
     host: str = "127.0.0.1"
     port: Port = 8081
     session_hours: PositiveInt = 12
+    idle_minutes: PositiveInt = 60
+    time_zone: str = "Europe/Moscow"
     cookie_secure: Literal["auto", "always", "never"] = "auto"
     trusted_proxies: tuple[str, ...] = ()
-    gateway_url: str = ""
     tls_cert: str = ""
     tls_key: str = ""
     drain_s: PositiveInt = 15
@@ -248,6 +253,8 @@ def _documented(section: str, record: _Section) -> Iterator[SettingDoc]:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if value == "" or value == ():
         return "empty"
     return ", ".join(value) if isinstance(value, tuple) else str(value)
@@ -305,7 +312,17 @@ def _check_together(settings: Settings) -> None:
                 ipaddress.ip_network(network)
             except ValueError as error:
                 raise SettingsError(f"{section}.trusted_proxies: {error}") from error
+    if not _is_zone(settings.web.time_zone):
+        raise SettingsError("web.time_zone must be an IANA time zone, such as Europe/Moscow")
     if settings.database.owner_dsn and not settings.database.dsn:
         raise SettingsError(
             "database.owner_dsn is set but database.dsn is not: name both, or neither for the embedded one"
         )
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, LookupError):  # a bad path, a folder of the database, no such zone
+        return False
+    return True
