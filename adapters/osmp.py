@@ -371,13 +371,14 @@ def _particulars(result: Result, contract: Contract, dialect: Dialect) -> str:
         balance = "" if result.amount is None else f"<balance>{format_minor(result.amount)}</balance>"
         return balance + ending
     parts = ""
-    if result.op is not Op.CANCEL or dialect.cancel != "prv_txn":
+    by_our_number = result.op is Op.CANCEL and dialect.cancel == "prv_txn"  # knows neither id nor sum (section 6)
+    if not by_our_number:
         parts += f"<{dialect.id_element}>{wire.xml_text(result.key or '')}</{dialect.id_element}>"
     if result.cancel_key is not None:
         parts += f"<cancel_txn_id>{wire.xml_text(result.cancel_key)}</cancel_txn_id>"
     if result.payment_id is not None and (code == 0 or result.op is Op.CANCEL) and result.op is not Op.CHECK:
         parts += f"<prv_txn>{result.payment_id}</prv_txn>"
-    if result.amount is not None and code == 0 and result.op is not Op.CHECK:
+    if result.amount is not None and code == 0 and result.op is not Op.CHECK and not by_our_number:
         parts += f"<sum>{format_minor(result.amount)}</sum>"
     return parts + ending + _fields(result, dialect, code)
 
