@@ -5,8 +5,9 @@ query a table for any number of ids. Sums are minor units; instants are aware UT
 can hold. Replies are not stored anywhere: they are worded again by the protocol's `encode` from the stored result
 with the contract's version of that time, without keys (so unsigned) and scrubbed.
 
-Terms are what the search box finds: lower-cased words and numbers. A search matches the beginning of a term, so every
-account and partner key is stored with its suffixes, and a fragment from the middle begins one of them.
+Terms are what the search box finds: lower-cased words and numbers. A search matches the beginning of a term, so an
+account is stored with its suffixes, one of which a fragment from the middle begins, and a partner's key with the
+shorter of them.
 
 Does not know: MongoDB, who reads the documents, what a reply held beyond the stored result: the cancel's own id of
 dialects that have one, and the signature, are not kept, so a reply that is worded again leaves them out.
@@ -27,8 +28,10 @@ Document = dict[str, Any]
 
 #: Shorter suffixes would match half the journal and help nobody.
 MIN_FRAGMENT: Final = 4
-#: Suffixes kept of one number, the shortest ones: of longer keys (UUIDs) the head and any part of the tail are found.
-MAX_SUFFIXES: Final = 24
+#: Suffixes kept of one number, the shortest ones. A phone is asked for by any part, a partner's key by its head or
+#: its tail; each suffix is one more index entry a payment, which is most of what a document costs to write.
+MAX_ACCOUNT_SUFFIXES: Final = 24
+MAX_KEY_SUFFIXES: Final = 6
 #: Words of a name that are searchable.
 MAX_NAME_WORDS: Final = 8
 
@@ -149,21 +152,21 @@ def payment_terms(payment: Mapping[str, Any]) -> list[str]:
     names = fold(payment["account_name"]).split()[:MAX_NAME_WORDS]
     return _unique(
         [str(payment["_id"]), format_minor(payment["amount"]), payment["partner"]],
-        with_suffixes(payment["key"]),
-        with_suffixes(payment["account"]),
+        with_suffixes(payment["key"], MAX_KEY_SUFFIXES),
+        with_suffixes(payment["account"], MAX_ACCOUNT_SUFFIXES),
         names,
     )
 
 
 def attempt_terms(attempt: Mapping[str, Any]) -> list[str]:
-    """The same for an attempt."""
+    """The same for an attempt; its key only from the head, since there may be many attempts."""
     amount, payment_id = attempt["amount"], attempt["payment_id"]
     return _unique(
         [attempt["partner"], attempt["remote_ip"]],
         [] if amount is None else [format_minor(amount)],
         [] if payment_id is None else [str(payment_id)],
-        with_suffixes(attempt["key"]),
-        with_suffixes(attempt["account"]),
+        [attempt["key"]],
+        with_suffixes(attempt["account"], MAX_ACCOUNT_SUFFIXES),
     )
 
 
@@ -177,15 +180,15 @@ def fold(text: str) -> str:
     return " ".join(folded.split())
 
 
-def with_suffixes(number: str) -> list[str]:
-    """The number and its suffixes of MIN_FRAGMENT characters and more, at most MAX_SUFFIXES of them.
+def with_suffixes(number: str, most: int) -> list[str]:
+    """The number and its suffixes of MIN_FRAGMENT characters and more, the ``most`` shortest of them.
 
-    >>> with_suffixes("7916123")
-    ['7916123', '916123', '16123', '6123']
+    >>> with_suffixes("7916123", 2)
+    ['7916123', '16123', '6123']
     """
     whole = fold(number)
-    first = max(1, len(whole) - MIN_FRAGMENT + 1 - MAX_SUFFIXES)
-    return [whole, *(whole[start:] for start in range(first, len(whole) - MIN_FRAGMENT + 1))]
+    end = len(whole) - MIN_FRAGMENT + 1
+    return [whole, *(whole[start:] for start in range(max(1, end - most), end))]
 
 
 def cut_to_millisecond(instant: datetime) -> datetime:
