@@ -289,24 +289,25 @@ class Core:
         """Run a batch until every command in it is answered or back in the queue."""
         runs = 0
         while batch:
+            cause: Exception
             try:
                 await once(connection, batch)
+                self._away_since = None
+                return
             except DatabaseAway as error:
                 await self._wait_for_database(name, batch, error, runs)
+                cause, is_poisoned = error, False
             except _AGAIN as error:
                 metrics.BATCHES_RUN_AGAIN.labels(type(error).__name__).inc()
                 await asyncio.sleep(AGAIN_S[min(runs, len(AGAIN_S) - 1)])
-                if runs >= MAX_RUNS:
-                    await self._bisect(name, connection, batch, once, error)
-                    return
+                cause, is_poisoned = error, runs >= MAX_RUNS
             except Exception as error:  # noqa: BLE001 - whatever it is, only the command that causes it may suffer
-                await self._bisect(name, connection, batch, once, error)
-                return
-            else:
-                self._away_since = None
+                cause, is_poisoned = error, True
+            batch = [waiting for waiting in batch if not waiting.answer.done()]
+            if is_poisoned and batch:
+                await self._bisect(name, connection, batch, once, cause)
                 return
             runs += 1
-            batch = [waiting for waiting in batch if not waiting.answer.done()]
 
     async def _bisect(
         self,
@@ -434,17 +435,17 @@ class Core:
             for waiting in list(self._outstanding):
                 if waiting.deadline > now:
                     break
-                self._resolve(waiting, self._temporary(waiting))
+                in_work = waiting.in_batch and isinstance(waiting.command.request, Pay)
+                self._resolve(waiting, self._temporary(waiting, Reason.IN_PROGRESS if in_work else Reason.TEMPORARY))
 
     def _is_away_too_long(self, now: float) -> bool:
         return self._away_since is not None and now - self._away_since > self._options.away_grace_s
 
-    def _temporary(self, waiting: Waiting) -> Result:
+    def _temporary(self, waiting: Waiting, reason: Reason = Reason.TEMPORARY) -> Result:
         request = waiting.command.request
         op = Op.CANCEL if isinstance(request, OperatorCancel) else OP_OF[type(request)]
         key = None if isinstance(request, OperatorCancel | Balance) else request.key
         account = request.account if isinstance(request, Pay | Check | Balance) else None
-        reason = Reason.IN_PROGRESS if waiting.in_batch and isinstance(request, Pay) else Reason.TEMPORARY
         return Result(op, reason, key=key, account=account)
 
 
