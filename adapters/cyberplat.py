@@ -106,6 +106,7 @@ _CODE: Final[Mapping[Reason, int]] = {
 }
 
 # A payment refused for one of these was never credited: status says 6 (it may be sent again), cancel says 4.
+# BAD_EXTRAS and BAD_EXT_ID are not here: they are faults of the question itself, and 6 would be a false answer.
 _REFUSALS: Final = frozenset(
     {
         Reason.BAD_SERVICE,
@@ -117,7 +118,6 @@ _REFUSALS: Final = frozenset(
         Reason.AMOUNT_TOO_SMALL,
         Reason.AMOUNT_TOO_LARGE,
         Reason.BAD_DATE,
-        Reason.BAD_EXTRAS,
         Reason.PAYMENT_NOT_FOUND,
         Reason.OTHER,
     }
