@@ -79,8 +79,8 @@ class Supervisor:
         self._children = [_Child(spec) for spec in child_specs(settings)]
         self._stop = threading.Event()
 
-    def start(self) -> None:
-        """Start every child and wait until all are healthy, or the end is asked for.
+    def start(self) -> bool:
+        """Start every child and wait until all are healthy; False when the end was asked for before that.
 
         Raises:
             ProcessError: a port is taken, or a child does not become healthy.
@@ -102,6 +102,7 @@ class Supervisor:
                 names = ", ".join(child.spec.name for child in waiting)
                 raise ProcessError(f"not healthy after {_READY_TIMEOUT_S:.0f} s: {names}")
             self._stop.wait(0.1 if waiting else 0)
+        return not self._stop.is_set()
 
     def watch(self) -> None:
         """Keep children and embedded servers alive until SIGINT or SIGTERM."""

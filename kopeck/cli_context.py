@@ -1,0 +1,94 @@
+"""What the modules of the ``kopeck`` command share: the context, a table, an instant, the person at the terminal.
+
+Does not know: any command.
+"""
+
+import getpass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+from kopeck.settings import Settings, load_settings
+
+T = TypeVar("T")
+
+
+class Context:
+    """What every command gets: where settings come from, read when first asked for."""
+
+    def __init__(self, config: str | None) -> None:
+        self.config = config
+        self._settings: Settings | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings. Raises SettingsError."""
+        if self._settings is None:
+            self._settings = load_settings(self.config)
+        return self._settings
+
+    def in_transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Run an async function of a cursor in one transaction on the database the settings name."""
+        from kopeck.embedded import open_stores
+        from kopeck.logs import configure_logs
+        from kopeck.transactions import in_transaction
+
+        configure_logs(self.settings.log, "cli")
+        with open_stores(self.settings) as stores:
+            return in_transaction(stores.dsn, work)
+
+
+pass_context = click.make_pass_decorator(Context)
+
+
+class Instant(click.ParamType):
+    """An ISO 8601 date or date with time; without a zone it is UTC."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Text to an aware datetime."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a date such as 2026-12-31 or 2026-12-31T18:00:00+03:00", param, ctx)
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+INSTANT = Instant()
+
+
+def actor() -> str:
+    """How records name whoever sits at the terminal."""
+    try:
+        return f"system:cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a uid without a name, as in some containers
+        return "system:cli"
+
+
+def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """Print a table, or its cells with tabs between them where nobody looks at it (a pipe)."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        for row in [headings, *rows]:
+            click.echo("\t".join(row))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # Text: a name in square brackets is no markup
+    console.print(table)
+
+
+def shown_time(moment: datetime | None) -> str:
+    """An instant for a table, in UTC; a dash for none."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if moment else "-"

@@ -1,0 +1,294 @@
+"""``kopeck partner``: connect, limit, re-key and pause partners.
+
+Rules. A change is a new version of the contract; gateways take it within gateway.contracts_poll_s, without a restart.
+Key material is read from files or standard input, never from the command line, where others could see it.
+
+Does not know: what the fields of a contract mean; `kopeck partner fields` asks the adapters.
+"""
+
+import json
+from copy import deepcopy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from kopeck.cli_context import INSTANT, Context, actor, pass_context, show_table, shown_time
+
+Pairs = tuple[str, ...]
+
+
+@click.group()
+def partner() -> None:
+    """Partners: their contracts and keys."""
+
+
+@partner.command("list")
+@pass_context
+def list_(context: Context) -> None:
+    """List partners with protocol, state and clearing balance."""
+    from gateway.contracts import list_partners
+    from ratingcore.money import format_minor
+
+    rows = context.in_transaction(list_partners)
+    show_table(
+        ("code", "name", "state", "protocol", "version", "clearing balance"),
+        [
+            (row.code, row.name, row.state, row.protocol, str(row.version), format_minor(row.clearing_balance))
+            for row in rows
+        ],
+        right=("version", "clearing balance"),
+    )
+
+
+@partner.command()
+@click.argument("code")
+@pass_context
+def show(context: Context, code: str) -> None:
+    """Show a partner's contract (as JSON that `set --file` takes) and keys."""
+    from gateway.contracts import list_keys
+
+    async def work(cur: Any) -> tuple[Any, list[Any]]:
+        return await _row(cur, code), await list_keys(cur, code)
+
+    row, keys = context.in_transaction(work)
+    click.echo(f"{row.code}: {row.name}, {row.state}, contract version {row.version}")
+    click.echo(json.dumps(row.body, ensure_ascii=False, indent=2, sort_keys=True))
+    show_table(
+        ("key", "purpose", "valid from", "valid to", "by"),
+        [(str(key[0]), key[1], shown_time(key[2]), shown_time(key[3]), key[4]) for key in keys],
+        right=("key",),
+    )
+
+
+@partner.command()
+@click.argument("protocol", required=False)
+def fields(protocol: str | None) -> None:
+    """Explain the fields of a contract; with PROTOCOL those of its dialect too."""
+    from adapters.protocols import describe_fields
+    from gateway.contracts import ContractError
+
+    try:
+        notes = describe_fields(protocol)
+    except ValueError as error:
+        raise ContractError(str(error)) from error
+    show_table(("field", "type", "default", "meaning"), [tuple(note) for note in notes])
+
+
+@partner.command()
+@click.argument("code")
+@click.option("--name", required=True, help="Name for people.")
+@click.option("--protocol", help="Protocol the partner speaks.")
+@click.option("--file", "file", type=click.File("rb"), help="Contract as JSON.")
+@click.option("--set", "pairs", multiple=True, metavar="FIELD=VALUE", help="A field of the contract; value as JSON.")
+@pass_context
+def add(context: Context, code: str, name: str, protocol: str | None, file: IO[bytes] | None, pairs: Pairs) -> None:
+    """Connect a partner; its address is /pay/CODE.
+
+    For example: kopeck partner add qiwi --name QIWI --protocol osmp --set max_minor=1500000
+    """
+    from gateway.contracts import add_partner
+
+    body = _from_file(file) if file else {}
+    if protocol:
+        body["protocol"] = protocol
+    if "protocol" not in body:
+        raise click.UsageError("say --protocol, or give a contract with --file")
+    body = _changed(body, pairs, ())
+    context.in_transaction(lambda cur: add_partner(cur, code, name, body, actor()))
+    click.echo(f"partner {code} is connected at /pay/{code}; give it keys with `kopeck partner key add {code}`")
+
+
+@partner.command("set")
+@click.argument("code")
+@click.option("--file", "file", type=click.File("rb"), help="The whole contract as JSON, in place of the present one.")
+@click.option("--unset", multiple=True, metavar="FIELD", help="Go back to a field's default.")
+@click.argument("pairs", nargs=-1, metavar="[FIELD=VALUE]...")
+@pass_context
+def set_(context: Context, code: str, file: IO[bytes] | None, unset: Pairs, pairs: Pairs) -> None:
+    """Change a partner's contract: a new version with these fields.
+
+    Values are JSON, or plain text. For example: kopeck partner set qiwi max_minor=500000 dialect.cancel=prv_txn
+    """
+    from gateway.contracts import set_contract
+
+    if not (file or pairs or unset):
+        raise click.UsageError("say what to change: FIELD=VALUE, --unset FIELD or --file")
+    whole = _from_file(file) if file else None
+
+    async def work(cur: Any) -> tuple[int, bool]:
+        row = await _row(cur, code)
+        body = _changed(row.body if whole is None else whole, pairs, unset)
+        if body == row.body:
+            return row.version, False
+        return await set_contract(cur, code, body, actor()), True
+
+    version, is_new = context.in_transaction(work)
+    click.echo(f"partner {code} has contract version {version}{'' if is_new else ', as before'}")
+
+
+@partner.command()
+@click.argument("code")
+@pass_context
+def pause(context: Context, code: str) -> None:
+    """Answer a partner's every call with its protocol's temporary code."""
+    _set_state(context, code, "paused")
+
+
+@partner.command()
+@click.argument("code")
+@pass_context
+def resume(context: Context, code: str) -> None:
+    """Serve a paused partner again."""
+    _set_state(context, code, "active")
+
+
+@partner.group()
+def key() -> None:
+    """Keys of a partner; two may be valid at once while one is replaced."""
+
+
+@key.command("add")
+@click.argument("code")
+@click.option(
+    "--purpose",
+    required=True,
+    type=click.Choice(["verify", "sign", "basic", "secret"]),
+    help="verify: the partner's public key; sign: our private key; basic: user:password; secret: a shared secret.",
+)
+@click.option("--file", "file", type=click.File("rb"), help="File with the material (PEM, or one line); - reads stdin.")
+@click.option("--generate", is_flag=True, help="Make our private key (RSA) here and print the public one.")
+@click.option("--bits", type=click.Choice(["1024", "2048", "3072", "4096"]), default="2048", help="With --generate.")
+@click.option("--from", "valid_from", type=INSTANT, help="Valid from; else from now.")
+@click.option("--to", "valid_to", type=INSTANT, help="Valid until; else without end.")
+@pass_context
+def add_key(
+    context: Context,
+    code: str,
+    purpose: str,
+    file: IO[bytes] | None,
+    generate: bool,
+    bits: str,
+    valid_from: datetime | None,
+    valid_to: datetime | None,
+) -> None:
+    """Add a key beside those there are."""
+    from gateway import contracts
+
+    if generate == bool(file):
+        raise click.UsageError("give either --file or --generate")
+    if generate and purpose != "sign":
+        raise click.UsageError("--generate makes our own private key: it goes with --purpose sign")
+    material, public = _generated(int(bits)) if generate else (_text(file), "")
+
+    async def work(cur: Any) -> int:
+        return await contracts.add_key(
+            cur,
+            code,
+            purpose,
+            material,
+            actor(),
+            passphrase=context.settings.gateway.key_passphrase,
+            valid_from=valid_from,
+            valid_to=valid_to,
+        )
+
+    click.echo(f"key {context.in_transaction(work)} of partner {code} is added", err=bool(public))
+    if public:
+        click.echo(public, nl=False)
+
+
+@key.command("retire")
+@click.argument("key_id", type=int)
+@click.option("--at", type=INSTANT, help="When it ends; else now.")
+@pass_context
+def retire_key(context: Context, key_id: int, at: datetime | None) -> None:
+    """End a key's validity."""
+    from gateway import contracts
+
+    moment = at or datetime.now(UTC)
+    context.in_transaction(lambda cur: contracts.retire_key(cur, key_id, moment))
+    click.echo(f"key {key_id} ends at {shown_time(moment)}")
+
+
+def _set_state(context: Context, code: str, state: str) -> None:
+    from gateway.contracts import set_partner_state
+    from web.audit import record
+
+    async def work(cur: Any) -> None:
+        await set_partner_state(cur, code, state)
+        action = "partner_paused" if state == "paused" else "partner_resumed"
+        await record(cur, actor(), action, "", "partner", code)
+
+    context.in_transaction(work)
+    click.echo(f"partner {code} is {state}")
+
+
+async def _row(cur: Any, code: str) -> Any:
+    from gateway.contracts import ContractError, list_partners
+
+    for row in await list_partners(cur):
+        if row.code == code:
+            return row
+    raise ContractError(f"there is no partner {code[:40]!r}")
+
+
+def _from_file(file: IO[bytes]) -> dict[str, Any]:
+    try:
+        body = json.loads(file.read())
+    except ValueError as error:
+        raise click.UsageError(f"{Path(file.name).name} is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise click.UsageError(f"{Path(file.name).name}: a contract must be a JSON object of fields")
+    return body
+
+
+def _changed(body: dict[str, Any], pairs: Pairs, unset: Pairs) -> dict[str, Any]:
+    """The body with fields set and unset; ``dialect.x`` names a field of the dialect."""
+    changed = deepcopy(body)
+    for name in unset:
+        section, _, field = name.rpartition(".")
+        (changed.get(section, {}) if section else changed).pop(field, None)
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"{pair[:60]!r} is not FIELD=VALUE")
+        section, _, field = name.rpartition(".")
+        place = changed.setdefault(section, {}) if section else changed
+        if not isinstance(place, dict):
+            raise click.UsageError(f"{section} is not an object of fields")
+        place[field] = _json_or_text(text)
+    return changed
+
+
+def _json_or_text(text: str) -> Any:
+    """``500000``, ``true``, ``["a"]`` as JSON; anything else is the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _text(file: IO[bytes] | None) -> str:
+    assert file is not None
+    try:
+        return file.read().decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{Path(file.name).name} is not text; a binary (DER) key? PEM is wanted") from error
+
+
+def _generated(bits: int) -> tuple[str, str]:
+    """A new private key and its public half, both PEM."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    private = rsa.generate_private_key(public_exponent=65_537, key_size=bits)
+    return (
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode(),
+        private.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode(),
+    )
