@@ -1,0 +1,279 @@
+"""Truths 1 and 2 on a live database: money is whole numbers, and the ledger adds up and cannot be rewritten.
+
+Rules. Everything is read in the caller's one snapshot; nothing is written, locked or repaired. PostgreSQL does the
+adding and returns only rows that differ, so millions of transfers cost this program no memory. A check tells how much
+it examined: one that examined nothing has proved nothing and says so.
+
+Does not know: payments, the journal, how a report is printed.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ratingcore.money import format_minor
+
+#: Differing rows that one check lists; all are counted.
+MAX_LISTED: Final = 50
+#: The role the program runs as (migration 0001).
+APP_ROLE: Final = "kopeck_app"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One difference: which truth it breaks, and the row with what was expected of it."""
+
+    truth: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check's outcome. examined: how many ``of`` it looked at; found: how many differ, the first of them listed.
+
+    note: what a person should know although it is no difference.
+    """
+
+    truth: int
+    name: str
+    examined: int
+    of: str
+    found: int = 0
+    findings: tuple[Finding, ...] = ()
+    note: str = ""
+
+    @property
+    def is_clean(self) -> bool:
+        """No difference. True also of a check that examined nothing."""
+        return self.found == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What keeps a table's rows: a trigger that refuses these verbs to everybody, and a role that never had them.
+
+    trigger, role: verbs refused by the trigger, and verbs the program's role must not have.
+    """
+
+    table: str
+    trigger: tuple[str, ...]
+    role: tuple[str, ...]
+
+
+GUARDS: Final = (
+    Guard("transfers", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
+    Guard("manual_postings", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
+    Guard("accounts", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
+)
+
+_MONEY_COLUMNS: Final = r"""
+    SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
+    FROM pg_attribute a
+    JOIN pg_class c ON c.oid = a.attrelid
+    WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'm', 'v')
+      AND a.attnum > 0 AND NOT a.attisdropped
+    ORDER BY c.relname, a.attnum
+"""
+
+_SUMS: Final = "SELECT currency, count(*), sum(balance_minor)::bigint FROM accounts GROUP BY currency ORDER BY currency"
+
+_BALANCES: Final = """
+    WITH moved AS (
+        SELECT id, sum(delta) AS delta FROM (
+            SELECT credit_account_id AS id, amount_minor AS delta FROM transfers
+            UNION ALL
+            SELECT debit_account_id, -amount_minor FROM transfers
+        ) sides GROUP BY id
+    )
+    SELECT a.id, a.number, a.balance_minor, coalesce(moved.delta, 0)::bigint, count(*) OVER ()
+    FROM accounts a LEFT JOIN moved USING (id)
+    WHERE a.balance_minor <> coalesce(moved.delta, 0)
+    ORDER BY a.id LIMIT %(limit)s
+"""
+
+_BROKEN_TRANSFERS: Final = """
+    SELECT t.id, t.source, t.source_id, t.step, t.debit_account_id, d.currency, t.credit_account_id, c.currency,
+           t.amount_minor, t.currency, m.id IS NULL AS has_no_source, count(*) OVER ()
+    FROM transfers t
+    LEFT JOIN accounts d ON d.id = t.debit_account_id
+    LEFT JOIN accounts c ON c.id = t.credit_account_id
+    LEFT JOIN manual_postings m ON t.source = 'manual' AND m.id = t.source_id
+    WHERE d.id IS NULL OR c.id IS NULL OR d.currency <> t.currency OR c.currency <> t.currency
+       OR t.amount_minor <= 0 OR d.id = c.id OR (t.source = 'manual' AND m.id IS NULL)
+    ORDER BY t.id LIMIT %(limit)s
+"""
+
+_TRIGGERS: Final = """
+    SELECT t.tgname, t.tgenabled::text, t.tgtype::int, p.prosrc
+    FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = to_regclass(%(table)s) AND NOT t.tgisinternal
+"""
+
+_ROLE: Final = """
+    SELECT r.rolsuper, pg_has_role(r.oid, c.relowner, 'MEMBER')
+    FROM pg_roles r, pg_class c
+    WHERE r.rolname = %(role)s AND c.oid = to_regclass(%(table)s)
+"""
+
+_PRIVILEGE: Final = """
+    SELECT has_table_privilege(%(role)s, to_regclass(%(table)s), %(verb)s)
+        OR (%(verb)s = 'UPDATE' AND has_any_column_privilege(%(role)s, to_regclass(%(table)s), 'UPDATE'))
+"""
+
+#: pg_trigger.tgtype: bits of BEFORE and of the verbs (PostgreSQL's catalog/pg_trigger.h).
+_BEFORE: Final = 2
+_VERB_BITS: Final = {"DELETE": 8, "UPDATE": 16, "TRUNCATE": 32}
+_INEXACT: Final = ("real", "double precision", "money")
+_MONEY_WORDS: Final = ("amount", "balance", "sum", "price", "total", "fee", "minor", "micro")
+
+
+async def verify_ledger(cur: Any) -> list[Check]:
+    """Every check of truths 1 and 2.
+
+    Args:
+        cur: aiopg cursor inside the caller's REPEATABLE READ, READ ONLY transaction.
+    """
+    return [
+        await check_money_columns(cur),
+        await check_sums(cur),
+        await check_balances(cur),
+        await check_transfers(cur),
+        await check_guards(cur, 2, GUARDS),
+    ]
+
+
+async def check_money_columns(cur: Any) -> Check:
+    """Truth 1: minor and micro units are bigint, and no column of ours is a float."""
+    await cur.execute(_MONEY_COLUMNS)
+    examined = 0
+    found = []
+    for table, column, kind in await cur.fetchall():
+        words = column.split("_")
+        is_units = "minor" in words or "micro" in words
+        examined += is_units
+        if is_units and kind != "bigint":
+            found.append(f"column {table}.{column} is {kind}, must be bigint")
+        elif kind in _INEXACT:
+            found.append(f"column {table}.{column} is {kind}: no float in this schema")
+        elif kind.startswith("numeric") and any(word in _MONEY_WORDS for word in words):
+            found.append(f"column {table}.{column} is {kind}: money is bigint of minor units")
+    return check_of(1, "money is bigint of minor units", examined, "columns", found)
+
+
+async def check_sums(cur: Any) -> Check:
+    """Truth 2: over all accounts of a currency the balances sum to zero."""
+    await cur.execute(_SUMS)
+    rows = await cur.fetchall()
+    found = [f"{currency}: {count} balances sum to {format_minor(total)}" for currency, count, total in rows if total]
+    return check_of(2, "balances sum to zero in each currency", sum(row[1] for row in rows), "accounts", found)
+
+
+async def check_balances(cur: Any) -> Check:
+    """Truth 2: a balance is what was credited less what was debited."""
+    examined = await count(cur, "accounts")
+    await cur.execute(_BALANCES, {"limit": MAX_LISTED})
+    return listed(
+        2,
+        "each balance equals its transfers",
+        examined,
+        "accounts",
+        await cur.fetchall(),
+        lambda row: f"account {row[1]} (id {row[0]}): balance {format_minor(row[2])}, transfers {format_minor(row[3])}",
+    )
+
+
+async def check_transfers(cur: Any) -> Check:
+    """Truth 2: a transfer moves a positive sum between two accounts that exist, in the currency of both."""
+    examined = await count(cur, "transfers")
+    await cur.execute(_BROKEN_TRANSFERS, {"limit": MAX_LISTED})
+    return listed(
+        2,
+        "each transfer has two accounts in its currency",
+        examined,
+        "transfers",
+        await cur.fetchall(),
+        _transfer_fault,
+    )
+
+
+async def check_guards(cur: Any, truth: int, guards: Sequence[Guard]) -> Check:
+    """Truths 2 and 4: triggers refuse changes to everybody, and the program's role has no right to them."""
+    found: list[str] = []
+    for guard in guards:
+        found += await _trigger_faults(cur, guard)
+        found += await _role_faults(cur, guard)
+    name = "rows are append-only by trigger and by role"
+    return check_of(truth, name, len(guards), "tables", found)
+
+
+# -- shared with gateway.verify ----------------------------------------------------------------------------------------
+
+
+async def count(cur: Any, table: str) -> int:
+    """Rows of a table of ours (the name is never input)."""
+    await cur.execute(f"SELECT count(*) FROM {table}")
+    return int((await cur.fetchone())[0])
+
+
+def check_of(truth: int, name: str, examined: int, of: str, found: Iterable[str], note: str = "") -> Check:
+    """A check whose differences are all at hand."""
+    faults = list(found)
+    listed_ = tuple(Finding(truth, fault) for fault in faults[:MAX_LISTED])
+    return Check(truth, name, examined, of, len(faults), listed_, note)
+
+
+def listed(
+    truth: int, name: str, examined: int, of: str, rows: Sequence[Sequence[Any]], words: Callable[[Sequence[Any]], str]
+) -> Check:
+    """A check whose query returned the first differing rows, each ending with how many there are in all."""
+    found = int(rows[0][-1]) if rows else 0
+    return Check(truth, name, examined, of, found, tuple(Finding(truth, words(row)) for row in rows))
+
+
+# -- inside ------------------------------------------------------------------------------------------------------------
+
+
+def _transfer_fault(row: Sequence[Any]) -> str:
+    (transfer, source, source_id, step, debit, debit_currency, credit, credit_currency, amount, currency, orphan) = row[
+        :11
+    ]
+    faults = []
+    for side, account, of_account in (("debit", debit, debit_currency), ("credit", credit, credit_currency)):
+        if of_account is None:
+            faults.append(f"{side} account {account} does not exist")
+        elif of_account != currency:
+            faults.append(f"{side} account {account} is in {of_account}")
+    if amount <= 0:
+        faults.append("the sum is not positive")
+    if debit == credit:
+        faults.append("debit and credit are one account")
+    if source == "manual" and orphan:
+        faults.append("its manual posting does not exist")
+    return f"transfer {transfer} ({source} {source_id} {step}, {format_minor(amount)} {currency}): {'; '.join(faults)}"
+
+
+async def _trigger_faults(cur: Any, guard: Guard) -> list[str]:
+    await cur.execute(_TRIGGERS, {"table": guard.table})
+    refused: set[str] = set()
+    for _name, enabled, kind, source in await cur.fetchall():
+        if enabled in ("O", "A") and kind & _BEFORE and "RAISE EXCEPTION" in source.upper():
+            refused |= {verb for verb, bit in _VERB_BITS.items() if kind & bit}
+    return [f"no enabled trigger refuses {verb} on {guard.table}" for verb in guard.trigger if verb not in refused]
+
+
+async def _role_faults(cur: Any, guard: Guard) -> list[str]:
+    names = {"role": APP_ROLE, "table": guard.table}
+    await cur.execute(_ROLE, names)
+    row = await cur.fetchone()
+    if row is None:
+        return [f"role {APP_ROLE} or table {guard.table} does not exist"]
+    faults = []
+    if row[0]:
+        faults.append(f"role {APP_ROLE} is a superuser")
+    if row[1] and not row[0]:
+        faults.append(f"role {APP_ROLE} is or belongs to the owner of {guard.table}")
+    for verb in guard.role:
+        await cur.execute(_PRIVILEGE, {**names, "verb": verb})
+        if (await cur.fetchone())[0]:
+            faults.append(f"role {APP_ROLE} may {verb} {guard.table}")
+    return faults
