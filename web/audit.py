@@ -46,11 +46,10 @@ INSERT INTO audit (actor, action, object_kind, object_id, detail, remote_ip) VAL
 # opening the first page again.
 _LIST: Final = """
 SELECT id, at, actor, action, object_kind, object_id, detail, remote_ip FROM audit
-WHERE (%(before)s::bigint IS NULL OR id < %(before)s)
-  AND (%(actor)s = '' OR actor = %(actor)s)
-  AND (%(action)s = '' OR action = %(action)s)
-  AND (%(object_id)s = '' OR object_id = %(object_id)s)
-  AND at >= %(start)s AND at < %(end)s
+WHERE at >= %(start)s AND at < %(end)s
+  AND (%(before)s::bigint IS NULL OR id < %(before)s)
+  AND (%(text)s = '' OR object_id = %(text)s OR actor = %(text)s OR actor = 'user:' || %(text)s)
+  AND (%(actions)s::text[] = '{}' OR action = ANY(%(actions)s::text[]))
 ORDER BY id DESC LIMIT %(limit)s
 """
 
@@ -71,13 +70,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """What to list; empty strings do not restrict. start and end: aware UTC, half-open."""
+    """What to list. start and end: aware UTC, half-open. text: an object's id or an actor; actions: empty is all."""
 
     start: datetime
     end: datetime
-    actor: str = ""
-    action: str = ""
-    object_id: str = ""
+    text: str = ""
+    actions: tuple[str, ...] = ()
 
 
 async def record(
@@ -98,12 +96,11 @@ async def record(
 async def list_entries(cur: Any, wanted: AuditFilter, before: int | None, limit: int) -> list[Entry]:
     """Newest first, those with an id below ``before``."""
     values = {
-        "before": before,
-        "actor": wanted.actor,
-        "action": wanted.action,
-        "object_id": wanted.object_id,
         "start": wanted.start,
         "end": wanted.end,
+        "before": before,
+        "text": wanted.text,
+        "actions": list(wanted.actions),
         "limit": limit,
     }
     await cur.execute(_LIST, values)

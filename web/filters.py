@@ -5,7 +5,7 @@ filter has one canonical query string, and parsing that gives the same filter ag
 typed text and gets a message beside its field; then there is no filter at all, never half of one. A list always has
 a range of dates, at most `MAX_RANGE_DAYS` long: without one the journal would sort everything it has.
 
-Does not know: HTTP, the journal's queries, languages (messages are keys of web/texts.py).
+Does not know: HTTP, how the journal finds what the box holds, languages (messages are keys of web/texts.py).
 """
 
 import re
@@ -16,18 +16,19 @@ from typing import Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from ratingcore.money import MAX_MINOR, Minor, format_minor, parse_minor
+from gateway.journal import MAX_TEXT, MAX_WORDS, Filter, search_terms
+from ratingcore.money import MAX_MINOR, Minor, parse_minor
 
 PERIODS: Final = ("today", "yesterday", "7d", "30d", "month", "last_month", "year")
 DEFAULT_PERIOD: Final = "30d"
 MAX_RANGE_DAYS: Final = 366
-MAX_TEXT_CHARS: Final = 100
 MAX_CURSOR_CHARS: Final = 200
+#: The numbers that messages about fields name.
+LIMITS: Final = {"days": MAX_RANGE_DAYS, "chars": MAX_TEXT, "words": MAX_WORDS}
 
 _DATE: Final = re.compile(r"(\d{1,2})[.](\d{1,2})[.](\d{4})", re.ASCII)
 _ISO_DATE: Final = re.compile(r"(\d{4})-(\d{2})-(\d{2})", re.ASCII)
 _TYPED_SUM: Final = re.compile(r"(\d{1,3}(?: \d{3})+|\d{1,13})(?:[.,](\d{1,2}))?\s*(?:₽|р\.?|руб\.?)?", re.IGNORECASE)
-_PHONE: Final = re.compile(r"\+?[\d ()-]{7,24}", re.ASCII)
 
 Arguments = Mapping[str, Sequence[str]]
 
@@ -46,23 +47,10 @@ class Choices:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """A filter that could be read. start and end are UTC, half-open."""
-
-    text: str
-    start: datetime
-    end: datetime
-    marks: tuple[str, ...]
-    partners: tuple[str, ...]
-    min_minor: Minor | None
-    max_minor: Minor | None
-
-
-@dataclass(frozen=True, slots=True)
 class Form:
     """The fields as typed, and what they mean.
 
-    errors: field -> text key. search: None while there are errors. period: "" when the dates are the person's own.
+    errors: field -> text key. filter: None while there are errors. period: "" when the dates are the person's own.
     """
 
     mark: str
@@ -75,9 +63,8 @@ class Form:
     min: str = ""
     max: str = ""
     after: str = ""
-    before: str = ""
     errors: Mapping[str, str] = field(default_factory=dict)
-    search: Search | None = None
+    filter: Filter | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -89,28 +76,29 @@ def parse_form(arguments: Arguments, choices: Choices, now: datetime, zone: Zone
     """Read the query string of a list."""
     today = now.astimezone(zone).date()
     errors: dict[str, str] = {}
-    text = _one(arguments, "q")
-    if len(text) > MAX_TEXT_CHARS:
-        errors["q"] = "error.text_long"
+    text = _text(arguments, errors)
     period, typed_start, typed_end, first, last = _days(arguments, today, errors)
     marks = _known(arguments, choices.mark, choices.marks, errors)
     partners = _known(arguments, "partner", choices.partners, errors)
     least, most = _sums(arguments, errors) if choices.sums else (None, None)
-    search = None
+    wanted = None
     if not errors:
-        search = Search(search_text(text), midnight(first, zone), midnight(last + timedelta(days=1), zone), marks,
-                        partners, least, most)  # fmt: skip
+        wanted = Filter(
+            start=midnight(first, zone), end=midnight(last + timedelta(days=1), zone), text=text, partners=partners,
+            states=marks if choices.mark == "state" else (), kinds=marks if choices.mark == "kind" else (),
+            min_minor=least, max_minor=most,
+        )  # fmt: skip
     return Form(
         choices.mark, text, period, typed_start, typed_end, marks, partners,
         _one(arguments, "min") if choices.sums else "", _one(arguments, "max") if choices.sums else "",
-        _cursor(arguments, "after"), _cursor(arguments, "before"), errors, search,
+        _one(arguments, "after")[:MAX_CURSOR_CHARS], errors, wanted,
     )  # fmt: skip
 
 
 def query_string(form: Form, **changes: str) -> str:
     """The canonical query of ``form``, without its place in the list unless ``changes`` names one.
 
-    changes: after, before or period.
+    changes: after, or period.
     """
     period = changes.get("period", form.period)
     pairs = [("q", form.text)]
@@ -121,31 +109,13 @@ def query_string(form: Form, **changes: str) -> str:
     pairs += [(form.mark, mark) for mark in form.marks]
     pairs += [("partner", code) for code in form.partners]
     pairs += [("min", form.min), ("max", form.max)]
-    pairs += [("after", changes.get("after", "")), ("before", changes.get("before", ""))]
+    pairs.append(("after", changes.get("after", "")))
     return urlencode([(name, value) for name, value in pairs if value])
 
 
 def is_canonical(form: Form, pairs: Iterable[tuple[str, str]]) -> bool:
     """Whether the address already is what ``query_string`` would write for the same place in the list."""
-    return urlencode(list(pairs)) == query_string(form, after=form.after, before=form.before)
-
-
-def search_text(text: str) -> str:
-    """What a person typed in the box, as the journal's terms are written.
-
-    A sum in Russian writing becomes the wire's form, a telephone number loses its ornaments.
-
-    >>> search_text("1 234,5"), search_text("+7 (916) 123-45-67"), search_text("№ 100100")
-    ('1234.50', '79161234567', '100100')
-    """
-    plain = " ".join(text.replace("№", " ").split())
-    if ("," in plain or " " in plain or "₽" in plain) and (amount := typed_sum(plain)) is not None:
-        return format_minor(amount)
-    if _PHONE.fullmatch(plain) and not plain.isdigit():
-        digits = "".join(letter for letter in plain if letter.isdigit())
-        # 8 is how the trunk prefix is dialled inside Russia; the account has 7, or neither.
-        return digits[1:] if len(digits) == 11 and digits[0] == "8" else digits
-    return plain
+    return urlencode(list(pairs)) == query_string(form, after=form.after)
 
 
 def typed_sum(text: str) -> Minor | None:
@@ -252,8 +222,13 @@ def _known(arguments: Arguments, name: str, known: tuple[str, ...], errors: dict
     return tuple(value for value in known if value in named)
 
 
-def _cursor(arguments: Arguments, name: str) -> str:
-    return _one(arguments, name)[: MAX_CURSOR_CHARS + 1]
+def _text(arguments: Arguments, errors: dict[str, str]) -> str:
+    text = " ".join(_one(arguments, "q").replace("№", " ").split())
+    try:
+        search_terms(text)
+    except ValueError:
+        errors["q"] = "error.text_long" if len(text) > MAX_TEXT else "error.text_words"
+    return text
 
 
 def _one(arguments: Arguments, name: str) -> str:

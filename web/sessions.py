@@ -2,7 +2,8 @@
 
 Rules. Functions take the caller's aiopg cursor. A token is made at sign-in and at every change of password, never
 taken from the browser (no fixation). A session ends at its expiry, after `idle_minutes` without a request, at
-sign-out, and when its user is disabled. Role and state are read from users with every request, so a change acts at once.
+sign-out, and when its user is disabled. Role and state are read from users with every request, so a change acts
+at once.
 
 Does not know: cookies' names and flags, pages.
 """
@@ -53,12 +54,12 @@ class Session:
     user: User
 
 
-async def begin_session(cur: Any, user: User, hours: int) -> str:
-    """Start a session and return the token for the cookie."""
-    token = secrets.token_urlsafe(_TOKEN_BYTES)
-    await cur.execute(_INSERT, (hash_of(token), user.id, secrets.token_urlsafe(_TOKEN_BYTES), hours * 60))
+async def begin_session(cur: Any, user: User, hours: int) -> tuple[str, Session]:
+    """Start a session; returns the token for the cookie beside it."""
+    token, csrf = secrets.token_urlsafe(_TOKEN_BYTES), secrets.token_urlsafe(_TOKEN_BYTES)
+    await cur.execute(_INSERT, (hash_of(token), user.id, csrf, hours * 60))
     await cur.execute(_DELETE_STALE, (user.id, MAX_SESSIONS_PER_USER))
-    return token
+    return token, Session(hash_of(token), csrf, None, user)
 
 
 async def read_session(cur: Any, token: str, idle_minutes: int) -> Session | None:

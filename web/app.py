@@ -1,0 +1,82 @@
+"""The application of people's pages: routes, and the server they run on.
+
+Rules. Every route names its handler here and nowhere else. Limits of a request have names. What the composition root
+gives is one frozen record.
+
+Does not know: what the pages do.
+"""
+
+import ssl
+from pathlib import Path
+from typing import Any, Final
+
+from tornado.httpserver import HTTPServer
+from tornado.web import Application, RedirectHandler
+
+from web import admin, attempts, page, payments, people
+from web.site import Site, WebOptions
+
+__all__ = ["Site", "WebOptions", "close", "make_app", "make_server"]
+
+#: Forms here are a few fields; the largest is a reason of 500 characters.
+BODY_MAX_BYTES: Final = 64 * 1024
+HEADER_MAX_BYTES: Final = 32 * 1024
+BODY_TIMEOUT_S: Final = 20
+IDLE_TIMEOUT_S: Final = 75
+
+_CODE: Final = "([a-z0-9][a-z0-9-]{0,31})"
+_LOGIN: Final = "([a-z0-9][a-z0-9._@-]{1,63})"
+
+ROUTES: Final[tuple[tuple[str, Any], ...]] = (
+    ("/sign-in", people.SignInPage),
+    ("/sign-out", people.SignOutPage),
+    ("/language", people.LanguagePage),
+    ("/profile", people.ProfilePage),
+    ("/payments", payments.PaymentsPage),
+    ("/payments[.]csv", payments.PaymentsExport),
+    ("/payments/open", payments.OpenPayment),
+    ("/payments/([0-9]{1,19})", payments.PaymentPage),
+    ("/payments/([0-9]{1,19})/cancel", payments.CancelPage),
+    ("/attempts", attempts.AttemptsPage),
+    ("/partners", admin.PartnersPage),
+    (f"/partners/{_CODE}", admin.PartnerPage),
+    (f"/partners/{_CODE}/state", admin.PartnerStatePage),
+    ("/users", admin.UsersPage),
+    (f"/users/{_LOGIN}", admin.UserPage),
+    ("/audit", admin.AuditPage),
+)
+
+
+def make_app(options: WebOptions) -> Application:
+    """The application. ``close`` gives back what it took."""
+    site = Site(options)
+    here = Path(__file__).parent
+    routes: list[Any] = [(path, handler, {"site": site}) for path, handler in ROUTES]
+    routes.append(("/", RedirectHandler, {"url": "/payments", "permanent": False}))
+    return Application(
+        routes,
+        site=site,
+        template_path=str(here / "templates"),
+        static_path=str(here / "static"),
+        static_handler_class=page.Files,
+        default_handler_class=page.NotFound,
+        default_handler_args={"site": site},
+    )
+
+
+def make_server(app: Application, tls: ssl.SSLContext | None = None) -> HTTPServer:
+    """An HTTP server for the application with its limits; the caller binds it."""
+    return HTTPServer(
+        app,
+        ssl_options=tls,
+        max_body_size=BODY_MAX_BYTES,
+        max_buffer_size=BODY_MAX_BYTES + HEADER_MAX_BYTES,
+        max_header_size=HEADER_MAX_BYTES,
+        body_timeout=BODY_TIMEOUT_S,
+        idle_connection_timeout=IDLE_TIMEOUT_S,
+    )
+
+
+async def close(app: Application) -> None:
+    """Give back the application's connections; the journal and the core stay with whoever made them."""
+    await app.settings["site"].close()

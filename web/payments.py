@@ -1,0 +1,292 @@
+"""Payments for people: the list with its search, the export, one payment, and taking one back.
+
+Rules. Lists and totals come from the journal, one payment comes fresh from PostgreSQL: what a person decides about is
+never a copy. Every view is on the audit record before it is shown. A cancel is a command to the gateway's core like
+any other, so two people, or one pressing twice, cancel a payment once.
+
+Does not know: how payments are found, who may cancel a payment in which state of its account (gateway.decide says).
+"""
+
+import asyncio
+import contextlib
+import csv
+import io
+from collections.abc import Iterable
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from tornado.iostream import StreamClosedError
+from tornado.web import HTTPError
+
+from adapters.messages import Reason, Result
+from gateway.contracts import PartnerRow, list_partners
+from gateway.decide import NOTE_MAX, Command, OperatorCancel
+from gateway.documents import Document, payment_documents
+from gateway.journal import JournalAway, Sum, Totals
+from gateway.states import OPEN, TABLE, Event, State
+from web import filters, shown
+from web.filters import Choices, Form
+from web.page import Page
+from web.users import Role, may
+
+PAGE_ROWS: Final = 50
+EXPORT_MAX_ROWS: Final = 100_000
+EXPORT_FLUSH_ROWS: Final = 500
+#: Shorter is not a reason.
+NOTE_MIN: Final = 5
+_MAX_ID: Final = 2**63 - 1
+
+#: States from which `gateway.decide` lets a person take the money back; sent and unknown wait for an answer (truth 7).
+CANCELLABLE: Final = frozenset({State.HELD, State.POSTED})
+assert all((state, Event.VOID) in TABLE or (state, Event.REVERSE) in TABLE for state in CANCELLABLE)
+
+#: How the totals are told to people: a heading and the states under it.
+TOTAL_GROUPS: Final = (
+    ("posted", frozenset({State.POSTED})),
+    ("open", OPEN),
+    ("back", frozenset({State.VOIDED, State.REVERSED})),
+    ("refused", frozenset({State.REFUSED})),
+)
+
+
+def choices(partners: Iterable[PartnerRow]) -> Choices:
+    """What may be named in the list's filter."""
+    return Choices("state", tuple(state.value for state in State), tuple(partner.code for partner in partners))
+
+
+class PaymentsPage(Page):
+    """GET /payments: the list."""
+
+    section = "payments"
+
+    async def get(self) -> None:
+        """The filtered list, its totals, or what is wrong with the filter."""
+        async with self.site.cursor() as cur:
+            partners = await list_partners(cur)
+        form = filters.parse_form(self.arguments, choices(partners), self.now, self.site.zone)
+        shared = {"form": form, "partners": partners, "states": list(State), "limits": filters.LIMITS}
+        shared |= {"export_max": EXPORT_MAX_ROWS, "query": filters.query_string}
+        if form.filter is None:
+            self.set_status(400)
+            await self.show("payments.html", page=None, totals=None, broken="", **shared)
+            return
+        if not filters.is_canonical(form, parse_qsl(self.request.query)):
+            self.redirect(f"/payments?{filters.query_string(form, after=form.after)}".rstrip("?"))
+            return
+        await self.record("payments_listed", filter=filters.query_string(form))
+        totals = asyncio.create_task(self.site.journal.payment_totals(form.filter))
+        try:
+            page = await self.site.journal.search_payments(form.filter, form.after or None, PAGE_ROWS)
+        except ValueError:
+            totals.cancel()
+            self.set_status(400)
+            await self.show("payments.html", page=None, totals=None, broken="error.page", **shared)
+            return
+        except JournalAway:
+            totals.cancel()
+            raise
+        await self.show("payments.html", page=page, totals=grouped(await totals), broken="", **shared)
+
+
+class PaymentsExport(Page):
+    """GET /payments.csv: the same filter as a file."""
+
+    needs = Role.OPERATOR
+    section = "payments"
+
+    async def get(self) -> None:
+        """UTF-8 with a mark at the start and semicolons: what spreadsheets of the Russian locale open as a table."""
+        async with self.site.cursor() as cur:
+            partners = await list_partners(cur)
+        form = filters.parse_form(self.arguments, choices(partners), self.now, self.site.zone)
+        if form.filter is None:
+            raise HTTPError(400, "error.fields")
+        totals = await self.site.journal.payment_totals(form.filter)
+        if totals.count > EXPORT_MAX_ROWS:
+            self.set_status(400)
+            title = self.t("export.too_many", limit=shown.count(EXPORT_MAX_ROWS))
+            await self.show("error.html", title=title, hint="", away="")
+            return
+        await self.record("payments_exported", filter=filters.query_string(form), rows=totals.count)
+        name = f"payments-{form.filter.start.astimezone(self.site.zone):%Y%m%d}-{self.now:%Y%m%dT%H%M%S}Z.csv"
+        self.set_header("Content-Type", "text/csv; charset=utf-8")
+        self.set_header("Content-Disposition", f'attachment; filename="{name}"')
+        self.write("\ufeff" + csv_lines([self._heading()]))
+        try:
+            await self._write_rows(form)
+        except StreamClosedError:
+            return
+        except JournalAway:
+            # Ending the response properly would make half a file look whole.
+            self.request.connection.stream.close()  # type: ignore[union-attr]
+
+    async def _write_rows(self, form: Form) -> None:
+        lines: list[list[str]] = []
+        assert form.filter is not None
+        async for document in self.site.journal.export_payments(form.filter):
+            lines.append(self._row(document))
+            if len(lines) >= EXPORT_FLUSH_ROWS:
+                self.write(csv_lines(lines))
+                await self.flush()
+                lines = []
+        self.finish(csv_lines(lines))
+
+    def _heading(self) -> list[str]:
+        names = ("id", "time", "partner", "key", "service", "account", "name", "sum", "currency")
+        names += ("state_code", "state", "reason", "code", "registered", "partner_time")
+        return [self.t(f"column.{name}") for name in names]
+
+    def _row(self, row: Document) -> list[str]:
+        zone = self.site.zone
+        return [
+            str(row["_id"]),
+            shown.instant(row["created_at"], zone, seconds=True),
+            row["partner"],
+            row["key"],
+            row["service"],
+            row["account"],
+            row["account_name"],
+            shown.decimal_comma(row["amount"]),
+            row["currency"],
+            row["state"],
+            self.t(f"state.{row['state']}"),
+            self.t(f"reason.{row['reason']}"),
+            row["code"],
+            shown.instant(row["registered_at"], zone, seconds=True),
+            shown.instant(row["partner_time"], zone, seconds=True),
+        ]
+
+
+class OpenPayment(Page):
+    """GET /payments/open?id=: a number typed where the list cannot be shown."""
+
+    async def get(self) -> None:
+        """To the payment's own page."""
+        self.redirect(f"/payments/{payment_id_of(self.get_query_argument('id', ''))}", status=303)
+
+
+class PaymentPage(Page):
+    """GET /payments/ID."""
+
+    section = "payments"
+
+    async def get(self, number: str) -> None:
+        """Everything about one payment."""
+        document = await self._load(number, "payment_viewed")
+        attempts: list[Document] | None = None
+        with contextlib.suppress(JournalAway):  # the page says so; the payment itself is here
+            attempts = await self.site.journal.attempts_of_payment(
+                document["_id"], document["partner"], document["key"]
+            )
+        await self.show("payment.html", payment=document, attempts=attempts, may_cancel=self._may_cancel(document))
+
+    async def _load(self, number: str, action: str) -> Document:
+        """The payment as PostgreSQL has it now, with its view on record."""
+        payment_id = payment_id_of(number)
+        async with self.site.transaction("ISOLATION LEVEL REPEATABLE READ") as cur:
+            documents = await payment_documents(cur, [payment_id])
+            if not documents:
+                raise HTTPError(404, "payment.not_found")
+            await self.record(action, "payment", str(payment_id), cur)
+        return documents[0]
+
+    def _may_cancel(self, document: Document) -> bool:
+        is_open = State(document["state"]) in CANCELLABLE and document["amount"] > 0
+        return is_open and self.site.core is not None and may(self.user.role, Role.OPERATOR)
+
+
+class CancelPage(PaymentPage):
+    """/payments/ID/cancel: what would happen, why, and yes."""
+
+    needs = Role.OPERATOR
+
+    async def get(self, number: str) -> None:
+        """The step of thinking twice."""
+        await self._ask(await self._load(number, "payment_viewed"), "", {})
+
+    async def post(self, number: str) -> None:
+        """Take the payment back, or say what is missing."""
+        note = " ".join(self.get_body_argument("reason", "").split())
+        errors = cancel_errors(note, self.get_body_argument("confirmed", ""))
+        document = await self._load(number, "payment_cancel_asked")
+        if errors:
+            self.set_status(400)
+            await self._ask(document, note, errors)
+            return
+        result = await self._cancel(document["_id"], note)
+        reason = self.t(f"reason.{result.reason.value}")
+        await self.record("payment_cancelled", "payment", str(document["_id"]), reason=result.reason.value, note=note)
+        await self.notify(cancel_message(result), reason=reason)
+        self.redirect(f"/payments/{document['_id']}", status=303)
+
+    async def _ask(self, document: Document, note: str, errors: dict[str, str]) -> None:
+        bounds = {"least": NOTE_MIN, "most": NOTE_MAX}
+        may_cancel = self._may_cancel(document)
+        if not may_cancel and not errors:
+            self.set_status(409)
+        await self.show("cancel.html", payment=document, note=note, errors=errors, bounds=bounds, may_cancel=may_cancel)
+
+    async def _cancel(self, payment_id: int, note: str) -> Result:
+        if self.site.core is None:
+            raise HTTPError(503)
+        command = Command(OperatorCancel(payment_id, note), None, self.user.actor, self.address)
+        return await self.site.core.submit(command)
+
+
+def payment_id_of(text: str) -> int:
+    """A payment's number out of an address; anything else is no page of ours."""
+    plain = text.strip()
+    if not (plain.isascii() and plain.isdecimal() and len(plain) <= 19 and int(plain) <= _MAX_ID):
+        raise HTTPError(404, "payment.not_found")
+    return int(plain)
+
+
+def cancel_errors(note: str, confirmed: str) -> dict[str, str]:
+    """What is missing before a payment may be taken back: field -> text key."""
+    errors = {}
+    if not NOTE_MIN <= len(note) <= NOTE_MAX:
+        errors["reason"] = "cancel.error.reason"
+    if confirmed != "yes":
+        errors["confirmed"] = "cancel.error.confirm"
+    return errors
+
+
+def cancel_message(result: Result) -> str:
+    """The text key that tells what came of a cancel."""
+    told = {
+        Reason.OK: "cancel.done",
+        Reason.ALREADY_CANCELLED: "cancel.already",
+        Reason.TEMPORARY: "cancel.temporary",
+        Reason.IN_PROGRESS: "cancel.temporary",
+    }
+    return told.get(result.reason, "cancel.impossible")
+
+
+def grouped(totals: Totals) -> dict[str, Any]:
+    """Totals as the page tells them: per currency, the whole and each of TOTAL_GROUPS that is not empty.
+
+    Returns {count, is_capped, currencies: [(currency, [(heading, count, amount_minor)])]}.
+    """
+    currencies = []
+    for currency in sorted({line.currency for line in totals.sums}):
+        lines = [line for line in totals.sums if line.currency == currency]
+        groups = [("found", *_added(lines))]
+        for heading, states in TOTAL_GROUPS:
+            members = [line for line in lines if State(line.state) in states]
+            if members:
+                groups.append((heading, *_added(members)))
+        currencies.append((currency, groups))
+    return {"count": totals.count, "is_capped": totals.is_capped, "currencies": currencies}
+
+
+def _added(lines: Iterable[Sum]) -> tuple[int, int]:
+    found = list(lines)
+    return sum(line.count for line in found), sum(line.amount for line in found)
+
+
+def csv_lines(rows: Iterable[list[str]]) -> str:
+    """Rows as CSV text; no cell is a formula."""
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=";", lineterminator="\r\n")
+    writer.writerows([[shown.spreadsheet_cell(cell) for cell in row] for row in rows])
+    return out.getvalue()
