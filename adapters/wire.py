@@ -324,8 +324,8 @@ def scrubbed_request(raw: RawRequest, charset: str) -> str:
 
 def scrubbed_reply(body: bytes, charset: str, pattern: re.Pattern[str]) -> str:
     """A reply as printable text; what ``pattern`` finds between its first two groups is masked."""
-    text = body[: 2 * MAX_SCRUBBED].decode(charset, "replace")
-    return printable(pattern.sub(rf"\1{MASK}\2", text))[:MAX_SCRUBBED]
+    text = pattern.sub(rf"\1{MASK}\2", body[: 2 * MAX_SCRUBBED].decode(charset, "replace"))
+    return "\n".join([printable(line) for line in text.split("\n")])[:MAX_SCRUBBED]
 
 
 def printable(text: str) -> str:
