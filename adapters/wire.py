@@ -314,11 +314,12 @@ def scrubbed_request(raw: RawRequest, charset: str) -> str:
     """
     lines = [f"{raw.method} {raw.path}"]
     if raw.query:
-        lines[0] += "?" + _masked_form(raw.query)
+        lines[0] += "?" + _masked_form(raw.query[: 2 * MAX_SCRUBBED].decode("latin-1"))
     if "authorization" in raw.headers:
         lines.append(f"Authorization: {MASK}")
     if raw.body:
-        lines += ["", _masked_body(raw.body[: 2 * MAX_SCRUBBED], charset)]
+        text = raw.body[: 2 * MAX_SCRUBBED].decode(charset, "replace")
+        lines += ["", _SECRET_IN_TEXT.sub(rf"\1{MASK}", _masked_form(text))]
     return "\n".join([printable(line) for line in lines])[:MAX_SCRUBBED]
 
 
@@ -340,8 +341,8 @@ def _escaped(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _masked_form(data: bytes) -> str:
-    return "&".join([_masked_piece(piece) for piece in data[: 2 * MAX_SCRUBBED].decode("latin-1").split("&")])
+def _masked_form(text: str) -> str:
+    return "&".join([_masked_piece(piece) for piece in text.split("&")])
 
 
 def _masked_piece(piece: str) -> str:
@@ -352,11 +353,6 @@ def _masked_piece(piece: str) -> str:
     if "%" in word or "+" in word:
         word = re.sub("%([0-9A-Fa-f]{2})", lambda escape: chr(int(escape[1], 16)), word).replace("+", " ")
     return f"{name}={MASK}" if word.strip().lower() in _SECRET_NAMES else piece
-
-
-def _masked_body(body: bytes, charset: str) -> str:
-    text = _masked_form(body) if body.isascii() else body.decode(charset, "replace")
-    return _SECRET_IN_TEXT.sub(rf"\1{MASK}", text)
 
 
 def as_reply_code(value: Any) -> int:

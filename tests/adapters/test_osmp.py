@@ -231,10 +231,9 @@ def test_bad_input_gets_the_code_of_its_kind(contract_of, query, reason, code):
     assert osmp.code_of(Result(found.op, found.reason), contract) == str(code)
 
 
-@pytest.mark.parametrize("query", ["command=cancel&prv_txn=1", "command=status&txn_id=1", "command=verify&date=20120501",
-                                   "command=balance"])  # fmt: skip
-def test_verbs_that_the_contract_does_not_have_are_unknown(contract_of, query):
-    assert read(contract_of("osmp", OPEN), query).reason is Reason.UNKNOWN_VERB
+@pytest.mark.parametrize("words", ["cancel&prv_txn=1", "status&txn_id=1", "verify&date=20120501", "balance"])
+def test_verbs_that_the_contract_does_not_have_are_unknown(contract_of, words):
+    assert read(contract_of("osmp", OPEN), f"command={words}").reason is Reason.UNKNOWN_VERB
 
 
 def test_a_post_is_refused_unless_the_contract_takes_it(contract_of):
