@@ -74,7 +74,7 @@ class Dialect:
 
 MAX_ID_DIGITS: Final = 20
 MAX_SERVICE_DIGITS: Final = 20
-MAX_SUM_CHARS: Final = 16
+MAX_SUM_CHARS: Final = 17
 MAX_BASIC: Final = 512
 _INT64: Final = 2**63
 

@@ -14,9 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
     rsa_crt_iqmp,
     rsa_recover_prime_factors,
 )
+from hypothesis import settings
 
 from adapters.messages import Contract
 from adapters.protocols import contract_from_json
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+settings.load_profile("unhurried")
 
 # Made for the fact sheet's worked example; it protects nothing.
 N = int(
