@@ -191,6 +191,7 @@ _PAYMENT: Final[dict[str, _Pair]] = {
     "payment.updated": ("Изменён", "Changed"),
     "payment.extras": ("Дополнительные поля", "Extra fields"),
     "payment.no_account": ("Такого счёта нет", "No such account"),
+    "payment.tombstone": ("Отменён до прихода", "Cancelled before it came"),
     "payment.timeline": ("Ход платежа", "Timeline"),
     "payment.request": ("Запрос партнёра", "Partner's request"),
     "payment.reply": ("Наш ответ", "Our reply"),

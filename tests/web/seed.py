@@ -1,0 +1,185 @@
+"""A small provider with a month behind it, made by the program's own code: partners, subscribers, payments of every
+kind a partner can cause, attempts, and three people who may sign in.
+
+Payments are decided and written the way a lane does it, only with a clock of their own.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import aiopg
+
+from adapters.messages import Cancel, Pay, Reason, Result
+from adapters.protocols import default_body
+from billing.accounts import NewAccount, create_accounts
+from gateway import store
+from gateway.contracts import add_partner, load_book
+from gateway.decide import Attempt, Command, Terms, World, decide
+from gateway.journal import Journal
+from gateway.relay import relay_batch
+from ratingcore.money import Minor
+from web.users import add_user
+
+PARTNERS = {
+    "osmp": ("osmp", "QIWI Терминалы"),
+    "cyberplat": ("cyberplat", "КиберПлат"),
+    "kassa-24": ("osmp", "Касса 24"),
+}
+SUBSCRIBERS = {
+    "79161234567": "Ёлкина Анна Петровна",
+    "79265550102": "Иванов Пётр Сергеевич",
+    "79031112233": "Константинопольская Александра Владиславовна",
+    "79219876543": "Ким Ли",
+    "79857770011": "ООО «Ромашка»",
+    "79123334455": "Сидоров Олег Игоревич",
+    "79522223344": "<script>alert(1)</script>",
+}
+INACTIVE = "79990000001"
+PEOPLE = {"vera": "viewer", "oleg": "operator", "anna": "administrator"}
+PASSWORD = "correct horse 42"
+DAYS = 40
+PAYMENTS = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """What tests name: terms by partner, and ids by what happened to them."""
+
+    terms: dict[str, Terms]
+    ids: dict[str, int]
+
+
+async def fill(dsn: str, journal: Journal, now: datetime) -> Seeded:
+    """Everything above, in PostgreSQL and the journal."""
+    async with aiopg.connect(dsn, options="-c timezone=UTC") as connection, connection.cursor() as cur:
+        terms = await open_shop(cur, now)
+        ids = await month(cur, terms, now)
+        await attempts(cur, terms, ids, now)
+        for login, role in PEOPLE.items():
+            await add_user(cur, login, PASSWORD, role)
+    await journal.ensure_indexes()
+    await relay(dsn, journal)
+    return Seeded(terms, ids)
+
+
+async def open_shop(cur: Any, now: datetime) -> dict[str, Terms]:
+    for code, (protocol, name) in PARTNERS.items():
+        body = {**default_body(protocol), "cancel_allowed": True, "cancel_tombstone": True, "max_minor": 100_000_000}
+        await add_partner(cur, code, name, body, "system:seed")
+    await create_accounts(
+        cur,
+        [NewAccount(number, name=name) for number, name in SUBSCRIBERS.items()]
+        + [NewAccount(INACTIVE, name="Уехавший Иван", state="inactive")],
+    )
+    book = await load_book(cur, "", now)
+    return {code: book.by_code[code].terms for code in PARTNERS}
+
+
+async def month(cur: Any, terms: dict[str, Terms], now: datetime) -> dict[str, int]:
+    """Payments over DAYS, the same every time; the last ones happened minutes ago and have names."""
+    rolls = random.Random(2026)
+    numbers = list(SUBSCRIBERS)
+    for index in range(PAYMENTS):
+        at = now - timedelta(minutes=30 + (PAYMENTS - index) * DAYS * 24 * 60 // PAYMENTS)
+        code = rolls.choices(list(PARTNERS), (5, 4, 1))[0]
+        account = rolls.choices([*numbers, INACTIVE, "79000000000"], (4, 3, 2, 2, 2, 1, 1, 1, 1))[0]
+        amount = rolls.choice([10_000, 30_000, 50_000, 25_075, 99_900, 200_000, rolls.randrange(100, 900_000)])
+        await act(cur, at, [pay(terms[code], f"{7_000_000_000 + index * 137}", account, amount, at)])
+    named: dict[str, int] = {}
+    for name, minutes, key, account, amount in (
+        ("posted", 9, "9000000001", "79161234567", 1_234_56),
+        ("reversed", 8, "9000000002", "79265550102", 50_000),
+        ("refused", 7, "9000000003", INACTIVE, 75_000),
+        ("to_cancel", 6, "9000000004", "79857770011", 300_000),
+        ("to_cancel_too", 5, "9000000005", "79857770011", 400_000),
+        ("conflicting", 4, "9000000006", "79219876543", 10_000),
+        ("formula", 3, "=1+1", "79522223344", 5_00),
+    ):
+        at = now - timedelta(minutes=minutes)
+        code = "cyberplat" if name == "formula" else "osmp"
+        [result] = await act(cur, at, [pay(terms[code], key, account, amount, at)])
+        named[name] = int(result.payment_id or 0) or await id_of(cur, key)
+    at = now - timedelta(minutes=2)
+    await act(cur, at, [command(terms["osmp"], Cancel(key="9000000002"), "cancel 9000000002")])
+    await act(cur, at, [command(terms["osmp"], Cancel(key="9000000099"), "cancel 9000000099")])
+    await act(cur, at, [pay(terms["osmp"], "9000000006", "79219876543", 20_000, at)])
+    return named
+
+
+def pay(terms: Terms, key: str, account: str, amount: int, at: datetime) -> Command:
+    text = (
+        f"GET /pay/{terms.contract.partner}?command=pay&txn_id={key}&account={account}"
+        f"&sum={amount // 100}.{amount % 100:02d}&txn_date={at:%Y%m%d%H%M%S}\nAuthorization: Basic ***"
+    )
+    return command(terms, Pay(key, account, Minor(amount), partner_time=at), text)
+
+
+def command(terms: Terms, request: Pay | Cancel, text: str) -> Command:
+    return Command(request, terms, f"partner:{terms.contract.partner}", "203.0.113.7", text)
+
+
+async def act(cur: Any, now: datetime, commands: Sequence[Command]) -> list[Result]:
+    """One batch, as a lane runs it."""
+    requests = [command.request for command in commands]
+    numbers = sorted({request.account for request in requests if isinstance(request, Pay)})
+    keys = [(c.terms.contract.partner_id, c.request.key) for c in commands if c.terms and c.request.key]  # type: ignore[union-attr]
+    accounts = await store.begin_and_lock(cur, numbers, keys, [])
+    payments = await store.read_payments(cur, keys, [])
+    ids = iter(await store.take_id_block(cur))
+    terms = {c.terms.contract.partner_id: c.terms for c in commands if c.terms}
+    world = World(now, ids.__next__, accounts, payments, terms)
+    results = [decide(world, command) for command in commands]
+    system = {t.clearing_account_id for t in terms.values()} | {t.transit_account_id for t in terms.values()}
+    await store.write(cur, world, system)
+    await cur.execute("COMMIT")
+    return results
+
+
+async def attempts(cur: Any, terms: dict[str, Terms], ids: dict[str, int], now: datetime) -> None:
+    """Calls that changed nothing, of every kind."""
+    osmp, cyberplat = terms["osmp"].contract.partner_id, terms["cyberplat"].contract.partner_id
+    posted = {"key": "9000000001", "account_number": "79161234567", "amount": Minor(1_234_56)}
+    rows = [
+        (1, Attempt("repeat", Reason.DUPLICATE_OK, osmp, "pay", "0", payment_id=ids["posted"], **posted)),
+        (2, Attempt("call", Reason.OK, osmp, "check", "0", key="1", account_number="79161234567")),
+        (3, Attempt("refusal", Reason.ACCOUNT_NOT_FOUND, osmp, "check", "5", key="2", account_number="79000000000")),
+        (5, Attempt("bad_signature", Reason.BAD_SIGNATURE, cyberplat, "pay", "-4", "none of the 2 valid keys made it")),
+        (9, Attempt("bad_source", Reason.BAD_SOURCE, cyberplat, "", "", "198.51.100.9 is not in the contract")),
+        (
+            20,
+            Attempt(
+                "malformed", Reason.BAD_AMOUNT, osmp, "pay", "300", "sum: not a sum: '10,5'", "7\u202e21",
+                request_text="GET /pay/osmp?command=pay&sum=10,5&note=<b>bold</b>\u202e\u0000",
+            ),
+        ),
+        (21, Attempt("malformed", Reason.UNKNOWN_VERB, None, "", "", "/pay/nobody names no partner")),
+        (30, Attempt("overload", Reason.TEMPORARY, osmp, "pay", "1", "2000 requests wait already", key="3")),
+    ]  # fmt: skip
+    await store.insert_attempts(
+        cur, [(now - timedelta(minutes=minutes), with_address(attempt)) for minutes, attempt in rows]
+    )
+
+
+def with_address(attempt: Attempt) -> Attempt:
+    text = attempt.request_text or f"GET /pay/osmp?command={attempt.op}&txn_id={attempt.key}"
+    return replace(attempt, remote_ip="198.51.100.9", request_text=text.replace("\0", ""))
+
+
+async def id_of(cur: Any, key: str) -> int:
+    await cur.execute("SELECT id FROM payments WHERE partner_key = %s", (key,))
+    return int((await cur.fetchone())[0])
+
+
+async def relay(dsn: str, journal: Journal) -> None:
+    """Carry the outbox to the journal until it is empty."""
+    async with (
+        aiopg.connect(dsn, options="-c timezone=UTC") as taking,
+        aiopg.connect(dsn, options="-c timezone=UTC") as reading,
+        taking.cursor() as first,
+        reading.cursor() as second,
+    ):
+        while (await relay_batch(first, second, journal, 500)).done:
+            pass
