@@ -43,7 +43,9 @@ def spawn(
         env=dict(env) if env is not None else None,
         start_new_session=True,
         preexec_fn=_die_with_parent(death_signal),
-        **({"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}),
+        user=user.pw_uid if user else None,
+        group=user.pw_gid if user else None,
+        extra_groups=[] if user else None,
     )
 
 

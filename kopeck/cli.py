@@ -114,11 +114,11 @@ def demo(context: Context) -> None:
 def register() -> None:
     """Hang the groups of the other modules on the command."""
     from kopeck.cli_accounts import account
-    from kopeck.cli_journal import journal
+    from kopeck.cli_journal import journal, verify
     from kopeck.cli_partners import partner
     from kopeck.cli_users import user
 
-    for command in (account, partner, user, journal):
+    for command in (account, partner, user, verify, journal):
         cli.add_command(command)
 
 

@@ -43,7 +43,7 @@ class Context:
 pass_context = click.make_pass_decorator(Context)
 
 
-class Instant(click.ParamType):
+class Instant(click.ParamType):  # type: ignore[type-arg]
     """An ISO 8601 date or date with time; without a zone it is UTC."""
 
     name = "instant"

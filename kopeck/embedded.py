@@ -30,12 +30,16 @@ log = structlog.get_logger("kopeck.embedded")
 
 
 class Stores(msgspec.Struct, frozen=True):
-    """Addresses of both databases. owner_dsn is empty where only the operator knows it."""
+    """Addresses of both databases. owner_dsn is empty where only the operator knows it.
+
+    started_here: this command started the servers for itself, so nothing else of ours runs on them.
+    """
 
     dsn: str
     owner_dsn: str
     journal_uri: str
     journal_database: str
+    started_here: bool = False
 
 
 class Servers(msgspec.Struct, frozen=True):
@@ -56,7 +60,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         yield attach(settings)
         return
     with lock, _serve(settings) as (stores, _):
-        yield stores
+        yield msgspec.structs.replace(stores, started_here=True)
 
 
 @contextmanager

@@ -256,7 +256,7 @@ class Postgres:
         data = str(self.data)
 
         def belongs(process: psutil.Process) -> bool:
-            return process.name().startswith("postgres") and process.cwd() == data
+            return bool(process.name().startswith("postgres") and process.cwd() == data)
 
         ended = children.end_orphans(belongs, signal.SIGQUIT, 5.0)
         if ended:

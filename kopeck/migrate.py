@@ -118,7 +118,7 @@ def _backend(dsn: str) -> Iterator["_Backend"]:
             yield backend
 
 
-class _Backend(PostgresqlBackend):
+class _Backend(PostgresqlBackend):  # type: ignore[misc]
     """yoyo's backend that takes any libpq connection string and applies a migration and its mark in one commit."""
 
     def __init__(self, dsn: str) -> None:
@@ -137,7 +137,7 @@ class _Backend(PostgresqlBackend):
             self.mark_one(migration)
 
 
-class _WholeFile(Migration):
+class _WholeFile(Migration):  # type: ignore[misc]
     """A migration whose single step is its file. Files apply in the order of their numbers and no other."""
 
     def load(self) -> None:

@@ -43,7 +43,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """A record whose docstring has one line ``name: meaning`` a setting; the operators' table is made from them."""
 
 
-class Database(_Section):
+class Database(_Section, frozen=True):
     """The accounts: PostgreSQL.
 
     dsn: libpq connection string of the program's role (`kopeck_app`); empty: embedded PostgreSQL
@@ -54,7 +54,7 @@ class Database(_Section):
     owner_dsn: str = ""
 
 
-class Journal(_Section):
+class Journal(_Section, frozen=True):
     """The payment journal: MongoDB.
 
     uri: MongoDB connection string; empty: embedded SecantusDB
@@ -65,7 +65,7 @@ class Journal(_Section):
     database: str = "kopeck"
 
 
-class Gateway(_Section):
+class Gateway(_Section, frozen=True):
     """The partner port.
 
     host: address the partner port listens on
@@ -122,7 +122,7 @@ class Gateway(_Section):
     failpoints: tuple[str, ...] = ()
 
 
-class Web(_Section):
+class Web(_Section, frozen=True):
     """The pages for people.
 
     host: address the web pages listen on
@@ -151,7 +151,7 @@ class Web(_Section):
     metrics_port: Port = 9171
 
 
-class Relay(_Section):
+class Relay(_Section, frozen=True):
     """From the outbox to the journal.
 
     batch_max: documents written to the journal in one go
@@ -164,7 +164,7 @@ class Relay(_Section):
     metrics_port: Port = 9170
 
 
-class Metrics(_Section):
+class Metrics(_Section, frozen=True):
     """Health and metrics of every process.
 
     host: address the health and metrics ports listen on; never a public one
@@ -173,7 +173,7 @@ class Metrics(_Section):
     host: str = "127.0.0.1"
 
 
-class Log(_Section):
+class Log(_Section, frozen=True):
     """What the processes say.
 
     level: least severity that is written
@@ -184,7 +184,7 @@ class Log(_Section):
     format: Literal["auto", "json", "text"] = "auto"
 
 
-class Settings(_Section):
+class Settings(_Section, frozen=True):
     """Everything.
 
     data_dir: folder of the embedded databases and the demo's files, relative to the working directory

@@ -154,7 +154,7 @@ class Supervisor:
 
         def belongs(process: psutil.Process) -> bool:
             mark = process.environ().get(MARK, "")
-            return mark.endswith(suffix) and mark != f"{process.ppid()}{suffix}"
+            return bool(mark.endswith(suffix) and mark != f"{process.ppid()}{suffix}")
 
         ended = children.end_orphans(belongs, signal.SIGTERM, _GRACE_S)
         if ended:

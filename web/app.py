@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.web import Application, RedirectHandler
 
 from web import admin, attempts, page, payments, people
@@ -64,7 +65,7 @@ def make_app(options: WebOptions) -> Application:
     )
 
 
-def make_server(app: Application, tls: ssl.SSLContext | None = None) -> HTTPServer:
+def make_server(app: HTTPServerConnectionDelegate, tls: ssl.SSLContext | None = None) -> HTTPServer:
     """An HTTP server for the application with its limits; the caller binds it."""
     return HTTPServer(
         app,
