@@ -140,7 +140,7 @@ class Peer:
 
     town: Town
     port: int
-    gateway: Gateway
+    gateway: Gateway | None
 
     async def exchange(self, head: bytes) -> tuple[int, bytes]:
         """Send bytes as they are; the status and body that come back (0 and nothing when the connection closed)."""
@@ -187,6 +187,12 @@ def town(database: Any, partner_key: rsa.RSAPrivateKey, provider_key: rsa.RSAPri
     made = Town(database.dsn, database.owner_dsn, partner_key, provider_key)
     asyncio.run(made.settle())
     return made
+
+
+@pytest.fixture
+def peer_of(town: Town) -> Any:
+    """A partner's side of a gateway that runs elsewhere: give the port."""
+    return lambda port: Peer(town, port, None)
 
 
 def osmp_pay(key: int, account: str = ACTIVE, amount: str = "250.00") -> str:
