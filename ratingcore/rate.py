@@ -1,0 +1,274 @@
+"""Rate columns of events under a compiled catalogue: the face of the kernel in ``_rate.pyx``.
+
+Rules. A *line* is what is billed together over a period: one price for one owner (the account whose pools it shares).
+Events are rated in the order given; what one leaves in its line's meters and its owner's pools the next one finds, so
+any split of the same events into batches gives the same amounts. A rejected event costs nothing and leaves no trace.
+``accumulators`` are changed in place, everything else is only read. The GIL is released; several threads share a call
+by ranges of lines.
+
+Does not know: where events and accumulators are kept, which events are late, what an invoice is.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ratingcore import _rate
+from ratingcore.arrays import Bytes, Indices, Ints, Words, column, require_range
+from ratingcore.compile import EDGE_SHIFT, Compiled
+from ratingcore.digits import NO_NUMBER
+from ratingcore.tariff import MAX_DURATION_S, MAX_EVENT_MICRO, MAX_METER, MAX_METERS, MAX_POOLS, MAX_QUANTITY
+
+assert _rate.limits() == (
+    MAX_QUANTITY,
+    MAX_METER,
+    MAX_EVENT_MICRO,
+    MAX_DURATION_S,
+    MAX_METERS,
+    MAX_POOLS,
+    EDGE_SHIFT,
+    NO_NUMBER,
+)
+
+LINE: Final = np.dtype([("price", "i4"), ("owner", "i4"), ("base", "i8")])
+MAX_THREADS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Lines of a run. records: one LINE each; words: of all their meters together; owners: how many there are."""
+
+    records: NDArray[Any]
+    words: int
+    owners: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulators:
+    """What a period remembers, changed in place by ``rate_events`` and ``close_lines``.
+
+    meters: the words of every line's meters, from its ``base`` on, laid out by ``Compiled.slots``.
+    pools: what is left, row ``owner * pools + pool``.
+    """
+
+    meters: Ints
+    pools: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Columns of events, all of one length; made by ``make_events``. Empty duration or destination: none has any."""
+
+    line: Ints
+    time_s: Ints
+    quantity: Ints
+    duration_s: Ints
+    destination: Words
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """Columns of what came out, one row an event.
+
+    amount_micro: its price; version: of its line's price; tier: reached by the last curve; rate: the last used,
+    within its card; -1 where there was none. reject: a ``tariff.Reject``, 0 where the event was rated.
+    """
+
+    amount_micro: Ints
+    version: Indices
+    tier: Indices
+    rate: Indices
+    reject: Bytes
+
+
+def make_lines(compiled: Compiled, price: ArrayLike, owner: ArrayLike) -> Lines:
+    """Lines with these prices and owners.
+
+    Args:
+        price: index of the catalogue's price, per line.
+        owner: 0 and up; ascending where several threads are to share the work.
+
+    Raises:
+        TypeError, ValueError: columns that are not such.
+    """
+    prices = column("price", price, np.int32)
+    owners = column("owner", owner, np.int32, len(prices))
+    require_range("price", prices, 0, len(compiled.slots) - 1)
+    require_range("owner", owners, 0, 2**31 - 1)
+    words: Ints = compiled.prices["slots"].astype(np.int64)[prices]
+    records = np.zeros(len(prices), LINE)
+    records["price"], records["owner"] = prices, owners
+    records["base"] = np.cumsum(words) - words
+    return Lines(records, int(words.sum()), int(owners.max()) + 1 if len(owners) else 0)
+
+
+def new_accumulators(compiled: Compiled, lines: Lines, pools: ArrayLike | None = None) -> Accumulators:
+    """Accumulators at the start of a period.
+
+    Args:
+        pools: what every owner has in every pool, shape (owners, pools); nothing where it is None.
+
+    Raises:
+        TypeError, ValueError: pools of another shape, or negative.
+    """
+    width = len(compiled.pools)
+    left = np.zeros(lines.owners * width, np.int64)
+    if pools is not None:
+        given = np.asarray(pools)
+        if given.shape != (lines.owners, width):
+            raise ValueError(f"pools: shape {given.shape}, expected {(lines.owners, width)}")
+        left = column("pools", given.reshape(-1), np.int64).copy()
+        require_range("pools", left, 0, MAX_METER)
+    # Never empty: the kernel takes the address of the first word.
+    padded = left if len(left) else np.zeros(1, np.int64)
+    return Accumulators(np.zeros(max(1, lines.words), np.int64), padded)
+
+
+def make_events(
+    line: ArrayLike,
+    time_s: ArrayLike,
+    quantity: ArrayLike,
+    duration_s: ArrayLike | None = None,
+    destination: ArrayLike | None = None,
+) -> Events:
+    """Columns of events.
+
+    Args:
+        line: row of the lines. Rows there are not are rejected one by one, not refused here.
+        time_s: UTC epoch seconds of the start.
+        quantity: steps of the item's unit.
+        duration_s: seconds over which the quantity was used; None: at an instant.
+        destination: keys of ``digits.pack_numbers``; None: no numbers.
+
+    Raises:
+        TypeError, ValueError: columns that are not integers or not of one length.
+    """
+    rows = column("line", line, np.int64)
+    count = len(rows)
+    return Events(
+        rows,
+        column("time_s", time_s, np.int64, count),
+        column("quantity", quantity, np.int64, count),
+        np.zeros(0, np.int64) if duration_s is None else column("duration_s", duration_s, np.int64, count),
+        np.zeros(0, np.uint64) if destination is None else column("destination", destination, np.uint64, count),
+    )
+
+
+def rate_events(
+    compiled: Compiled, lines: Lines, accumulators: Accumulators, events: Events, threads: int = 1
+) -> Rated:
+    """Rate events in order; see the module's rules.
+
+    Args:
+        threads: how many share the work. More than one needs lines in ascending order of owner.
+
+    Raises:
+        ValueError: accumulators of other lines, or lines that threads cannot share.
+    """
+    return _run(compiled, lines, accumulators, events, threads, closing=False)
+
+
+def close_lines(
+    compiled: Compiled, lines: Lines, accumulators: Accumulators, line: ArrayLike, time_s: int, threads: int = 1
+) -> Rated:
+    """What these lines still owe as their period ends: flats never charged, minimums not reached.
+
+    A second close of the same lines adds nothing.
+
+    Args:
+        line: rows of the lines.
+        time_s: the last instant of the period; the version in force then applies.
+
+    Raises:
+        TypeError, ValueError: as ``make_events`` and ``rate_events``.
+    """
+    rows = column("line", line, np.int64)
+    events = make_events(rows, np.full(len(rows), time_s, np.int64), np.zeros(len(rows), np.int64))
+    return _run(compiled, lines, accumulators, events, threads, closing=True)
+
+
+def _run(
+    compiled: Compiled, lines: Lines, accumulators: Accumulators, events: Events, threads: int, closing: bool
+) -> Rated:
+    _check(compiled, lines, accumulators, threads)
+    count = len(events.line)
+    out = Rated(
+        np.zeros(count, np.int64),
+        np.full(count, -1, np.int32),
+        np.full(count, -1, np.int32),
+        np.full(count, -1, np.int32),
+        np.zeros(count, np.uint8),
+    )
+    if count == 0:
+        return out
+    tables = [getattr(compiled, field.name) for field in fields(compiled)[4:]]
+    columns = [getattr(events, field.name) for field in fields(events)]
+    outs = [getattr(out, field.name) for field in fields(out)]
+    horizon = (compiled.start_s, compiled.end_s, len(compiled.pools))
+    memory = (lines.records, accumulators.meters, accumulators.pools)
+
+    def rate_range(span: tuple[int, int]) -> None:
+        arguments: list[Any] = [*horizon, *tables, *memory, *columns, closing, *span, *outs]
+        _rate.rate_columns(*arguments)
+
+    spans = ranges_of(lines, threads)
+    if len(spans) == 1:
+        rate_range(spans[0])
+        return out
+    with ThreadPoolExecutor(len(spans)) as pool:
+        list(pool.map(rate_range, spans))
+    return out
+
+
+def _check(compiled: Compiled, lines: Lines, accumulators: Accumulators, threads: int) -> None:
+    words, pools = max(1, lines.words), max(1, lines.owners * len(compiled.pools))
+    for name, array, length in (("meters", accumulators.meters, words), ("pools", accumulators.pools, pools)):
+        if array.shape != (length,):
+            raise ValueError(f"accumulators: {name} of shape {array.shape}, these lines need ({length},)")
+    if not 1 <= threads <= MAX_THREADS:
+        raise ValueError(f"threads: {threads}, outside 1 to {MAX_THREADS}")
+    if threads > 1 and (np.diff(lines.records["owner"]) < 0).any():
+        raise ValueError("threads share lines by owner: make lines in ascending order of owner")
+
+
+def ranges_of(lines: Lines, threads: int) -> list[tuple[int, int]]:
+    """Rows of lines in at most ``threads`` ranges of like size that tile them all; no owner is in two."""
+    owner, count = lines.records["owner"], len(lines.records)
+    cuts = {0, count}
+    for number in range(1, threads):
+        row = count * number // threads
+        if 0 < row < count:
+            cuts.add(int(np.searchsorted(owner, owner[row], side="left")))
+    ordered = sorted(cuts)
+    return list(pairwise(ordered)) or [(0, 0)]
+
+
+def read_meters(compiled: Compiled, lines: Lines, accumulators: Accumulators, line: int) -> dict[tuple[str, str], int]:
+    """What one line remembers, by (meter, what it holds), as the judge's ``State`` has it."""
+    record = lines.records[line]
+    found = {}
+    for key, slot in compiled.slots[int(record["price"])]:
+        at = int(record["base"]) + slot
+        found[key] = int(accumulators.meters[at])
+        if key[1] == "amount":
+            found[key] = int(accumulators.meters[at + 1]) * 2**64 + int(accumulators.meters[at]) % 2**64
+    return found
+
+
+def write_meters(
+    compiled: Compiled, lines: Lines, accumulators: Accumulators, line: int, values: dict[tuple[str, str], int]
+) -> None:
+    """Put back what ``read_meters`` gave, under this or a later compilation; meters that are gone are dropped."""
+    record = lines.records[line]
+    for key, slot in compiled.slots[int(record["price"])]:
+        at, value = int(record["base"]) + slot, values.get(key, 0)
+        if key[1] == "amount":
+            low = value % 2**64
+            accumulators.meters[at] = low - 2**64 if low >= 2**63 else low
+            accumulators.meters[at + 1] = value // 2**64
+        else:
+            accumulators.meters[at] = value
