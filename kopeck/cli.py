@@ -111,6 +111,22 @@ def demo(context: Context) -> None:
     click.echo(announcement(context.settings))
 
 
+@cli.command()
+@click.option("--markdown", is_flag=True, help="The table of docs/operators.md instead, with the defaults.")
+@pass_context
+def settings(context: Context, markdown: bool) -> None:
+    """Show every setting with its present value."""
+    from kopeck.cli_context import show_table
+    from kopeck.settings import documented_settings, effective_settings
+
+    if markdown:
+        click.echo("| setting | environment | default | meaning |\n| --- | --- | --- | --- |")
+        for doc in documented_settings():
+            click.echo(f"| `{doc.name}` | `{doc.environment}` | {doc.default} | {doc.meaning} |")
+        return
+    show_table(("setting", "value", "meaning"), [tuple(row) for row in effective_settings(context.settings)])
+
+
 def register() -> None:
     """Hang the groups of the other modules on the command."""
     from kopeck.cli_accounts import account

@@ -35,6 +35,9 @@ class SettingsError(Exception):
 #: A line ``name: meaning`` of a section's docstring.
 _MEANING = re.compile(r"^ {4}([a-z_]+): (.+)$", re.MULTILINE)
 
+#: Settings that hold passwords.
+_SECRETS = frozenset({"database.dsn", "database.owner_dsn", "journal.uri", "gateway.key_passphrase"})
+
 PositiveInt = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
@@ -234,10 +237,20 @@ def load_settings(path: str | None, environ: Mapping[str, str] | None = None) ->
 
 def documented_settings() -> Iterator[SettingDoc]:
     """Every setting in the order of the record, for the operators' table."""
-    default = Settings()
-    yield from _documented("", default)
+    return _documented_all(Settings())
+
+
+def effective_settings(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """(name, value, meaning) of every setting as it is now; secrets are not shown."""
+    for doc in _documented_all(settings):
+        is_secret = doc.name in _SECRETS and doc.default != "empty"
+        yield doc.name, "(set, not shown)" if is_secret else doc.default, doc.meaning
+
+
+def _documented_all(settings: Settings) -> Iterator[SettingDoc]:
+    yield from _documented("", settings)
     for name in Settings.__struct_fields__:
-        if isinstance(section := getattr(default, name), _Section):
+        if isinstance(section := getattr(settings, name), _Section):
             yield from _documented(name, section)
 
 
