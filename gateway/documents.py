@@ -89,7 +89,7 @@ _ATTEMPT_FIELDS: Final = (
 )  # fmt: skip
 
 #: Which call of the partner's an event answered. Sending and silence are ours, not an answer to anybody.
-_OP_OF_EVENT: Final[Mapping[str, Op]] = {
+OP_OF_EVENT: Final[Mapping[str, Op]] = {
     "accept": Op.PAY,
     "hold": Op.PAY,
     "refuse": Op.PAY,
@@ -242,7 +242,7 @@ class _Wording:
 
     def answer(self, payment: Document, event: Document, version: int) -> _Answer:
         """The answer to the partner's call that made ``event``; empty for events made by people or by ourselves."""
-        op = _OP_OF_EVENT.get(event["event"])
+        op = OP_OF_EVENT.get(event["event"])
         if op is None or not event["actor"].startswith("partner:"):
             return _Answer()
         contract = self._contract(payment["partner_id"], version)

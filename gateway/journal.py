@@ -26,7 +26,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import IndexModel, InsertOne, ReplaceOne
 from pymongo.errors import BulkWriteError, ConnectionFailure, ExecutionTimeout, PyMongoError
 
-from gateway.documents import MIN_FRAGMENT, Document, fold
+from gateway.documents import MIN_FRAGMENT, Document, cut_to_millisecond, fold
 from ratingcore.money import format_minor, parse_minor
 
 #: Rows of one page at most.
@@ -522,7 +522,7 @@ def _split(
 
     The most selective comes first: a whole term, a beginning, a sum, a state or partner, the date range.
     """
-    range_ = {of.time: {"$gte": wanted.start, "$lt": wanted.end}}
+    range_ = {of.time: _instants(wanted)}
     fields = _field_clauses(wanted)
     by_selectivity = sorted(terms, key=lambda t: (t.is_prefix, len(t.values), -len(t.values[0])))
     others = [_term_clause(term) for term in by_selectivity[1:]] + [range_]
@@ -541,6 +541,12 @@ def _split(
         if clause is not None and not isinstance(clause[field], dict):
             return {**clause, **range_}, [other for name, other in fields.items() if name != field]
     return range_, list(fields.values())
+
+
+def _instants(wanted: Filter) -> Clause:
+    """[start, end) as an open range: the same at BSON's resolution of a millisecond. SecantusDB 0.7.0b3 loses rows
+    that equal an inclusive bound inside a compound index."""
+    return {"$gt": cut_to_millisecond(wanted.start) - _MILLISECOND, "$lt": cut_to_millisecond(wanted.end)}
 
 
 def _field_clauses(wanted: Filter) -> dict[str, Clause]:
@@ -596,6 +602,7 @@ def _attempts_of_pipelines(payment_id: int, partner: str, key: str) -> list[Pipe
 # -- cursors -----------------------------------------------------------------------------------------------------------
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _CURSOR: Final = re.compile(r"([np])(-?[0-9]{1,15})\.([0-9]{1,19})", re.ASCII)
 
 
@@ -609,7 +616,7 @@ class _Position:
 
 
 def _cursor(direction: str, at: datetime, row_id: int) -> str:
-    milliseconds = (at - _EPOCH) // timedelta(milliseconds=1)
+    milliseconds = (at - _EPOCH) // _MILLISECOND
     return base64.urlsafe_b64encode(f"{direction}{milliseconds}.{row_id}".encode()).decode().rstrip("=")
 
 
@@ -631,7 +638,7 @@ def _position(cursor: str | None) -> _Position | None:
     if found is None or int(found[3]) > _MAX_INT64:
         raise ValueError("this page address is damaged: start from the first page")
     try:
-        at = _EPOCH + timedelta(milliseconds=int(found[2]))
+        at = _EPOCH + int(found[2]) * _MILLISECOND
     except OverflowError as error:
         raise ValueError("this page address is damaged: start from the first page") from error
     return _Position(found[1] == "n", at, int(found[3]))
@@ -639,7 +646,7 @@ def _position(cursor: str | None) -> _Position | None:
 
 def _narrowed(wanted: Filter, position: _Position) -> Filter:
     """The date range cut at the position, which itself stays in it: rows of one instant are told apart by id."""
-    just_after = position.at + timedelta(milliseconds=1)
+    just_after = position.at + _MILLISECOND
     if position.is_forward:
         end = min(wanted.end, just_after)
         return replace(wanted, end=end) if wanted.start < end else wanted

@@ -69,7 +69,7 @@ async def act(dsn: str, commands: Sequence[Command], now: datetime | None = None
         terms = {command.terms.contract.partner_id: command.terms for command in commands if command.terms}
         if ids:
             book = await load_book(cur, "", datetime.now(UTC))
-            terms.update(book.terms)
+            terms.update(book.by_partner_id)
         world = World(now or datetime.now(UTC), iter(fresh).__next__, accounts, payments, terms)
         results = [decide(world, command) for command in commands]
         system = {t.clearing_account_id for t in terms.values()} | {t.transit_account_id for t in terms.values()}
