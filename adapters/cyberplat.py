@@ -443,10 +443,7 @@ def check_settings(contract: Contract) -> None:
         raise ValueError(f"dialect.check_authcode must be empty or up to {MAX_AUTHCODE_DIGITS} digits")
     if _MEDIA_TYPE.fullmatch(dialect.reply_content_type) is None:
         raise ValueError("dialect.reply_content_type must be a media type such as text/xml")
-    try:
-        re.compile(dialect.additional_pattern)
-    except re.error as error:
-        raise ValueError(f"dialect.additional_pattern must be a regular expression: {error}") from None
+    wire.check_pattern("dialect.additional_pattern", dialect.additional_pattern)
     for service in contract.services:
         if not wire.is_digits(service, 1, MAX_TYPE_DIGITS):
             raise ValueError(f"services must be numbers of up to {MAX_TYPE_DIGITS} digits, as CyberPlat's type is")

@@ -20,11 +20,11 @@ import msgspec
 
 from adapters import cyberplat, osmp
 from adapters.messages import Contract, Protocol, Reason
+from adapters.wire import check_pattern, printable
 from ratingcore.money import MAX_MINOR
 
 PROTOCOLS: Final[Mapping[str, Protocol]] = {cyberplat.NAME: cyberplat, osmp.NAME: osmp}
 
-MAX_PATTERN: Final = 200
 MAX_SOURCES: Final = 256
 MAX_SERVICES: Final = 256
 MAX_SERVICE: Final = 32
@@ -152,7 +152,8 @@ def _converted(record: type, body: Mapping[str, Any], prefix: str) -> dict[str, 
     values: dict[str, Any] = {}
     for name, value in body.items():
         if name not in allowed:
-            raise ValueError(f"{prefix}{name} is not a field; fields are {', '.join(sorted(allowed))}")
+            shown = printable(str(name))[:40]
+            raise ValueError(f"{prefix}{shown} is not a field; fields are {', '.join(sorted(allowed))}")
         wanted = _types(record)[name]
         try:
             values[name] = msgspec.convert(value, wanted)
@@ -206,7 +207,7 @@ def _check_common(contract: Contract) -> None:
     if not _is_zone(contract.time_zone):
         raise ValueError("time_zone must be an IANA time zone, such as Europe/Moscow")
     _check_lists(contract)
-    _check_pattern(contract.account_pattern)
+    check_pattern("account_pattern", contract.account_pattern)
     if not 1 <= contract.min_minor <= contract.max_minor <= MAX_MINOR:
         raise ValueError(f"min_minor and max_minor must satisfy 1 <= min_minor <= max_minor <= {MAX_MINOR}")
     for name in ("date_past_s", "date_future_s", "cancel_window_s"):
@@ -239,12 +240,3 @@ def _check_lists(contract: Contract) -> None:
         raise ValueError(f"re_examine must be among {', '.join(sorted(RE_EXAMINABLE))}")
     if not set(contract.display) <= set(DISPLAY_FIELDS) or len(set(contract.display)) != len(contract.display):
         raise ValueError(f"display must be different names among {', '.join(DISPLAY_FIELDS)}")
-
-
-def _check_pattern(pattern: str) -> None:
-    if not 1 <= len(pattern) <= MAX_PATTERN:
-        raise ValueError(f"account_pattern must be a regular expression of 1 to {MAX_PATTERN} characters")
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"account_pattern must be a regular expression: {error}") from None

@@ -26,6 +26,8 @@ MAX_VALUE: Final = 255
 MAX_ACCOUNT: Final = 64
 #: Characters of a masked request or reply that are kept for a person to read.
 MAX_SCRUBBED: Final = 4096
+#: Characters of a contract's regular expression.
+MAX_PATTERN: Final = 200
 #: Bytes of a reply that the client side is ready to read.
 MAX_REPLY: Final = 1_000_000
 
@@ -49,6 +51,20 @@ class Nonsense(ValueError):
 def setting(default: _T, meaning: str) -> _T:
     """A field of a ``Dialect``: its default and what it means to a person (`protocols.describe_fields`)."""
     return field(default=default, metadata={"meaning": meaning})
+
+
+def check_pattern(name: str, pattern: str) -> None:
+    """Refuse what is no regular expression. One that backtracks for ages is its author's fault: texts are short here.
+
+    Raises:
+        ValueError: names the field and what is allowed.
+    """
+    if not 1 <= len(pattern) <= MAX_PATTERN:
+        raise ValueError(f"{name} must be a regular expression of 1 to {MAX_PATTERN} characters")
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{name} must be a regular expression: {error}") from None
 
 
 # ---- forms ----

@@ -180,6 +180,7 @@ def test_without_a_valid_key_nothing_opens(contract_of):
     found = read(contract_of("cyberplat"), PAYMENT + b"&sign=" + PAYMENT_SIGN.encode())
     assert isinstance(found, DecodeError)
     assert found.reason is Reason.BAD_SIGNATURE
+    assert "no public key" in found.detail
 
 
 def test_the_last_sign_counts_and_an_earlier_one_is_an_alien(contract_of, sheet_key):
@@ -364,6 +365,12 @@ def test_the_contracts_services_bound_type(contract_of):
     contract = contract_of("cyberplat", UNSIGNED, services=["1", "5"])
     assert read(contract, "action=check&number=7&type=5&amount=1").service == "5"
     assert read(contract, "action=check&number=7&type=2&amount=1").reason is Reason.BAD_SERVICE
+
+
+def test_a_number_has_at_most_thirty_characters_whatever_the_contracts_pattern(contract_of):
+    contract = contract_of("cyberplat", UNSIGNED, account_pattern=".*")
+    assert read(contract, f"action=check&number={'7' * 30}&type=1&amount=1").account == "7" * 30
+    assert read(contract, f"action=check&number={'7' * 31}&type=1&amount=1").reason is Reason.BAD_ACCOUNT_FORMAT
 
 
 def test_leading_zeros_go_where_the_contract_says_so(contract_of):

@@ -304,6 +304,12 @@ def test_the_date_window_is_the_contracts(contract_of):
     assert read(contract, PAY, now=paid_at - timedelta(hours=1, seconds=1)).reason is Reason.BAD_DATE
 
 
+def test_an_account_fits_its_column_whatever_the_contracts_pattern(contract_of):
+    contract = contract_of("osmp", OPEN, account_pattern=".*")
+    assert read(contract, f"command=check&txn_id=1&sum=1&account={'7' * 64}").account == "7" * 64
+    assert read(contract, f"command=check&txn_id=1&sum=1&account={'7' * 65}").reason is Reason.BAD_ACCOUNT_FORMAT
+
+
 def test_leading_zeros_go_where_the_contract_says_so(contract_of):
     query = "command=check&txn_id=1&sum=1&account=000"
     assert read(contract_of("osmp", OPEN), query).account == "000"

@@ -112,6 +112,8 @@ REFUSED = [
     ({"services": [""]}, "services", "characters"),
     ({"services": ["1", "1"]}, "services", "different"),
     ({"account_pattern": "[0-9"}, "account_pattern", "regular expression"),
+    ({"account_pattern": "a{99999999999}"}, "account_pattern", "too large"),
+    ({"account_pattern": "(" * 200}, "account_pattern", "regular expression"),
     ({"account_pattern": ""}, "account_pattern", "1 to 200"),
     ({"account_pattern": "a" * 201}, "account_pattern", "1 to 200"),
     ({"min_minor": 0}, "min_minor", "1 <="),
@@ -155,6 +157,38 @@ def test_a_wrong_field_is_named_with_what_is_allowed(body, named, allowed):
 def test_a_contract_that_is_no_object_is_refused():
     with pytest.raises(ValueError, match="object"):
         contract_from_json(1, "x", 1, [], True)
+
+
+FIELDS = {name: sorted({*default_body(name), "x"}) for name in PROTOCOLS}
+SETTINGS = {name: sorted({*default_body(name)["dialect"], "x"}) for name in PROTOCOLS}
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["off", "prv_txn", "sha1", "utf-8", "UTC", "name", "account_not_found", "10.0.0.0/8", "text/xml"]),
+)
+JSON = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(max_size=3), SCALARS, max_size=2)
+
+
+def contract_or_words(body):
+    try:
+        return contract_from_json(1, "x", 1, body, True)
+    except ValueError as error:
+        return str(error)
+
+
+@given(st.data(), st.sampled_from(sorted(PROTOCOLS)))
+def test_any_json_is_a_contract_or_a_value_error_of_one_line(data, name):
+    body = data.draw(st.dictionaries(st.sampled_from(FIELDS[name]), JSON, max_size=3))
+    body["dialect"] = data.draw(st.dictionaries(st.sampled_from(SETTINGS[name]), JSON, max_size=3) | JSON)
+    found = contract_or_words({**body, "protocol": name})
+    if isinstance(found, str):
+        assert "must" in found or "is not a field" in found
+        assert found.isprintable()
+    else:
+        assert contract_from_json(1, "x", 1, contract_to_json(found), True) == found
 
 
 CONTRACTS = st.builds(

@@ -39,6 +39,14 @@ def test_a_plus_is_a_blank_and_an_escaped_plus_is_a_plus():
     assert wire.decode_text(b"a+b%2Bc%2b", "utf-8") == "a b+c+"
 
 
+@pytest.mark.parametrize(
+    "value", [b"%", b"a%", b"%2", b"%zz", b"%+1", b"% 1", b"%2g", b"%%20", b"\xc3\xa9", b"%\xc3\xa9"]
+)
+def test_broken_percent_encoding_and_raw_bytes_are_refused_not_guessed(value):
+    with pytest.raises(ValueError, match=r"percent-encod"):
+        wire.decode_text(value, "utf-8")
+
+
 def test_a_value_may_hold_an_equals_sign_and_a_name_may_not_come_twice():
     assert wire.split_form(b"a=b=c&d=") == {"a": b"b=c", "d": b""}
     with pytest.raises(wire.Nonsense, match="twice"):
