@@ -79,8 +79,8 @@ _SIGN_IN: Final[dict[str, _Pair]] = {
 _LISTS: Final[dict[str, _Pair]] = {
     "payments.title": ("Платежи", "Payments"),
     "payments.search": (
-        "Номер, ключ партнёра, счёт, телефон или сумма",
-        "Number, partner's key, account, phone or sum",
+        "Номер, счёт, телефон, ключ партнёра, сумма",
+        "Number, account, phone, partner's key, sum",
     ),
     "payments.empty": ("Платежи не найдены", "No payments found"),
     "payments.empty_hint": (
@@ -118,6 +118,7 @@ _LISTS: Final[dict[str, _Pair]] = {
     "period.year": ("Год", "Year"),
     "totals.label": ("Итоги по фильтру", "Totals of the filter"),
     "totals.found": ("Найдено", "Found"),
+    "totals.worth": ("на {sum}", "worth {sum}"),
     "totals.posted": ("Зачислено", "Posted"),
     "totals.open": ("В пути", "Under way"),
     "totals.back": ("Возвращено", "Given back"),
