@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from billing.arrays import int_array, text_array
 from ratingcore.money import Minor
 
 #: Most transfers one call posts; a larger caller posts in slices of this.
@@ -124,7 +125,7 @@ async def post_transfers(cur: Any, transfers: Sequence[Transfer]) -> Posting:
     if not transfers:
         return Posting((), (), ())
     ids = sorted({t.debit_account_id for t in transfers} | {t.credit_account_id for t in transfers})
-    await cur.execute(_LOCK, {"ids": ids})
+    await cur.execute(_LOCK, {"ids": int_array(ids)})
     accounts = {row[0]: (row[1], row[2], row[3]) for row in await cur.fetchall()}
     await cur.execute(_EXISTING, _columns(transfers))
     existing = {(row[0], row[1], row[2]): tuple(row[3:]) for row in await cur.fetchall()}
@@ -208,25 +209,25 @@ async def write_transfers(cur: Any, transfers: Sequence[Transfer], system_ids: I
     columns = _columns(sorted(transfers, key=lambda t: t.key))
     statement, last = cur.mogrify(_INSERT, columns), 0
     if cold:
-        statement += b";" + cur.mogrify(_MOVE, {"ids": cold, "deltas": [moved[a] for a in cold]})
+        statement += b";" + cur.mogrify(_MOVE, {"ids": int_array(cold), "deltas": int_array(moved[a] for a in cold)})
         last = len(cold)
     if hot:
-        statement += b";" + cur.mogrify(_LOCK_IN_ORDER, {"ids": hot})
-        statement += b";" + cur.mogrify(_MOVE, {"ids": hot, "deltas": [moved[a] for a in hot]})
+        statement += b";" + cur.mogrify(_LOCK_IN_ORDER, {"ids": int_array(hot)})
+        statement += b";" + cur.mogrify(_MOVE, {"ids": int_array(hot), "deltas": int_array(moved[a] for a in hot)})
         last = len(hot)
     await cur.execute(statement)
     if last and cur.rowcount != last:
         raise LedgerError(f"{last - cur.rowcount} of {last} accounts to move do not exist")
 
 
-def _columns(transfers: Sequence[Transfer]) -> dict[str, list[Any]]:
+def _columns(transfers: Sequence[Transfer]) -> dict[str, str]:
     return {
-        "sources": [t.source for t in transfers],
-        "source_ids": [t.source_id for t in transfers],
-        "steps": [t.step for t in transfers],
-        "debits": [t.debit_account_id for t in transfers],
-        "credits": [t.credit_account_id for t in transfers],
-        "amounts": [t.amount for t in transfers],
-        "currencies": [t.currency for t in transfers],
-        "corrects": [t.corrects_id for t in transfers],
+        "sources": text_array(t.source for t in transfers),
+        "source_ids": int_array(t.source_id for t in transfers),
+        "steps": text_array(t.step for t in transfers),
+        "debits": int_array(t.debit_account_id for t in transfers),
+        "credits": int_array(t.credit_account_id for t in transfers),
+        "amounts": int_array(t.amount for t in transfers),
+        "currencies": text_array(t.currency for t in transfers),
+        "corrects": int_array(t.corrects_id for t in transfers),
     }

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from adapters.messages import Reason, RegistryLine
+from billing.arrays import int_array, text_array
 from billing.ledger import LedgerError, write_transfers
 from gateway.decide import AccountRow, Attempt, Payment, World
 from gateway.states import State
@@ -138,23 +139,23 @@ async def begin_and_lock(
     Accounts locked by somebody else are left out.
     """
     if keys or ids:
-        partners, names = _split(keys)
-        lock = cur.mogrify(_LOCK_ANY, {"numbers": list(numbers), "partners": partners, "keys": names, "ids": list(ids)})
+        wanted = {"numbers": text_array(numbers), "ids": int_array(ids), **_key_columns(keys)}
+        lock = cur.mogrify(_LOCK_ANY, wanted)
     else:
-        lock = cur.mogrify(_LOCK_BY_NUMBER, {"numbers": list(numbers)})
+        lock = cur.mogrify(_LOCK_BY_NUMBER, {"numbers": text_array(numbers)})
     await cur.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED;" + lock)
     return {row[1]: AccountRow(*row) for row in await cur.fetchall()}
 
 
 async def held_elsewhere(cur: Any, numbers: Sequence[str]) -> set[str]:
     """Of the numbers `begin_and_lock` did not return: those that exist, so somebody else holds them."""
-    await cur.execute(_EXISTING_NUMBERS, {"numbers": list(numbers)})
+    await cur.execute(_EXISTING_NUMBERS, {"numbers": text_array(numbers)})
     return {row[0] for row in await cur.fetchall()}
 
 
 async def read_accounts(cur: Any, numbers: Sequence[str], ids: Sequence[int]) -> list[AccountRow]:
     """Accounts without a lock, by number (payable ones) or id."""
-    await cur.execute(_READ_ACCOUNTS, {"numbers": list(numbers), "ids": list(ids)})
+    await cur.execute(_READ_ACCOUNTS, {"numbers": text_array(numbers), "ids": int_array(ids)})
     return [AccountRow(*row) for row in await cur.fetchall()]
 
 
@@ -162,10 +163,9 @@ async def read_payments(
     cur: Any, keys: Sequence[tuple[int, str]], ids: Sequence[int]
 ) -> dict[tuple[int, str], Payment]:
     """Payments by (partner_id, key) or id; a statement of its own so that it sees what the lock waited for."""
-    partners, names = _split(keys)
-    statement = cur.mogrify(_PAYMENTS_BY_KEY, {"partners": partners, "keys": names})
+    statement = cur.mogrify(_PAYMENTS_BY_KEY, _key_columns(keys))
     if ids:
-        statement += b" UNION ALL " + cur.mogrify(_PAYMENTS_BY_ID, {"ids": list(ids)})
+        statement += b" UNION ALL " + cur.mogrify(_PAYMENTS_BY_ID, {"ids": int_array(ids)})
     await cur.execute(statement)
     return {(row[1], row[2]): _payment(row) for row in await cur.fetchall()}
 
@@ -186,7 +186,7 @@ async def write(cur: Any, world: World, system_ids: Iterable[int]) -> None:
         statements.append(cur.mogrify(_INSERT_PAYMENTS, _created_columns(world)))
     if world.events:
         statements.append(cur.mogrify(_INSERT_EVENTS, _event_columns(world)))
-        statements.append(cur.mogrify(_OUTBOX, {"ids": sorted({*world.created, *world.changed})}))
+        statements.append(cur.mogrify(_OUTBOX, {"ids": int_array(sorted({*world.created, *world.changed}))}))
     if world.attempts:
         statements.append(cur.mogrify(_INSERT_ATTEMPTS, attempt_columns([(world.now, a) for a in world.attempts])))
     if statements:
@@ -209,8 +209,8 @@ async def read_registry(cur: Any, partner_id: int, start: datetime, end: datetim
     return tuple(RegistryLine(row[0], row[1], row[2], Minor(row[3]), row[4]) for row in rows)
 
 
-def _split(keys: Sequence[tuple[int, str]]) -> tuple[list[int], list[str]]:
-    return [key[0] for key in keys], [key[1] for key in keys]
+def _key_columns(keys: Sequence[tuple[int, str]]) -> dict[str, str]:
+    return {"partners": int_array(key[0] for key in keys), "keys": text_array(key[1] for key in keys)}
 
 
 def _payment(row: Sequence[Any]) -> Payment:
@@ -242,20 +242,20 @@ def _created_columns(world: World) -> dict[str, Any]:
             raise LedgerError(f"payment {row.id} is new and not of this batch's time")
     return {
         "now": world.now,
-        "ids": [p.id for p in rows],
-        "partners": [p.partner_id for p in rows],
-        "keys": [p.key for p in rows],
-        "contracts": [p.contract_version for p in rows],
-        "services": [p.service for p in rows],
-        "numbers": [p.account_number for p in rows],
-        "accounts": [p.account_id for p in rows],
-        "amounts": [p.amount for p in rows],
-        "currencies": [p.currency for p in rows],
-        "times": [p.partner_time.isoformat() if p.partner_time else None for p in rows],
-        "extras": [json.dumps(dict(p.extras), ensure_ascii=False) if p.extras else None for p in rows],
-        "states": [p.state.value for p in rows],
-        "reasons": [p.reason.value for p in rows],
-        "versions": [p.version for p in rows],
+        "ids": int_array(p.id for p in rows),
+        "partners": int_array(p.partner_id for p in rows),
+        "keys": text_array(p.key for p in rows),
+        "contracts": int_array(p.contract_version for p in rows),
+        "services": text_array(p.service for p in rows),
+        "numbers": text_array(p.account_number for p in rows),
+        "accounts": int_array(p.account_id for p in rows),
+        "amounts": int_array(p.amount for p in rows),
+        "currencies": text_array(p.currency for p in rows),
+        "times": text_array(p.partner_time.isoformat() if p.partner_time else None for p in rows),
+        "extras": text_array(json.dumps(dict(p.extras), ensure_ascii=False) if p.extras else None for p in rows),
+        "states": text_array(p.state.value for p in rows),
+        "reasons": text_array(p.reason.value for p in rows),
+        "versions": int_array(p.version for p in rows),
     }
 
 
@@ -263,14 +263,14 @@ def _changed_columns(world: World) -> dict[str, Any]:
     rows = sorted(world.changed.values(), key=lambda p: p.id)
     return {
         "now": world.now,
-        "ids": [p.id for p in rows],
-        "before": [world.versions_before[p.id] for p in rows],
-        "contracts": [p.contract_version for p in rows],
-        "accounts": [p.account_id for p in rows],
-        "states": [p.state.value for p in rows],
-        "reasons": [p.reason.value for p in rows],
-        "versions": [p.version for p in rows],
-        "registered": [p.registered_at.isoformat() for p in rows],
+        "ids": int_array(p.id for p in rows),
+        "before": int_array(world.versions_before[p.id] for p in rows),
+        "contracts": int_array(p.contract_version for p in rows),
+        "accounts": int_array(p.account_id for p in rows),
+        "states": text_array(p.state.value for p in rows),
+        "reasons": text_array(p.reason.value for p in rows),
+        "versions": int_array(p.version for p in rows),
+        "registered": text_array(p.registered_at.isoformat() for p in rows),
     }
 
 
@@ -278,32 +278,32 @@ def _event_columns(world: World) -> dict[str, Any]:
     rows = world.events
     return {
         "now": world.now,
-        "ids": [e.payment_id for e in rows],
-        "seqs": [e.seq for e in rows],
-        "events": [e.event.value for e in rows],
-        "states": [e.state.value for e in rows],
-        "reasons": [e.reason.value for e in rows],
-        "actors": [e.actor for e in rows],
-        "notes": [e.note for e in rows],
-        "ips": [e.remote_ip for e in rows],
-        "requests": [e.request_text for e in rows],
+        "ids": int_array(e.payment_id for e in rows),
+        "seqs": int_array(e.seq for e in rows),
+        "events": text_array(e.event.value for e in rows),
+        "states": text_array(e.state.value for e in rows),
+        "reasons": text_array(e.reason.value for e in rows),
+        "actors": text_array(e.actor for e in rows),
+        "notes": text_array(e.note for e in rows),
+        "ips": text_array(e.remote_ip for e in rows),
+        "requests": text_array(e.request_text for e in rows),
     }
 
 
 def attempt_columns(attempts: Sequence[tuple[datetime, Attempt]]) -> dict[str, Any]:
     """The columns of `insert_attempts`, shared with the batch's own write."""
     return {
-        "ats": [at.isoformat() for at, _ in attempts],
-        "partners": [a.partner_id for _, a in attempts],
-        "kinds": [a.kind for _, a in attempts],
-        "ops": [a.op for _, a in attempts],
-        "reasons": [a.reason.value for _, a in attempts],
-        "codes": [a.code for _, a in attempts],
-        "details": [a.detail for _, a in attempts],
-        "keys": [a.key for _, a in attempts],
-        "numbers": [a.account_number for _, a in attempts],
-        "amounts": [a.amount for _, a in attempts],
-        "payments": [a.payment_id for _, a in attempts],
-        "ips": [a.remote_ip for _, a in attempts],
-        "requests": [a.request_text for _, a in attempts],
+        "ats": text_array(at.isoformat() for at, _ in attempts),
+        "partners": int_array(a.partner_id for _, a in attempts),
+        "kinds": text_array(a.kind for _, a in attempts),
+        "ops": text_array(a.op for _, a in attempts),
+        "reasons": text_array(a.reason.value for _, a in attempts),
+        "codes": text_array(a.code for _, a in attempts),
+        "details": text_array(a.detail for _, a in attempts),
+        "keys": text_array(a.key for _, a in attempts),
+        "numbers": text_array(a.account_number for _, a in attempts),
+        "amounts": int_array(a.amount for _, a in attempts),
+        "payments": int_array(a.payment_id for _, a in attempts),
+        "ips": text_array(a.remote_ip for _, a in attempts),
+        "requests": text_array(a.request_text for _, a in attempts),
     }
