@@ -1,0 +1,312 @@
+"""gateway.verify: a database the program wrote is clean, and one corrupted row of each truth is found."""
+
+import asyncio
+import socket
+from contextlib import closing
+from typing import Any
+
+import psycopg2
+import pytest
+
+from adapters.messages import Reason
+from gateway.decide import Attempt, Command, OperatorCancel
+from gateway.journal import Journal
+from gateway.relay import rebuild
+from gateway.verify import Report, VerifyAway, document_faults, verify
+from tests.gateway.shop import act, note_attempt, open_shop
+
+#: A payment of each life that `busy_day` leaves, by its partner's key.
+POSTED, REVERSED, REFUSED, TOMBSTONE, TAKEN_LATER = "1001", "1002", "1003", "1004", "1005"
+
+
+async def busy_day(dsn: str) -> None:
+    """Payments in every state that partners and people can bring about today."""
+    shop = await open_shop(dsn)
+    await act(
+        dsn,
+        [
+            shop.pay(POSTED, "79161234567", 25_000),
+            shop.pay(REVERSED, "79265550102", 10_000),
+            shop.pay(REFUSED, "70000000000", 500),
+            shop.pay(TAKEN_LATER, "79990000000", 700),
+            shop.pay("77", "79031112233", 123_456, "cyber-demo"),
+        ],
+    )
+    await act(dsn, [shop.cancel(REVERSED), shop.cancel(TOMBSTONE)])
+    with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cur:
+        cur.execute("INSERT INTO accounts (number, kind) VALUES ('79990000000', 'subscriber')")
+        cur.execute("SELECT id FROM payments WHERE partner_key = '77'")
+        other = cur.fetchone()[0]
+    await act(dsn, [shop.pay(TAKEN_LATER, "79990000000", 700)])
+    await act(dsn, [Command(OperatorCancel(other, "двойная оплата"), None, "user:anna")])
+    await note_attempt(dsn, Attempt("bad_source", Reason.BAD_SOURCE, remote_ip="198.51.100.9"))
+
+
+def corrupt(admin_dsn: str, *statements: str) -> None:
+    """Do what nobody may, as a superuser with triggers off."""
+    with closing(psycopg2.connect(admin_dsn)) as connection, connection, connection.cursor() as cur:
+        cur.execute("SET session_replication_role = replica")
+        for statement in statements:
+            cur.execute(statement)
+
+
+def verified(database: Any, uri: str, name: str, *statements: str) -> Report:
+    """A busy day, carried into the journal; then the statements; then verify."""
+
+    async def story() -> Report:
+        journal = Journal(uri, name)
+        await busy_day(database.dsn)
+        corrupt(database.admin_dsn, "DELETE FROM outbox")  # as a relay leaves it; the rebuild writes the documents
+        await rebuild(database.dsn, journal)
+        corrupt(database.admin_dsn, *statements)
+        report = await verify(database.admin_dsn, journal, wait_s=0.2)
+        journal.close()
+        return report
+
+    return asyncio.run(story())
+
+
+def found_in(report: Report) -> list[tuple[int, str]]:
+    return [(finding.truth, finding.what) for finding in report.findings]
+
+
+def test_a_database_the_program_wrote_is_clean_and_every_check_examined_something(
+    database: Any, journal_uri: str, journal_name: str
+) -> None:
+    report = verified(database, journal_uri, journal_name)
+    assert found_in(report) == []
+    assert report.is_clean
+    assert {check.truth for check in report.checks} == {1, 2, 3, 4, 5}
+    assert [check.name for check in report.checks if check.examined == 0] == []
+    assert report.lines()[-1] == "no differences"
+    payments = next(check for check in report.checks if check.of == "payments")
+    assert payments.examined == 6
+
+
+def test_verify_needs_no_more_rights_than_the_programs_role_has(
+    database: Any, journal_uri: str, journal_name: str
+) -> None:
+    async def story() -> Report:
+        await busy_day(database.dsn)
+        journal = Journal(journal_uri, journal_name)
+        await rebuild(database.dsn, journal)
+        corrupt(database.admin_dsn, "DELETE FROM outbox")
+        report = await verify(database.dsn, journal, wait_s=0.2)
+        journal.close()
+        return report
+
+    assert asyncio.run(story()).is_clean
+
+
+OF = "(SELECT id FROM payments WHERE partner_key = '{}')"
+
+#: (truth, words of the finding, what is done to the database)
+CORRUPTIONS: list[tuple[int, str, list[str]]] = [
+    (1, "accounts.balance_minor is numeric", ["ALTER TABLE accounts ALTER balance_minor TYPE numeric"]),
+    (2, "balances sum to", ["UPDATE accounts SET balance_minor = 1 WHERE number = '79031112233'"]),
+    (2, "account 79161234567", ["UPDATE accounts SET balance_minor = 24999 WHERE number = '79161234567'"]),
+    (
+        3,
+        "partner 1 key '1001': payments",
+        [
+            "ALTER TABLE payments DROP CONSTRAINT payments_partner_id_partner_key_key",
+            f"UPDATE payments SET partner_key = '1001' WHERE id = {OF.format(REFUSED)}",
+        ],
+    ),
+    (
+        3,
+        "no valid unique index on (partner_id, partner_key)",
+        ["ALTER TABLE payments DROP CONSTRAINT payments_partner_id_partner_key_key"],
+    ),
+    (
+        3,
+        "transfers hold; its events cause hold, post",
+        [f"DELETE FROM transfers WHERE step = 'post' AND source_id = {OF.format(POSTED)}"],
+    ),
+    (
+        3,
+        "transfers reverse; its events cause none",
+        [
+            "INSERT INTO transfers"
+            " (source, source_id, step, debit_account_id, credit_account_id, amount_minor, currency)"
+            f" SELECT 'payment', {OF.format(REFUSED)}, 'reverse', debit_account_id, credit_account_id, 500, 'RUB'"
+            f" FROM transfers WHERE step = 'reverse' AND source_id = {OF.format(REVERSED)}"
+        ],
+    ),
+    (
+        3,
+        "post amount is 250.01, must be 250.00",
+        [f"UPDATE transfers SET amount_minor = 25001 WHERE step = 'post' AND source_id = {OF.format(POSTED)}"],
+    ),
+    (
+        3,
+        "post accounts",
+        [
+            "UPDATE transfers SET credit_account_id = (SELECT id FROM accounts WHERE number = '79265550102')"
+            f" WHERE step = 'post' AND source_id = {OF.format(POSTED)}"
+        ],
+    ),
+    (
+        3,
+        "pass through transit accounts",
+        [
+            "UPDATE transfers SET credit_account_id = (SELECT id FROM accounts WHERE number = '79265550102')"
+            f" WHERE step = 'hold' AND source_id = {OF.format(POSTED)}",
+            "UPDATE transfers SET debit_account_id = (SELECT id FROM accounts WHERE number = '79265550102')"
+            f" WHERE step = 'post' AND source_id = {OF.format(POSTED)}",
+        ],
+    ),
+    (3, "is of payment 5, not there", [f"UPDATE transfers SET source_id = 5 WHERE source_id = {OF.format(POSTED)}"]),
+    (
+        4,
+        "state is reversed, must be posted",
+        [f"UPDATE payments SET state = 'reversed' WHERE id = {OF.format(POSTED)}"],
+    ),
+    (4, "version is 9, must be 1", [f"UPDATE payments SET version = 9 WHERE id = {OF.format(POSTED)}"]),
+    (4, "reason is other, must be ok", [f"UPDATE payments SET reason = 'other' WHERE id = {OF.format(POSTED)}"]),
+    (
+        4,
+        "registered_at is",
+        [f"UPDATE payments SET registered_at = created_at - interval '1 s' WHERE id = {OF.format(POSTED)}"],
+    ),
+    (
+        4,
+        "registered_at is",
+        [f"UPDATE payments SET registered_at = created_at WHERE id = {OF.format(TAKEN_LATER)}"],
+    ),
+    (4, "updated_at is", [f"UPDATE payments SET updated_at = now() WHERE id = {OF.format(POSTED)}"]),
+    (4, "it has no events", [f"DELETE FROM payment_events WHERE payment_id = {OF.format(POSTED)}"]),
+    (4, "event 1 has number 2", [f"UPDATE payment_events SET seq = 2 WHERE payment_id = {OF.format(POSTED)}"]),
+    (
+        4,
+        "cannot happen in state posted",
+        [
+            f"UPDATE payment_events SET event = 'void' WHERE seq = 2 AND payment_id = {OF.format(REVERSED)}",
+        ],
+    ),
+    (
+        4,
+        "event 1 (nonsense) cannot happen in state new",
+        [f"UPDATE payment_events SET event = 'nonsense' WHERE payment_id = {OF.format(POSTED)}"],
+    ),
+    (
+        4,
+        "says held, the table posted",
+        [f"UPDATE payment_events SET state = 'held' WHERE payment_id = {OF.format(POSTED)}"],
+    ),
+    (
+        4,
+        "payment 5 does not exist but has event 1 (refuse)",
+        [f"UPDATE payment_events SET payment_id = 5 WHERE payment_id = {OF.format(REFUSED)}"],
+    ),
+    (4, "no enabled trigger refuses UPDATE on payment_events", ["ALTER TABLE payment_events DISABLE TRIGGER ALL"]),
+    (4, "role kopeck_app may UPDATE payment_events", ["GRANT UPDATE ON payment_events TO kopeck_app"]),
+    (4, "role kopeck_app may TRUNCATE payments", ["GRANT TRUNCATE ON payments TO kopeck_app"]),
+    (
+        5,
+        "amount: the journal has 25000, PostgreSQL 25001",
+        [f"UPDATE payments SET amount_minor = 25001 WHERE id = {OF.format(POSTED)}"],
+    ),
+    (
+        5,
+        "the journal has version 1, PostgreSQL 2",
+        [f"UPDATE payments SET version = 2 WHERE id = {OF.format(POSTED)}"],
+    ),
+    (
+        5,
+        "timeline: the journal has",
+        [f"UPDATE payment_events SET remote_ip = '' WHERE payment_id = {OF.format(POSTED)}"],
+    ),
+    (5, "PostgreSQL does not know it", [f"DELETE FROM payments WHERE id = {OF.format(POSTED)}"]),
+    (5, "has not carried 1 changes", [f"INSERT INTO outbox (topic, ref) VALUES ('payment', {OF.format(POSTED)})"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("truth", "words", "statements"), CORRUPTIONS, ids=[f"{truth}-{words}" for truth, words, _ in CORRUPTIONS]
+)
+def test_one_corrupted_row_is_found_and_printed(
+    database: Any, journal_uri: str, journal_name: str, truth: int, words: str, statements: list[str]
+) -> None:
+    report = verified(database, journal_uri, journal_name, *statements)
+    assert any(of == truth and words in what for of, what in found_in(report)), found_in(report)
+    assert not report.is_clean
+    assert any(words in line for line in report.lines())
+    assert report.lines()[-1].endswith("differences")
+
+
+def test_a_payment_without_its_document_is_found(database: Any, journal_uri: str, journal_name: str) -> None:
+    async def story() -> Report:
+        journal = Journal(journal_uri, journal_name)
+        await busy_day(database.dsn)
+        corrupt(database.admin_dsn, "DELETE FROM outbox")
+        await rebuild(database.dsn, journal)
+        ids = [payment_id async for batch in journal.payment_ids(100) for payment_id in batch]
+        await journal._db.payments.delete_one({"_id": ids[0]})
+        report = await verify(database.dsn, journal, wait_s=0.2)
+        journal.close()
+        return report
+
+    assert [(truth, what.split(": ")[1]) for truth, what in found_in(asyncio.run(story()))] == [
+        (5, "the journal has no document of it")
+    ]
+
+
+def test_a_renamed_subscriber_is_a_note_and_no_difference(database: Any, journal_uri: str, journal_name: str) -> None:
+    rename = "UPDATE accounts SET name = 'Берёзкина Анна' WHERE number = '79161234567'"
+    report = verified(database, journal_uri, journal_name, rename)
+    assert report.is_clean
+    assert any("1 documents are worded" in line for line in report.lines())
+
+
+def test_a_journal_ahead_of_the_snapshot_is_no_difference() -> None:
+    expected = {"_id": 1, "version": 2, "state": "posted", "timeline": []}
+    assert document_faults(expected, {**expected, "version": 3, "state": "reversed"}) == []
+    assert document_faults(expected, dict(expected)) == []
+    assert document_faults(expected, {**expected, "state": "held"}) == [
+        "state: the journal has 'held', PostgreSQL 'posted'"
+    ]
+
+
+def test_an_empty_database_is_clean_and_every_check_says_that_it_examined_nothing(
+    database: Any, journal_uri: str, journal_name: str
+) -> None:
+    async def story() -> Report:
+        journal = Journal(journal_uri, journal_name)
+        report = await verify(database.dsn, journal, wait_s=0.2)
+        journal.close()
+        return report
+
+    report = asyncio.run(story())
+    assert report.is_clean
+    assert sum("EXAMINED NOTHING" in line for line in report.lines()) >= 8
+
+
+def test_without_a_journal_truth_5_is_reported_as_not_examined(database: Any) -> None:
+    report = asyncio.run(verify(database.dsn, None))
+    last = report.checks[-1]
+    assert (last.truth, last.examined, last.note) == (5, 0, "no journal was given: not examined")
+
+
+def test_a_journal_that_is_away_is_a_finding(database: Any) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        journal = Journal(f"mongodb://127.0.0.1:{unused.getsockname()[1]}/?directConnection=true", "nowhere")
+
+        async def story() -> Report:
+            shop = await open_shop(database.dsn)
+            await act(database.dsn, [shop.pay("1", "79161234567", 100)])
+            return await verify(database.dsn, journal, wait_s=0.1)
+
+        report = asyncio.run(story())
+        journal.close()
+    assert [truth for truth, _ in found_in(report)] == [5]
+    assert "cannot be read" in found_in(report)[0][1]
+
+
+def test_a_database_that_is_away_is_told_from_one_that_differs() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with pytest.raises(VerifyAway):
+            asyncio.run(verify(f"host=127.0.0.1 port={port} dbname=x user=x", None))
