@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from gateway.journal import MAX_TEXT, MAX_WORDS, Filter, search_terms
-from ratingcore.money import MAX_MINOR, Minor, parse_minor
+from ratingcore.money import Minor, parse_minor
 
 PERIODS: Final = ("today", "yesterday", "7d", "30d", "month", "last_month", "year")
 DEFAULT_PERIOD: Final = "30d"
@@ -28,7 +28,10 @@ LIMITS: Final = {"days": MAX_RANGE_DAYS, "chars": MAX_TEXT, "words": MAX_WORDS}
 
 _DATE: Final = re.compile(r"(\d{1,2})[.](\d{1,2})[.](\d{4})", re.ASCII)
 _ISO_DATE: Final = re.compile(r"(\d{4})-(\d{2})-(\d{2})", re.ASCII)
-_TYPED_SUM: Final = re.compile(r"(\d{1,3}(?: \d{3})+|\d{1,13})(?:[.,](\d{1,2}))?\s*(?:₽|р\.?|руб\.?)?", re.IGNORECASE)
+#: Digits are spelled out: \d would take any script's, and re.ASCII would take the case from the rouble's letters.
+_TYPED_SUM: Final = re.compile(
+    r"([0-9]{1,3}(?: [0-9]{3}){1,5}|[0-9]{1,13})(?:[.,]([0-9]{1,2}))? ?(?:₽|р\.?|руб\.?)?", re.IGNORECASE
+)
 
 Arguments = Mapping[str, Sequence[str]]
 
@@ -123,7 +126,10 @@ def typed_sum(text: str) -> Minor | None:
     match = _TYPED_SUM.fullmatch(" ".join(text.split()))
     if match is None:
         return None
-    return parse_minor(match[1].replace(" ", "") + (f".{match[2]}" if match[2] else ""))
+    try:
+        return parse_minor(match[1].replace(" ", "") + (f".{match[2]}" if match[2] else ""))
+    except ValueError:  # more than any sum of ours
+        return None
 
 
 def typed_date(text: str) -> date | None:
@@ -206,7 +212,7 @@ def _sums(arguments: Arguments, errors: dict[str, str]) -> tuple[Minor | None, M
     for name in ("min", "max"):
         text = _one(arguments, name)
         amount = typed_sum(text) if text else None
-        if text and (amount is None or amount > MAX_MINOR):
+        if text and amount is None:
             errors[name] = "error.sum"
         found.append(amount)
     least, most = found

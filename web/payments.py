@@ -32,6 +32,10 @@ from web.users import Role, may
 PAGE_ROWS: Final = 50
 EXPORT_MAX_ROWS: Final = 100_000
 EXPORT_FLUSH_ROWS: Final = 500
+EXPORT_COLUMNS: Final = (
+    "id", "time", "partner", "key", "service", "account", "name", "sum", "currency",
+    "state_code", "state", "reason", "code", "registered", "partner_time",
+)  # fmt: skip
 #: Shorter is not a reason.
 NOTE_MIN: Final = 5
 _MAX_ID: Final = 2**63 - 1
@@ -132,9 +136,7 @@ class PaymentsExport(Page):
         self.finish(csv_lines(lines))
 
     def _heading(self) -> list[str]:
-        names = ("id", "time", "partner", "key", "service", "account", "name", "sum", "currency")
-        names += ("state_code", "state", "reason", "code", "registered", "partner_time")
-        return [self.t(f"column.{name}") for name in names]
+        return [self.t(f"column.{name}") for name in EXPORT_COLUMNS]
 
     def _row(self, row: Document) -> list[str]:
         zone = self.site.zone

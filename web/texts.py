@@ -26,11 +26,8 @@ _GENERAL: Final[dict[str, _Pair]] = {
     "nav.audit": ("Аудит", "Audit"),
     "nav.profile": ("Профиль", "Profile"),
     "nav.sign_out": ("Выйти", "Sign out"),
-    "notes.label": ("Сообщения", "Messages"),
     "none": ("—", "—"),
     "all": ("Все", "All"),
-    "show": ("Показать", "Show"),
-    "cancel_form": ("Не менять", "Leave it"),
     "apply": ("Применить", "Apply"),
     "reset": ("Сбросить фильтр", "Reset filter"),
     "paging.label": ("Страницы списка", "Pages of the list"),
@@ -55,7 +52,6 @@ _SIGN_IN: Final[dict[str, _Pair]] = {
         "Сейчас входит слишком много людей. Попробуйте через несколько секунд.",
         "Too many people are signing in at once. Try again in a few seconds.",
     ),
-    "sign_in.ended": ("Сеанс завершён. Войдите ещё раз.", "The session has ended. Sign in again."),
     "profile.title": ("Профиль", "Profile"),
     "profile.password": ("Смена пароля", "Change password"),
     "profile.current": ("Нынешний пароль", "Current password"),
@@ -143,7 +139,6 @@ _LISTS: Final[dict[str, _Pair]] = {
     "column.state": ("Состояние", "State"),
     "column.reason": ("Причина", "Reason"),
     "column.kind": ("Вид", "Kind"),
-    "column.operation": ("Операция", "Operation"),
     "column.code": ("Код", "Code"),
     "column.what": ("Что произошло", "What happened"),
     "column.currency": ("Валюта", "Currency"),
@@ -216,7 +211,6 @@ _PAYMENT: Final[dict[str, _Pair]] = {
     "payment.cancel": ("Отменить платёж…", "Cancel payment…"),
     "payment.not_found": ("Платежа с таким номером нет", "There is no payment with this number"),
     "cancel.title": ("Отмена платежа № {id}", "Cancel payment No. {id}"),
-    "cancel.lead": ("Проверьте, тот ли это платёж.", "Check that this is the payment you mean."),
     "cancel.effect_reverse": (
         "{sum} будут списаны со счёта {account} и возвращены партнёру {partner}. Баланс абонента может стать "
         "отрицательным. Отменить отмену нельзя.",
@@ -473,13 +467,9 @@ _ACTIONS: Final[dict[str, _Pair]] = {
     "action.users_listed": ("Смотрел пользователей", "Listed users"),
     "action.audit_listed": ("Смотрел аудит", "Read the audit record"),
     "action.denied": ("Не пущен", "Was denied"),
-    "object.payment": ("платёж", "payment"),
-    "object.partner": ("партнёр", "partner"),
-    "object.user": ("пользователь", "user"),
 }
 
 _ERRORS: Final[dict[str, _Pair]] = {
-    "error.title": ("Ошибка", "Error"),
     "error.choice": ("Такого варианта нет", "There is no such choice"),
     "error.date": (
         "Такой даты нет. Пишите дд.мм.гггг",
