@@ -1,0 +1,302 @@
+"""A throw-away installation to be loaded and hurt: `kopeck run` on free ports, in a folder of its own.
+
+The product is handled as an operator handles it: started by its command line with settings in the environment, set up
+by `kopeck partner` and `kopeck account`, found by what it writes for everyone (health ports, ``embedded.json``), killed
+by signals. Databases are the embedded ones with the durability of production: fsync and synchronous_commit are on, and
+`Stand.start` asks the server whether that is so.
+
+Rules. Only processes below the one started here are ever signalled. What a stand started ends with it.
+
+Does not know: what is sent to the gateways.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import psutil
+import psycopg2
+
+from loadtests.partners import Partner, public_pem
+
+START_TIMEOUT_S: Final = 120.0
+STOP_TIMEOUT_S: Final = 60.0
+COMMAND_TIMEOUT_S: Final = 600.0
+
+
+class StandError(Exception):
+    """The stand cannot do what it was asked for; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Ports of one stand; the gateways' metrics ports are ``metrics`` and those after it."""
+
+    partners: int
+    pages: int
+    pages_metrics: int
+    relay_metrics: int
+    metrics: int
+
+
+class Stand:
+    """One installation with its processes. A context manager; ``folder`` is left behind when asked for or broken."""
+
+    def __init__(
+        self, folder: Path, *, gateways: int = 2, settings: Mapping[str, str] | None = None, keep: bool = False
+    ) -> None:
+        """gateways: processes; settings: further ``KOPECK_`` variables."""
+        self.folder = folder
+        self.ports = _free_ports(gateways)
+        self._gateways = gateways
+        self._keep = keep
+        self._run: subprocess.Popen[bytes] | None = None
+        ours = {
+            "DATA_DIR": str(folder / "data"),
+            "GATEWAY__PORT": str(self.ports.partners),
+            "GATEWAY__PROCESSES": str(gateways),
+            "GATEWAY__METRICS_PORT": str(self.ports.metrics),
+            "WEB__PORT": str(self.ports.pages),
+            "WEB__METRICS_PORT": str(self.ports.pages_metrics),
+            "RELAY__METRICS_PORT": str(self.ports.relay_metrics),
+            "LOG__FORMAT": "json",
+            "LOG__LEVEL": "warning",
+        }
+        self.environment = {**os.environ, **{f"KOPECK_{name}": value for name, value in ours.items()}}
+        self.environment.update(settings or {})
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> "Stand":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if kind is None and not self._keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def keep(self) -> None:
+        """Leave the folder behind: something in it has to be looked at."""
+        self._keep = True
+
+    def start(self) -> None:
+        """Start everything and wait until every process says that it is healthy.
+
+        Raises:
+            StandError: it ended, or was not healthy in time.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("ab") as output:
+            self._run = subprocess.Popen(
+                [sys.executable, "-m", "kopeck", "run", "--no-demo"],
+                env=self.environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            self.wait_until("healthy", self.is_healthy, START_TIMEOUT_S)
+            self._require_durability()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End everything in order, as Ctrl-C does; whoever does not end is killed."""
+        run, self._run = self._run, None
+        if run is None:
+            return
+        below = psutil.Process(run.pid).children(recursive=True) if run.poll() is None else []
+        for process in below:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)  # what a fault stopped could not hear us
+        run.terminate()
+        try:
+            run.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            run.kill()
+            run.wait()
+        _, alive = psutil.wait_procs(below, timeout=5)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "kopeck.log"
+
+    def log_tail(self) -> str:
+        """The last lines the product wrote, for an error message."""
+        return self.log_path.read_text("utf-8", "replace")[-3000:] if self.log_path.exists() else ""
+
+    def is_healthy(self) -> bool:
+        """Whether every process says so on its health port."""
+        if self._run is None or self._run.poll() is not None:
+            raise StandError(f"the product has ended:\n{self.log_tail()}")
+        ports = self.ports
+        gateways = [ports.metrics + index for index in range(self._gateways)]
+        return all(says_healthy(port) for port in (*gateways, ports.relay_metrics, ports.pages_metrics))
+
+    def wait_until(self, what: str, is_so: Callable[[], bool], timeout_s: float) -> None:
+        """Raises StandError when ``is_so`` is still false after ``timeout_s``."""
+        deadline = time.monotonic() + timeout_s
+        while not is_so():
+            if time.monotonic() > deadline:
+                raise StandError(f"not {what} after {timeout_s:.0f} s:\n{self.log_tail()}")
+            time.sleep(0.1)
+
+    # -- what an operator does -----------------------------------------------------------------------------------------
+
+    def command(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run ``kopeck ARGUMENTS`` on this installation and return how it ended."""
+        return subprocess.run(
+            [sys.executable, "-m", "kopeck", *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            input=text,
+            stdin=subprocess.DEVNULL if text is None else None,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+
+    def do(self, *arguments: str, text: str | None = None) -> str:
+        """Run ``kopeck ARGUMENTS`` that must succeed; returns what it printed."""
+        done = self.command(*arguments, text=text)
+        if done.returncode != 0:
+            raise StandError(f"kopeck {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
+
+    def connect(self, partners: Sequence[Partner]) -> None:
+        """Connect partners with their keys, and wait until every gateway has read them."""
+        for partner in partners:
+            contract = json.dumps(partner.body)
+            self.do("partner", "add", partner.code, "--name", partner.code, "--file", "-", text=contract)
+            keys = {}
+            if partner.password:
+                keys["basic"] = f"{partner.code}:{partner.password}"
+            if partner.private_pem:
+                keys = {"verify": public_pem(partner.private_pem), "sign": partner.reply_private_pem}
+            for purpose, material in keys.items():
+                self.do("partner", "key", "add", partner.code, "--purpose", purpose, "--file", "-", text=material)
+        # Gateways read contracts anew within gateway.contracts_poll_s, one second unless it was changed.
+        time.sleep(2.5)
+
+    def open_accounts(self, numbers: Sequence[str]) -> None:
+        """Open subscribers' accounts by a CSV file."""
+        lines = ["number,name", *(f"{number},Абонент {number}" for number in numbers)]
+        self.do("account", "import", "-", text="\n".join(lines) + "\n")
+
+    # -- what a judge needs --------------------------------------------------------------------------------------------
+
+    def dsn(self) -> str:
+        """Where PostgreSQL is now, as the product tells everyone on this machine."""
+        record = self.folder / "data" / "embedded.json"
+        return str(json.loads(record.read_text("utf-8"))["dsn"])
+
+    def ask(self, query: str) -> tuple[object, ...]:
+        """The first row of a query, on a connection of its own."""
+        with contextlib.closing(psycopg2.connect(self.dsn())) as connection, connection.cursor() as cur:
+            cur.execute(query)
+            row = cur.fetchone()
+            return tuple(row) if row is not None else ()
+
+    def outbox_rows(self) -> int:
+        """Changes that the journal has not seen yet."""
+        (count,) = self.ask("SELECT count(*) FROM outbox")
+        assert isinstance(count, int)
+        return count
+
+    def _require_durability(self) -> None:
+        for name in ("fsync", "synchronous_commit", "full_page_writes"):
+            (value,) = self.ask(f"SHOW {name}")
+            if value != "on":
+                raise StandError(f"{name} is {value}: what is not durable proves nothing")
+
+    # -- processes -----------------------------------------------------------------------------------------------------
+
+    def gateway(self, index: int) -> psutil.Process:
+        """The gateway process with this index as it runs now."""
+        return self._child(lambda argv: argv[-4:] == ["serve", "gateway", "--index", str(index)], f"gateway {index}")
+
+    def relay(self) -> psutil.Process:
+        return self._child(lambda argv: argv[-2:] == ["serve", "relay"], "relay")
+
+    def web(self) -> psutil.Process:
+        return self._child(lambda argv: argv[-2:] == ["serve", "web"], "web")
+
+    def postgres(self) -> psutil.Process:
+        """The postmaster."""
+        return self._child(lambda argv: argv[0].endswith("/postgres"), "PostgreSQL")
+
+    def journal(self) -> psutil.Process:
+        """The MongoDB-compatible server."""
+        return self._child(lambda argv: "secantus" in argv, "journal server")
+
+    def _child(self, is_it: Callable[[Sequence[str]], bool], name: str) -> psutil.Process:
+        if self._run is None:
+            raise StandError("the stand is not running")
+        for process in psutil.Process(self._run.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                argv = process.cmdline()
+                if argv and is_it(argv):
+                    return process
+        raise StandError(f"no process {name} below `kopeck run`")
+
+
+def says_healthy(port: int) -> bool:
+    """Whether the process with this health port answers 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def new_folder(where: str) -> Path:
+    """A new folder for a stand, below ``where`` or, if that is empty, where temporary files go."""
+    if where:
+        Path(where).mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="kopeck-load-", dir=where or None)).absolute()
+
+
+def _free_ports(gateways: int) -> Ports:
+    """Ports nobody listens on now; as many consecutive ones for metrics as there are gateways."""
+    while True:
+        with contextlib.ExitStack() as held:
+            try:
+                fixed = [_hold(held, 0) for _ in range(4)]
+                first = _hold(held, 0)
+                for index in range(1, gateways + 1):
+                    _hold(held, first + index)
+            except (OSError, OverflowError):
+                continue
+            return Ports(*fixed, first)
+
+
+def _hold(held: contextlib.ExitStack, port: int) -> int:
+    probe = held.enter_context(socket.socket())
+    probe.bind(("127.0.0.1", port))
+    return int(probe.getsockname()[1])
