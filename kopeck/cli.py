@@ -8,6 +8,7 @@ Does not know: SQL, protocols; each command calls the room that does.
 """
 
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -138,11 +139,11 @@ def register() -> None:
         cli.add_command(command)
 
 
-def main() -> None:
-    """Entry point of the ``kopeck`` command."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the ``kopeck`` command; ``arguments`` stand in for those of the process. Always exits."""
     register()
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        sys.exit(cli.main(arguments, prog_name="kopeck", standalone_mode=False) or 0)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except (click.Abort, KeyboardInterrupt):

@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import click
 
-from kopeck.cli_context import Context, actor, pass_context, show_table, shown_time
+from kopeck.cli_context import Context, actor, pass_context, show_table, shown_name, shown_time
 
 
 @click.group()
@@ -82,10 +82,8 @@ def import_(context: Context, file: IO[bytes], dry_run: bool) -> None:
     """
     from kopeck.account_import import ImportRefused, import_accounts
 
-    name = "standard input" if file.name == "<stdin>" else str(file.name)
-
     async def work(cur: Any) -> Any:
-        return await import_accounts(cur, file, name, actor(), keep=not dry_run)
+        return await import_accounts(cur, file, shown_name(file), actor(), keep=not dry_run)
 
     try:
         done = context.in_transaction(work)

@@ -6,7 +6,7 @@ Does not know: any command.
 import getpass
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 
@@ -92,3 +92,9 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Se
 def shown_time(moment: datetime | None) -> str:
     """An instant for a table, in UTC; a dash for none."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if moment else "-"
+
+
+def shown_name(file: IO[bytes]) -> str:
+    """How messages call a file that was named on the command line."""
+    name = getattr(file, "name", "<stdin>")
+    return "standard input" if name == "<stdin>" else str(name)

@@ -9,12 +9,11 @@ Does not know: what the fields of a contract mean; `kopeck partner fields` asks 
 import json
 from copy import deepcopy
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import IO, Any
 
 import click
 
-from kopeck.cli_context import INSTANT, Context, actor, pass_context, show_table, shown_time
+from kopeck.cli_context import INSTANT, Context, actor, pass_context, show_table, shown_name, shown_time
 
 Pairs = tuple[str, ...]
 
@@ -238,9 +237,9 @@ def _from_file(file: IO[bytes]) -> dict[str, Any]:
     try:
         body = json.loads(file.read())
     except ValueError as error:
-        raise click.UsageError(f"{Path(file.name).name} is not JSON: {error}") from error
+        raise click.UsageError(f"{shown_name(file)} is not JSON: {error}") from error
     if not isinstance(body, dict):
-        raise click.UsageError(f"{Path(file.name).name}: a contract must be a JSON object of fields")
+        raise click.UsageError(f"{shown_name(file)}: a contract must be a JSON object of fields")
     return body
 
 
@@ -275,7 +274,7 @@ def _text(file: IO[bytes] | None) -> str:
     try:
         return file.read().decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise click.UsageError(f"{Path(file.name).name} is not text; a binary (DER) key? PEM is wanted") from error
+        raise click.UsageError(f"{shown_name(file)} is not text; a binary (DER) key? PEM is wanted") from error
 
 
 def _generated(bits: int) -> tuple[str, str]:

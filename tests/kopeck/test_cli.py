@@ -1,0 +1,204 @@
+"""The ``kopeck`` command as an operator types it."""
+
+import json
+
+import pytest
+
+
+def test_help_names_every_command(kopeck) -> None:
+    said = kopeck("--help")
+    assert said.status == 0
+    commands = ("account", "demo", "journal", "migrate", "partner", "run", "serve", "settings", "user", "verify")
+    for command in commands:
+        assert f"\n  {command} " in said.out
+
+
+@pytest.mark.parametrize(
+    "command", ["", "journal", "partner", "partner key", "serve", "account", "user", "account import"]
+)
+def test_every_group_has_help(kopeck, command) -> None:
+    assert kopeck(*command.split(), "--help").out.startswith("Usage: kopeck")
+
+
+def test_migrate_says_what_is_applied_and_may_run_again(kopeck) -> None:
+    assert kopeck("migrate") == (0, "the database is up to date\n", "")
+    assert "applied  0001-ledger\napplied  0002-payments\n" in kopeck("migrate", "--status").out
+
+
+def test_migrating_without_the_owner_is_refused(kopeck, monkeypatch) -> None:
+    monkeypatch.setenv("KOPECK_DATABASE__OWNER_DSN", "")
+    said = kopeck("migrate")
+    assert said.status == 2
+    assert "database.owner_dsn is not set" in said.err
+
+
+def test_a_wrong_setting_is_one_sentence_and_status_2(kopeck, monkeypatch) -> None:
+    monkeypatch.setenv("KOPECK_GATEWAY__PROT", "1")
+    said = kopeck("partner", "list")
+    assert said.status == 2
+    assert said.err == "kopeck: environment variable KOPECK_GATEWAY__PROT names no setting (see docs/operators.md)\n"
+
+
+def test_a_database_that_is_away_is_one_sentence_and_status_1(kopeck, monkeypatch) -> None:
+    monkeypatch.setenv("KOPECK_DATABASE__DSN", "postgresql://nobody@127.0.0.1:1/none")
+    said = kopeck("partner", "list")
+    assert said.status == 1
+    assert said.err.startswith("kopeck: cannot connect to the database: ")
+
+
+def test_secrets_are_not_shown_among_the_settings(kopeck, database) -> None:
+    said = kopeck("settings")
+    assert "database.dsn\t(set, not shown)\t" in said.out
+    assert database.dsn not in said.out
+
+
+def test_a_partner_is_connected_changed_paused_and_resumed(kopeck) -> None:
+    assert (
+        kopeck("partner", "add", "qiwi", "--name", "QIWI", "--protocol", "osmp", "--set", "max_minor=5000").status == 0
+    )
+    assert kopeck("partner", "set", "qiwi", "max_minor=7000", "dialect.cancel=prv_txn").out == (
+        "partner qiwi has contract version 2\n"
+    )
+    assert kopeck("partner", "set", "qiwi", "max_minor=7000").out == "partner qiwi has contract version 2, as before\n"
+    shown = kopeck("partner", "show", "qiwi").out
+    assert '"max_minor": 7000' in shown
+    assert '"cancel": "prv_txn"' in shown
+    assert kopeck("partner", "pause", "qiwi").out == "partner qiwi is paused\n"
+    assert "qiwi\tQIWI\tpaused\tosmp\t2\t0.00" in kopeck("partner", "list").out
+    assert kopeck("partner", "resume", "qiwi").out == "partner qiwi is active\n"
+
+
+def test_pausing_a_partner_is_on_the_audit_record(kopeck, database) -> None:
+    import psycopg2
+
+    kopeck("partner", "add", "qiwi", "--name", "QIWI", "--protocol", "osmp")
+    kopeck("partner", "pause", "qiwi")
+    connection = psycopg2.connect(database.dsn)
+    with connection, connection.cursor() as cur:
+        cur.execute("SELECT action, object_id, actor LIKE 'system:cli%' FROM audit")
+        assert cur.fetchall() == [("partner_paused", "qiwi", True)]
+    connection.close()
+
+
+def test_a_contract_comes_from_a_file_and_goes_back_to_defaults(kopeck, tmp_path) -> None:
+    file = tmp_path / "contract.json"
+    file.write_text(json.dumps({"protocol": "cyberplat", "min_minor": 100}))
+    assert kopeck("partner", "add", "cp", "--name", "CP", "--file", str(file)).status == 0
+    kopeck("partner", "set", "cp", "--unset", "min_minor")
+    assert "min_minor" not in kopeck("partner", "show", "cp").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("add", "qiwi", "--name", "Q"), "say --protocol"),
+        (("add", "qiwi", "--name", "Q", "--protocol", "telex"), "protocol must be one of"),
+        (("add", "qiwi", "--name", "Q", "--protocol", "osmp", "--set", "max_minr=1"), "max_minr is not a field"),
+        (("add", "qiwi", "--name", "Q", "--protocol", "osmp", "--set", "max_minor"), "not FIELD=VALUE"),
+        (("set", "nobody", "max_minor=1"), "there is no partner 'nobody'"),
+        (("set", "nobody"), "say what to change"),
+        (("pause", "nobody"), "there is no partner 'nobody'"),
+        (("show", "nobody"), "there is no partner 'nobody'"),
+        (("key", "add", "nobody", "--purpose", "verify"), "give either --file or --generate"),
+        (("key", "add", "nobody", "--purpose", "verify", "--generate"), "goes with --purpose sign"),
+        (("key", "retire", "4711"), "there is no key 4711"),
+        (("key", "retire", "4711", "--at", "someday"), "is not a date"),
+        (("fields", "telex"), "protocol must be one of"),
+    ],
+)
+def test_wrong_input_about_partners_is_refused_with_status_2(kopeck, arguments, message) -> None:
+    said = kopeck("partner", *arguments)
+    assert (said.status, said.out) == (2, "")
+    assert message in said.err
+
+
+def test_a_key_is_made_here_and_its_public_half_printed(kopeck) -> None:
+    kopeck("partner", "add", "cp", "--name", "CP", "--protocol", "cyberplat")
+    said = kopeck("partner", "key", "add", "cp", "--purpose", "sign", "--generate")
+    assert said.out.startswith("-----BEGIN PUBLIC KEY-----")
+    number = said.err.split()[1]
+    assert kopeck("partner", "key", "add", "cp", "--purpose", "verify", "--file", "-", stdin=said.out).status == 0
+    shown = kopeck("partner", "show", "cp").out
+    assert "sign" in shown
+    assert "verify" in shown
+    assert "PRIVATE" not in shown
+    assert kopeck("partner", "key", "retire", number, "--at", "2099-01-01").out == (
+        f"key {number} ends at 2099-01-01 00:00:00Z\n"
+    )
+
+
+def test_a_private_key_is_stored_encrypted_under_the_passphrase(kopeck, database, monkeypatch) -> None:
+    import psycopg2
+
+    monkeypatch.setenv("KOPECK_GATEWAY__KEY_PASSPHRASE", "correct horse")
+    kopeck("partner", "add", "cp", "--name", "CP", "--protocol", "cyberplat")
+    kopeck("partner", "key", "add", "cp", "--purpose", "sign", "--generate")
+    connection = psycopg2.connect(database.dsn)
+    with connection, connection.cursor() as cur:
+        cur.execute("SELECT material FROM partner_keys")
+        assert cur.fetchone()[0].startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    connection.close()
+
+
+def test_key_material_that_is_no_key_is_refused(kopeck) -> None:
+    kopeck("partner", "add", "cp", "--name", "CP", "--protocol", "cyberplat")
+    said = kopeck("partner", "key", "add", "cp", "--purpose", "verify", "--file", "-", stdin="hello")
+    assert said.status == 2
+    assert "verify key cannot be read" in said.err
+    binary = kopeck("partner", "key", "add", "cp", "--purpose", "verify", "--file", "-", stdin=b"\x30\x82\xff")
+    assert "PEM is wanted" in binary.err
+
+
+def test_an_account_is_opened_once_and_shown(kopeck) -> None:
+    assert kopeck("account", "add", "70012345", "--name", "Иванов Иван").out == "account 70012345 is open\n"
+    again = kopeck("account", "add", "70012345")
+    assert (again.status, again.err) == (2, "kopeck: there is an account '70012345' already\n")
+    shown = kopeck("account", "show", "70012345").out
+    assert "70012345  Иванов Иван\nsubscriber, active" in shown
+    assert "balance 0.00 RUB" in shown
+    assert "there is no account" in kopeck("account", "show", "nobody").err
+
+
+def test_a_person_is_added_listed_and_given_another_password(kopeck) -> None:
+    said = kopeck("user", "add", "Anna", "--role", "operator", stdin="correct horse battery\n")
+    assert said.out == "user anna is added as operator\n"
+    assert "anna\toperator\tactive\t-" in kopeck("user", "list").out
+    assert "has a new password" in kopeck("user", "passwd", "anna", stdin="another horse battery\n").out
+    generated = kopeck("user", "passwd", "anna", "--generate").out.splitlines()[1]
+    assert len(generated) > 15
+    assert "at least" in kopeck("user", "passwd", "anna", stdin="short\n").err
+    assert "no such user" in kopeck("user", "passwd", "nobody", stdin="another horse battery\n").err
+    assert kopeck("user", "add", "anna", stdin="correct horse battery\n").status == 2
+
+
+def test_verify_of_an_untouched_database_is_clean_and_says_what_it_looked_at(kopeck) -> None:
+    kopeck("account", "import", "-", stdin="number,balance\n70012345,150.00\n")
+    said = kopeck("verify", "--wait", "0")
+    assert said.out.splitlines()[-1] == "no differences"
+    assert said.status == 0
+
+
+def test_verify_exits_1_on_a_difference(kopeck, database) -> None:
+    import psycopg2
+
+    kopeck("account", "add", "70012345")
+    connection = psycopg2.connect(database.admin_dsn)
+    with connection, connection.cursor() as cur:
+        cur.execute("UPDATE accounts SET balance_minor = 1 WHERE number = '70012345'")
+    connection.close()
+    said = kopeck("verify", "--no-journal")
+    assert said.status == 1
+    assert "70012345" in said.out
+
+
+def test_rebuilding_an_empty_journal_says_so(kopeck) -> None:
+    assert "0 payments and 0 attempts are in the journal" in kopeck("journal", "rebuild").out
+
+
+def test_serving_without_databases_says_what_to_do(kopeck, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("KOPECK_DATABASE__DSN", "")
+    monkeypatch.setenv("KOPECK_DATABASE__OWNER_DSN", "")
+    monkeypatch.setenv("KOPECK_DATA_DIR", str(tmp_path))
+    said = kopeck("serve", "relay")
+    assert said.status == 1
+    assert "start `kopeck run` first" in said.err
