@@ -1,6 +1,7 @@
 """Settings from file and environment, and what an operator is told when they are wrong."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,20 @@ def test_the_operators_page_lists_exactly_these_settings() -> None:
     listed = re.findall(r"^\| `([a-z_.]+)` \| `(KOPECK_[A-Z_]+)` \| (.*?) \| (.*) \|$", page, re.MULTILINE)
     expected = [(doc.name, doc.environment, doc.default, doc.meaning) for doc in documented_settings()]
     assert listed == expected
+
+
+def test_the_example_file_of_the_operators_page_is_accepted() -> None:
+    assert load_settings(str(ROOT / "docs" / "kopeck.example.toml"), {}).gateway.trusted_proxies != ()
+
+
+def test_every_direct_dependency_is_pinned_to_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    pinned = re.findall(r"^([A-Za-z0-9._-]+)==\S+$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    normal = {re.sub(r"[-_.]+", "-", name).lower() for name in pinned}
+    names = {re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9._-]+", text)[0]).lower() for text in wanted}
+    assert len(names) > 20
+    assert names <= normal
