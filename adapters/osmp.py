@@ -8,7 +8,8 @@ while in work. Order of checks: access, command, txn_id, account, prv_id, sum, t
 failed Basic is 401 and a foreign address 403, both without an OSMP answer in them, so the partner repeats.
 Unknown parameters are ignored, as the protocol tells providers; doubled ones are refused.
 
-Does not know: balances, payments, limits of the contract (amount bounds are the gateway's, who knows repeats).
+Does not know: balances, payments, limits of the contract (bounds, services, account pattern and date window are the
+gateway's, who knows repeats: a credited payment must never be refused because a limit moved).
 """
 
 import binascii
@@ -227,7 +228,8 @@ def _check(values: Mapping[str, bytes], contract: Contract, dialect: Dialect, no
     del now  # a check has no date
     key = _id(values, "txn_id", dialect)
     account = _account(values, contract, dialect)
-    service = _service(values, contract, dialect)
+    service = _service(values, dialect)
+    wire.hold_to_contract(account, service, contract)
     amount = None
     if "sum" in values or not dialect.optional_sum_in_check:
         # Terminals that only look an account up send 0.00 (section 2): a check of no sum.
@@ -236,13 +238,14 @@ def _check(values: Mapping[str, bytes], contract: Contract, dialect: Dialect, no
 
 
 def _pay(values: Mapping[str, bytes], contract: Contract, dialect: Dialect, now: datetime) -> Pay:
+    del now  # the window is for new payments only, so the gateway looks at it
     key = _key(values, dialect)
     account = _account(values, contract, dialect)
-    service = _service(values, contract, dialect)
+    service = _service(values, dialect)
     amount = _sum(values, dialect)
     if amount == 0:
         raise Nonsense(Reason.BAD_AMOUNT, "the sum is zero")
-    partner_time = wire.in_window(_txn_date(values, contract, dialect), contract, now)
+    partner_time = _txn_date(values, contract, dialect)
     return Pay(key, account, amount, service, partner_time, _extras(values, dialect))
 
 
@@ -311,15 +314,13 @@ def _account(values: Mapping[str, bytes], contract: Contract, dialect: Dialect) 
     return wire.account_of(wire.required(values, "account", Reason.BAD_ACCOUNT_FORMAT, dialect.charset), contract)
 
 
-def _service(values: Mapping[str, bytes], contract: Contract, dialect: Dialect) -> str:
-    """prv_id, optional unless the contract names services: then it decides whom the money is for."""
-    if not values.get("prv_id") and not contract.services:
+def _service(values: Mapping[str, bytes], dialect: Dialect) -> str:
+    """prv_id, or nothing. Whether the contract has the service is for the gateway to say, for new payments only."""
+    if not values.get("prv_id"):
         return ""
     service = wire.required(values, "prv_id", Reason.BAD_SERVICE, dialect.charset)
     if not wire.is_digits(service, 1, MAX_SERVICE_DIGITS):
         raise Nonsense(Reason.BAD_SERVICE, f"prv_id is not 1 to {MAX_SERVICE_DIGITS} digits")
-    if contract.services and service not in contract.services:
-        raise Nonsense(Reason.BAD_SERVICE, "prv_id is none of the contract's services")
     return service
 
 

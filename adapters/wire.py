@@ -10,7 +10,7 @@ Does not know: any dialect's parameters, codes or signatures.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 from xml.etree import ElementTree
@@ -192,11 +192,19 @@ def is_digits(text: str, least: int, most: int) -> bool:
 
 
 def account_of(text: str, contract: Contract) -> str:
-    """The account number, normalised and held against the contract's pattern."""
+    """The account number, normalised. Its pattern is held by the gateway, for new payments only."""
     account = text.lstrip("0") or "0" if contract.strip_leading_zeros else text
-    if len(account) > MAX_ACCOUNT or re.fullmatch(contract.account_pattern, account) is None:
-        raise Nonsense(Reason.BAD_ACCOUNT_FORMAT, "the account number does not match the contract's pattern")
+    if len(account) > MAX_ACCOUNT:
+        raise Nonsense(Reason.BAD_ACCOUNT_FORMAT, f"the account number is longer than {MAX_ACCOUNT} characters")
     return account
+
+
+def hold_to_contract(account: str, service: str, contract: Contract) -> None:
+    """A check's account and service against the contract; a pay's are the gateway's, who knows repeats."""
+    if re.fullmatch(contract.account_pattern, account) is None:
+        raise Nonsense(Reason.BAD_ACCOUNT_FORMAT, "the account number does not match the contract's pattern")
+    if contract.services and service not in contract.services:
+        raise Nonsense(Reason.BAD_SERVICE, "the service is none of the contract's")
 
 
 def amount_of(text: str, max_chars: int, *, comma: bool = False) -> Minor:
@@ -238,15 +246,6 @@ def local_time(iso: str, zone_name: str) -> datetime:
     if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
         raise Nonsense(Reason.BAD_DATE, f"the year is not between {_FIRST_YEAR} and {_LAST_YEAR}")
     return moment.replace(tzinfo=zone_of(zone_name)).astimezone(UTC)
-
-
-def in_window(moment: datetime, contract: Contract, now: datetime) -> datetime:
-    """The moment itself, where the contract's window around ``now`` holds it."""
-    if contract.date_past_s is not None and moment < now - timedelta(seconds=contract.date_past_s):
-        raise Nonsense(Reason.BAD_DATE, f"the date is more than {contract.date_past_s} s in the past")
-    if contract.date_future_s is not None and moment > now + timedelta(seconds=contract.date_future_s):
-        raise Nonsense(Reason.BAD_DATE, f"the date is more than {contract.date_future_s} s in the future")
-    return moment
 
 
 def wall_clock(moment: datetime, zone_name: str) -> str:

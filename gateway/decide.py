@@ -1,12 +1,16 @@
 """What becomes of a command: plain functions on what was loaded, in arrival order.
 
 Rules. No await, SQL, clock or log here. Each command sees the effects of those before it in its batch (`World`).
-Every change goes through the table in `states`; entries of the batch sum to zero. A refusal is a value. The order of
-checks on a payment is: account known, account active, sum within the contract's bounds.
+Every change goes through the table in `states`; entries of the batch sum to zero. A refusal is a value.
+
+The contract's limits are looked at for new payments alone, in this order: account's format, service, date window,
+account known, account active, sum within bounds. A repeat of a credited payment is answered from its state although a
+limit moved since: a fatal answer to it would make the partner give the payer's cash back.
 
 Does not know: where the world came from, protocols' codes, other batches.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -195,11 +199,6 @@ def answer(world: World, command: Command) -> Result:
     return _balance(world, command.terms, request)
 
 
-def normal_account(number: str, contract: Contract) -> str:
-    """The account number as we hold it."""
-    return (number.lstrip("0") or "0") if contract.strip_leading_zeros else number
-
-
 # -- pay ---------------------------------------------------------------------------------------------------------------
 
 
@@ -208,16 +207,15 @@ def _pay(world: World, command: Command, terms: Terms, request: Pay) -> Result:
     known = world.payments.get((contract.partner_id, request.key))
     if known is not None:
         return _repeat(world, command, terms, request, known)
-    number = normal_account(request.account, contract)
-    account = world.accounts.get(number)
-    reason = _examine(account, request.amount, contract)
+    account = world.accounts.get(request.account)
+    reason = _examine_pay(world, account, request, contract)
     payment = Payment(
         id=world.next_id(),
         partner_id=contract.partner_id,
         key=request.key,
         contract_version=contract.version,
         service=request.service,
-        account_number=number,
+        account_number=request.account,
         account_id=account.id if account else None,
         amount=request.amount,
         currency=contract.currency,
@@ -250,7 +248,7 @@ def _repeat(world: World, command: Command, terms: Terms, request: Pay, known: P
 
 def _re_examine(world: World, command: Command, terms: Terms, request: Pay, known: Payment) -> Result:
     account = world.accounts.get(known.account_number)
-    reason = _examine(account, request.amount, terms.contract)
+    reason = _examine_pay(world, account, request, terms.contract)
     if reason is known.reason:
         return _pay_result(known, Reason.DUPLICATE_OK)
     looked_at = replace(known, account_id=account.id if account else None, contract_version=terms.contract.version)
@@ -262,9 +260,31 @@ def _re_examine(world: World, command: Command, terms: Terms, request: Pay, know
 
 def _same_requisites(known: Payment, request: Pay, contract: Contract) -> bool:
     return (
-        known.amount == request.amount
-        and known.account_number == normal_account(request.account, contract)
-        and known.service == request.service
+        known.amount == request.amount and known.account_number == request.account and known.service == request.service
+    )
+
+
+def _examine_pay(world: World, account: AccountRow | None, request: Pay, contract: Contract) -> Reason:
+    reason = _examine_address(request.account, request.service, contract)
+    if reason is not Reason.OK:
+        return reason
+    if request.partner_time is not None and not _in_window(request.partner_time, world.now, contract):
+        return Reason.BAD_DATE
+    return _examine(account, request.amount, contract)
+
+
+def _examine_address(number: str, service: str, contract: Contract) -> Reason:
+    if re.fullmatch(contract.account_pattern, number) is None:
+        return Reason.BAD_ACCOUNT_FORMAT
+    if contract.services and service not in contract.services:
+        return Reason.BAD_SERVICE
+    return Reason.OK
+
+
+def _in_window(time: datetime, now: datetime, contract: Contract) -> bool:
+    past_s, future_s = contract.date_past_s, contract.date_future_s
+    return (past_s is None or time >= now - timedelta(seconds=past_s)) and (
+        future_s is None or time <= now + timedelta(seconds=future_s)
     )
 
 
@@ -382,8 +402,10 @@ def _operator_cancel(world: World, command: Command, request: OperatorCancel) ->
 
 
 def _check(world: World, contract: Contract, request: Check) -> Result:
-    account = world.accounts.get(normal_account(request.account, contract))
-    reason = _examine(account, request.amount, contract)
+    account = world.accounts.get(request.account)
+    reason = _examine_address(request.account, request.service, contract)
+    if reason is Reason.OK:
+        reason = _examine(account, request.amount, contract)
     display: tuple[tuple[str, str], ...] = ()
     if account is not None and reason is Reason.OK:
         shown = {"name": account.name, "balance": format_minor(account.balance)}
@@ -403,7 +425,7 @@ def _balance(world: World, terms: Terms, request: Balance) -> Result:
         # What the partner owes us is negative on his clearing account; to him it is what he still has to pay over.
         balance = world.balances.get(terms.clearing_account_id, 0)
         return Result(Op.BALANCE, Reason.OK, amount=Minor(balance))
-    account = world.accounts.get(normal_account(request.account, terms.contract))
+    account = world.accounts.get(request.account)
     reason = _examine(account, None, terms.contract)
     amount = Minor(account.balance) if account is not None and reason is Reason.OK else None
     return Result(Op.BALANCE, reason, account=request.account, amount=amount)

@@ -29,7 +29,7 @@ import psycopg2.errors
 
 from adapters.messages import OP_OF, Balance, Cancel, Check, Op, Pay, Reason, RegistryLine, Result, Status
 from gateway import failpoints, metrics, store
-from gateway.decide import Command, OperatorCancel, Question, Terms, World, answer, decide, normal_account
+from gateway.decide import Command, OperatorCancel, Question, Terms, World, answer, decide
 
 log = logging.getLogger(__name__)
 
@@ -482,7 +482,7 @@ def _wanted(commands: Sequence[Command]) -> _Wanted:
         partner_id = terms.contract.partner_id
         if isinstance(request, Pay | Check) or (isinstance(request, Balance) and request.account is not None):
             assert request.account is not None
-            numbers.add(normal_account(request.account, terms.contract))
+            numbers.add(request.account)
         if isinstance(request, Balance) and request.account is None:
             clearing.add(terms.clearing_account_id)
         if isinstance(request, Pay | Cancel | Status):
@@ -500,7 +500,7 @@ def _must_wait(command: Command, world: World, held: set[str], locked: set[int])
     request = command.request
     if isinstance(request, Pay):
         assert command.terms is not None
-        return normal_account(request.account, command.terms.contract) in held
+        return request.account in held
     payment = None
     if isinstance(request, OperatorCancel):
         payment = world.by_id.get(request.payment_id)

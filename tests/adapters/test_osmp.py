@@ -288,20 +288,12 @@ def test_unknown_parameters_are_ignored_and_agreed_ones_kept(contract_of):
     assert agreed.extras == {"trm_id": "77", "sum_from": "260.00", "fio": "Иван П."}
 
 
-def test_prv_id_is_bound_by_the_contracts_services_and_then_required(contract_of):
-    free, bound = contract_of("osmp", OPEN), contract_of("osmp", OPEN, services=["10", "11"])
-    assert read(free, CHECK + "&prv_id=99").service == "99"
-    assert read(bound, CHECK + "&prv_id=11").service == "11"
-    assert read(bound, CHECK + "&prv_id=12").reason is Reason.BAD_SERVICE
-    assert read(bound, CHECK).reason is Reason.BAD_SERVICE
-
-
-def test_the_date_window_is_the_contracts(contract_of):
-    contract = contract_of("osmp", OPEN, date_past_s=30 * 86_400, date_future_s=3_600)
-    paid_at = SHEET_PAY.partner_time
-    assert read(contract, PAY, now=paid_at + timedelta(days=30)) == SHEET_PAY
-    assert read(contract, PAY, now=paid_at + timedelta(days=30, seconds=1)).reason is Reason.BAD_DATE
-    assert read(contract, PAY, now=paid_at - timedelta(hours=1, seconds=1)).reason is Reason.BAD_DATE
+def test_limits_of_the_contract_are_left_to_the_gateway_which_knows_repeats(contract_of):
+    bound = contract_of("osmp", OPEN, services=["10"], account_pattern="[0-9]{3}", date_past_s=60, date_future_s=60)
+    assert read(bound, CHECK).reason is Reason.BAD_ACCOUNT_FORMAT
+    assert read(bound, CHECK.replace("70012345", "700")).reason is Reason.BAD_SERVICE
+    assert read(bound, CHECK.replace("70012345", "700") + "&prv_id=10").service == "10"
+    assert read(bound, PAY, now=SHEET_PAY.partner_time + timedelta(days=300)) == SHEET_PAY
 
 
 def test_an_account_fits_its_column_whatever_the_contracts_pattern(contract_of):

@@ -3,6 +3,10 @@
 import asyncio
 import re
 
+import pytest
+
+from gateway.contracts import set_contract
+
 ACTIVE, INACTIVE, OTHER, UNKNOWN = "79160000001", "79160000002", "79160000003", "79169999999"
 
 
@@ -182,5 +186,52 @@ def test_the_registry_question_lists_the_days_payments(town, pay):
             await peer.osmp(f"command=pay&txn_id=9&txn_date=20261121000000&account={ACTIVE}&sum=30.00")
             _, body = await peer.get("/pay/osmp", b"command=verify&date=20261120")
             assert re.findall(rb'txn_id="(\d+)"', body) == [b"7", b"8"]
+
+    asyncio.run(story())
+
+
+def test_a_credited_payment_is_answered_from_its_state_although_every_limit_moved(town, pay):
+    async def story():
+        async with town.gateway() as peer, town.cursor() as cur:
+            query = pay(1010)
+            first = await peer.osmp(query)
+            await cur.execute("SELECT body FROM contracts WHERE partner_id = %s", (town.ids["osmp"],))
+            body = (await cur.fetchone())[0]
+            tight = {
+                "max_minor": 101,
+                "account_pattern": "[0-9]{3}",
+                "services": ["5"],
+                "date_past_s": 0,
+                "date_future_s": 0,
+            }
+            await set_contract(cur, "osmp", body | tight, "test")
+            await asyncio.sleep(0.3)
+            again = await peer.osmp(query)
+            assert (again.code, again.payment_id) == (0, first.payment_id)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("limit", "code", "reason"),
+    [
+        ({"account_pattern": "[0-9]{3}"}, 4, "bad_account_format"),
+        ({"services": ["5"]}, 300, "bad_service"),
+        ({"date_past_s": 0, "date_future_s": None}, 300, "bad_date"),
+        ({"date_past_s": None, "date_future_s": 0}, 0, None),
+        ({"max_minor": 24_999}, 242, "amount_too_large"),
+    ],
+)
+def test_each_limit_of_the_contract_refuses_a_new_payment_with_its_own_code(town, limit, code, reason):
+    async def story():
+        async with town.cursor() as cur:
+            await cur.execute("SELECT body FROM contracts WHERE partner_id = %s", (town.ids["osmp"],))
+            await set_contract(cur, "osmp", (await cur.fetchone())[0] | limit, "test")
+        async with town.gateway() as peer:
+            query = f"command=pay&txn_id=5&txn_date=20261101101530&account={ACTIVE}&sum=250.00"
+            assert (await peer.osmp(query)).code == code
+            if reason:
+                assert await town.rows("SELECT state, reason FROM payments") == [("refused", reason)]
+                assert await town.one("SELECT count(*) FROM transfers") == 0
 
     asyncio.run(story())
