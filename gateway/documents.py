@@ -13,7 +13,6 @@ Does not know: MongoDB, who reads the documents, what a reply held beyond the st
 dialects that have one, and the signature, are not kept, so a reply that is worded again leaves them out.
 """
 
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -171,12 +170,13 @@ def attempt_terms(attempt: Mapping[str, Any]) -> list[str]:
 
 
 def fold(text: str) -> str:
-    """Text as it is compared: compatibility-composed, lower case, ё as е, single blanks.
+    """Text as it is compared: compatibility-composed, lower case, ё as е, single blanks (NUL, which MongoDB's
+    patterns cannot hold, is one).
 
     >>> fold("  Ёлкина  АННА ")
     'елкина анна'
     """
-    folded = unicodedata.normalize("NFKC", text).lower().replace("ё", "е")
+    folded = unicodedata.normalize("NFKC", text).lower().replace("ё", "е").replace("\0", " ")
     return " ".join(folded.split())
 
 
@@ -330,10 +330,6 @@ def _in_milliseconds(document: Document) -> Document:
     }
 
 
-_NOT_A_TERM: Final = re.compile(r"[\s\0]")
-
-
 def _unique(*groups: Iterable[str]) -> list[str]:
-    """Terms in order, each once, without the empty and without those a search could not spell."""
-    folded = (fold(term) for group in groups for term in group)
-    return list(dict.fromkeys(term for term in folded if term and not _NOT_A_TERM.search(term)))
+    """Terms in order, each once, without the empty; a search is for words, so one with blanks is its words."""
+    return list(dict.fromkeys(word for group in groups for term in group for word in fold(term).split(" ") if word))

@@ -372,10 +372,10 @@ class Journal:
         ]
         return [await self._explain(_ATTEMPTS, name, pipeline) for name, pipeline in queries]
 
-    async def _explain(self, of: _List, query: str, pipeline: Pipeline) -> Plan:
+    async def _explain(self, of: _List, query: str, pipeline: Pipeline, *, verbosity: str = "executionStats") -> Plan:
         aggregate = {"aggregate": of.collection, "pipeline": pipeline, "cursor": {}}
         with _translated():
-            reply = await self._db.command({"explain": aggregate, "verbosity": "executionStats"})
+            reply = await self._db.command({"explain": aggregate, "verbosity": verbosity})
         return _plan(query, reply)
 
     # -- how a query is put together -----------------------------------------------------------------------------------
@@ -437,7 +437,8 @@ class Journal:
     async def _prefixes_are_bounded(self) -> bool:
         """Does this server walk only the part of an index that a ``^prefix`` can match? MongoDB does, not all do."""
         if self._bounds_prefixes is None:
-            plan = await self._explain(_PAYMENTS, "prefix", [{"$match": {"terms": {"$regex": "^0"}}}])
+            some: Pipeline = [{"$match": {"terms": {"$regex": "^0"}}}, {"$limit": 1}]
+            plan = await self._explain(_PAYMENTS, "prefix", some, verbosity="queryPlanner")
             if "COLLSCAN" not in plan.stages and not plan.indexes:
                 return True  # nothing to plan on yet: ask again when there is
             self._bounds_prefixes = bool(plan.indexes)
@@ -446,7 +447,7 @@ class Journal:
     async def _aggregate(self, of: _List, pipeline: Pipeline) -> list[Document]:
         with _translated():
             cursor = self._db[of.collection].aggregate(
-                pipeline, maxTimeMS=QUERY_TIMEOUT_S * 1000, batchSize=MAX_PAGE + 1
+                pipeline, maxTimeMS=int(QUERY_TIMEOUT_S * 1000), batchSize=MAX_PAGE + 1
             )
             rows: list[Document] = await cursor.to_list(None)
             return rows
@@ -707,19 +708,25 @@ def _short(error: Exception) -> str:
 
 
 def _plan(query: str, reply: Mapping[str, Any]) -> Plan:
-    """Read an explain reply of an aggregation, which has its plan at the top or in its first $cursor stage."""
-    source = reply if "queryPlanner" in reply else reply["stages"][0]["$cursor"]
+    """Read an explain reply of an aggregation."""
     stages: set[str] = set()
     indexes: set[str] = set()
-    _walk(source["queryPlanner"]["winningPlan"], stages, indexes)
-    statistics = source.get("executionStats", {})
-    return Plan(
-        query,
-        frozenset(stages),
-        frozenset(indexes),
-        int(statistics.get("totalDocsExamined", 0)),
-        int(statistics.get("nReturned", 0)),
-    )
+    examined = returned = 0
+    for source in _planners(reply):
+        _walk(source["queryPlanner"]["winningPlan"], stages, indexes)
+        statistics = source.get("executionStats", {})
+        examined += int(statistics.get("totalDocsExamined", 0))
+        returned += int(statistics.get("nReturned", 0))
+    return Plan(query, frozenset(stages), frozenset(indexes), examined, returned)
+
+
+def _planners(reply: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Where the reply holds its plans: at its top, in its first $cursor stage, or the same once a shard."""
+    if "shards" in reply:
+        return [source for shard in reply["shards"].values() for source in _planners(shard)]
+    if "queryPlanner" in reply:
+        return [reply]
+    return [stage["$cursor"] for stage in reply["stages"] if "$cursor" in stage]
 
 
 def _walk(node: Any, stages: set[str], indexes: set[str]) -> None:

@@ -424,7 +424,9 @@ def is_reworded(expected: Document, found: Document) -> bool:
     """Whether the wording differs while the facts may be equal."""
     if any(expected[name] != found.get(name) for name in _WORDING):
         return True
-    return [event["reply"] for event in expected["timeline"]] != [event.get("reply") for event in found["timeline"]]
+    return [event["reply"] for event in expected["timeline"]] != [
+        event.get("reply") for event in found.get("timeline", [])
+    ]
 
 
 def _facts(document: Document) -> Document:

@@ -1,23 +1,29 @@
 """gateway.journal: what people search, on the embedded journal server."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.documents import Document, attempt_terms, payment_terms
+from gateway import journal as journal_module
+from gateway.documents import Document, attempt_terms, cut_to_millisecond, fold, payment_terms
 from gateway.journal import (
     MAX_PAGE,
     Filter,
     Journal,
     JournalAway,
+    JournalBusy,
     JournalError,
     Page,
     Plan,
     SearchTerm,
+    Totals,
     search_terms,
 )
 
@@ -184,7 +190,20 @@ def test_any_id_account_fragment_key_sum_or_name_finds_the_payment(journal_uri: 
 def test_text_that_matches_nothing_finds_nothing_whatever_it_holds(journal_uri: str, journal_name: str) -> None:
     async def story(journal: Journal) -> list[list[int]]:
         await journal.put_payments([payment(number) for number in range(5)])
-        texts = [".*", "^", "(", "$ne", "[7]", "\\", "{}", "7" * 60, "%", "'; DROP TABLE payments", "💳", "\x00"]
+        texts = [
+            ".*",
+            "^",
+            "(",
+            "$ne",
+            "[7]",
+            "\\",
+            "{}",
+            "7" * 60,
+            "%",
+            "'; DROP TABLE payments",
+            "💳",
+            "a\x00b",
+        ]
         return [ids(await journal.search_payments(wanted(text))) for text in texts]
 
     assert all(found == [] for found in with_journal(journal_uri, journal_name, story))
@@ -278,6 +297,32 @@ async def walked(journal: Journal, filter_: Filter) -> tuple[list[int], list[int
         page = await journal.search_payments(filter_, page.previous, limit=7)
         backward = ids(page) + backward
     return forward, backward
+
+
+def test_totals_of_too_many_payments_say_that_there_are_more(
+    journal_uri: str, journal_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "MAX_TOTALLED", 10)
+
+    async def story(journal: Journal) -> tuple[Totals, Totals]:
+        await journal.put_payments([payment(number) for number in range(12)])
+        return await journal.payment_totals(wanted()), await journal.payment_totals(wanted(max_minor=10_400))
+
+    capped, whole = with_journal(journal_uri, journal_name, story)
+    assert (capped.count, capped.is_capped) == (10, True)
+    assert (whole.count, whole.is_capped) == (9, False)
+
+
+def test_a_query_that_takes_too_long_is_given_up(
+    journal_uri: str, journal_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(journal: Journal) -> None:
+        await journal.put_payments([payment(number) for number in range(1_000)])
+        monkeypatch.setattr(journal_module, "QUERY_TIMEOUT_S", 0.001)
+        with pytest.raises(JournalBusy, match="did not answer within"):
+            await journal.payment_totals(wanted(states=("posted", "refused")))
+
+    with_journal(journal_uri, journal_name, story)
 
 
 def test_lists_leave_out_what_only_a_payments_own_page_shows(journal_uri: str, journal_name: str) -> None:
@@ -439,6 +484,31 @@ def test_a_page_address_that_is_not_ours_is_refused(journal_uri: str, journal_na
             await journal.search_payments(wanted(), cursor)
 
     with_journal(journal_uri, journal_name, story)
+
+
+@given(st.text())
+def test_any_page_address_is_a_position_or_refused(cursor: str) -> None:
+    with contextlib.suppress(ValueError):
+        assert journal_module._position(cursor) is not None
+
+
+@given(
+    st.sampled_from("np"),
+    st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - bounds are naive
+    st.integers(0, 2**63 - 1),
+)
+def test_a_row_is_found_again_by_its_cursor(direction: str, at: datetime, row_id: int) -> None:
+    position = journal_module._position(journal_module._cursor(direction, at, row_id))
+    assert position is not None
+    assert (position.is_forward, position.at, position.id) == (direction == "n", cut_to_millisecond(at), row_id)
+
+
+@given(st.text(max_size=120))
+def test_any_text_is_terms_or_refused(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        for term in search_terms(text):
+            assert term.values
+            assert all(value and value == fold(value) and " " not in value for value in term.values)
 
 
 @pytest.mark.parametrize("limit", [0, -1, MAX_PAGE + 1])

@@ -11,7 +11,7 @@ import pytest
 from adapters.messages import Reason
 from gateway.decide import Attempt, Command, OperatorCancel
 from gateway.journal import Journal
-from gateway.relay import rebuild
+from gateway.relay import RelayOptions, rebuild, run_relay
 from gateway.verify import Report, VerifyAway, document_faults, verify
 from tests.gateway.shop import act, note_attempt, open_shop
 
@@ -233,6 +233,36 @@ def test_one_corrupted_row_is_found_and_printed(
     assert not report.is_clean
     assert any(words in line for line in report.lines())
     assert report.lines()[-1].endswith("differences")
+
+
+def test_a_database_in_motion_is_clean(database: Any, journal_uri: str, journal_name: str) -> None:
+    async def story() -> tuple[Report, int]:
+        journal = Journal(journal_uri, journal_name)
+        shop = await open_shop(database.dsn)
+        stop = asyncio.Event()
+
+        async def traffic() -> int:
+            done = 0
+            while not stop.is_set():
+                keys = [str(number) for number in range(done, done + 10)]
+                await act(database.dsn, [shop.pay(key, "79161234567", 100) for key in keys])
+                await act(database.dsn, [shop.cancel(key) for key in keys[::3]])
+                done += 10
+            return done
+
+        relay = asyncio.create_task(run_relay(RelayOptions(database.dsn, 50, 0.02), journal, stop))
+        payments = asyncio.create_task(traffic())
+        await asyncio.sleep(0.3)
+        report = await verify(database.dsn, journal, wait_s=30)
+        stop.set()
+        await relay
+        journal.close()
+        return report, await payments
+
+    report, done = asyncio.run(story())
+    assert found_in(report) == []
+    assert done >= 20
+    assert all(check.examined for check in report.checks if check.truth == 5)
 
 
 def test_a_payment_without_its_document_is_found(database: Any, journal_uri: str, journal_name: str) -> None:
