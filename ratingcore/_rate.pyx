@@ -30,7 +30,8 @@ cdef extern from *:
 
 cdef enum:
     AHEAD_LINE = 24
-    AHEAD_METER = 12
+    AHEAD_METER = 16
+    AHEAD_RANGE = 8
     MAX_METERS = 64
     MAX_POOLS = 16
     LINEAR_TIERS = 8
@@ -48,6 +49,10 @@ cdef enum Kind:
     MULTIPLIER = 7
     CAP = 8
     COMMITMENT = 9
+
+cdef enum Single:
+    SINGLE_CURVE = 1
+    SINGLE_CARD = 2
 
 cdef enum Reject:
     OK = 0
@@ -96,7 +101,7 @@ cdef struct Tariff:
     int32_t first_step
     int32_t steps
     int32_t calendar
-    int32_t single_curve
+    int32_t single
 
 cdef struct Version:
     int64_t since_s
@@ -106,7 +111,7 @@ cdef struct Price:
     int32_t first_version
     int32_t versions
     int32_t slots
-    int32_t spare
+    int32_t card
 
 cdef struct Rate:
     int64_t price
@@ -118,8 +123,12 @@ cdef struct Rate:
     int64_t grace
     int64_t spare
 
+cdef struct Range:
+    uint64_t start
+    int32_t rate
+    int32_t row
+
 cdef struct Card:
-    int64_t first_rate
     int64_t first_index
     int64_t shift
 
@@ -145,8 +154,7 @@ cdef struct Book:
     const Rate* rates
     const Card* cards
     const int32_t* card_index
-    const uint64_t* bounds
-    const int32_t* bound_rate
+    const Range* ranges
     const Calendar* calendars
     const int32_t* calendar_index
     const int64_t* edges
@@ -186,8 +194,8 @@ def rate_columns(
     int64_t start_s, int64_t end_s, int64_t pool_count,
     const Price[::1] prices, const Version[::1] versions, const Tariff[::1] tariffs, const Step[::1] steps,
     const Tier[::1] tiers, const Rate[::1] rates, const Card[::1] cards, const int32_t[::1] card_index,
-    const uint64_t[::1] bounds, const int32_t[::1] bound_rate, const Calendar[::1] calendars,
-    const int32_t[::1] calendar_index, const int64_t[::1] edges, const int32_t[::1] edge_band,
+    const Range[::1] ranges, const Calendar[::1] calendars, const int32_t[::1] calendar_index,
+    const int64_t[::1] edges, const int32_t[::1] edge_band,
     const Line[::1] lines, int64_t[::1] meters, int64_t[::1] pools,
     const int64_t[::1] line, const int64_t[::1] time_s, const int64_t[::1] quantity, const int64_t[::1] duration_s,
     const uint64_t[::1] destination, bint closing, int64_t low_line, int64_t high_line,
@@ -201,10 +209,10 @@ def rate_columns(
     book.start_s, book.end_s, book.pools = start_s, end_s, pool_count
     book.prices, book.versions, book.tariffs, book.steps = &prices[0], &versions[0], &tariffs[0], &steps[0]
     book.tiers, book.rates, book.cards, book.card_index = &tiers[0], &rates[0], &cards[0], &card_index[0]
-    book.bounds, book.bound_rate, book.calendars = &bounds[0], &bound_rate[0], &calendars[0]
+    book.ranges, book.calendars = &ranges[0], &calendars[0]
     book.calendar_index, book.edges, book.edge_band = &calendar_index[0], &edges[0], &edge_band[0]
     cdef Py_ssize_t i, count = line.shape[0]
-    cdef int64_t row, next_row, line_count = lines.shape[0]
+    cdef int64_t row, line_count = lines.shape[0]
     cdef bint timed = duration_s.shape[0] > 0, dialled = destination.shape[0] > 0
     cdef Event event
     cdef Out out
@@ -214,9 +222,14 @@ def rate_columns(
         for i in range(count):
             if i + AHEAD_LINE < count:
                 prefetch(&lines[0] + line[i + AHEAD_LINE])
-                next_row = line[i + AHEAD_METER]
-                if low_line <= next_row < high_line:
-                    prefetch(&meters[0] + lines[next_row].base)
+                row = line[i + AHEAD_METER]
+                if low_line <= row < high_line:
+                    prefetch(&meters[0] + lines[row].base)
+                    if dialled:
+                        _prefetch_index(&book, &lines[row], destination[i + AHEAD_METER])
+                row = line[i + AHEAD_RANGE]
+                if dialled and low_line <= row < high_line:
+                    _prefetch_range(&book, &lines[row], destination[i + AHEAD_RANGE])
             row = line[i]
             if row < low_line or row >= high_line:
                 if low_line == 0 and (row < 0 or row >= line_count):
@@ -251,8 +264,10 @@ cdef inline uint8_t _event(const Book* book, const Line* line, const Event* even
     if v < 0:
         return NO_PRICE
     tariff = book.tariffs + book.versions[price.first_version + v].tariff
-    if tariff.single_curve:
+    if tariff.single == SINGLE_CURVE:
         return _single_curve(book, book.steps + tariff.first_step, event.quantity, v, meters, out)
+    if tariff.single == SINGLE_CARD:
+        return _single_card(book, book.steps + tariff.first_step, event, v, out)
     return _guarded(book, tariff, price.slots, event, v, meters, pools, out)
 
 
@@ -474,32 +489,62 @@ cdef int128 _wide(const Book* book, const Step* step, int64_t quantity, int32_t*
 # ---- rate cards and increments
 
 
-cdef inline int32_t _rate_of(const Book* book, const Card* card, uint64_t destination) noexcept nogil:
-    """The rate of the longest prefix, or -1: the last range that starts at or before the key."""
+cdef inline void _prefetch_index(const Book* book, const Line* line, uint64_t destination) noexcept nogil:
+    """The index entry of the card that the line's price uses; a hint, so a price with several cards has one hinted."""
+    cdef int32_t card = book.prices[line.price].card
+    if card >= 0:
+        prefetch(book.card_index + book.cards[card].first_index + (destination >> book.cards[card].shift))
+
+
+cdef inline void _prefetch_range(const Book* book, const Line* line, uint64_t destination) noexcept nogil:
+    cdef int32_t card = book.prices[line.price].card
+    if card >= 0:
+        prefetch(book.ranges + book.card_index[
+            book.cards[card].first_index + (destination >> book.cards[card].shift)])
+
+
+cdef inline const Range* _range_of(const Book* book, const Card* card, uint64_t destination) noexcept nogil:
+    """The last range that starts at or before the key: the longest prefix, or none where its rate is -1."""
     cdef const int32_t* index = book.card_index + card.first_index + (destination >> card.shift)
     cdef int32_t low = index[0], high = index[1], middle
     while low < high:
         middle = (low + high + 1) >> 1
-        if book.bounds[middle] <= destination:
+        if book.ranges[middle].start <= destination:
             low = middle
         else:
             high = middle - 1
-    return book.bound_rate[low]
+    return book.ranges + low
+
+
+cdef inline uint8_t _single_card(const Book* book, const Step* step, const Event* event, int32_t version,
+                                 Out* out) noexcept nogil:
+    """A tariff of one rate card remembers nothing."""
+    cdef Frame frame
+    cdef uint8_t reject
+    frame.quantity, frame.amount = event.quantity, 0
+    frame.seen, frame.counted, frame.raw, frame.paid, frame.connected = 0, 0, 0, 0, False
+    reject = _rate_card(book, step, event, &frame, out)
+    if reject == OK and frame.amount > MAX_EVENT_MICRO:
+        reject = OUT_OF_RANGE
+    if reject != OK:
+        out.rate = -1
+        return reject
+    out.amount, out.version = <int64_t>frame.amount, version
+    return OK
 
 
 cdef inline uint8_t _rate_card(const Book* book, const Step* step, const Event* event, Frame* frame,
                                Out* out) noexcept nogil:
-    cdef const Card* card = book.cards + step.first
+    cdef const Range* span
     cdef const Rate* rate
-    cdef int32_t index
     cdef int128 owed
     if event.closing:
         return OK
-    index = _rate_of(book, card, event.destination)
-    if index < 0:
+    span = _range_of(book, book.cards + step.first, event.destination)
+    if span.rate < 0:
         return NO_RATE
-    out.rate = <int32_t>(index - card.first_rate)
-    rate = book.rates + index
+    out.rate = span.rate
+    rate = book.rates + span.row
     _increments(rate.first, rate.next, rate.grace, event.quantity, frame)
     if frame.quantity == 0:
         return OK

@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ratingcore.arrays import Indices, Ints, Words
+from ratingcore.arrays import Indices, Ints
 from ratingcore.bands import Calendar, edges_of
 from ratingcore.digits import pack_number
 from ratingcore.tariff import (
@@ -65,20 +65,24 @@ STEP: Final = np.dtype(
         *((name, "i8") for name in ("per", "narrow", "a", "b", "c", "d")),
     ]
 )
-TARIFF: Final = np.dtype([(name, "i4") for name in ("first_step", "steps", "calendar", "single_curve")])
+TARIFF: Final = np.dtype([(name, "i4") for name in ("first_step", "steps", "calendar", "single")])
 VERSION: Final = np.dtype([("since_s", "i8"), ("tariff", "i8")])
-PRICE: Final = np.dtype([(name, "i4") for name in ("first_version", "versions", "slots", "spare")])
+PRICE: Final = np.dtype([(name, "i4") for name in ("first_version", "versions", "slots", "card")])
 RATE: Final = np.dtype([(name, "i8") for name in ("price", "per", "fee", "minimum", "first", "next", "grace", "spare")])
-CARD: Final = np.dtype([(name, "i8") for name in ("first_rate", "first_index", "shift")])
+RANGE: Final = np.dtype([("start", "u8"), ("rate", "i4"), ("row", "i4")])
+CARD: Final = np.dtype([("first_index", "i8"), ("shift", "i8")])
 CALENDAR: Final = np.dtype([(name, "i8") for name in ("start_s", "first_index", "last_edge")])
 
 #: Step kinds, as in the kernel.
 FLAT, CURVE, PERCENTAGE, INCREMENTS, ALLOWANCE, POOL, RATE_CARD, MULTIPLIER, CAP, COMMITMENT = range(10)
+SINGLE_CURVE, SINGLE_CARD = 1, 2
 ALWAYS: Final = 0xFFFF_FFFF
 #: A calendar's edges are found from the 2^15 seconds (nine hours) an instant lies in.
 EDGE_SHIFT: Final = 15
 NARROW: Final = 2**61
 KEY_BITS: Final = 64
+#: Five digits. Six of sixteen values of four bits are never used, so little of the index is ever touched.
+MAX_INDEX_BITS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +101,7 @@ class Compiled:
     rates: NDArray[Any]
     cards: NDArray[Any]
     card_index: Indices
-    bounds: Words
-    bound_rate: Indices
+    ranges: NDArray[Any]
     calendars: NDArray[Any]
     calendar_index: Indices
     edges: Ints
@@ -115,11 +118,10 @@ class _Tables:
         self.tariffs: list[tuple[int, ...]] = []
         self.steps: list[tuple[int, ...]] = []
         self.tiers: list[tuple[int, ...]] = []
-        self.rates: list[tuple[int, ...]] = []
+        self.rates: dict[tuple[int, ...], int] = {}
         self.cards: list[tuple[int, ...]] = []
         self.card_index: list[Indices] = []
-        self.bounds: list[Words] = []
-        self.bound_rate: list[Indices] = []
+        self.ranges: list[NDArray[Any]] = []
         self.calendars: dict[Calendar, int] = {}
         self.calendar_rows: list[tuple[int, ...]] = []
         self.calendar_index: list[Indices] = []
@@ -145,11 +147,10 @@ def compile_catalogue(catalogue: Catalogue) -> Compiled:
         _rows(tables.tariffs, TARIFF),
         _rows(tables.steps, STEP),
         _rows(tables.tiers, TIER),
-        _rows(tables.rates, RATE),
+        _rows(list(tables.rates), RATE),
         _rows(tables.cards, CARD),
         _joined(tables.card_index, np.int32),
-        _joined(tables.bounds, np.uint64),
-        _joined(tables.bound_rate, np.int32),
+        _joined(tables.ranges, RANGE),
         _rows(tables.calendar_rows, CALENDAR),
         _joined(tables.calendar_index, np.int32),
         _joined(tables.edges, np.int64),
@@ -174,18 +175,20 @@ def slots_of(price: Price) -> tuple[tuple[tuple[str, str], int], ...]:
 
 def _add_price(tables: _Tables, price: Price) -> tuple[tuple[tuple[str, str], int], ...]:
     slots = slots_of(price)
-    tables.prices.append((len(tables.versions), len(price.versions), meter_width(key for key, _ in slots), 0))
+    row = len(tables.prices)
+    tables.prices.append(())
+    first_version, cards = len(tables.versions), len(tables.cards)
     for since_s, tariff in price.versions:
         tables.versions.append((since_s, len(tables.tariffs)))
         _add_tariff(tables, tariff, dict(slots))
+    card = len(tables.cards) - 1 if len(tables.cards) > cards else -1
+    tables.prices[row] = (first_version, len(price.versions), meter_width(key for key, _ in slots), card)
     return slots
 
 
 def _add_tariff(tables: _Tables, tariff: Tariff, slots: dict[tuple[str, str], int]) -> None:
     calendar = -1 if tariff.calendar is None else _add_calendar(tables, tariff.calendar)
-    first = tariff.steps[0]
-    single = len(tariff.steps) == 1 and calendar < 0 and isinstance(first, Curve) and first.scope == Scope.PERIOD
-    tables.tariffs.append((len(tables.steps), len(tariff.steps), calendar, int(single)))
+    tables.tariffs.append((len(tables.steps), len(tariff.steps), calendar, _single_of(tariff)))
     for number, step in enumerate(tariff.steps):
         row = dict.fromkeys(STEP.names or (), 0)
         row["bands"] = _mask_of(step, tariff.calendar)
@@ -194,6 +197,16 @@ def _add_tariff(tables: _Tables, tariff: Tariff, slots: dict[tuple[str, str], in
             row[name] = slots[key]
         row.update(_step_row(tables, step))
         tables.steps.append(tuple(row.values()))
+
+
+def _single_of(tariff: Tariff) -> int:
+    """Whether the kernel may take one of its short ways: one step, no calendar, nothing to put back on a reject."""
+    first = tariff.steps[0]
+    if len(tariff.steps) > 1 or tariff.calendar is not None:
+        return 0
+    if isinstance(first, Curve) and first.scope == Scope.PERIOD:
+        return SINGLE_CURVE
+    return SINGLE_CARD if isinstance(first, RateCard) else 0
 
 
 def _mask_of(step: Step, calendar: Calendar | None) -> int:
@@ -297,22 +310,22 @@ def narrow_of(tiers: Sequence[tuple[int, int, int, int, int]], per: int, by_bloc
 
 
 def _add_card(tables: _Tables, rates: Sequence[Rate]) -> None:
-    first_rate = len(tables.rates)
-    for rate in rates:
-        money = (rate.price_micro, rate.per, rate.fee_micro, rate.minimum_micro)
-        tables.rates.append((*money, rate.first, rate.next, rate.grace, 0))
-    ranges = ranges_of(rates)
-    bounds = np.array([low for low, _ in ranges], np.uint64)
-    bits = max(4, min(20, len(ranges).bit_length() + 1))
+    """Rates that cost alike share a row: a card has many prefixes and few prices, so the rows stay in cache."""
+    rows = [tables.rates.setdefault(_rate_row(rate), len(tables.rates)) for rate in rates]
+    found = ranges_of(rates)
+    ranges = np.array([(start, rate, rows[rate] if rate >= 0 else -1) for start, rate in found], RANGE)
+    bits = max(4, min(MAX_INDEX_BITS, len(found).bit_length() + 3))
     shift = KEY_BITS - bits
     buckets = np.arange(2**bits, dtype=np.uint64) << np.uint64(shift)
-    found = np.searchsorted(bounds, buckets, side="right") - 1
-    before = sum(len(block) for block in tables.bounds)
-    index = np.append(found, len(ranges) - 1) + before
-    tables.cards.append((first_rate, sum(len(block) for block in tables.card_index), shift))
-    tables.card_index.append(index.astype(np.int32))
-    tables.bounds.append(bounds)
-    tables.bound_rate.append(np.array([rate + first_rate if rate >= 0 else -1 for _, rate in ranges], np.int32))
+    before = sum(len(block) for block in tables.ranges)
+    first = np.searchsorted(ranges["start"], buckets, side="right") - 1 + before
+    tables.cards.append((sum(len(block) for block in tables.card_index), shift))
+    tables.card_index.append(np.append(first, before + len(found) - 1).astype(np.int32))
+    tables.ranges.append(ranges)
+
+
+def _rate_row(rate: Rate) -> tuple[int, ...]:
+    return (rate.price_micro, rate.per, rate.fee_micro, rate.minimum_micro, rate.first, rate.next, rate.grace, 0)
 
 
 def ranges_of(rates: Sequence[Rate]) -> list[tuple[int, int]]:

@@ -21,7 +21,15 @@ from ratingcore import _rate
 from ratingcore.arrays import Bytes, Indices, Ints, Words, column, require_range
 from ratingcore.compile import EDGE_SHIFT, Compiled
 from ratingcore.digits import NO_NUMBER
-from ratingcore.tariff import MAX_DURATION_S, MAX_EVENT_MICRO, MAX_METER, MAX_METERS, MAX_POOLS, MAX_QUANTITY
+from ratingcore.tariff import (
+    MAX_DURATION_S,
+    MAX_EVENT_MICRO,
+    MAX_METER,
+    MAX_METERS,
+    MAX_POOLS,
+    MAX_QUANTITY,
+    meter_width,
+)
 
 assert _rate.limits() == (
     MAX_QUANTITY,
@@ -40,8 +48,12 @@ MAX_THREADS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Lines of a run. records: one LINE each; words: of all their meters together; owners: how many there are."""
+    """Lines under a catalogue, made by ``make_lines``.
 
+    records: one LINE each; words: of all their meters together; owners: how many there are.
+    """
+
+    compiled: Compiled
     records: NDArray[Any]
     words: int
     owners: int
@@ -103,10 +115,10 @@ def make_lines(compiled: Compiled, price: ArrayLike, owner: ArrayLike) -> Lines:
     records = np.zeros(len(prices), LINE)
     records["price"], records["owner"] = prices, owners
     records["base"] = np.cumsum(words) - words
-    return Lines(records, int(words.sum()), int(owners.max()) + 1 if len(owners) else 0)
+    return Lines(compiled, records, int(words.sum()), int(owners.max()) + 1 if len(owners) else 0)
 
 
-def new_accumulators(compiled: Compiled, lines: Lines, pools: ArrayLike | None = None) -> Accumulators:
+def new_accumulators(lines: Lines, pools: ArrayLike | None = None) -> Accumulators:
     """Accumulators at the start of a period.
 
     Args:
@@ -115,7 +127,7 @@ def new_accumulators(compiled: Compiled, lines: Lines, pools: ArrayLike | None =
     Raises:
         TypeError, ValueError: pools of another shape, or negative.
     """
-    width = len(compiled.pools)
+    width = len(lines.compiled.pools)
     left = np.zeros(lines.owners * width, np.int64)
     if pools is not None:
         given = np.asarray(pools)
@@ -158,9 +170,7 @@ def make_events(
     )
 
 
-def rate_events(
-    compiled: Compiled, lines: Lines, accumulators: Accumulators, events: Events, threads: int = 1
-) -> Rated:
+def rate_events(lines: Lines, accumulators: Accumulators, events: Events, threads: int = 1) -> Rated:
     """Rate events in order; see the module's rules.
 
     Args:
@@ -169,12 +179,10 @@ def rate_events(
     Raises:
         ValueError: accumulators of other lines, or lines that threads cannot share.
     """
-    return _run(compiled, lines, accumulators, events, threads, closing=False)
+    return _run(lines, accumulators, events, threads, closing=False)
 
 
-def close_lines(
-    compiled: Compiled, lines: Lines, accumulators: Accumulators, line: ArrayLike, time_s: int, threads: int = 1
-) -> Rated:
+def close_lines(lines: Lines, accumulators: Accumulators, line: ArrayLike, time_s: int, threads: int = 1) -> Rated:
     """What these lines still owe as their period ends: flats never charged, minimums not reached.
 
     A second close of the same lines adds nothing.
@@ -188,14 +196,12 @@ def close_lines(
     """
     rows = column("line", line, np.int64)
     events = make_events(rows, np.full(len(rows), time_s, np.int64), np.zeros(len(rows), np.int64))
-    return _run(compiled, lines, accumulators, events, threads, closing=True)
+    return _run(lines, accumulators, events, threads, closing=True)
 
 
-def _run(
-    compiled: Compiled, lines: Lines, accumulators: Accumulators, events: Events, threads: int, closing: bool
-) -> Rated:
-    _check(compiled, lines, accumulators, threads)
-    count = len(events.line)
+def _run(lines: Lines, accumulators: Accumulators, events: Events, threads: int, closing: bool) -> Rated:
+    _check(lines, accumulators, threads)
+    compiled, count = lines.compiled, len(events.line)
     out = Rated(
         np.zeros(count, np.int64),
         np.full(count, -1, np.int32),
@@ -224,8 +230,8 @@ def _run(
     return out
 
 
-def _check(compiled: Compiled, lines: Lines, accumulators: Accumulators, threads: int) -> None:
-    words, pools = max(1, lines.words), max(1, lines.owners * len(compiled.pools))
+def _check(lines: Lines, accumulators: Accumulators, threads: int) -> None:
+    words, pools = max(1, lines.words), max(1, lines.owners * len(lines.compiled.pools))
     for name, array, length in (("meters", accumulators.meters, words), ("pools", accumulators.pools, pools)):
         if array.shape != (length,):
             raise ValueError(f"accumulators: {name} of shape {array.shape}, these lines need ({length},)")
@@ -247,11 +253,11 @@ def ranges_of(lines: Lines, threads: int) -> list[tuple[int, int]]:
     return list(pairwise(ordered)) or [(0, 0)]
 
 
-def read_meters(compiled: Compiled, lines: Lines, accumulators: Accumulators, line: int) -> dict[tuple[str, str], int]:
+def read_meters(lines: Lines, accumulators: Accumulators, line: int) -> dict[tuple[str, str], int]:
     """What one line remembers, by (meter, what it holds), as the judge's ``State`` has it."""
     record = lines.records[line]
     found = {}
-    for key, slot in compiled.slots[int(record["price"])]:
+    for key, slot in lines.compiled.slots[int(record["price"])]:
         at = int(record["base"]) + slot
         found[key] = int(accumulators.meters[at])
         if key[1] == "amount":
@@ -259,16 +265,37 @@ def read_meters(compiled: Compiled, lines: Lines, accumulators: Accumulators, li
     return found
 
 
-def write_meters(
-    compiled: Compiled, lines: Lines, accumulators: Accumulators, line: int, values: dict[tuple[str, str], int]
-) -> None:
-    """Put back what ``read_meters`` gave, under this or a later compilation; meters that are gone are dropped."""
-    record = lines.records[line]
-    for key, slot in compiled.slots[int(record["price"])]:
-        at, value = int(record["base"]) + slot, values.get(key, 0)
-        if key[1] == "amount":
-            low = value % 2**64
-            accumulators.meters[at] = low - 2**64 if low >= 2**63 else low
-            accumulators.meters[at + 1] = value // 2**64
-        else:
-            accumulators.meters[at] = value
+def carry_over(old: Lines, accumulators: Accumulators, new: Lines) -> Accumulators:
+    """The same lines' memory under another compilation: a version was added to a price, or a plan was changed.
+
+    Meters that both prices of a line name alike go on, others begin at nothing; so do pools, by their names.
+
+    Args:
+        old, new: the same lines in the same order, with the same owners.
+
+    Raises:
+        ValueError: lines that are not the same, or accumulators of others.
+    """
+    _check(old, accumulators, 1)
+    if not np.array_equal(old.records["owner"], new.records["owner"]):
+        raise ValueError("carry over: the lines' owners differ")
+    carried = new_accumulators(new)
+    pairs = np.stack([old.records["price"], new.records["price"]], axis=1)
+    for before, after in np.unique(pairs, axis=0).tolist():
+        rows = np.flatnonzero((pairs[:, 0] == before) & (pairs[:, 1] == after))
+        slots = dict(new.compiled.slots[after])
+        for key, slot in old.compiled.slots[before]:
+            for word in range(meter_width([key]) if key in slots else 0):
+                words = accumulators.meters[old.records["base"][rows] + slot + word]
+                carried.meters[new.records["base"][rows] + slots[key] + word] = words
+    left, there = _pool_rows(old, accumulators), _pool_rows(new, carried)
+    for at, name in enumerate(old.compiled.pools):
+        if name in new.compiled.pools:
+            there[:, new.compiled.pools.index(name)] = left[:, at]
+    return carried
+
+
+def _pool_rows(lines: Lines, accumulators: Accumulators) -> Ints:
+    """A view of pools, one row an owner."""
+    width = len(lines.compiled.pools)
+    return accumulators.pools[: lines.owners * width].reshape(lines.owners, width)

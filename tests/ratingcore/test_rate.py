@@ -1,5 +1,8 @@
 """The kernel before its judge: every column, meter and pool, in one batch or in many, on one thread or more."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -8,15 +11,31 @@ from ratingcore.compile import compile_catalogue
 from ratingcore.digits import pack_numbers
 from ratingcore.rate import (
     Accumulators,
+    Lines,
     Rated,
+    carry_over,
     close_lines,
     make_events,
     make_lines,
     new_accumulators,
+    ranges_of,
     rate_events,
     read_meters,
 )
-from tests.ratingcore.random_tariffs import END_S, POOLS, Trial, trials
+from ratingcore.tariff import (
+    MAX_QUANTITY,
+    Allowance,
+    Catalogue,
+    Flat,
+    Graduated,
+    MinimumCommitment,
+    PerUnit,
+    Price,
+    Reject,
+    Tariff,
+    Tier,
+)
+from tests.ratingcore.random_tariffs import END_S, POOLS, START_S, Trial, trials
 
 COLUMNS = ("amount_micro", "version", "tier", "rate", "reject")
 
@@ -43,31 +62,31 @@ def compare(trial: Trial) -> None:
     """Kernel and judge over one trial; asserts at every place where they may differ."""
     compiled = compile_catalogue(trial.catalogue)
     lines = make_lines(compiled, [line.price for line in trial.lines], [line.owner for line in trial.lines])
-    memory = new_accumulators(compiled, lines, trial.pools)
+    memory = new_accumulators(lines, trial.pools)
     pools = {(owner, name): row[at] for owner, row in enumerate(trial.pools) for at, name in enumerate(POOLS)}
     judged, state = reference.rate_events(trial.catalogue, trial.lines, reference.State({}, pools), trial.events)
     found: list[tuple[int, ...]] = []
     for low, high in zip([0, *trial.cuts], [*trial.cuts, len(trial.events)], strict=True):
         batch = make_events(**columns_of(trial.events[low:high]))
-        found += rows(rate_events(compiled, lines, memory, batch, trial.threads))
+        found += rows(rate_events(lines, memory, batch, trial.threads))
     assert found == judged_rows(judged)
     assert [reference.recompute(one) for one in judged] == [one.amount_micro for one in judged]
-    compare_memory(trial, compiled, lines, memory, state)
+    compare_memory(trial, lines, memory, state)
     for _ in range(2):
-        closed = rows(close_lines(compiled, lines, memory, range(len(trial.lines)), END_S - 1, trial.threads))
+        closed = rows(close_lines(lines, memory, range(len(trial.lines)), END_S - 1, trial.threads))
         judged = []
         for line in range(len(trial.lines)):
             one, state = reference.close_line(trial.catalogue, trial.lines, state, line, END_S - 1)
             judged.append(one)
         assert closed == judged_rows(judged)
         assert [reference.recompute(one) for one in judged] == [one.amount_micro for one in judged]
-        compare_memory(trial, compiled, lines, memory, state)
+        compare_memory(trial, lines, memory, state)
     assert not any(row[0] for row in closed), "a second close adds nothing"
 
 
-def compare_memory(trial: Trial, compiled, lines, memory: Accumulators, state: reference.State) -> None:  # type: ignore[no-untyped-def]
+def compare_memory(trial: Trial, lines: Lines, memory: Accumulators, state: reference.State) -> None:
     for line in range(len(trial.lines)):
-        for key, value in read_meters(compiled, lines, memory, line).items():
+        for key, value in read_meters(lines, memory, line).items():
             assert state.meters.get((line, *key), 0) == value, key
     for (owner, name), left in state.pools.items():
         assert memory.pools[owner * len(POOLS) + POOLS.index(name)] == left
@@ -77,7 +96,7 @@ QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_to
 
 
 @given(trials())
-@settings(max_examples=300, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=200, deadline=None, suppress_health_check=QUIET)
 def test_the_kernel_equals_the_judge_on_random_tariffs_events_batches_and_threads(trial: Trial) -> None:
     compare(trial)
 
@@ -87,3 +106,147 @@ def test_the_kernel_equals_the_judge_on_random_tariffs_events_batches_and_thread
 @settings(max_examples=10_000, deadline=None, suppress_health_check=QUIET)
 def test_the_kernel_equals_the_judge_on_ten_thousand_random_tariffs(trial: Trial) -> None:
     compare(trial)
+
+
+TIERS = (Tier(100, 5_000_000), Tier(500, 4_000_000), Tier(None, 3_000_000))
+#: Seven units free of the line's own, then what the family has, then three tiers, at least 5 kopecks a period.
+PLAN = Tariff(
+    (
+        Flat(1_000),
+        Allowance(7),
+        Allowance(pool="family"),
+        Graduated(TIERS, per=60, meter="units"),
+        MinimumCommitment(5_000_000, meter="bill"),
+    )
+)
+
+
+def many_lines(prices: int, count: int, plan: Tariff = PLAN) -> Lines:
+    """``count`` lines over ``prices`` prices, three lines an owner."""
+    catalogue = Catalogue((Price(((START_S, plan),)),) * prices, START_S, END_S, ("family",))
+    rows = np.arange(count)
+    return make_lines(compile_catalogue(catalogue), rows % prices, rows // 3)
+
+
+def test_threads_change_nothing() -> None:
+    random = np.random.default_rng(7)
+    lines = many_lines(2, 3_001)
+    events = make_events(
+        random.integers(-1, 3_002, 100_000),
+        random.integers(START_S, END_S, 100_000),
+        random.integers(0, 200, 100_000),
+    )
+    runs = []
+    for threads in (1, 2, 5):
+        memory = new_accumulators(lines, np.full((lines.owners, 1), 50))
+        runs.append((rate_events(lines, memory, events, threads), memory))
+    for rated, memory in runs[1:]:
+        assert rows(rated) == rows(runs[0][0])
+        assert (memory.meters == runs[0][1].meters).all()
+        assert (memory.pools == runs[0][1].pools).all()
+    assert {Reject.OK, Reject.BAD_LINE} == set(runs[0][0].reject.tolist())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7, 256])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 100])
+def test_ranges_tile_the_lines_and_part_no_owner(count: int, threads: int) -> None:
+    lines = many_lines(1, count)
+    spans = ranges_of(lines, threads)
+    assert len(spans) <= threads
+    assert [row for low, high in spans for row in range(low, high)] == list(range(count))
+    owner = lines.records["owner"]
+    assert all(owner[low - 1] != owner[low] for low, _ in spans if low)
+
+
+def test_meters_and_pools_go_on_under_a_new_compilation() -> None:
+    old = many_lines(2, 9)
+    newer = Tariff((Graduated(TIERS, per=60, meter="units"), Flat(9, meter="new"), *PLAN.steps[:3], *PLAN.steps[4:]))
+    catalogue = Catalogue((Price(((START_S, newer),)),) * 2, START_S, END_S, ("roaming", "family"))
+    new = make_lines(compile_catalogue(catalogue), old.records["price"][::-1], old.records["owner"])
+    memory = new_accumulators(old, np.full((3, 1), 50))
+    rate_events(old, memory, make_events(range(9), [START_S] * 9, range(10, 100, 10)))
+    carried = carry_over(old, memory, new)
+    for line in range(9):
+        before, after = read_meters(old, memory, line), read_meters(new, carried, line)
+        assert after[("units", "quantity")] == before[("units", "quantity")]
+        assert after[("new", "charged")] == 0
+        assert after[("bill", "amount")] == before[("bill", "amount")] > 0
+    assert carried.pools.reshape(3, 2)[:, 1].tolist() == memory.pools.tolist()
+    assert carried.pools.reshape(3, 2)[:, 0].tolist() == [0, 0, 0]
+
+
+def test_meters_of_other_lines_are_not_carried_over() -> None:
+    lines = many_lines(1, 6)
+    with pytest.raises(ValueError, match="owners differ"):
+        carry_over(lines, new_accumulators(lines), many_lines(1, 7))
+
+
+@pytest.mark.parametrize(
+    ("quantity", "price", "amount", "reject"),
+    [
+        (9, 10**18, 9 * 10**18, Reject.OK),
+        (10, 10**18, 0, Reject.OUT_OF_RANGE),
+        (MAX_QUANTITY, 9, 9 * 10**18, Reject.OK),
+        (MAX_QUANTITY, 10**18, 0, Reject.OUT_OF_RANGE),
+        (MAX_QUANTITY + 1, 0, 0, Reject.BAD_QUANTITY),
+        (-1, 0, 0, Reject.BAD_QUANTITY),
+        (2**63 - 1, 0, 0, Reject.BAD_QUANTITY),
+    ],
+)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_largest_amount_is_rated_and_the_next_is_rejected_never_wrapped(
+    steps: int, quantity: int, price: int, amount: int, reject: Reject
+) -> None:
+    lines = many_lines(1, 1, Tariff((PerUnit(price), PerUnit(0))[:steps]))
+    memory = new_accumulators(lines)
+    rated = rate_events(lines, memory, make_events([0], [START_S], [quantity]))
+    assert (rated.amount_micro[0], rated.reject[0]) == (amount, reject)
+    assert memory.meters.any() == (reject == Reject.OK)
+
+
+def test_a_full_meter_rejects() -> None:
+    lines = many_lines(1, 1, Tariff((PerUnit(0),)))
+    rated = rate_events(lines, new_accumulators(lines), make_events([0] * 5, [START_S] * 5, [MAX_QUANTITY] * 5))
+    assert rated.reject.tolist() == [0, 0, 0, 0, Reject.OUT_OF_RANGE]
+
+
+def test_no_events_and_no_lines_are_no_trouble() -> None:
+    lines = many_lines(1, 0)
+    assert rows(rate_events(lines, new_accumulators(lines), make_events([], [], []))) == []
+    assert rate_events(lines, new_accumulators(lines), make_events([0], [START_S], [1])).reject.tolist() == [
+        Reject.BAD_LINE
+    ]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "message"),
+    [
+        (lambda lines: make_lines(lines.compiled, [1], [0]), "price: row 0 is 1"),
+        (lambda lines: make_lines(lines.compiled, [0], [-1]), "owner: row 0 is -1"),
+        (lambda lines: make_lines(lines.compiled, [0, 0], [0]), "owner: 1 values, expected 2"),
+        (lambda lines: new_accumulators(lines, [[1], [2], [3]]), "pools: shape"),
+        (lambda lines: new_accumulators(lines, [[1], [-2]]), "pools: row 1 is -2"),
+        (lambda lines: make_events([0], [0, 1], [1]), "time_s: 2 values, expected 1"),
+        (lambda lines: make_events([[0]], [0], [1]), "one dimension"),
+        (lambda lines: make_events([0], [0], [1], destination=[-1]), "destination: a value outside"),
+        (
+            lambda lines: rate_events(lines, new_accumulators(many_lines(1, 1)), make_events([0], [0], [1])),
+            "accumulators: meters of shape",
+        ),
+        (lambda lines: rate_events(lines, new_accumulators(lines), make_events([0], [0], [1]), 0), "threads: 0"),
+        (
+            lambda lines: rate_events(
+                make_lines(lines.compiled, [0, 0], [1, 0]), new_accumulators(lines), make_events([0], [0], [1]), 2
+            ),
+            "accumulators|ascending order of owner",
+        ),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(attempt: Callable[[Lines], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        attempt(many_lines(1, 4))
+
+
+def test_a_float_is_no_quantity() -> None:
+    with pytest.raises(TypeError, match="quantity: integers expected, not float64"):
+        make_events([0], [0], [0.5])
