@@ -15,7 +15,7 @@ from typing import Final
 
 import psutil
 
-from loadtests.stand import Stand
+from loadtests.stand import Stand, StandError
 
 GATEWAY_KILLED: Final = "gateway killed"
 POSTGRES_KILLED: Final = "PostgreSQL killed"
@@ -27,7 +27,7 @@ BACK_TIMEOUT_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault to come. after: the share of the stories that have been told by then."""
+    """A fault to come. after: the share of the stories that have been told by then; strike returns when it is over."""
 
     after: float
     name: str
@@ -46,12 +46,12 @@ class Struck:
 def schedule(pause_s: float) -> list[Fault]:
     """The faults of a run, in order. pause_s: how long the journal server stands still."""
     return [
-        Fault(0.12, GATEWAY_KILLED, lambda stand: kill(stand.gateway(0))),
-        Fault(0.28, JOURNAL_STOPPED, lambda stand: _stop_for(stand.journal(), pause_s)),
-        Fault(0.45, POSTGRES_KILLED, lambda stand: kill(stand.postgres())),
-        Fault(0.60, JOURNAL_KILLED, lambda stand: kill(stand.journal())),
-        Fault(0.72, GATEWAY_KILLED, lambda stand: kill(stand.gateway(1))),
-        Fault(0.85, POSTGRES_KILLED, lambda stand: kill(stand.postgres())),
+        Fault(0.12, GATEWAY_KILLED, lambda stand: kill(stand, lambda: stand.gateway(0))),
+        Fault(0.26, JOURNAL_STOPPED, lambda stand: _stop_for(stand.journal(), pause_s)),
+        Fault(0.44, POSTGRES_KILLED, lambda stand: kill(stand, stand.postgres)),
+        Fault(0.58, JOURNAL_KILLED, lambda stand: kill(stand, stand.journal)),
+        Fault(0.70, GATEWAY_KILLED, lambda stand: kill(stand, lambda: stand.gateway(1))),
+        Fault(0.84, POSTGRES_KILLED, lambda stand: kill(stand, stand.postgres)),
     ]
 
 
@@ -59,22 +59,31 @@ def strike_when_due(stand: Stand, faults: Sequence[Fault], share_told: Callable[
     """Do every fault when its share has been told; yields after each, once everything is healthy again.
 
     Raises:
-        StandError: something did not come back within BACK_TIMEOUT_S.
+        StandError: something did not come back within BACK_TIMEOUT_S, or the run was over before a fault.
     """
     for fault in faults:
         while share_told() < fault.after:
-            time.sleep(0.05)
+            time.sleep(0.02)
+        if share_told() >= 1.0:
+            raise StandError(f"the run was over before this fault: {fault.name}; it needs more payments")
         at = time.time()
         fault.strike(stand)
-        time.sleep(0.5)  # what was killed may still look healthy for a moment
         stand.wait_until(f"healthy again after: {fault.name}", stand.is_healthy, BACK_TIMEOUT_S)
         yield Struck(fault.name, at, time.time())
 
 
-def kill(process: psutil.Process) -> None:
-    """``kill -9``."""
+def kill(stand: Stand, find: Callable[[], psutil.Process]) -> None:
+    """``kill -9`` of the process that ``find`` finds, and wait until another one has taken its place."""
+    process = find()
     process.kill()
-    psutil.wait_procs([process], timeout=10)
+    stand.wait_until("replaced", lambda: _is_another(find, process.pid), BACK_TIMEOUT_S)
+
+
+def _is_another(find: Callable[[], psutil.Process], pid: int) -> bool:
+    try:
+        return find().pid != pid
+    except StandError:
+        return False
 
 
 def _stop_for(process: psutil.Process, seconds: float) -> None:

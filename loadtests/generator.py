@@ -22,13 +22,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from loadtests.figures import BenchError
+
 #: Requests stand in the input one after the other, each ended by this; no request of ours holds it.
 SEPARATOR: Final = b"\0\n"
 SILENCE_S: Final = 10.0
-
-
-class BenchError(Exception):
-    """The run has no figure; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

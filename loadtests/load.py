@@ -1,7 +1,8 @@
 """`make load`: a real installation under load and faults, then the auditor and `kopeck verify`.
 
 Environment: LOAD_PAYMENTS (100000), LOAD_PROCESSES gateway processes (2), LOAD_USERS (48), LOAD_SEED (1), LOAD_ACCOUNTS
-(2000), LOAD_FAULTS (1; 0 for none), LOAD_DIR (build/load), LOAD_KEEP (0; 1 keeps the folder). Settings of the product
+(2000), LOAD_FAULTS (1; 0 for none), LOAD_PAUSE_S (20: how long the
+journal server stands still), LOAD_DIR (build/load), LOAD_KEEP (0; 1 keeps the folder). Settings of the product
 come from its own ``KOPECK_`` variables.
 
 The run is told by Locust users in a process of their own (`swarm`), hurt on a schedule (`faults`), and judged from
@@ -47,9 +48,13 @@ class Options:
     seed: int = 1
     accounts: int = 2_000
     with_faults: bool = True
-    pause_s: float = 20.0
+    pause_s: int = 20
     folder: str = "build/load"
     keep: bool = False
+
+
+#: Options that are numbers, and the least each may be: two gateways, or killing one leaves nobody to repeat to.
+_NUMBERS: Final = (("payments", 100), ("processes", 2), ("users", 1), ("seed", 0), ("accounts", 20), ("pause_s", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ def options_from(environ: Mapping[str, str]) -> Options:
     """
     default = Options()
     numbers = {}
-    for name, least in (("payments", 100), ("processes", 2), ("users", 1), ("seed", 0), ("accounts", 20)):
+    for name, least in _NUMBERS:
         variable = f"LOAD_{name.upper()}"
         text = environ.get(variable, str(getattr(default, name)))
         if not text.isdigit() or int(text) < least:

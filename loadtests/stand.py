@@ -153,7 +153,16 @@ class Stand:
             raise StandError(f"the product has ended:\n{self.log_tail()}")
         ports = self.ports
         gateways = [ports.metrics + index for index in range(self._gateways)]
-        return all(says_healthy(port) for port in (*gateways, ports.relay_metrics, ports.pages_metrics))
+        return self._answers() and all(
+            says_healthy(port) for port in (*gateways, ports.relay_metrics, ports.pages_metrics)
+        )
+
+    def _answers(self) -> bool:
+        """Whether PostgreSQL does. Before it runs for the first time nothing says where it is."""
+        try:
+            return self.ask("SELECT 1") == (1,)
+        except (psycopg2.OperationalError, FileNotFoundError):
+            return False
 
     def wait_until(self, what: str, is_so: Callable[[], bool], timeout_s: float) -> None:
         """Raises StandError when ``is_so`` is still false after ``timeout_s``."""

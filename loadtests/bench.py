@@ -1,0 +1,107 @@
+"""`make bench`: the figures of this machine in one run, printed as a table and written as flat JSON.
+
+Environment: BENCH_JSON names the file for ``{name: number}``; BENCH_ONLY, names of groups separated by commas, runs
+those alone; BENCH_SECONDS (5) is the length of one measurement; BENCH_DIR (build/bench) is where the throw-away
+installation lives.
+
+Rules. Figures are printed, never asserted. A run whose answers are wrong is no figure and ends the bench. Everything
+shares this machine's cores: generator, gateways and PostgreSQL; who generates the load and what it could do at most is
+among the figures. A group is a function that yields figures; a new one is a line in `GROUPS`.
+
+Does not know: which figures are good enough.
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import tornado
+from rich.console import Console
+from rich.table import Table
+
+from loadtests import bench_payments
+from loadtests.figures import BenchError, Figure, Setting
+from loadtests.stand import StandError
+
+#: Groups of figures by name, in the order they run.
+GROUPS: Final[Mapping[str, Callable[[Setting], Iterator[Figure]]]] = {
+    "payments": bench_payments.figures,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to run. json_path: empty for none."""
+
+    groups: tuple[str, ...]
+    setting: Setting
+    json_path: str = ""
+
+
+def options_from(environ: Mapping[str, str]) -> Options:
+    """Options from BENCH_ variables.
+
+    Raises:
+        ValueError: an unknown group, or a length that is no number of seconds.
+    """
+    chosen = tuple(name.strip() for name in environ.get("BENCH_ONLY", "").split(",") if name.strip())
+    for name in chosen:
+        if name not in GROUPS:
+            raise ValueError(f"BENCH_ONLY: no group {name!r}; there are {', '.join(GROUPS)}")
+    text = environ.get("BENCH_SECONDS", "5")
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"BENCH_SECONDS must be a whole number of seconds, not {text!r}")
+    setting = Setting(int(text), environ.get("BENCH_DIR", "build/bench"))
+    return Options(chosen or tuple(GROUPS), setting, environ.get("BENCH_JSON", ""))
+
+
+def run(options: Options, say: Console) -> list[Figure]:
+    """Every figure of the chosen groups, each said as it comes."""
+    found = []
+    for group in options.groups:
+        for figure in GROUPS[group](options.setting):
+            say.print(f"  {figure.name} {figure.shown}", highlight=False)
+            found.append(figure)
+    return found
+
+
+def table(figures: list[Figure]) -> Table:
+    """All figures for a person."""
+    shown = Table("figure", "value", "unit", "what it is", title=f"Kopeck on {machine()}")
+    shown.columns[1].justify = "right"
+    for figure in figures:
+        shown.add_row(figure.name, figure.shown, figure.unit, figure.what)
+    return shown
+
+
+def machine() -> str:
+    """What the figures are of."""
+    return (
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, Tornado {tornado.version}"
+    )
+
+
+def main() -> None:
+    say = Console(width=None if sys.stdout.isatty() else 140)
+    started_at = time.monotonic()
+    try:
+        options = options_from(os.environ)
+        figures = run(options, say)
+    except (BenchError, StandError, ValueError) as error:
+        say.print(f"bench: {error}", markup=False)
+        sys.exit(2)
+    say.print(table(figures))
+    say.print(f"{time.monotonic() - started_at:.0f} s")
+    if options.json_path:
+        flat = {figure.name: round(figure.value, 3) for figure in figures}
+        Path(options.json_path).write_text(json.dumps(flat, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
