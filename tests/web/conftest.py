@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from html import unescape
 from typing import Any
@@ -35,7 +35,8 @@ class Running:
     owner_dsn: str
     journal: Journal
     loop: asyncio.AbstractEventLoop
-    seeded: seed.Seeded | None = None
+    seeded: seed.Seeded
+    signed_in: dict[str, "Person"] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -53,11 +54,20 @@ class Running:
         [[value]] = self.rows(query, *values)
         return value
 
-    def person(self, login: str = "", password: str = "") -> "Person":
+    def person(self, login: str = "") -> "Person":
+        """Somebody signed in, sharing his session with other tests; without a login a stranger."""
+        if not login:
+            return Person(self.port)
+        known = self.signed_in.get(login)
+        if known is None or known.get("/profile").status != 200:
+            known = self.signed_in[login] = self.newcomer(login)
+        return replace(known, cookies=dict(known.cookies))
+
+    def newcomer(self, login: str, password: str = seed.PASSWORD) -> "Person":
+        """Somebody who signs in now."""
         person = Person(self.port)
-        if login:
-            answer = person.sign_in(login, password or seed.PASSWORD)
-            assert answer.status == 303, answer.text
+        answer = person.sign_in(login, password)
+        assert answer.status == 303, answer.words
         return person
 
 
@@ -135,8 +145,19 @@ class Person:
 
 
 @contextmanager
-def running(dsn: str, owner_dsn: str, journal_uri: str, journal_name: str, **options: Any) -> Iterator[Running]:
-    """The process, wired as its composition root does it; ``seed`` fills it first."""
+def running(
+    dsn: str,
+    owner_dsn: str,
+    journal_uri: str,
+    journal_name: str,
+    payments: int = 0,
+    pages_journal: tuple[str, str] | None = None,
+    **options: Any,
+) -> Iterator[Running]:
+    """The process, wired as its composition root does it; ``seed`` fills it first.
+
+    pages_journal: where the pages look for the journal, when that is not where it is.
+    """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -146,13 +167,14 @@ def running(dsn: str, owner_dsn: str, journal_uri: str, journal_name: str, **opt
 
     async def start() -> tuple[Running, Callable[[], Awaitable[None]]]:
         journal = Journal(journal_uri, journal_name)
-        seeded = await seed.fill(dsn, journal, datetime.now(UTC)) if options.pop("filled", True) else None
+        seeded = await seed.fill(dsn, journal, datetime.now(UTC), payments)
         core_options = CoreOptions(dsn, lanes=1)
         book = ContractBook(core_options, PortOptions())
         await book.start()
         core = Core(core_options, lambda: book.book.by_partner_id if book.book else {})
         core.start()
-        app = make_app(WebOptions(dsn, journal, core, **options))
+        shown = Journal(*pages_journal) if pages_journal else journal
+        app = make_app(WebOptions(dsn, shown, core, **options))
         server = make_server(app)
         sockets = bind_sockets(0, "127.0.0.1")
         server.add_sockets(sockets)
@@ -163,6 +185,7 @@ def running(dsn: str, owner_dsn: str, journal_uri: str, journal_name: str, **opt
             await core.stop(5)
             await close(app)
             await book.stop()
+            shown.close()
             journal.close()
 
         return Running(sockets[0].getsockname()[1], dsn, owner_dsn, journal, loop, seeded), stop
@@ -189,12 +212,12 @@ def site(pg: Any, journal_uri: str) -> Iterator[Running]:
         with connection.cursor() as cur:
             parts = [sql.Identifier(part) for part in (name, DATABASE, OWNER)]
             cur.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(*parts))
-    with running(pg.dsn(APP, name), pg.dsn(OWNER, name), journal_uri, name) as process:
+    with running(pg.dsn(APP, name), pg.dsn(OWNER, name), journal_uri, name, seed.PAYMENTS) as process:
         yield process
 
 
 @pytest.fixture
 def own_site(database: Any, journal_uri: str, journal_name: str) -> Iterator[Running]:
-    """A filled provider of one test's own."""
+    """A provider of one test's own, with only the payments that have names."""
     with running(database.dsn, database.owner_dsn, journal_uri, journal_name) as process:
         yield process

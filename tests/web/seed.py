@@ -52,11 +52,11 @@ class Seeded:
     ids: dict[str, int]
 
 
-async def fill(dsn: str, journal: Journal, now: datetime) -> Seeded:
+async def fill(dsn: str, journal: Journal, now: datetime, payments: int = PAYMENTS) -> Seeded:
     """Everything above, in PostgreSQL and the journal."""
     async with aiopg.connect(dsn, options="-c timezone=UTC") as connection, connection.cursor() as cur:
         terms = await open_shop(cur, now)
-        ids = await month(cur, terms, now)
+        ids = await month(cur, terms, now, payments)
         await attempts(cur, terms, ids, now)
         for login, role in PEOPLE.items():
             await add_user(cur, login, PASSWORD, role)
@@ -78,12 +78,12 @@ async def open_shop(cur: Any, now: datetime) -> dict[str, Terms]:
     return {code: book.by_code[code].terms for code in PARTNERS}
 
 
-async def month(cur: Any, terms: dict[str, Terms], now: datetime) -> dict[str, int]:
+async def month(cur: Any, terms: dict[str, Terms], now: datetime, payments: int) -> dict[str, int]:
     """Payments over DAYS, the same every time; the last ones happened minutes ago and have names."""
     rolls = random.Random(2026)
     numbers = list(SUBSCRIBERS)
-    for index in range(PAYMENTS):
-        at = now - timedelta(minutes=30 + (PAYMENTS - index) * DAYS * 24 * 60 // PAYMENTS)
+    for index in range(payments):
+        at = now - timedelta(minutes=30 + (payments - index) * DAYS * 24 * 60 // payments)
         code = rolls.choices(list(PARTNERS), (5, 4, 1))[0]
         account = rolls.choices([*numbers, INACTIVE, "79000000000"], (4, 3, 2, 2, 2, 1, 1, 1, 1))[0]
         amount = rolls.choice([10_000, 30_000, 50_000, 25_075, 99_900, 200_000, rolls.randrange(100, 900_000)])
