@@ -40,7 +40,7 @@ MAX_WORDS: Final = 6
 MAX_ATTEMPTS_OF_PAYMENT: Final = 100
 
 SELECTION_TIMEOUT_S: Final = 2
-QUERY_TIMEOUT_S: Final = 15
+QUERY_TIMEOUT_S: Final = 30
 SOCKET_TIMEOUT_S: Final = 60
 EXPORT_BATCH: Final = 500
 
@@ -208,7 +208,7 @@ class Journal:
             socketTimeoutMS=SOCKET_TIMEOUT_S * 1000,
         )
         self._db = self._client[database]
-        self._bounds_prefixes: bool | None = None
+        self._small_server: bool | None = None
 
     def close(self) -> None:
         """Give the connections back."""
@@ -291,6 +291,14 @@ class Journal:
         with _translated():
             cursor = self._db.payments.find({"_id": {"$in": list(ids)}})
             return {document["_id"]: document async for document in cursor}
+
+    async def count_payments(self) -> int:
+        """How many payments the journal holds, exactly."""
+        with _translated():
+            if await self._is_small_server():
+                # Its `count` walks the documents without keeping them; an aggregation would hold them all in memory.
+                return int(await self._db.payments.estimated_document_count())
+            return int(await self._db.payments.count_documents({}, hint="_id_"))
 
     async def payment_ids(self, batch: int) -> AsyncIterator[list[int]]:
         """Every payment id in the journal, in batches, in no order."""
@@ -431,18 +439,20 @@ class Journal:
     async def _clauses(self, of: _List, wanted: Filter) -> tuple[Clause, list[Clause]]:
         """(what an index serves, all other clauses): see `_split`."""
         terms = search_terms(wanted.text)
-        bounds = await self._prefixes_are_bounded() if any(term.is_prefix for term in terms) else True
-        return _split(of, wanted, terms, bounds)
+        by_range = any(term.is_prefix for term in terms) and await self._is_small_server()
+        return _split(of, wanted, terms, by_range)
 
-    async def _prefixes_are_bounded(self) -> bool:
-        """Does this server walk only the part of an index that a ``^prefix`` can match? MongoDB does, not all do."""
-        if self._bounds_prefixes is None:
+    async def _is_small_server(self) -> bool:
+        """Is this not MongoDB but a server that walks the whole index for a ``^prefix``, such as the embedded one?"""
+        if self._small_server is None:
             some: Pipeline = [{"$match": {"terms": {"$regex": "^0"}}}, {"$limit": 1}]
             plan = await self._explain(_PAYMENTS, "prefix", some, verbosity="queryPlanner")
-            if "COLLSCAN" not in plan.stages and not plan.indexes:
-                return True  # nothing to plan on yet: ask again when there is
-            self._bounds_prefixes = bool(plan.indexes)
-        return self._bounds_prefixes
+            if not plan.indexes:
+                with _translated():
+                    if "by_terms" not in await self._db.payments.index_information():
+                        return False  # nothing to plan with yet: ask again when there is
+            self._small_server = not plan.indexes
+        return self._small_server
 
     async def _aggregate(self, of: _List, pipeline: Pipeline) -> list[Document]:
         with _translated():
@@ -516,12 +526,14 @@ def _term(word: str) -> SearchTerm:
 # -- clauses -----------------------------------------------------------------------------------------------------------
 
 
-def _split(
-    of: _List, wanted: Filter, terms: Sequence[SearchTerm], bounds_prefixes: bool
-) -> tuple[Clause, list[Clause]]:
+def _split(of: _List, wanted: Filter, terms: Sequence[SearchTerm], by_range: bool) -> tuple[Clause, list[Clause]]:
     """(lead, rest): the lead is what one index serves, always with equality before the date range; all must hold.
 
     The most selective comes first: a whole term, a beginning, a sum, a state or partner, the date range.
+
+    Args:
+        by_range: lead a beginning with its range of terms, for servers that find none for a pattern. MongoDB must not
+            be asked so: on an array the two bounds may hold for two different terms.
     """
     range_ = {of.time: _instants(wanted)}
     fields = _field_clauses(wanted)
@@ -532,7 +544,7 @@ def _split(
         if not first.is_prefix and len(first.values) == 1:
             return {"terms": first.values[0], **range_}, others[:-1] + list(fields.values())
         whole = _term_clause(first)
-        if bounds_prefixes or not first.is_prefix:
+        if not (by_range and first.is_prefix):
             return whole, others + list(fields.values())
         prefix = first.values[0]
         walked = {"terms": {"$gte": prefix, "$lt": prefix + _LAST_CHARACTER}}

@@ -41,6 +41,8 @@ SET_ASIDE_S: Final = 60.0
 MAX_SET_ASIDE: Final = 1_000
 #: How often the outbox is counted for the metrics.
 LAG_EVERY_S: Final = 5.0
+#: How often the indexes are looked after: somebody may drop the journal database under a running relay.
+INDEXES_EVERY_S: Final = 60.0
 #: Longest a statement may take before the connection is given up.
 STATEMENT_TIMEOUT_S: Final = 60.0
 
@@ -110,10 +112,9 @@ async def run_relay(options: RelayOptions, journal: Journal, stop: asyncio.Event
     while not stop.is_set():
         try:
             async with _session(options.dsn) as taking, _session(options.dsn) as reading:
-                await journal.ensure_indexes()
-                _recovered()
                 async for _ in _batches(options, journal, taking, reading, aside, stop):
                     wait_s = BACK_OFF_S[0]
+                    JOURNAL_AWAY.set(0)
         except (JournalAway, JournalError) as error:
             JOURNAL_AWAY.set(1)
             _failed("journal", error, wait_s)
@@ -209,9 +210,12 @@ async def _batches(
     options: RelayOptions, journal: Journal, taking: Any, reading: Any, aside: _Aside, stop: asyncio.Event
 ) -> AsyncIterator[Batch]:
     """Batch after batch until ``stop``; a short one means that the outbox is empty for now."""
-    counted_at = float("-inf")
+    counted_at = indexed_at = float("-inf")
     while not stop.is_set():
         now = time.monotonic()
+        if now - indexed_at >= INDEXES_EVERY_S:
+            await journal.ensure_indexes()
+            indexed_at = now
         if now - counted_at >= LAG_EVERY_S:
             counted_at = now
             await _count_lag(reading)
@@ -268,10 +272,6 @@ async def _count_lag(cur: Any) -> None:
     rows, age_s = await cur.fetchone()
     OUTBOX_ROWS.set(rows)
     OUTBOX_AGE.set(age_s)
-
-
-def _recovered() -> None:
-    JOURNAL_AWAY.set(0)
 
 
 def _failed(cause: str, error: Exception, wait_s: float) -> None:

@@ -187,6 +187,32 @@ def test_any_id_account_fragment_key_sum_or_name_finds_the_payment(journal_uri: 
     assert found == {text: [target["_id"]] for text in texts if text in found}
 
 
+@pytest.mark.parametrize("is_small", [True, False], ids=["embedded server", "MongoDB"])
+def test_both_forms_of_a_query_find_the_same(journal_uri: str, journal_name: str, is_small: bool) -> None:
+    async def story(journal: Journal) -> tuple[list[int], int, bool]:
+        await journal.put_payments([payment(number) for number in range(30)])
+        found_out = await journal._is_small_server()
+        journal._small_server = is_small
+        return ids(await journal.search_payments(wanted("ан"))), await journal.count_payments(), found_out
+
+    found, count, found_out = with_journal(journal_uri, journal_name, story)
+    assert found == [100_000 + n for n in range(29, -1, -1) if n % 5 in (0, 3)]
+    assert count == 30
+    assert found_out is True
+
+
+def test_an_empty_server_is_asked_again_once_it_has_indexes(journal_uri: str, journal_name: str) -> None:
+    async def run() -> tuple[bool, bool]:
+        journal = Journal(journal_uri, journal_name)
+        before = await journal._is_small_server()
+        await journal.ensure_indexes()
+        after = await journal._is_small_server()
+        journal.close()
+        return before, after
+
+    assert asyncio.run(run()) == (False, True)
+
+
 def test_text_that_matches_nothing_finds_nothing_whatever_it_holds(journal_uri: str, journal_name: str) -> None:
     async def story(journal: Journal) -> list[list[int]]:
         await journal.put_payments([payment(number) for number in range(5)])

@@ -276,6 +276,27 @@ def test_an_attempt_that_retention_deleted_meanwhile_leaves_the_outbox(
     assert told(journal_uri, journal_name, story) == (1, 0)
 
 
+def test_a_journal_database_dropped_under_a_relay_gets_its_indexes_back(
+    database: Any, journal_uri: str, journal_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "INDEXES_EVERY_S", 0.0)
+
+    async def story(journal: Journal) -> set[str]:
+        shop = await open_shop(database.dsn)
+        async with relays(database.dsn, journal):
+            await act(database.dsn, [shop.pay("1", "79161234567", 100)])
+            assert await left(database.dsn) == 0
+            await journal._client.drop_database(journal_name)
+            await act(database.dsn, [shop.pay("2", "79161234567", 100)])
+            assert await left(database.dsn) == 0
+            await asyncio.sleep(0.2)
+        return set(await journal._db.payments.index_information())
+
+    assert {"by_time", "by_terms", "by_state", "by_partner", "by_amount", "by_key"} <= told(
+        journal_uri, journal_name, story
+    )
+
+
 def test_a_rebuild_makes_every_document_again_and_reports_how_far_it_is(
     database: Any, journal_uri: str, journal_name: str
 ) -> None:
