@@ -15,6 +15,7 @@ Minor = NewType("Minor", int)
 MAX_MINOR: Final = 10**15
 
 _DECIMAL: Final = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,2}))?", re.ASCII)
+_PRICE: Final = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,8}))?", re.ASCII)
 
 
 def parse_minor(text: str) -> Minor:
@@ -46,6 +47,38 @@ def format_minor(amount: int) -> str:
     sign = "-" if amount < 0 else ""
     units, cents = divmod(abs(amount), 100)
     return f"{sign}{units}.{cents:02d}"
+
+
+def parse_price_micro(text: str) -> int:
+    """A price in currency units, with up to eight decimals, to millionths of a minor unit of a two-digit currency.
+
+    Only ASCII digits and one dot, as in ``parse_minor``: a price finer than that is refused, never rounded.
+
+    Raises:
+        ValueError: any other text, or more than MAX_MINOR minor units.
+
+    >>> parse_price_micro("1.5"), parse_price_micro("0.00000001")
+    (150000000, 1)
+    """
+    match = _PRICE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a price with at most eight decimals and a dot: {text[:40]!r}")
+    price = int(match[1]) * 10**8 + int((match[2] or "").ljust(8, "0"))
+    if price > MAX_MINOR * 10**6:
+        raise ValueError(f"more than {MAX_MINOR} minor units: {text[:40]!r}")
+    return price
+
+
+def format_price_micro(price_micro: int) -> str:
+    """A price in currency units: two decimals, and as many more as it has.
+
+    >>> format_price_micro(150_000_000), format_price_micro(-1)
+    ('1.50', '-0.00000001')
+    """
+    sign = "-" if price_micro < 0 else ""
+    units, rest = divmod(abs(price_micro), 10**8)
+    decimals = f"{rest:08d}"
+    return f"{sign}{units}.{decimals[:2]}{decimals[2:].rstrip('0')}"
 
 
 def split_minor(total: int, weights: list[int]) -> list[Minor]:

@@ -9,8 +9,8 @@ step may be confined to some bands. ``ratingcore.reference`` says what each step
 Rules. Money is micro: 1/1,000,000 of a minor unit. Quantities are integers of the item's smallest step (seconds,
 bytes, millionths of a GB); a price is for ``per`` of them. What a step remembers over the period it keeps under its
 ``meter``; steps of different versions or bands that name one meter share it. A meter without a name is called after
-its step's place, so name those that shall go on when a later version puts steps elsewhere. Bounds are chosen so that no kernel
-can overflow 128 bits: see the table of limits.
+its step's place, so name those that shall go on when a later version puts steps elsewhere. Bounds are chosen so that
+no kernel can overflow 128 bits: see the table of limits.
 
 Does not know: items' names in any language, currencies, customers, promotions; whether a tariff is wise (the linter's).
 """

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratingcore.money import MAX_MINOR, format_minor, parse_minor, split_minor
+from ratingcore.money import (
+    MAX_MINOR,
+    format_minor,
+    format_price_micro,
+    parse_minor,
+    parse_price_micro,
+    split_minor,
+)
 
 
 @given(st.integers(0, MAX_MINOR))
@@ -24,6 +31,22 @@ def test_sums_with_up_to_two_decimals_are_read(text: str, amount: int) -> None:
 def test_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a sum|more than"):
         parse_minor(text)
+
+
+@given(st.integers(0, MAX_MINOR * 10**6))
+def test_a_price_that_is_printed_is_parsed_again(price_micro: int) -> None:
+    assert parse_price_micro(format_price_micro(price_micro)) == price_micro
+
+
+def test_prices_are_printed_with_two_decimals_and_as_many_more_as_they_have() -> None:
+    prices = [150_000_000, 1, 1_500_000, 0, -123_456_789]
+    assert [format_price_micro(price) for price in prices] == ["1.50", "0.00000001", "0.015", "0.00", "-1.23456789"]
+
+
+@pytest.mark.parametrize("text", ["", "1,5", "0.123456789", "-1", "1e-3", "10000000000000.00000001", ".5", "1.", "٣"])
+def test_a_price_finer_than_a_micro_or_written_otherwise_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"not a price|more than"):
+        parse_price_micro(text)
 
 
 def test_a_debt_is_printed_with_its_sign() -> None:
