@@ -43,6 +43,8 @@ SELECTION_TIMEOUT_S: Final = 2
 QUERY_TIMEOUT_S: Final = 30
 SOCKET_TIMEOUT_S: Final = 60
 EXPORT_BATCH: Final = 500
+#: Ids looked up by one query; the embedded server compares each document with each of them.
+LOOKUP_BATCH: Final = 50
 
 _DUPLICATE_KEY: Final = 11000
 #: MongoDB's own limit of a document.
@@ -288,9 +290,13 @@ class Journal:
 
     async def payments_by_id(self, ids: Sequence[int]) -> dict[int, Document]:
         """Whole documents by id; ids the journal does not have are left out."""
+        found: dict[int, Document] = {}
         with _translated():
-            cursor = self._db.payments.find({"_id": {"$in": list(ids)}})
-            return {document["_id"]: document async for document in cursor}
+            for start in range(0, len(ids), LOOKUP_BATCH):
+                some = list(ids[start : start + LOOKUP_BATCH])
+                async for document in self._db.payments.find({"_id": {"$in": some}}):
+                    found[document["_id"]] = document
+        return found
 
     async def count_payments(self) -> int:
         """How many payments the journal holds, exactly."""
