@@ -62,11 +62,12 @@ def options_from(environ: Mapping[str, str]) -> Options:
 
 
 def run(options: Options, say: Console) -> list[Figure]:
-    """Every figure of the chosen groups, each said as it comes."""
+    """Every figure of the chosen groups, each said as it comes where somebody is looking."""
     found = []
     for group in options.groups:
         for figure in GROUPS[group](options.setting):
-            say.print(f"  {figure.name} {figure.shown}", highlight=False)
+            if say.is_terminal:
+                say.print(f"  {figure.name} {figure.shown}", highlight=False)
             found.append(figure)
     return found
 
@@ -78,6 +79,12 @@ def table(figures: list[Figure]) -> Table:
     for figure in figures:
         shown.add_row(figure.name, figure.shown, figure.unit, figure.what)
     return shown
+
+
+def write_json(figures: list[Figure], path: Path) -> None:
+    """All figures for a program: one flat object of name and number."""
+    flat = {figure.name: round(figure.value, 3) for figure in figures}
+    path.write_text(json.dumps(flat, indent=1) + "\n", "utf-8")
 
 
 def machine() -> str:
@@ -99,8 +106,7 @@ def main() -> None:
     say.print(table(figures))
     say.print(f"{time.monotonic() - started_at:.0f} s")
     if options.json_path:
-        flat = {figure.name: round(figure.value, 3) for figure in figures}
-        Path(options.json_path).write_text(json.dumps(flat, indent=1) + "\n", "utf-8")
+        write_json(figures, Path(options.json_path))
 
 
 if __name__ == "__main__":

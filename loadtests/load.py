@@ -1,9 +1,8 @@
 """`make load`: a real installation under load and faults, then the auditor and `kopeck verify`.
 
 Environment: LOAD_PAYMENTS (100000), LOAD_PROCESSES gateway processes (2), LOAD_USERS (48), LOAD_SEED (1), LOAD_ACCOUNTS
-(2000), LOAD_FAULTS (1; 0 for none), LOAD_PAUSE_S (20: how long the
-journal server stands still), LOAD_DIR (build/load), LOAD_KEEP (0; 1 keeps the folder). Settings of the product
-come from its own ``KOPECK_`` variables.
+(2000), LOAD_FAULTS (1; 0 for none), LOAD_PAUSE_S (20: how long the journal server stands still), LOAD_DIR (build/load),
+LOAD_KEEP (0; 1 keeps the folder). Settings of the product come from its own ``KOPECK_`` variables.
 
 The run is told by Locust users in a process of their own (`swarm`), hurt on a schedule (`faults`), and judged from
 the users' own record (`auditor`). Exit status 1 on any difference.

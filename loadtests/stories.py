@@ -253,7 +253,7 @@ def bad_input(talk: Talk) -> None:
     request = talk.pay_request(key=story.keys[1])
     sent = _described(line.code, request, MALFORMED, request.key)
     good = build_query(replace(line, keys=Keys()), request)
-    spoil = talk.chance.choice(_SPOILT + _BROKEN_HTTP)
+    spoil = talk.chance.choice(SPOILT + _BROKEN_HTTP)
     if spoil in _BROKEN_HTTP:
         talk.wire.raw(line, sent, spoil(good))
     else:
@@ -295,12 +295,12 @@ _ID: Final = (b"txn_id", b"receipt")
 _DATE: Final = (b"txn_date", b"date")
 _VERB: Final = (b"command", b"action")
 
-_SPOILT: Final[tuple[Callable[[bytes], bytes], ...]] = (
+SPOILT: Final[tuple[Callable[[bytes], bytes], ...]] = (
     *(
         _swap(*_SUM, by=by)
         for by in (b"10.555", b"10,50", b"0", b"0.00", b"-5", b"1e3", b"", b"%2010", b"9" * 40, b"NaN")
     ),
-    *(_swap(*_ACCOUNT, by=by) for by in (b"%98%FF", b"7%zz", b"", b"7" * 31, b"<&>", b"%00", b"..%2F..%2Fetc")),
+    *(_swap(*_ACCOUNT, by=by) for by in (b"%98%FF", b"7%zz", b"", b"7" * 70, b"<&>", b"%00", b"..%2F..%2Fetc")),
     *(_swap(*_ID, by=by) for by in (b"1" * 21, b"12x", b"", b"-1", b"%D9%A1%D9%A2", b"1.0")),
     *(_swap(*_DATE, by=by) for by in (b"20261332101530", b"2026-02-30T10:15:30", b"20120514101530", b"now", b"")),
     *(_swap(*_VERB, by=by) for by in (b"payy", b"PAY", b"", b"drop%20table")),
