@@ -253,7 +253,7 @@ class _Wording:
             protocol = PROTOCOLS[contract.protocol]
             reply = protocol.scrub_reply(protocol.encode(result, contract, NO_KEYS))
             return _Answer(reply, protocol.code_of(result, contract))
-        except (LookupError, ValueError, TypeError, AttributeError) as error:
+        except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, AssertionError) as error:
             # One payment that a newer protocol module cannot word must not keep all the others out of the journal.
             return _Answer(reply=f"(cannot be worded again: {type(error).__name__}: {error})")
 

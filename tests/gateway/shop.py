@@ -12,7 +12,7 @@ from adapters.protocols import default_body
 from billing.accounts import NewAccount, create_accounts
 from gateway import store
 from gateway.contracts import add_partner, load_book
-from gateway.decide import Action, Attempt, Command, OperatorCancel, Terms, World, decide
+from gateway.decide import Attempt, Command, OperatorCancel, Terms, World, decide
 from ratingcore.money import Minor
 
 PARTNERS = {"osmp-demo": ("osmp", "Терминалы Ёлка"), "cyber-demo": ("cyberplat", "Киберплат")}
@@ -53,7 +53,7 @@ async def open_shop(dsn: str) -> Shop:
 async def act(dsn: str, commands: Sequence[Command], now: datetime | None = None) -> list[Result]:
     """Run commands as one batch, the way a lane does."""
     async with aiopg.connect(dsn, options="-c timezone=UTC") as connection, connection.cursor() as cur:
-        requests: list[Action] = [command.request for command in commands]  # type: ignore[misc]
+        requests = [command.request for command in commands]
         pays = [request for request in requests if isinstance(request, Pay)]
         by_key = [
             (command.terms.contract.partner_id, command.request.key)
