@@ -10,6 +10,7 @@ environment only, so that the file can be shown.
 Does not know: what the settings mean to the rooms; the composition roots hand each room its own options.
 """
 
+import inspect
 import ipaddress
 import os
 import re
@@ -33,7 +34,7 @@ class SettingsError(Exception):
 
 
 #: A line ``name: meaning`` of a section's docstring.
-_MEANING = re.compile(r"^ {4}([a-z_]+): (.+)$", re.MULTILINE)
+_MEANING = re.compile(r"^([a-z_]+): (.+)$", re.MULTILINE)
 
 #: Settings that hold passwords.
 _SECRETS = frozenset({"database.dsn", "database.owner_dsn", "journal.uri", "gateway.key_passphrase"})
@@ -255,7 +256,7 @@ def _documented_all(settings: Settings) -> Iterator[SettingDoc]:
 
 
 def _documented(section: str, record: _Section) -> Iterator[SettingDoc]:
-    meanings = dict(_MEANING.findall(type(record).__doc__ or ""))
+    meanings = dict(_MEANING.findall(inspect.getdoc(type(record)) or ""))
     for field in record.__struct_fields__:
         value = getattr(record, field)
         if isinstance(value, _Section):
