@@ -24,7 +24,7 @@ from ratingcore.tariff import (
     Tier,
     Volume,
 )
-from tests.ratingcore.random_tariffs import CURVE_KINDS, SMALL, WILD, curves
+from tests.ratingcore.random_tariffs import CURVE_KINDS, EDGE, SMALL, WILD, curves
 
 PREFIXES = st.lists(st.text("0129", max_size=4), min_size=1, max_size=30, unique=True)
 
@@ -41,7 +41,7 @@ def test_the_range_of_a_number_is_that_of_its_longest_prefix(prefixes: list[str]
     assert found == (-1 if expected is None else expected)
 
 
-CURVES = st.one_of([curves(world, kind, ()) for world in (SMALL, WILD) for kind in CURVE_KINDS])
+CURVES = st.one_of([curves(world, kind, ()) for world in (SMALL, WILD, EDGE) for kind in CURVE_KINDS])
 
 
 @given(CURVES, st.integers(1, 30) | st.integers(1, MAX_METER))
