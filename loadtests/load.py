@@ -29,7 +29,7 @@ from loadtests.faults import Struck, schedule, strike_when_due
 from loadtests.partners import cyberplat_partner, open_line, osmp_partner
 from loadtests.record import read_record
 from loadtests.stand import Stand, StandError, new_folder
-from loadtests.stories import deal, kinds_in
+from loadtests.stories import PER_THOUSAND
 
 #: How long the relay may take for what is left when the last story has been told; the embedded server does about
 #: a thousand documents a second.
@@ -121,7 +121,7 @@ def run(options: Options, say: Console) -> Outcome:
         }
         say.print(f"{options.payments} payments, {options.users} users, {options.processes} gateway processes")
         started_at = time.monotonic()
-        struck, stats = _play(stand, order, options, say)
+        struck, news = _play(stand, order, options, say)
         seconds = time.monotonic() - started_at
         say.print(f"told in {seconds:.0f} s; waiting for the relay")
         stand.wait_until("empty: the outbox", lambda: stand.outbox_rows() == 0, DRAIN_TIMEOUT_S)
@@ -129,14 +129,13 @@ def run(options: Options, say: Console) -> Outcome:
         background = Background(lines, frozenset(numbers), tuple(struck))
         judged = audit(read_record(record), read_books(stand.dsn()), background)
         verify = stand.command("verify")
-        told = dict(kinds_in(deal(options.payments, list(lines.values()), numbers, options.seed)))
         outcome = Outcome(
             audit=judged,
             verified=verify.returncode == 0,
             verify_text=(verify.stdout + verify.stderr).strip(),
             seconds=seconds,
-            told=told,
-            stats=stats,
+            told=news["kinds"],
+            stats=news["stats"],
             struck=struck,
             folder=stand.folder,
         )
@@ -145,21 +144,21 @@ def run(options: Options, say: Console) -> Outcome:
         return outcome
 
 
-def _play(stand: Stand, order: dict[str, Any], options: Options, say: Console) -> tuple[list[Struck], list[list[Any]]]:
-    """Run the swarm as a process and the faults beside it."""
+def _play(stand: Stand, order: dict[str, Any], options: Options, say: Console) -> tuple[list[Struck], dict[str, Any]]:
+    """Run the swarm as a process and the faults beside it; returns the faults and the swarm's last news."""
     path = stand.folder / "order.json"
     path.write_bytes(msgspec.json.encode(order))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "loadtests.swarm", str(path)], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+    argv = [sys.executable, "-m", "loadtests.swarm", str(path)]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdin is not None
     news: dict[str, Any] = {"told": 0}
     reader = threading.Thread(target=_follow, args=(process, news), daemon=True)
     reader.start()
 
     def share_told() -> float:
-        if process.poll() not in (None, 0):
-            raise StandError(f"the swarm ended with {process.returncode}")
-        return 1.0 if process.poll() == 0 else news["told"] / options.payments
+        if process.poll() is not None:
+            raise StandError(f"the swarm ended with {process.returncode} before its time")
+        return float(news["told"]) / options.payments
 
     struck = []
     try:
@@ -167,8 +166,7 @@ def _play(stand: Stand, order: dict[str, Any], options: Options, say: Console) -
         for event in strike_when_due(stand, faults, share_told):
             say.print(f"  {news['told']} told: {event.name}, healthy again after {event.over_at - event.at:.1f} s")
             struck.append(event)
-        while share_told() < 1.0:
-            time.sleep(0.2)
+        process.stdin.close()
         if process.wait() != 0:
             raise StandError(f"the swarm ended with {process.returncode}")
         reader.join()
@@ -176,7 +174,7 @@ def _play(stand: Stand, order: dict[str, Any], options: Options, say: Console) -
         if process.poll() is None:
             process.kill()
             process.wait()
-    return struck, news["stats"]
+    return struck, news
 
 
 def _follow(process: "subprocess.Popen[str]", news: dict[str, Any]) -> None:
@@ -192,7 +190,8 @@ def show(outcome: Outcome, say: Console) -> None:
     """Tables of what was played, how Locust saw it, and what the auditor found."""
     played = Table("story", "times", title="Played")
     played.columns[1].justify = "right"
-    for kind, count in outcome.told.items():
+    for kind in ("plain", *PER_THOUSAND):
+        count = outcome.told.get(kind, 0)
         played.add_row(kind, str(count))
     for struck in outcome.struck:
         played.add_row(f"[bold]{struck.name}", f"{struck.over_at - struck.at:.1f} s")

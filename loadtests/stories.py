@@ -11,7 +11,7 @@ Does not know: sockets, Locust, what the provider made of it.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -241,7 +241,8 @@ def refused(talk: Talk) -> None:
     talk.ask(Check(NOBODY, talk._service(), story.amount, None))
     nobody = talk.pay_request(account=NOBODY, key=story.keys[1])
     too_much = talk.pay_request(amount=MAX_AMOUNT + 1, key=story.keys[2])
-    for request in (nobody, too_much, nobody):
+    odd = talk.pay_request(account="../../etc", key=story.keys[3])
+    for request in (nobody, too_much, odd, nobody):
         talk.until_final(request)
     plain(talk)
 
@@ -300,9 +301,9 @@ SPOILT: Final[tuple[Callable[[bytes], bytes], ...]] = (
         _swap(*_SUM, by=by)
         for by in (b"10.555", b"10,50", b"0", b"0.00", b"-5", b"1e3", b"", b"%2010", b"9" * 40, b"NaN")
     ),
-    *(_swap(*_ACCOUNT, by=by) for by in (b"%98%FF", b"7%zz", b"", b"7" * 70, b"<&>", b"%00", b"..%2F..%2Fetc")),
+    *(_swap(*_ACCOUNT, by=by) for by in (b"%98%FF", b"7%zz", b"", b"7" * 70, b"<&>", b"%00")),
     *(_swap(*_ID, by=by) for by in (b"1" * 21, b"12x", b"", b"-1", b"%D9%A1%D9%A2", b"1.0")),
-    *(_swap(*_DATE, by=by) for by in (b"20261332101530", b"2026-02-30T10:15:30", b"20120514101530", b"now", b"")),
+    *(_swap(*_DATE, by=by) for by in (b"20261332101530", b"2026-02-30T10:15:30", b"20120230101530", b"now", b"")),
     *(_swap(*_VERB, by=by) for by in (b"payy", b"PAY", b"", b"drop%20table")),
     *(_drop(*names) for names in (_SUM, _ACCOUNT, _ID, _DATE, _VERB)),
     _double,
@@ -361,16 +362,17 @@ _STORIES: Final[dict[str, Callable[[Talk], None]]] = {
 }
 
 
-def deal(payments: int, lines: Sequence[Line], accounts: Sequence[str], seed: int) -> list[Story]:
+def deal(payments: int, lines: Sequence[Line], accounts: Sequence[str], seed: int, first: int = 0) -> list[Story]:
     """Shuffled stories in exact shares (at least one of each kind), over the lines in turn.
 
-    One payment in ten goes to one of ten accounts, so that batches meet on the same rows.
+    One payment in ten goes to one of ten accounts, so that batches meet on the same rows. first: how many stories
+    other decks have dealt, whose keys are taken.
     """
     chance = random.Random(seed)
     kinds = [kind for kind, share in PER_THOUSAND.items() for _ in range(max(1, payments * share // 1000))]
     kinds += ["plain"] * (payments - len(kinds))
     chance.shuffle(kinds)
-    return [_story(number, kind, lines, accounts, chance) for number, kind in enumerate(kinds)]
+    return [_story(number, kind, lines, accounts, chance) for number, kind in enumerate(kinds, first)]
 
 
 def _story(number: int, kind: str, lines: Sequence[Line], accounts: Sequence[str], chance: random.Random) -> Story:
@@ -386,9 +388,3 @@ def _story(number: int, kind: str, lines: Sequence[Line], accounts: Sequence[str
 def tell(story: Story, wire: Wire) -> None:
     """Play one story to its end."""
     _STORIES[story.kind](Talk(story, wire))
-
-
-def kinds_in(stories: Sequence[Story]) -> Iterator[tuple[str, int]]:
-    """How many stories of each kind a deck holds."""
-    for kind in _STORIES:
-        yield kind, sum(story.kind == kind for story in stories)

@@ -5,17 +5,21 @@ call, as whom, and how much (`Order`). Users speak HTTP over raw sockets, since 
 libraries are made to prevent: leave after sending, break a connection by reset, send what is no HTTP. Every exchange
 is an event of Locust's and counted in its statistics.
 
-Standard output gets a line of JSON a second, ``{"told": n}``, and at the end ``{"stats": [...]}``.
+The order's deck is told to its end, and stories like it are added for as long as standard input stays open: whoever
+started the swarm closes it when nothing more is to happen. Standard output gets a line of JSON twice a second,
+``{"told": n}``, and at the end ``{"told": n, "kinds": {...}, "stats": [...]}``.
 
 Does not know: what the provider should have answered.
 """
 
 import json
+import os
 import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +35,8 @@ from loadtests.record import FORGED, Recorder, Sent
 from loadtests.stories import Story, deal, tell
 
 ANSWER_TIMEOUT_S: Final = 30.0
+#: Stories of each further deck.
+MORE: Final = 200
 CONNECT_TIMEOUT_S: Final = 5.0
 
 
@@ -183,16 +189,34 @@ class Crowd:
     """What the users share: the deck, the record and how far they have come."""
 
     def __init__(self, order: Order) -> None:
-        lines = [open_line(partner) for partner in order.partners]
         self.address = (order.host, order.port)
         self.recorder = Recorder(Path(order.record))
-        self.total = order.payments
-        self.told = 0
-        self._deck = iter(deal(order.payments, lines, order.accounts, order.seed))
+        self.told: Counter[str] = Counter()
+        self.is_released = False
+        self._taken = 0
+        self._order = order
+        self._lines = [open_line(partner) for partner in order.partners]
+        self._deck = self._stories()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every story that was begun has been told, and no other will be."""
+        return self.is_released and self.told.total() == self._taken >= self._order.payments
 
     def next_story(self) -> Story | None:
-        """The next story, or None when all have been taken."""
-        return next(self._deck, None)
+        """The next story, or None when there shall be no more."""
+        if self.is_released and self._taken >= self._order.payments:
+            return None
+        self._taken += 1
+        return next(self._deck)
+
+    def _stories(self) -> Iterator[Story]:
+        order, first = self._order, 0
+        count = order.payments
+        while True:
+            yield from deal(count, self._lines, order.accounts, order.seed + first, first)
+            first += count
+            count = MORE
 
 
 class Aggregator(User):
@@ -212,14 +236,14 @@ class Aggregator(User):
         if story is None:
             raise StopUser
         tell(story, self._caller)
-        self.crowd.told += 1
+        self.crowd.told[story.kind] += 1
 
     def on_stop(self) -> None:
         self._caller.close()
 
 
 def run(order: Order, report: Callable[[dict[str, Any]], None]) -> None:
-    """Play the whole deck.
+    """Play the whole deck, and more until released.
 
     Raises:
         RuntimeError: a user broke off, so that some story was not told to its end.
@@ -228,16 +252,26 @@ def run(order: Order, report: Callable[[dict[str, Any]], None]) -> None:
     playing = type("Playing", (Aggregator,), {"crowd": crowd})
     environment = Environment(user_classes=[playing])
     runner = environment.create_local_runner()
+    gevent.spawn(_wait_for_release, crowd)
     runner.start(order.users, spawn_rate=order.users)
-    while crowd.told < crowd.total and not runner.exceptions:
+    while not crowd.is_over and not runner.exceptions:
         gevent.sleep(0.5)
         crowd.recorder.flush()
-        report({"told": crowd.told})
+        report({"told": crowd.told.total()})
     runner.quit()
     crowd.recorder.close()
-    report({"told": crowd.told, "stats": _stats(environment)})
+    report({"told": crowd.told.total(), "kinds": crowd.told, "stats": _stats(environment)})
     if runner.exceptions:
         raise RuntimeError("\n".join(found["traceback"] for found in runner.exceptions.values()))
+
+
+def _wait_for_release(crowd: Crowd) -> None:
+    """Standard input says nothing; it only ends."""
+    while True:
+        gsocket.wait_read(sys.stdin.fileno())
+        if not os.read(sys.stdin.fileno(), 1):
+            crowd.is_released = True
+            return
 
 
 def _stats(environment: Environment) -> list[list[Any]]:
