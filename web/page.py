@@ -20,7 +20,7 @@ from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 from gateway.journal import JournalAway, JournalBusy
 from web import audit, shown, texts
 from web.sessions import Session, clear_notice, set_notice
-from web.site import DATABASE_ERRORS, Site
+from web.site import DATABASE_ERRORS, SignInsBusy, Site
 from web.users import Role, User, may
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,13 @@ SECURITY_HEADERS: Final = {
     "Server": "kopeck",
 }
 _HSTS: Final = "max-age=31536000"
+#: How a notice is coloured where it does not tell of a success.
+NOTICE_TONES: Final = {"cancel.already": "info", "cancel.impossible": "bad", "cancel.temporary": "warn"}
 LANGUAGE_COOKIE: Final = "kopeck_language"
 MAX_TARGET_CHARS: Final = 2_000
+
+#: What is expected to pass by itself: answered 503 and logged without a traceback.
+UNAVAILABLE: Final = (JournalAway, SignInsBusy, *DATABASE_ERRORS)
 
 
 class Page(RequestHandler):
@@ -158,7 +163,8 @@ class Page(RequestHandler):
         """Render a page with what every template needs."""
         notice = None
         if self.session is not None and self.session.notice is not None:
-            notice = self.t(self.session.notice[0], **self.session.notice[1])
+            key, told = self.session.notice
+            notice = (NOTICE_TONES.get(key, "good"), self.t(key, **told))
             async with self.site.cursor() as cur:
                 await clear_notice(cur, self.session)
         self.finish(self.render_string(template, notice=notice, **self._shared(), **values))
@@ -192,7 +198,7 @@ class Page(RequestHandler):
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """A database that is away is not a mistake of ours: 503, and the page says which and what it means."""
         error = kwargs.get("exc_info", (None, None, None))[1]
-        if isinstance(error, (JournalAway, *DATABASE_ERRORS)):
+        if isinstance(error, UNAVAILABLE):
             status_code = 503
         super().send_error(status_code, **kwargs)
 
@@ -208,8 +214,8 @@ class Page(RequestHandler):
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """One line for what is expected, a traceback with a number for what is not."""
-        if isinstance(value, (JournalAway, *DATABASE_ERRORS)):
-            log.warning("page_without_database", extra={"path": self.request.path, "error": str(value)})
+        if isinstance(value, UNAVAILABLE):
+            log.warning("page_unavailable", extra={"path": self.request.path, "error": str(value)})
         elif isinstance(value, HTTPError):
             super().log_exception(typ, value, tb)
         else:
@@ -223,6 +229,8 @@ class Page(RequestHandler):
             return self.t("away.journal"), self.t("away.journal.hint"), "journal"
         if isinstance(error, DATABASE_ERRORS):
             return self.t("away.database"), self.t("away.database.hint"), "database"
+        if isinstance(error, SignInsBusy):
+            return self.t("error.other"), self.t("sign_in.busy"), ""
         reason = error.log_message if isinstance(error, HTTPError) else None
         if reason in texts.CATALOGUE:
             return self.t("error.other"), self.t(str(reason)), ""

@@ -13,7 +13,7 @@ import csv
 import io
 from collections.abc import Iterable
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
@@ -26,7 +26,7 @@ from gateway.journal import JournalAway, Sum, Totals
 from gateway.states import OPEN, TABLE, Event, State
 from web import filters, shown
 from web.filters import Choices, Form
-from web.page import Page
+from web.page import Page, safe_target
 from web.users import Role, may
 
 PAGE_ROWS: Final = 50
@@ -78,18 +78,16 @@ class PaymentsPage(Page):
             self.redirect(f"/payments?{filters.query_string(form, after=form.after)}".rstrip("?"))
             return
         await self.record("payments_listed", filter=filters.query_string(form))
-        totals = asyncio.create_task(self.site.journal.payment_totals(form.filter))
+        journal = self.site.journal
         try:
-            page = await self.site.journal.search_payments(form.filter, form.after or None, PAGE_ROWS)
+            page, totals = await asyncio.gather(
+                journal.search_payments(form.filter, form.after or None, PAGE_ROWS), journal.payment_totals(form.filter)
+            )
         except ValueError:
-            totals.cancel()
             self.set_status(400)
             await self.show("payments.html", page=None, totals=None, broken="error.page", **shared)
             return
-        except JournalAway:
-            totals.cancel()
-            raise
-        await self.show("payments.html", page=page, totals=grouped(await totals), broken="", **shared)
+        await self.show("payments.html", page=page, totals=grouped(totals), broken="", **shared)
 
 
 class PaymentsExport(Page):
@@ -180,7 +178,9 @@ class PaymentPage(Page):
             attempts = await self.site.journal.attempts_of_payment(
                 document["_id"], document["partner"], document["key"]
             )
-        await self.show("payment.html", payment=document, attempts=attempts, may_cancel=self._may_cancel(document))
+        back = list_target(self.request.headers.get("Referer", ""), self.request.host)
+        may_cancel = self._may_cancel(document)
+        await self.show("payment.html", payment=document, attempts=attempts, may_cancel=may_cancel, back=back)
 
     async def _load(self, number: str, action: str) -> Document:
         """The payment as PostgreSQL has it now, with its view on record."""
@@ -233,6 +233,20 @@ class CancelPage(PaymentPage):
             raise HTTPError(503)
         command = Command(OperatorCancel(payment_id, note), None, self.user.actor, self.address)
         return await self.site.core.submit(command)
+
+
+def list_target(referer: str, host: str) -> str:
+    """The list one came from, with its filter; the plain list for whoever came from elsewhere.
+
+    >>> list_target("https://kopeck.example/payments?q=7", "kopeck.example")
+    '/payments?q=7'
+    """
+    try:
+        parts = urlsplit(referer)
+    except ValueError:
+        return "/payments"
+    is_list = parts.netloc == host and parts.path == "/payments" and parts.query
+    return safe_target(f"/payments?{parts.query}") if is_list else "/payments"
 
 
 def payment_id_of(text: str) -> int:

@@ -1,6 +1,7 @@
 """The pages in a real browser: Debian's Chromium, driven by Playwright. Screenshots go to test-output/web."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,3 +87,190 @@ def picture(page: Page, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
     too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert too_wide <= 0, f"{name} is {too_wide} px wider than the window"
+
+
+def listed(page: Page) -> list[str]:
+    return page.locator("a.row-link").all_inner_texts()
+
+
+def test_a_payment_is_found_opened_and_left_by_keyboard_alone(site, tab):
+    sign_in(tab, site.address, "vera")
+    tab.keyboard.press("/")
+    expect(tab.locator("#q")).to_be_focused()
+    tab.keyboard.type("9000000001")
+    tab.keyboard.press("Enter")
+    expect(tab).to_have_url(f"{site.address}/payments?q=9000000001")
+    link = tab.locator("a.row-link")
+    expect(link).to_have_count(1)
+    while not link.evaluate("element => element === document.activeElement"):
+        tab.keyboard.press("Tab")
+    tab.keyboard.press("Enter")
+    expect(tab.get_by_role("heading", level=1)).to_have_text(f"Платёж № {site.seeded.ids['posted']}")
+    tab.go_back()
+    expect(tab.locator("#q")).to_have_value("9000000001")
+    tab.goto(f"{site.address}/payments")
+    tab.keyboard.press("Tab")
+    expect(tab.get_by_text("К содержанию")).to_be_focused()
+
+
+def test_filters_are_chosen_by_pointing_and_end_up_in_the_address(site, tab):
+    sign_in(tab, site.address, "vera")
+    tab.get_by_text("Состояние Все").click()
+    tab.get_by_label("Отказан").check()
+    tab.get_by_label("Возвращён").check()
+    tab.screenshot(path=SCREENSHOTS / "choice-wide.png")
+    tab.keyboard.press("Escape")
+    expect(tab.get_by_label("Отказан")).to_be_hidden()
+    tab.get_by_label("Сумма от").fill("500")
+    tab.get_by_role("button", name="Этот месяц").click()
+    expect(tab).to_have_url(re.compile(r"period=month&state=refused&state=reversed&min=500$"))
+    expect(tab.get_by_role("button", name="Этот месяц")).to_have_attribute("aria-pressed", "true")
+    expect(tab.get_by_text("Состояние выбрано: 2")).to_be_visible()
+    told = set(tab.locator("tbody .badge").all_inner_texts())
+    assert told == {"Отказан", "Возвращён"}
+    tab.get_by_role("link", name="Сбросить фильтр").click()
+    expect(tab).to_have_url(f"{site.address}/payments")
+
+
+def test_older_and_newer_and_the_browsers_own_back_show_the_same_pages(site, tab):
+    sign_in(tab, site.address, "vera")
+    tab.goto(f"{site.address}/payments?period=year")
+    first = listed(tab)
+    tab.get_by_role("link", name="Раньше").click()
+    expect(tab.get_by_role("link", name="Позже")).to_be_visible()
+    second = listed(tab)
+    assert not set(first) & set(second)
+    tab.go_back()
+    assert listed(tab) == first
+    tab.go_forward()
+    assert listed(tab) == second
+    tab.get_by_role("link", name="Позже").click()
+    expect(tab.locator("a.row-link").first).to_have_text(first[0])
+    assert listed(tab) == first
+
+
+def test_an_operator_cancels_with_a_reason_after_thinking_twice(own_site, tab):
+    wanted = own_site.seeded.ids["to_cancel"]
+    sign_in(tab, own_site.address, "oleg")
+    tab.goto(f"{own_site.address}/payments/{wanted}")
+    tab.get_by_role("link", name="Отменить платёж").click()
+    button = tab.get_by_role("button", name="Отменить платёж на 3 000,00 ₽")
+    button.click()
+    expect(tab).to_have_url(f"{own_site.address}/payments/{wanted}/cancel")  # the browser asks for the reason first
+    tab.get_by_label("Причина отмены").fill("Абонент ошибся счётом")
+    tab.get_by_label("Я проверил получателя и сумму").check()
+    button.dblclick()
+    expect(tab.get_by_role("status")).to_have_text(re.compile("^Платёж (отменён|уже был отменён)"))
+    expect(tab.locator(".summary .badge")).to_have_text("Возвращён")
+    expect(tab.get_by_role("link", name="Отменить платёж")).to_have_count(0)
+    picture(tab, "cancelled-wide")
+    tab.reload()
+    expect(tab.get_by_role("status")).to_have_count(0)
+    assert own_site.one("SELECT count(*) FROM transfers WHERE source_id = %s AND step = 'reverse'", wanted) == 1
+
+
+def test_on_a_phone_the_filter_waits_folded_and_opens_when_something_must_be_corrected(site, tab):
+    tab.set_viewport_size(NARROW)
+    sign_in(tab, site.address, "vera")
+    expect(tab.get_by_label("Сумма от")).to_be_hidden()
+    tab.get_by_text("Фильтр", exact=True).click()
+    tab.get_by_label("Сумма от").fill("abc")
+    tab.get_by_role("button", name="Применить").click()
+    expect(tab.get_by_text("Это не сумма")).to_be_visible()
+    expect(tab.get_by_label("Сумма от")).to_have_value("abc")
+
+
+def test_everything_needed_works_without_scripts(own_site, chromium):
+    context = chromium.new_context(java_script_enabled=False, locale="ru-RU", viewport=WIDE)
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    sign_in(page, own_site.address, "oleg")
+    page.get_by_label("Поиск").fill("9000000004")
+    page.get_by_role("button", name="Найти").click()
+    page.locator("a.row-link").click()
+    page.get_by_role("link", name="Отменить платёж").click()
+    page.get_by_label("Причина отмены").fill("Абонент ошибся счётом")
+    page.get_by_label("Я проверил получателя и сумму").check()
+    page.get_by_role("button", name="Отменить платёж на").click()
+    expect(page.get_by_role("status")).to_have_text("Платёж отменён.")
+    page.get_by_role("button", name="EN").click()
+    expect(page.get_by_role("heading", name="Timeline")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    context.close()
+
+
+def test_the_page_says_sums_and_times_of_the_configured_zone_not_of_the_browser(site, tab):
+    sign_in(tab, site.address, "vera")
+    tab.goto(f"{site.address}/payments?q=9000000001")
+    shown = tab.locator("tbody time").inner_text()
+    [(expected,)] = site.rows(
+        "SELECT to_char(created_at AT TIME ZONE 'Europe/Moscow', 'DD.MM.YYYY HH24:MI') FROM payments WHERE id = %s",
+        site.seeded.ids["posted"],
+    )
+    assert shown == expected
+    expect(tab.get_by_text("Время: Europe/Moscow, UTC+3")).to_be_visible()
+    aligned = tab.locator("td.c-sum").evaluate("element => getComputedStyle(element).textAlign")
+    assert aligned == "right"
+
+
+# Relative luminance and contrast as WCAG 2.2 defines them; grounds are looked up through transparent parents.
+CONTRAST = """() => {
+  const channel = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+  const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const ground = (element) => {
+    for (let node = element; node; node = node.parentElement) {
+      const colour = parse(getComputedStyle(node).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const poor = [];
+  let seen = 0;
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !element.checkVisibility()) continue;
+    seen += 1;
+    const pair = [luminance(parse(getComputedStyle(element).color)), luminance(ground(element))];
+    const ratio = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+    if (ratio < 4.5) poor.push(`${walker.currentNode.data.trim().slice(0, 30)}: ${ratio.toFixed(2)}`);
+  }
+  return {seen, poor};
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_stands_out_from_its_ground(site, tab, scheme):
+    tab.emulate_media(color_scheme=scheme)
+    tab.goto(f"{site.address}/sign-in")
+    payment, cancel = (f"/payments/{site.seeded.ids[name]}" for name in ("posted", "to_cancel_too"))
+    pages = ["/payments?period=year", "/payments?min=abc", payment, f"{cancel}/cancel", "/attempts"]
+    pages += ["/partners", "/partners/osmp", "/users", "/audit"]
+    sign_in(tab, site.address, "anna")
+    for path in pages:
+        tab.goto(site.address + path)
+        told = tab.evaluate(CONTRAST)
+        assert told["seen"] > 20, path
+        assert told["poor"] == [], path
+        if scheme == "dark":
+            picture(tab, f"dark{path.partition('?')[0].replace('/', '-')}")
+
+
+NAMELESS = """() => [...document.querySelectorAll("input, select, textarea, button")]
+  .filter((field) => field.type !== "hidden" && field.ariaHidden !== "true")
+  .filter((field) => !(field.labels?.length || field.ariaLabel || field.innerText.trim()))
+  .map((field) => field.outerHTML.slice(0, 80))"""
+
+
+def test_every_field_and_button_has_a_name_and_every_column_a_heading(site, tab):
+    sign_in(tab, site.address, "anna")
+    for path in ("/payments", "/attempts", "/partners", "/users", "/audit", "/profile"):
+        tab.goto(site.address + path)
+        nameless = tab.evaluate(NAMELESS)
+        assert nameless == [], path
+        for table in tab.locator("table.list").all():
+            headings = table.locator("thead th[scope=col]").count()
+            assert headings == table.locator("tbody tr").first.locator("td").count(), path
+        assert tab.locator("h1").count() == 1, path

@@ -189,6 +189,26 @@ def test_too_many_failures_lock_the_login_over_http(own_site):
     assert own_site.person().sign_in("oleg", seed.PASSWORD).status == 303
 
 
+def test_when_too_many_sign_in_at_once_the_next_is_asked_to_wait_and_nothing_is_counted(own_site, monkeypatch):
+    oleg = own_site.person("oleg")
+    fields = {"current": seed.PASSWORD, "password": "my own words 7", "repeat": "my own words 7"}
+    monkeypatch.setattr("web.site.SIGN_INS_WAITING", 0)
+    answer = own_site.person().sign_in("vera", seed.PASSWORD)
+    assert answer.status == 503
+    assert "входит слишком много людей" in answer.words
+    answer = oleg.post("/profile", fields, "/profile")
+    assert answer.status == 503
+    assert "входит слишком много людей" in answer.words
+    assert own_site.rows("SELECT max(failed_count) FROM users") == [(0,)]
+
+
+def test_a_request_is_logged_without_the_numbers_people_search_for(site, caplog):
+    caplog.set_level("INFO", logger="web.app")
+    site.person("vera").get("/payments", q="79161234567", min="abc")
+    told = [record.getMessage() for record in caplog.records if record.name == "web.app"]
+    assert told[-1] == "GET /payments 400"
+
+
 def test_a_temporary_password_must_be_replaced_before_anything_is_seen(own_site):
     own_site.rows("UPDATE users SET password_is_temporary = true WHERE login = 'oleg'")
     person = own_site.person("oleg")

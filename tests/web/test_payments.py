@@ -224,6 +224,20 @@ def test_a_refused_payment_tells_why_and_that_no_money_moved(site):
     assert "Деньги не двигались" in told
 
 
+def test_the_way_back_leads_to_the_list_one_came_from(site):
+    person = site.person("vera")
+    path = f"/payments/{site.seeded.ids['posted']}"
+    here = f"http://127.0.0.1:{site.port}"
+    for referer, back in (
+        (f"{here}/payments?q=7&state=posted", "/payments?q=7&amp;state=posted"),
+        ("http://evil.example/payments?q=7", "/payments"),
+        (f"{here}/audit?q=7", "/payments"),
+        ("http://[", "/payments"),
+    ):
+        person.extra = {"Referer": referer}
+        assert f'<p class="back"><a href="{back}">' in person.get(path).text, referer
+
+
 def test_a_payment_that_does_not_exist_is_told(site):
     answer = site.person("vera").get("/payments/7")
     assert answer.status == 404
