@@ -371,8 +371,8 @@ def _judge_sums(
     expected: Counter[str] = Counter()
     owed: Counter[int] = Counter()
     for key, told in by_key.items():
-        for account, amount in _credited(told, rows[key]):
-            expected[account] += amount
+        for number, amount in _credited(told, rows[key]):
+            expected[number] += amount
             owed[books.clearing[key[0]]] -= amount
     for account in books.accounts:
         should = owed[account.id] if account.kind == "clearing" else 0

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import psutil
 
 from adapters.messages import Pay
 from loadtests import bare
@@ -120,15 +121,21 @@ def _drive(port: int, connections: int, seconds: float, good: str, requests: Seq
 # ---- bare Tornado ----
 
 
-def _bare(setting: Setting, line: Line, keys: _Keys) -> Iterator[Figure]:
+def _bare(setting: Setting, line: Line, keys: _Keys) -> Generator[Figure, None, float]:
     """Yields figures and returns the bare handler's requests a second."""
     requests = _pays(line, keys.take(12_000 * setting.seconds))
-    runs = {}
+    runs, cpu_us = {}, {}
     for kind in ("handler", "callback"):
-        with _bare_server(kind) as port:
+        with _bare_server(kind) as process:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            cpu_at = _cpu_s(process.pid)
             runs[kind] = _drive(port, CONNECTIONS, setting.seconds, bare.GOOD, requests)
+            cpu_us[kind] = 1e6 * (_cpu_s(process.pid) - cpu_at) / runs[kind].count
     yield Figure("bare_handler_per_s", runs["handler"].per_s, "req/s", "Tornado RequestHandler, fixed reply")
+    yield Figure("bare_handler_cpu_us", cpu_us["handler"], "us", "its processor time a request")
     yield Figure("bare_callback_per_s", runs["callback"].per_s, "req/s", "Tornado HTTPServer(callback), fixed reply")
+    yield Figure("bare_callback_cpu_us", cpu_us["callback"], "us", "its processor time a request")
     yield Figure(
         "generator_ceiling_per_s",
         runs["callback"].ceiling_per_s,
@@ -139,14 +146,19 @@ def _bare(setting: Setting, line: Line, keys: _Keys) -> Iterator[Figure]:
 
 
 @contextmanager
-def _bare_server(kind: str) -> Iterator[int]:
+def _bare_server(kind: str) -> Iterator["subprocess.Popen[str]"]:
     process = subprocess.Popen([sys.executable, "-m", "loadtests.bare", kind], stdout=subprocess.PIPE, text=True)
     try:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
+        yield process
     finally:
         process.terminate()
         process.wait()
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor time a process has used: what stays true when others use the machine too."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 # ---- payments ----
@@ -165,8 +177,40 @@ def _payments(
         with _second_gateway(stand, processes):
             for dialect, line in lines.items():
                 requests = _pays(line, keys.take(PREPARED_PER_S[dialect] * setting.seconds))
-                run = _drive(port, CONNECTIONS, setting.seconds, GOOD[dialect], requests)
+                with _ProcessorTime(stand) as used:
+                    run = _drive(port, CONNECTIONS, setting.seconds, GOOD[dialect], requests)
                 yield from _of_run(run, dialect, processes, bare_per_s)
+                if processes == 1:
+                    yield from used.of_run(run, dialect)
+
+
+class _ProcessorTime:
+    """What the gateway and PostgreSQL use during a run: true even while others use the machine too."""
+
+    def __init__(self, stand: Stand) -> None:
+        self._stand = stand
+        self._gateway_s = 0.0
+        self._postgres_s = 0.0
+
+    def __enter__(self) -> "_ProcessorTime":
+        gateway_s, postgres_s = self._now()
+        self._gateway_s, self._postgres_s = -gateway_s, -postgres_s
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        gateway_s, postgres_s = self._now()
+        self._gateway_s += gateway_s
+        self._postgres_s += postgres_s
+
+    def _now(self) -> tuple[float, float]:
+        backends = self._stand.postgres().children()
+        return _cpu_s(self._stand.gateway(0).pid), sum(_cpu_s(process.pid) for process in backends)
+
+    def of_run(self, run: Run, dialect: str) -> Iterator[Figure]:
+        """Microseconds a payment."""
+        what = "processor time a payment"
+        yield Figure(f"gateway_{dialect}_pay_cpu_us", 1e6 * self._gateway_s / run.count, "us", f"the gateway's {what}")
+        yield Figure(f"postgres_{dialect}_pay_cpu_us", 1e6 * self._postgres_s / run.count, "us", f"PostgreSQL's {what}")
 
 
 @contextmanager

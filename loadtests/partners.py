@@ -167,14 +167,14 @@ def http_request(line: Line, query: bytes, *, is_forged: bool = False) -> bytes:
 # ---- what they hear ----
 
 _COMMON: Final = {0: Meaning.DONE}
-_OSMP: Final[Mapping[int, Meaning]] = {
+_OSMP: Final[dict[int, Meaning]] = {
     **_COMMON,
     1: Meaning.LATER,
     90: Meaning.LATER,
     215: Meaning.CONFLICT,
     **dict.fromkeys((4, 5, 7, 8, 79, 241, 242, 243, 300), Meaning.REFUSED),
 }
-_CYBERPLAT: Final[Mapping[int, Meaning]] = {
+_CYBERPLAT: Final[dict[int, Meaning]] = {
     **_COMMON,
     -3: Meaning.LATER,
     8: Meaning.LATER,
