@@ -234,13 +234,13 @@ def test_a_temporary_password_must_be_replaced_before_anything_is_seen(own_site)
         ({"password": seed.PASSWORD, "repeat": seed.PASSWORD}, "Новый пароль совпадает с нынешним"),
     ],
 )
-def test_a_password_that_cannot_be_taken_is_told_why(own_site, fields, message):
+def test_a_password_that_cannot_be_taken_is_told_why(site, fields, message):
     typed = {"current": seed.PASSWORD, "password": "my own words 7", "repeat": "my own words 7", **fields}
-    person = own_site.person("oleg")
+    person = site.person("oleg")
     answer = person.post("/profile", typed, "/profile")
     assert answer.status == 400
     assert message in answer.words
-    assert own_site.newcomer("oleg").get("/payments").status == 200
+    assert site.newcomer("oleg").get("/payments").status == 200
 
 
 def test_the_language_is_the_browsers_until_a_person_chooses_and_stays_chosen(own_site):

@@ -56,26 +56,26 @@ def test_the_password_is_kept_as_argon2id_only(database):
     run(database, story)
 
 
-@pytest.mark.parametrize(
-    ("login", "password", "role", "key"),
-    [
-        ("a", GOOD, "viewer", "user.error.login"),
-        ("анна", GOOD, "viewer", "user.error.login"),
-        ("-anna", GOOD, "viewer", "user.error.login"),
-        ("x" * 65, GOOD, "viewer", "user.error.login"),
-        ("anna", "short", "viewer", "user.error.short"),
-        ("anna", "x" * 1025, "viewer", "user.error.long"),
-        ("anna", "my-Anna-2026", "viewer", "user.error.login_inside"),
-        ("anna", GOOD, "root", "user.error.role"),
-        ("oleg", GOOD, "viewer", "user.error.taken"),
-    ],
-)
-def test_a_user_that_cannot_be_is_refused_with_its_reason(database, login, password, role, key):
+IMPOSSIBLE = [
+    ("a", GOOD, "viewer", "user.error.login"),
+    ("анна", GOOD, "viewer", "user.error.login"),
+    ("-anna", GOOD, "viewer", "user.error.login"),
+    ("x" * 65, GOOD, "viewer", "user.error.login"),
+    ("anna", "short", "viewer", "user.error.short"),
+    ("anna", "x" * 1025, "viewer", "user.error.long"),
+    ("anna", "my-Anna-2026", "viewer", "user.error.login_inside"),
+    ("anna", GOOD, "root", "user.error.role"),
+    ("oleg", GOOD, "viewer", "user.error.taken"),
+]
+
+
+def test_a_user_that_cannot_be_is_refused_with_its_reason(database):
     async def story(cur):
         await users.add_user(cur, "oleg", GOOD, "viewer")
-        with pytest.raises(UserError) as refusal:
-            await users.add_user(cur, login, password, role)
-        assert refusal.value.key == key
+        for login, password, role, key in IMPOSSIBLE:
+            with pytest.raises(UserError) as refusal:
+                await users.add_user(cur, login, password, role)
+            assert refusal.value.key == key
         assert [user.login for user in await users.list_users(cur)] == ["oleg"]
 
     run(database, story)
@@ -119,7 +119,7 @@ def test_guesses_made_at_once_get_no_more_looks_than_guesses_in_a_row(database):
 def test_success_clears_the_count_of_failures(database):
     async def story(cur):
         await users.add_user(cur, "anna", GOOD, "viewer")
-        for _ in range(3):
+        for _ in range(2):
             for _ in range(MAX_FAILURES - 1):
                 await users.authenticate(cur, "anna", "wrong wrong wrong")
             assert await users.authenticate(cur, "anna", GOOD) is not None
