@@ -9,6 +9,7 @@ Does not know: what the process works on.
 import asyncio
 import contextlib
 import signal
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from socket import SO_REUSEADDR, SOL_SOCKET, socket
 from typing import Any
@@ -103,6 +104,22 @@ def listen(host: str, port: int, *, shared: bool = False) -> list[socket]:
         return bind_sockets(port, host, reuse_port=shared)
     except OSError as error:
         raise ProcessError(_cannot_listen(host, port, error)) from error
+
+
+def tls_context(section: str, cert: str, key: str) -> ssl.SSLContext | None:
+    """The TLS a port speaks; None for plain HTTP. section: of the settings that name the files.
+
+    Raises:
+        ProcessError: the files cannot be read or do not belong together.
+    """
+    if not cert:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key)
+    except OSError as error:  # ssl.SSLError is one
+        raise ProcessError(f"{section}.tls_cert {cert} and {section}.tls_key {key} cannot be used: {error}") from error
+    return context
 
 
 def can_listen(host: str, port: int) -> bool:

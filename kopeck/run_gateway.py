@@ -12,8 +12,8 @@ from gateway import failpoints
 from gateway.lanes import CoreOptions
 from gateway.server import Gateway, PortOptions
 from kopeck.embedded import attach
-from kopeck.process import finished_before, listen, run_process, wait_for_database
-from kopeck.settings import Settings
+from kopeck.process import finished_before, listen, run_process, tls_context, wait_for_database
+from kopeck.settings import Settings, SettingsError
 
 log = structlog.get_logger("kopeck.gateway")
 
@@ -21,7 +21,11 @@ log = structlog.get_logger("kopeck.gateway")
 def run_gateway(settings: Settings, index: int = 0) -> None:
     """Serve partners until SIGTERM. index: which of this host's gateway processes it is, for its metrics port."""
     stores = attach(settings)
-    failpoints.arm(settings.gateway.failpoints)
+    tls_context("gateway", settings.gateway.tls_cert, settings.gateway.tls_key)  # the port loads them; here they speak
+    try:
+        failpoints.arm(settings.gateway.failpoints)
+    except ValueError as error:
+        raise SettingsError(f"gateway.failpoints: {error}") from error
 
     async def work(stop: asyncio.Event, parts: dict[str, bool]) -> None:
         # Not before the database answers: a connection in our backlog would wait with us instead of reaching a sibling.

@@ -4,7 +4,6 @@ A person's cancel goes the way a partner's does, through a gateway core of this 
 """
 
 import asyncio
-import ssl
 
 import structlog
 
@@ -12,7 +11,7 @@ from gateway.journal import Journal
 from gateway.lanes import Core
 from gateway.server import ContractBook
 from kopeck.embedded import Stores, attach
-from kopeck.process import ProcessError, finished_before, listen, run_process, wait_for_database
+from kopeck.process import finished_before, listen, run_process, tls_context, wait_for_database
 from kopeck.requests_in_flight import Counted
 from kopeck.run_gateway import core_options, port_options
 from kopeck.settings import Settings
@@ -24,7 +23,7 @@ log = structlog.get_logger("kopeck.web")
 def run_web(settings: Settings) -> None:
     """Serve pages until SIGTERM."""
     stores = attach(settings)
-    tls = _tls(settings)
+    tls = tls_context("web", settings.web.tls_cert, settings.web.tls_key)
 
     async def work(stop: asyncio.Event, parts: dict[str, bool]) -> None:
         if not await wait_for_database(stores.dsn, stop):
@@ -67,15 +66,3 @@ def web_options(settings: Settings, stores: Stores, journal: Journal, core: Core
         trusted_proxies=web.trusted_proxies,
         time_zone=web.time_zone,
     )
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    web = settings.web
-    if not web.tls_cert:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(web.tls_cert, web.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise ProcessError(f"web.tls_cert and web.tls_key cannot be used: {error}") from error
-    return context

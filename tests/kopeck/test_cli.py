@@ -1,7 +1,9 @@
 """The ``kopeck`` command as an operator types it."""
 
 import json
+import socket
 
+import psycopg2
 import pytest
 
 
@@ -69,8 +71,6 @@ def test_a_partner_is_connected_changed_paused_and_resumed(kopeck) -> None:
 
 
 def test_pausing_a_partner_is_on_the_audit_record(kopeck, database) -> None:
-    import psycopg2
-
     kopeck("partner", "add", "qiwi", "--name", "QIWI", "--protocol", "osmp")
     kopeck("partner", "pause", "qiwi")
     connection = psycopg2.connect(database.dsn)
@@ -128,8 +128,6 @@ def test_a_key_is_made_here_and_its_public_half_printed(kopeck) -> None:
 
 
 def test_a_private_key_is_stored_encrypted_under_the_passphrase(kopeck, database, monkeypatch) -> None:
-    import psycopg2
-
     monkeypatch.setenv("KOPECK_GATEWAY__KEY_PASSPHRASE", "correct horse")
     kopeck("partner", "add", "cp", "--name", "CP", "--protocol", "cyberplat")
     kopeck("partner", "key", "add", "cp", "--purpose", "sign", "--generate")
@@ -179,8 +177,6 @@ def test_verify_of_an_untouched_database_is_clean_and_says_what_it_looked_at(kop
 
 
 def test_verify_exits_1_on_a_difference(kopeck, database) -> None:
-    import psycopg2
-
     kopeck("account", "add", "70012345")
     connection = psycopg2.connect(database.admin_dsn)
     with connection, connection.cursor() as cur:
@@ -202,3 +198,30 @@ def test_serving_without_databases_says_what_to_do(kopeck, monkeypatch, tmp_path
     said = kopeck("serve", "relay")
     assert said.status == 1
     assert "start `kopeck run` first" in said.err
+
+
+@pytest.mark.parametrize("process", ["gateway", "web"])
+def test_a_certificate_that_cannot_be_used_is_told_with_its_settings(kopeck, monkeypatch, tmp_path, process) -> None:
+    for name in ("CERT", "KEY"):
+        monkeypatch.setenv(f"KOPECK_{process.upper()}__TLS_{name}", str(tmp_path / name))
+    said = kopeck("serve", process)
+    assert said.status == 1
+    assert f"{process}.tls_cert {tmp_path / 'CERT'}" in said.err
+
+
+def test_a_failpoint_that_does_not_exist_is_refused(kopeck, monkeypatch) -> None:
+    monkeypatch.setenv("KOPECK_GATEWAY__FAILPOINTS", "at_lunch")
+    said = kopeck("serve", "gateway")
+    assert said.status == 2
+    assert "gateway.failpoints: unknown failpoint 'at_lunch'" in said.err
+
+
+@pytest.mark.parametrize("process", ["gateway", "web", "relay"])
+def test_a_taken_metrics_port_is_told_in_one_sentence(kopeck, monkeypatch, process) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setenv(f"KOPECK_{process.upper()}__METRICS_PORT", str(taken.getsockname()[1]))
+        said = kopeck("serve", process)
+    assert said.status == 1
+    assert said.err.splitlines()[-1].startswith("kopeck: cannot listen on 127.0.0.1:")

@@ -1,14 +1,18 @@
 """The embedded servers, killed and started again."""
 
 import os
+import re
 import signal
+import stat
 from contextlib import closing
 
+import psutil
 import psycopg2
 import pymongo
+import pytest
 
 from kopeck.embedded_journal import JournalServer
-from kopeck.embedded_postgres import OWNER, Postgres
+from kopeck.embedded_postgres import OWNER, EmbeddedError, Postgres
 
 
 def test_the_program_signs_in_as_a_role_that_owns_nothing(database) -> None:
@@ -79,3 +83,41 @@ def test_the_journal_keeps_its_documents_and_address_over_a_kill(server_folder) 
             assert client["kept"]["things"].find_one({"_id": 7}) == {"_id": 7}
     finally:
         server.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as somebody else")
+def test_as_root_folders_above_get_the_bare_traversal_bit_and_the_server_an_unprivileged_user(server_folder) -> None:
+    closed = server_folder / "closed"
+    closed.mkdir(mode=0o700)
+    server = Postgres(closed / "deep" / "pg", durable=False, shared_buffers="16MB")
+    server.start()
+    try:
+        assert stat.S_IMODE(closed.stat().st_mode) == 0o701
+        assert psutil.Process(server.process.pid).uids().effective != 0
+        assert stat.S_IMODE((closed / "deep" / "pg").stat().st_mode) == 0o700
+    finally:
+        server.stop()
+
+
+def test_secrets_are_readable_by_their_owner_alone(pg) -> None:
+    assert stat.S_IMODE((pg.folder / "secrets.json").stat().st_mode) == 0o600
+
+
+def test_the_right_password_is_asked_for_on_socket_and_port(pg) -> None:
+    for dsn in (pg.dsn(OWNER), pg.tcp_dsn(OWNER)):
+        with closing(psycopg2.connect(dsn)) as connection:
+            assert connection.info.user == OWNER
+        wrong = re.sub(":[^:@/]+@", ":wrong@", dsn)
+        assert wrong != dsn
+        with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+            psycopg2.connect(wrong)
+
+
+def test_a_cluster_without_its_passwords_is_not_overwritten(server_folder) -> None:
+    server = Postgres(server_folder / "no-secrets", durable=False, shared_buffers="16MB")
+    server.start()
+    server.stop()
+    (server.folder / "secrets.json").unlink()
+    with pytest.raises(EmbeddedError, match=r"secrets\.json is missing"):
+        server.start()
+    assert server.data.exists()
