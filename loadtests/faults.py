@@ -79,7 +79,7 @@ def kill(stand: Stand, find: Callable[[], psutil.Process]) -> None:
 
 def _is_another(find: Callable[[], psutil.Process], pid: int) -> bool:
     try:
-        return find().pid != pid
+        return bool(find().pid != pid)
     except StandError:
         return False
 

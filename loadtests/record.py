@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -97,8 +97,8 @@ def read_record(path: Path) -> list[Exchange]:
     return list(exchanges.values())
 
 
-def _lines(path: Path) -> Iterator[tuple[str, int, float, list[object]]]:
-    decode = msgspec.json.Decoder(tuple[str, int, float, list[object]]).decode
+def _lines(path: Path) -> Iterator[tuple[str, int, float, list[Any]]]:
+    decode = msgspec.json.Decoder(tuple[str, int, float, list[Any]]).decode
     with path.open("rb") as file:
         for line in file:
             yield decode(line)

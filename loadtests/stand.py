@@ -296,13 +296,12 @@ def _free_ports(gateways: int) -> Ports:
     while True:
         with contextlib.ExitStack() as held:
             try:
-                fixed = [_hold(held, 0) for _ in range(4)]
-                first = _hold(held, 0)
+                partners, pages, pages_metrics, relay_metrics, first = (_hold(held, 0) for _ in range(5))
                 for index in range(1, gateways + 1):
                     _hold(held, first + index)
             except (OSError, OverflowError):
                 continue
-            return Ports(*fixed, first)
+            return Ports(partners, pages, pages_metrics, relay_metrics, first)
 
 
 def _hold(held: contextlib.ExitStack, port: int) -> int:

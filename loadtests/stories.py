@@ -169,8 +169,7 @@ def lost_reply(talk: Talk) -> None:
 def parallel(talk: Talk) -> None:
     """The same payment comes over several connections at once: one credit, equal answers."""
     _look(talk)
-    request = talk.pay_request()
-    talk.wire.together([lambda wire: _done(talk.on(wire).until_final(request))] * talk.chance.randint(2, 4))
+    talk.wire.together([_final(talk, talk.pay_request())] * talk.chance.randint(2, 4))
     talk.settle()
 
 
@@ -183,9 +182,7 @@ def race(talk: Talk) -> None:
     else:
         other = talk.pay_request(account=story.other_account)
     requests = [mine, other] if talk.chance.random() < 0.5 else [other, mine]
-    talk.wire.together(
-        [lambda wire, request=request: _done(talk.on(wire).until_final(request)) for request in requests]
-    )
+    talk.wire.together([_final(talk, request) for request in requests])
 
 
 def conflict_sum(talk: Talk) -> None:
@@ -213,7 +210,7 @@ def bad_signature(talk: Talk) -> None:
 def status(talk: Talk) -> None:
     """Status before, in the middle, after."""
     talk.status()
-    talk.wire.together([lambda wire: _done(talk.on(wire).settle()), lambda wire: _done(talk.on(wire).status())])
+    talk.wire.together([_final(talk, talk.pay_request()), _once(talk, Status(key=talk.story.key))])
     talk.settle()
     talk.until_final(Status(key=talk.story.key))
 
@@ -262,8 +259,20 @@ def bad_input(talk: Talk) -> None:
     plain(talk)
 
 
-def _done(heard: Heard) -> None:
-    """Calls made together give their answers to the record alone."""
+def _final(talk: Talk, request: Request) -> Callable[[Wire], None]:
+    """A call that repeats a request over its own connection; its answers go to the record alone."""
+
+    def call(wire: Wire) -> None:
+        talk.on(wire).until_final(request)
+
+    return call
+
+
+def _once(talk: Talk, request: Request) -> Callable[[Wire], None]:
+    def call(wire: Wire) -> None:
+        talk.on(wire).ask(request)
+
+    return call
 
 
 # ---- nonsense ----
