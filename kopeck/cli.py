@@ -50,6 +50,7 @@ def migrate(context: Context, only_status: bool) -> None:
     from kopeck import migrate as migrations
     from kopeck.embedded import open_stores
 
+    _logs(context.settings, "cli")
     with open_stores(context.settings) as stores:
         if only_status:
             status = migrations.status(stores.owner_dsn or stores.dsn)
