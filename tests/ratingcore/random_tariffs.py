@@ -108,7 +108,7 @@ def rate_cards(draw: st.DrawFn, world: World, bands: tuple[str, ...]) -> RateCar
             minimum_micro=draw(optional),
             first=draw(st.just(0) | increment),
             next=draw(increment),
-            grace=draw(st.sampled_from([0, 0, 3])),
+            grace=draw(st.sampled_from([0, 0, 1, 2, 3])),
         )
         for prefix in prefixes
     ]
@@ -147,7 +147,7 @@ def other_steps(draw: st.DrawFn, world: World, kind: Any, bands: tuple[str, ...]
         return Percentage(rate, draw(world.money), low, most, draw(st.integers(0, 3)), bands, draw(METERS))
     if kind is Increments:
         first, following = draw(st.sampled_from([0, 1, 6, 60])), draw(st.sampled_from([1, 2, 6, 30]))
-        return Increments(first, following, draw(st.sampled_from([0, 0, 3])), bands)
+        return Increments(first, following, draw(st.sampled_from([0, 0, 1, 2, 3])), bands)
     if kind is Allowance:
         pool = draw(st.sampled_from(["", *POOLS]))
         return Allowance(0 if pool else draw(world.count), pool, bands, "" if pool else draw(METERS))

@@ -16,6 +16,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 JUDGE = "test_rate.py::test_the_kernel_equals_the_judge_on_random_tariffs_events_batches_and_threads"
 LARGEST = "test_rate.py::test_the_largest_amount_is_rated_and_the_next_is_rejected_never_wrapped"
+EDGES = "test_rate.py::test_calls_around_an_edge_of_bands_are_rated_second_by_second_as_the_judge_says"
+HALVES = "test_rate.py::test_half_a_micro_goes_away_from_zero_on_both_sides"
+NO_TRACE = "test_rate.py::test_a_rejected_event_leaves_meters_and_pools_as_they_were"
 SUM = "test_lines.py::test_a_line_is_the_exact_sum_of_its_accepted_events_however_they_are_batched"
 TIES = "test_lines.py::test_every_mode_agrees_with_the_one_rounding_function_around_every_tie"
 TAX = "test_lines.py::test_tax_is_the_rounded_share_and_net_with_tax_is_gross"
@@ -65,13 +68,13 @@ MUTANTS = [
         "_rate", "if book.ranges[middle].start <= destination:", "if book.ranges[middle].start < destination:", JUDGE
     ),
     Mutant("_rate", "(frame.seen - first + next - 1)", "(frame.seen - first + next)", JUDGE),
-    Mutant("_rate", "if event_quantity > grace and", "if event_quantity >= grace and", JUDGE),
-    Mutant("_rate", "if not frame.connected:", "if True:", JUDGE),
+    Mutant("_rate", "if event_quantity > grace and", "if event_quantity >= grace and", EDGES),
+    Mutant("_rate", "if not frame.connected:", "if True:", EDGES),
     Mutant(
         "_rate",
         "if owed < frame.paid:\n        owed = frame.paid",
         "if owed < frame.paid:\n        owed = frame.paid + 1",
-        JUDGE,
+        EDGES,
     ),
     Mutant("_rate", "if meters[step.slot] <= step.per:", "if meters[step.slot] < step.per:", JUDGE),
     Mutant(
@@ -85,13 +88,13 @@ MUTANTS = [
         "_rate",
         "= -((-frame.amount * step.a + MICRO // 2) // MICRO)",
         "= (frame.amount * step.a + MICRO // 2) // MICRO",
-        JUDGE,
+        HALVES,
     ),
     Mutant(
         "_rate",
         "= (frame.amount * step.a + MICRO // 2) // MICRO",
         "= (frame.amount * step.a + MICRO // 2 - 1) // MICRO",
-        JUDGE,
+        HALVES,
     ),
     Mutant(
         "_rate",
@@ -100,18 +103,18 @@ MUTANTS = [
         JUDGE,
     ),
     Mutant("_rate", "frame.amount += step.a - after", "frame.amount += step.a - after + 1", JUDGE),
-    Mutant("_rate", "book.edges[edge + 1] <= event.time_s:", "book.edges[edge + 1] < event.time_s:", JUDGE),
-    Mutant("_rate", "book.edges[edge + 1] < end_s:", "book.edges[edge + 1] <= end_s:", JUDGE),
+    Mutant("_rate", "book.edges[edge + 1] <= event.time_s:", "book.edges[edge + 1] < event.time_s:", EDGES),
+    Mutant("_rate", "book.edges[edge + 1] < end_s:", "book.edges[edge + 1] <= end_s:", EDGES),
     Mutant(
         "_rate",
         "wide * elapsed_s // event.duration_s",
         "(wide * elapsed_s + event.duration_s - 1) // event.duration_s",
-        JUDGE,
+        EDGES,
     ),
     Mutant("_rate", ".since_s > event.time_s:", ".since_s >= event.time_s:", JUDGE),
     Mutant("_rate", "or event.time_s >= book.end_s:", "or event.time_s > book.end_s:", JUDGE),
-    Mutant("_rate", "memcpy(pools, pools_before, book.pools * sizeof(int64_t))", "pass", JUDGE),
-    Mutant("_rate", "memcpy(meters, meters_before, slots * sizeof(int64_t))", "pass", LARGEST),
+    Mutant("_rate", "memcpy(pools, pools_before, book.pools * sizeof(int64_t))", "pass", NO_TRACE),
+    Mutant("_rate", "memcpy(meters, meters_before, slots * sizeof(int64_t))", "pass", NO_TRACE),
     Mutant("_rate", "(total > MAX_EVENT_MICRO or", "(total >= MAX_EVENT_MICRO or", LARGEST),
     Mutant("_rate", "if wide > MAX_EVENT_MICRO or", "if wide >= MAX_EVENT_MICRO or", LARGEST),
     Mutant("_rate", "event.quantity > MAX_QUANTITY:", "event.quantity >= MAX_QUANTITY:", LARGEST),
@@ -129,7 +132,7 @@ MUTANTS = [
 
 #: Hypothesis fails as soon as it finds an example and looks for the same ones every time.
 CONFTEST = """
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 settings.register_profile("mutants", phases=[Phase.generate], database=None, deadline=None, derandomize=True)
 settings.load_profile("mutants")
 """

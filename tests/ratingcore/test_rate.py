@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from ratingcore import reference
+from ratingcore.bands import DAYS, Rule, calendar_of
 from ratingcore.compile import compile_catalogue
 from ratingcore.digits import pack_numbers
 from ratingcore.rate import (
@@ -25,17 +26,26 @@ from ratingcore.rate import (
 from ratingcore.tariff import (
     MAX_QUANTITY,
     Allowance,
+    Cap,
     Catalogue,
     Flat,
     Graduated,
+    Increments,
     MinimumCommitment,
+    Multiplier,
+    Percentage,
     PerUnit,
     Price,
+    Rate,
+    RateCard,
     Reject,
+    Scope,
+    Step,
     Tariff,
     Tier,
+    Volume,
 )
-from tests.ratingcore.random_tariffs import END_S, POOLS, START_S, Trial, trials
+from tests.ratingcore.random_tariffs import END_S, POOLS, SPRING_S, START_S, Trial, trials
 
 COLUMNS = ("amount_micro", "version", "tier", "rate", "reject")
 
@@ -106,6 +116,53 @@ def test_the_kernel_equals_the_judge_on_random_tariffs_events_batches_and_thread
 @settings(max_examples=10_000, deadline=None, suppress_health_check=QUIET)
 def test_the_kernel_equals_the_judge_on_ten_thousand_random_tariffs(trial: Trial) -> None:
     compare(trial)
+
+
+NIGHT_AND_DAY = calendar_of("Europe/Berlin", [Rule(DAYS, 0, 180, "night"), Rule(DAYS, 180, 1440, "day")])
+
+
+def card(price: int, fee: int, minimum: int, first: int, following: int, bands: tuple[str, ...]) -> RateCard:
+    return RateCard((Rate("7", price, 1, fee, minimum, first, following, grace=1),), bands)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (card(2, 3, 9, 2, 3, ("night",)), card(1, 5, 20, 3, 1, ("day",))),
+        (card(1, 5, 20, 3, 1, ("night",)), card(2, 3, 9, 2, 3, ("day",))),
+        (Increments(2, 3), Flat(7, Scope.EVENT, ("day",)), PerUnit(1, bands=("day",)), PerUnit(2, bands=("night",))),
+        (Allowance(5), Volume((Tier(3, 9), Tier(6, 4), Tier(None, 1))), Cap(15, Scope.EVENT), Multiplier(500_000)),
+        (Percentage(3, 5, 12, 30, 1), Flat(1, bands=("day",)), MinimumCommitment(1_000)),
+    ],
+    ids=["cards", "cards reversed", "increments", "curve", "percentage"],
+)
+def test_calls_around_an_edge_of_bands_are_rated_second_by_second_as_the_judge_says(steps: tuple[Step, ...]) -> None:
+    """Every start and end within six seconds of the edge; the quantity is the duration, or a third more."""
+    spans = [(start, end) for start in range(-6, 7) for end in range(start, 7)]
+    usage = [
+        reference.Event(0, SPRING_S + start, (end - start) * share // 3, end - start, "7")
+        for start, end in spans
+        for share in (3, 4)
+    ]
+    catalogue = Catalogue((Price(((START_S, Tariff(steps, NIGHT_AND_DAY)),)),), START_S, END_S, POOLS)
+    compare(Trial(catalogue, [reference.Line(0, 0)], usage, [[0, 0]], [], 1))
+
+
+@pytest.mark.parametrize(("ratio_ppm", "amounts"), [(500_000, [2, -2]), (499_999, [1, -1]), (500_001, [2, -2])])
+def test_half_a_micro_goes_away_from_zero_on_both_sides(ratio_ppm: int, amounts: list[int]) -> None:
+    lines = many_lines(1, 1, Tariff((Volume((Tier(1, 3), Tier(None, 0))), Multiplier(ratio_ppm))))
+    rated = rate_events(lines, new_accumulators(lines), make_events([0, 0], [START_S] * 2, [1, 1]))
+    assert rated.amount_micro.tolist() == amounts
+
+
+def test_a_rejected_event_leaves_meters_and_pools_as_they_were() -> None:
+    lines = many_lines(1, 2, Tariff((Allowance(5), Allowance(pool="family"), Flat(1), PerUnit(10**18))))
+    memory = new_accumulators(lines, [[50]])
+    before = (memory.meters.copy(), memory.pools.copy())
+    rated = rate_events(lines, memory, make_events([0, 1], [START_S] * 2, [10**9] * 2))
+    assert rated.reject.tolist() == [Reject.OUT_OF_RANGE] * 2
+    assert (memory.meters == before[0]).all()
+    assert (memory.pools == before[1]).all()
 
 
 TIERS = (Tier(100, 5_000_000), Tier(500, 4_000_000), Tier(None, 3_000_000))
