@@ -67,8 +67,11 @@ class _Secrets:
 
 def make_demo(settings: Settings, dsn: str) -> bool:
     """Fill an empty database; False when it has partners already."""
+    if in_transaction(dsn, list_partners):
+        return False
     keys = _load_or_make_secrets(settings)
-    return in_transaction(dsn, lambda cur: _fill(cur, keys))
+    in_transaction(dsn, lambda cur: _fill(cur, keys, settings.gateway.key_passphrase))
+    return True
 
 
 def demo_lines(settings: Settings, now: datetime) -> list[str]:
@@ -111,23 +114,20 @@ _CYBERPLAT_BODY = _COMMON_BODY | {"protocol": "cyberplat", "services": ["1"]}
 _OSMP_BODY = _COMMON_BODY | {"protocol": "osmp", "dialect": {"cancel": "prv_txn", "status": "txn_id"}}
 
 
-async def _fill(cur: Any, keys: _Secrets) -> bool:
-    if await list_partners(cur):
-        return False
-    await _connect_partners(cur, keys)
+async def _fill(cur: Any, keys: _Secrets, passphrase: str) -> None:
+    await _connect_partners(cur, keys, passphrase)
     await _open_accounts(cur)
     await _add_person(cur, keys.password)
-    return True
 
 
-async def _connect_partners(cur: Any, keys: _Secrets) -> None:
+async def _connect_partners(cur: Any, keys: _Secrets, passphrase: str) -> None:
     await add_partner(cur, CYBERPLAT, "КиберПлат (демо)", _CYBERPLAT_BODY, ACTOR)
     await add_partner(cur, OSMP, "ОСМП (демо)", _OSMP_BODY, ACTOR)
     public = keys.partner_key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     await add_key(cur, CYBERPLAT, "verify", public.decode(), ACTOR)
-    await add_key(cur, CYBERPLAT, "sign", _pem(_new_key()), ACTOR)
+    await add_key(cur, CYBERPLAT, "sign", _pem(_new_key()), ACTOR, passphrase=passphrase)
     await add_key(cur, OSMP, "basic", f"{OSMP}:{keys.osmp_password}", ACTOR)
 
 

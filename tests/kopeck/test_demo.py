@@ -41,6 +41,12 @@ def test_the_demo_is_made_once_and_adds_up(database, settings) -> None:
     assert report.is_clean, report.lines()
 
 
+def test_a_database_with_partners_is_left_alone_and_no_login_is_promised(kopeck, database, settings) -> None:
+    kopeck("partner", "add", "qiwi", "--name", "QIWI", "--protocol", "osmp")
+    assert make_demo(settings, database.dsn) is False
+    assert demo_password(settings) == ""
+
+
 def test_lines_carry_fresh_ids_each_time_they_are_printed(database, settings) -> None:
     make_demo(settings, database.dsn)
     first = demo_lines(settings, datetime(2026, 11, 23, 12, tzinfo=UTC))
