@@ -23,6 +23,8 @@ JOURNAL_STOPPED: Final = "journal server stopped"
 JOURNAL_KILLED: Final = "journal server killed"
 
 BACK_TIMEOUT_S: Final = 60.0
+#: Undisturbed load between two faults, at least.
+GAP_S: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def strike_when_due(stand: Stand, faults: Sequence[Fault], share_told: Callable[
         StandError: something did not come back within BACK_TIMEOUT_S.
     """
     for fault in faults:
+        time.sleep(GAP_S)
         while share_told() < fault.after:
             time.sleep(0.02)
         at = time.time()

@@ -33,7 +33,7 @@ from loadtests.stories import PER_THOUSAND
 
 #: How long the relay may take for what is left when the last story has been told; the embedded server does about
 #: a thousand documents a second.
-DRAIN_TIMEOUT_S: Final = 900.0
+DRAIN_TIMEOUT_S: Final = 1_800.0
 FIRST_ACCOUNT: Final = 79160000000
 
 

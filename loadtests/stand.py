@@ -11,6 +11,7 @@ Does not know: what is sent to the gateways.
 """
 
 import contextlib
+import ctypes
 import http.client
 import json
 import os
@@ -35,6 +36,7 @@ from loadtests.partners import Partner, public_pem
 START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 60.0
 COMMAND_TIMEOUT_S: Final = 600.0
+_PR_SET_PDEATHSIG: Final = 1
 
 
 class StandError(Exception):
@@ -111,6 +113,7 @@ class Stand:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent(),
             )
         try:
             self.wait_until("healthy", self.is_healthy, START_TIMEOUT_S)
@@ -282,6 +285,18 @@ def says_healthy(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """On Linux the kernel tells the product to end when we die, however we die."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+
+    def in_child() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+
+    return in_child
 
 
 def new_folder(where: str) -> Path:

@@ -31,7 +31,7 @@ from locust.env import Environment
 from locust.exception import StopUser
 
 from loadtests.partners import SILENCE, Heard, Line, Meaning, Partner, http_request, open_line, read_reply
-from loadtests.record import FORGED, Recorder, Sent
+from loadtests.record import FORGED, GOOD, Recorder, Sent
 from loadtests.stories import Story, deal, tell
 
 ANSWER_TIMEOUT_S: Final = 30.0
@@ -71,6 +71,7 @@ class Caller:
         try:
             if hang_up:
                 self._leave(request)
+                self._fire(line, sent, started_at, "left")
                 return SILENCE
             status, body = self._ask(request)
             heard = read_reply(line, sent.op, status, body)
@@ -79,7 +80,7 @@ class Caller:
             heard = SILENCE
         if heard.meaning is not Meaning.SILENCE:
             self._recorder.heard(number, heard)
-        self._fire(line, sent, started_at, heard)
+        self._fire(line, sent, started_at, is_answered=heard.meaning is not Meaning.SILENCE)
         return heard
 
     def raw(self, line: Line, sent: Sent, request: bytes) -> Heard:
@@ -99,7 +100,7 @@ class Caller:
         self.close()
         if heard.meaning is not Meaning.SILENCE:
             self._recorder.heard(number, heard)
-        self._fire(line, sent, started_at, heard)
+        self._fire(line, sent, started_at, "broken")
         return heard
 
     def together(self, calls: Sequence[Callable[["Caller"], None]]) -> None:
@@ -173,14 +174,14 @@ class Caller:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
-    def _fire(self, line: Line, sent: Sent, started_at: float, heard: Heard) -> None:
-        failed = ConnectionError("no answer") if heard.meaning is Meaning.SILENCE and sent.form != "malformed" else None
+    def _fire(self, line: Line, sent: Sent, started_at: float, how: str = "", *, is_answered: bool = True) -> None:
+        """Tell Locust; its failures are requests that had a right to an answer and got none."""
         self._environment.events.request.fire(
             request_type=line.contract.protocol,
-            name=sent.op if sent.form == "good" else f"{sent.op} {sent.form}",
+            name=" ".join([sent.op, how or ("" if sent.form == GOOD else sent.form)]).strip(),
             response_time=1000 * (time.perf_counter() - started_at),
             response_length=0,
-            exception=failed,
+            exception=None if is_answered else ConnectionError("no answer"),
             context={},
         )
 
