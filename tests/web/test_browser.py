@@ -158,7 +158,7 @@ def test_an_operator_cancels_with_a_reason_after_thinking_twice(own_site, tab):
     button.click()
     expect(tab).to_have_url(f"{own_site.address}/payments/{wanted}/cancel")  # the browser asks for the reason first
     tab.get_by_label("Причина отмены").fill("Абонент ошибся счётом")
-    tab.get_by_label("Я проверил получателя и сумму").check()
+    tab.get_by_label("Получатель и сумма проверены").check()
     button.dblclick()
     expect(tab.get_by_role("status")).to_have_text(re.compile("^Платёж (отменён|уже был отменён)"))
     expect(tab.locator(".summary .badge")).to_have_text("Возвращён")
@@ -190,7 +190,7 @@ def test_everything_needed_works_without_scripts(own_site, chromium):
     page.locator("a.row-link").click()
     page.get_by_role("link", name="Отменить платёж").click()
     page.get_by_label("Причина отмены").fill("Абонент ошибся счётом")
-    page.get_by_label("Я проверил получателя и сумму").check()
+    page.get_by_label("Получатель и сумма проверены").check()
     page.get_by_role("button", name="Отменить платёж на").click()
     expect(page.get_by_role("status")).to_have_text("Платёж отменён.")
     page.get_by_role("button", name="EN").click()
@@ -274,3 +274,30 @@ def test_every_field_and_button_has_a_name_and_every_column_a_heading(site, tab)
             headings = table.locator("thead th[scope=col]").count()
             assert headings == table.locator("tbody tr").first.locator("td").count(), path
         assert tab.locator("h1").count() == 1, path
+
+
+def test_paper_tells_the_filter_and_leaves_the_buttons_out(site, tab):
+    sign_in(tab, site.address, "oleg")
+    tab.goto(f"{site.address}/payments?q=79161234567&from=01.11.2026&to=02.11.2026&state=posted")
+    expect(tab.locator(".print-only")).to_be_hidden()
+    tab.emulate_media(media="print")
+    expect(tab.locator(".print-only")).to_have_text(
+        "Период: 01.11.2026 – 02.11.2026 · Поиск: 79161234567 · Состояние: Зачислен"
+    )
+    expect(tab.get_by_role("button", name="Применить")).to_be_hidden()
+    expect(tab.get_by_role("navigation")).to_be_hidden()
+
+
+def test_a_browser_that_asks_for_english_gets_english_that_fits(site, chromium):
+    for size, viewport in (("wide", WIDE), ("narrow", NARROW)):
+        context = chromium.new_context(locale="en-GB", viewport=viewport)
+        page = context.new_page()
+        page.goto(f"{site.address}/sign-in")
+        page.get_by_label("Login").fill("oleg")
+        page.get_by_label("Password").fill(seed.PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Payments")
+        picture(page, f"english-payments-{size}")
+        page.goto(f"{site.address}/payments/{site.seeded.ids['conflicting']}")
+        picture(page, f"english-payment-{size}")
+        context.close()

@@ -1,5 +1,6 @@
 """Sums, instants and raw text as people see them."""
 
+import doctest
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from web import shown
+from web import page, payments, shown, texts
 from web.filters import typed_sum
 from web.page import safe_target
 from web.payments import csv_lines
@@ -98,3 +99,10 @@ def test_no_target_leads_off_this_site(target):
 @pytest.mark.parametrize("target", ["/payments/7", "/payments?q=a+b&state=posted", "/audit?q=%D0%B0"])
 def test_a_target_on_this_site_is_kept(target):
     assert safe_target(target) == target
+
+
+@pytest.mark.parametrize("module", [page, payments, shown, texts])
+def test_examples_in_docstrings_hold(module):
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
