@@ -416,12 +416,19 @@ class Gateway:
         """Whether partners can be served."""
         return self.contracts.book is not None and self._server is not None and self.core.is_ready
 
-    async def start(self, sockets: Sequence[socket]) -> None:
-        """Read contracts (waiting for the database), then listen on ``sockets``."""
-        options = self._options
+    async def prepare(self) -> None:
+        """Read contracts, waiting for the database as long as it takes, and start the lanes.
+
+        Bind no socket before this is over: a connection in our backlog would wait with us, and not reach a sibling
+        that shares the port.
+        """
         await self.contracts.start()
         self.core.start()
         self.attempts.start()
+
+    def listen(self, sockets: Sequence[socket]) -> None:
+        """Serve partners on ``sockets``."""
+        options = self._options
         tls = None
         if options.tls_cert:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

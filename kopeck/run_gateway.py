@@ -28,13 +28,12 @@ def run_gateway(settings: Settings, index: int = 0) -> None:
         raise SettingsError(f"gateway.failpoints: {error}") from error
 
     async def work(stop: asyncio.Event, parts: dict[str, bool]) -> None:
-        # Not before the database answers: a connection in our backlog would wait with us instead of reaching a sibling.
         if not await wait_for_database(stores.dsn, stop):
             return
-        sockets = listen(settings.gateway.host, settings.gateway.port, shared=True)
         gateway = Gateway(core_options(settings, stores.dsn), port_options(settings))
         try:
-            if await finished_before(stop, gateway.start(sockets)):
+            if await finished_before(stop, gateway.prepare()):
+                gateway.listen(listen(settings.gateway.host, settings.gateway.port, shared=True))
                 log.info("serving", host=settings.gateway.host, port=settings.gateway.port)
                 parts["started"] = True
                 await _watch(gateway, stop, parts)

@@ -126,8 +126,9 @@ class Town:
     @asynccontextmanager
     async def gateway(self, core: dict[str, Any] | None = None, **port: Any) -> AsyncIterator["Peer"]:
         gateway = Gateway(CoreOptions(self.dsn, **(core or {})), PortOptions(**{"contracts_poll_s": 0.05, **port}))
+        await gateway.prepare()
         sockets = bind_sockets(0, "127.0.0.1")
-        await gateway.start(sockets)
+        gateway.listen(sockets)
         try:
             yield Peer(self, sockets[0].getsockname()[1], gateway)
         finally:
