@@ -76,6 +76,10 @@ def table(figures: list[Figure]) -> Table:
     """All figures for a person."""
     shown = Table("figure", "value", "unit", "what it is", title=f"Kopeck on {machine()}")
     shown.columns[1].justify = "right"
+    shown.caption = (
+        "Load by loadtests.generator on the same cores. PostgreSQL answered before the first payment that fsync, "
+        "synchronous_commit and full_page_writes are on."
+    )
     for figure in figures:
         shown.add_row(figure.name, figure.shown, figure.unit, figure.what)
     return shown

@@ -1,7 +1,7 @@
 """`make load`: a real installation under load and faults, then the auditor and `kopeck verify`.
 
 Environment: LOAD_PAYMENTS (100000), LOAD_PROCESSES gateway processes (2), LOAD_USERS (48), LOAD_SEED (1), LOAD_ACCOUNTS
-(2000), LOAD_FAULTS (1; 0 for none), LOAD_PAUSE_S (20: how long the journal server stands still), LOAD_DIR (build/load),
+(2000), LOAD_FAULTS (6: how many of the schedule; 0 for none), LOAD_PAUSE_S (20: how long the journal server stands still), LOAD_DIR (build/load),
 LOAD_KEEP (0; 1 keeps the folder). Settings of the product come from its own ``KOPECK_`` variables.
 
 The run is told by Locust users in a process of their own (`swarm`), hurt on a schedule (`faults`), and judged from
@@ -39,21 +39,29 @@ FIRST_ACCOUNT: Final = 79160000000
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to run. pause_s: how long the journal server stands still."""
+    """What to run. faults: how many of the schedule; pause_s: how long the journal server stands still."""
 
     payments: int = 100_000
     processes: int = 2
     users: int = 48
     seed: int = 1
     accounts: int = 2_000
-    with_faults: bool = True
+    faults: int = 6
     pause_s: int = 20
     folder: str = "build/load"
     keep: bool = False
 
 
 #: Options that are numbers, and the least each may be: two gateways, or killing one leaves nobody to repeat to.
-_NUMBERS: Final = (("payments", 100), ("processes", 2), ("users", 1), ("seed", 0), ("accounts", 20), ("pause_s", 1))
+_NUMBERS: Final = (
+    ("payments", 100),
+    ("processes", 2),
+    ("users", 1),
+    ("seed", 0),
+    ("accounts", 20),
+    ("pause_s", 1),
+    ("faults", 0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,6 @@ def options_from(environ: Mapping[str, str]) -> Options:
         numbers[name] = int(text)
     return Options(
         **numbers,
-        with_faults=environ.get("LOAD_FAULTS", "1") != "0",
         folder=environ.get("LOAD_DIR", default.folder),
         keep=environ.get("LOAD_KEEP", "0") != "0",
     )
@@ -162,8 +169,7 @@ def _play(stand: Stand, order: dict[str, Any], options: Options, say: Console) -
 
     struck = []
     try:
-        faults = schedule(options.pause_s) if options.with_faults else []
-        for event in strike_when_due(stand, faults, share_told):
+        for event in strike_when_due(stand, schedule(options.pause_s)[: options.faults], share_told):
             say.print(f"  {news['told']} told: {event.name}, healthy again after {event.over_at - event.at:.1f} s")
             struck.append(event)
         process.stdin.close()
