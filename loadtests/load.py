@@ -1,8 +1,18 @@
 """`make load`: a real installation under load and faults, then the auditor and `kopeck verify`.
 
-Environment: LOAD_PAYMENTS (100000), LOAD_PROCESSES gateway processes (2), LOAD_USERS (48), LOAD_SEED (1), LOAD_ACCOUNTS
-(2000), LOAD_FAULTS (6: how many of the schedule; 0 for none), LOAD_PAUSE_S (20: how long the journal server stands still), LOAD_DIR (build/load),
-LOAD_KEEP (0; 1 keeps the folder). Settings of the product come from its own ``KOPECK_`` variables.
+Environment, with defaults:
+
+    LOAD_PAYMENTS   100000       payments at least; more are made for as long as faults are still to come
+    LOAD_PROCESSES  2            gateway processes
+    LOAD_USERS      48           aggregators' connections at a time
+    LOAD_SEED       1            of the deck of stories
+    LOAD_ACCOUNTS   2000         subscribers
+    LOAD_FAULTS     6            how many of the schedule of faults; 0 for none
+    LOAD_PAUSE_S    20           how long the journal server stands still
+    LOAD_DIR        build/load   where the throw-away installation is made
+    LOAD_KEEP       0            1 keeps it; after a difference it is kept anyway
+
+Settings of the product come from its own ``KOPECK_`` variables.
 
 The run is told by Locust users in a process of their own (`swarm`), hurt on a schedule (`faults`), and judged from
 the users' own record (`auditor`). Exit status 1 on any difference.
