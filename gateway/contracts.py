@@ -340,18 +340,22 @@ async def add_key(
     return int((await cur.fetchone())[0])
 
 
-async def retire_key(cur: Any, key_id: int, at: datetime) -> None:
-    """End a key's validity at ``at``; a key that had not begun by then is removed.
+async def retire_key(cur: Any, key_id: int, at: datetime) -> str:
+    """End a key's validity at ``at``; a key that had not begun by then is removed. Returns the partner's code.
 
     Raises:
         ContractError: no such key.
     """
-    await cur.execute("UPDATE partner_keys SET valid_to = %s WHERE id = %s AND valid_from < %s", (at, key_id, at))
-    if cur.rowcount:
-        return
-    await cur.execute("DELETE FROM partner_keys WHERE id = %s", (key_id,))
-    if not cur.rowcount:
+    await cur.execute(
+        "SELECT p.code FROM partner_keys k JOIN partners p ON p.id = k.partner_id WHERE k.id = %s", (key_id,)
+    )
+    row = await cur.fetchone()
+    if row is None:
         raise ContractError(f"there is no key {key_id}")
+    await cur.execute("UPDATE partner_keys SET valid_to = %s WHERE id = %s AND valid_from < %s", (at, key_id, at))
+    if not cur.rowcount:
+        await cur.execute("DELETE FROM partner_keys WHERE id = %s", (key_id,))
+    return str(row[0])
 
 
 async def list_keys(cur: Any, code: str) -> list[tuple[int, str, datetime, datetime | None, str]]:

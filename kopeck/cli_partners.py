@@ -88,6 +88,7 @@ def add(context: Context, code: str, name: str, protocol: str | None, file: IO[b
     For example: kopeck partner add qiwi --name QIWI --protocol osmp --set max_minor=1500000
     """
     from gateway.contracts import add_partner
+    from web.audit import record
 
     body = _from_file(file) if file else {}
     if protocol:
@@ -95,7 +96,12 @@ def add(context: Context, code: str, name: str, protocol: str | None, file: IO[b
     if "protocol" not in body:
         raise click.UsageError("say --protocol, or give a contract with --file")
     body = _changed(body, pairs, ())
-    context.in_transaction(lambda cur: add_partner(cur, code, name, body, actor()))
+
+    async def work(cur: Any) -> None:
+        await add_partner(cur, code, name, body, actor())
+        await record(cur, actor(), "partner_added", "", "partner", code, protocol=body["protocol"])
+
+    context.in_transaction(work)
     click.echo(f"partner {code} is connected at /pay/{code}; give it keys with `kopeck partner key add {code}`")
 
 
@@ -111,6 +117,7 @@ def set_(context: Context, code: str, file: IO[bytes] | None, unset: Pairs, pair
     Values are JSON, or plain text. For example: kopeck partner set qiwi max_minor=500000 dialect.cancel=prv_txn
     """
     from gateway.contracts import set_contract
+    from web.audit import record
 
     if not (file or pairs or unset):
         raise click.UsageError("say what to change: FIELD=VALUE, --unset FIELD or --file")
@@ -121,7 +128,9 @@ def set_(context: Context, code: str, file: IO[bytes] | None, unset: Pairs, pair
         body = _changed(row.body if whole is None else whole, pairs, unset)
         if body == row.body:
             return row.version, False
-        return await set_contract(cur, code, body, actor()), True
+        version = await set_contract(cur, code, body, actor())
+        await record(cur, actor(), "partner_contract_set", "", "partner", code, version=version)
+        return version, True
 
     version, is_new = context.in_transaction(work)
     click.echo(f"partner {code} has contract version {version}{'' if is_new else ', as before'}")
@@ -174,6 +183,7 @@ def add_key(
 ) -> None:
     """Add a key beside those there are."""
     from gateway import contracts
+    from web.audit import record
 
     if generate == bool(file):
         raise click.UsageError("give either --file or --generate")
@@ -182,7 +192,7 @@ def add_key(
     material, public = _generated(int(bits)) if generate else (_text(file), "")
 
     async def work(cur: Any) -> int:
-        return await contracts.add_key(
+        key_id = await contracts.add_key(
             cur,
             code,
             purpose,
@@ -192,6 +202,8 @@ def add_key(
             valid_from=valid_from,
             valid_to=valid_to,
         )
+        await record(cur, actor(), "partner_key_added", "", "partner", code, key=key_id, purpose=purpose)
+        return key_id
 
     click.echo(f"key {context.in_transaction(work)} of partner {code} is added", err=bool(public))
     if public:
@@ -205,9 +217,15 @@ def add_key(
 def retire_key(context: Context, key_id: int, at: datetime | None) -> None:
     """End a key's validity."""
     from gateway import contracts
+    from web.audit import record
 
     moment = at or datetime.now(UTC)
-    context.in_transaction(lambda cur: contracts.retire_key(cur, key_id, moment))
+
+    async def work(cur: Any) -> None:
+        code = await contracts.retire_key(cur, key_id, moment)
+        await record(cur, actor(), "partner_key_retired", "", "partner", code, key=key_id, at=moment.isoformat())
+
+    context.in_transaction(work)
     click.echo(f"key {key_id} ends at {shown_time(moment)}")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from contextlib import closing
 
 import psycopg2
 import pytest
@@ -75,7 +76,7 @@ def test_pausing_a_partner_is_on_the_audit_record(kopeck, database) -> None:
     kopeck("partner", "pause", "qiwi")
     connection = psycopg2.connect(database.dsn)
     with connection, connection.cursor() as cur:
-        cur.execute("SELECT action, object_id, actor LIKE 'system:cli%' FROM audit")
+        cur.execute("SELECT action, object_id, actor LIKE 'system:cli%' FROM audit ORDER BY id DESC LIMIT 1")
         assert cur.fetchall() == [("partner_paused", "qiwi", True)]
     connection.close()
 
@@ -112,7 +113,7 @@ def test_wrong_input_about_partners_is_refused_with_status_2(kopeck, arguments, 
     assert message in said.err
 
 
-def test_a_key_is_made_here_and_its_public_half_printed(kopeck) -> None:
+def test_a_key_is_made_here_and_its_public_half_printed(kopeck, database) -> None:
     kopeck("partner", "add", "cp", "--name", "CP", "--protocol", "cyberplat")
     said = kopeck("partner", "key", "add", "cp", "--purpose", "sign", "--generate")
     assert said.out.startswith("-----BEGIN PUBLIC KEY-----")
@@ -125,6 +126,16 @@ def test_a_key_is_made_here_and_its_public_half_printed(kopeck) -> None:
     assert kopeck("partner", "key", "retire", number, "--at", "2099-01-01").out == (
         f"key {number} ends at 2099-01-01 00:00:00Z\n"
     )
+    assert actions(database) == ["partner_added", "partner_key_added", "partner_key_added", "partner_key_retired"]
+    kopeck("partner", "set", "cp", "max_minor=500")
+    assert actions(database)[-1] == "partner_contract_set"
+
+
+def actions(database) -> list[str]:
+    """What the audit record says was done to partners, in order."""
+    with closing(psycopg2.connect(database.dsn)) as connection, connection.cursor() as cur:
+        cur.execute("SELECT action FROM audit WHERE object_kind = 'partner' ORDER BY id")
+        return [row[0] for row in cur.fetchall()]
 
 
 def test_a_private_key_is_stored_encrypted_under_the_passphrase(kopeck, database, monkeypatch) -> None:
