@@ -13,6 +13,7 @@ Does not know: MongoDB, who reads the documents, what a reply held beyond the st
 dialects that have one, and the signature, are not kept, so a reply that is worded again leaves them out.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ MAX_ACCOUNT_SUFFIXES: Final = 24
 MAX_KEY_SUFFIXES: Final = 6
 #: Words of a name that are searchable.
 MAX_NAME_WORDS: Final = 8
+#: A word of a name, without the quotes and commas around it: «Ромашка» is found by ромашка.
+_WORD: Final = re.compile(r"\w[\w'-]*")
 
 _PAYMENTS: Final = """
     SELECT p.id, p.version, w.code, w.name, p.partner_id, p.contract_version, p.partner_key, p.service,
@@ -148,7 +151,7 @@ async def attempt_documents(cur: Any, ids: Iterable[int]) -> list[Document]:
 
 def payment_terms(payment: Mapping[str, Any]) -> list[str]:
     """Everything the search box finds this payment by, each term once."""
-    names = fold(payment["account_name"]).split()[:MAX_NAME_WORDS]
+    names = _WORD.findall(fold(payment["account_name"]))[:MAX_NAME_WORDS]
     return _unique(
         [str(payment["_id"]), format_minor(payment["amount"]), payment["partner"]],
         with_suffixes(payment["key"], MAX_KEY_SUFFIXES),

@@ -475,6 +475,10 @@ _SUM: Final = re.compile(r"([0-9]{1,3}(?: [0-9]{3})+|[0-9]{1,16})(?:[.,]([0-9]{1
 _PHONE: Final = re.compile(r"[+0-9][0-9 ()-]*", re.ASCII)
 
 
+#: What people copy along with a name, and no term begins or ends with.
+_QUOTES: Final = "«»„“”\"',;()"
+
+
 def search_terms(text: str) -> list[SearchTerm]:
     """What a person typed as terms that must all be found.
 
@@ -495,7 +499,7 @@ def search_terms(text: str) -> list[SearchTerm]:
     amount = _sum_of(folded)
     if amount is not None:
         return [SearchTerm((amount,), is_prefix=False)]
-    words = _phone_of(folded) or folded.split(" ")
+    words = _phone_of(folded) or [word.strip(_QUOTES) or word for word in folded.split(" ")]
     if len(words) > MAX_WORDS:
         raise ValueError(f"search for at most {MAX_WORDS} words")
     return [_term(word) for word in words]

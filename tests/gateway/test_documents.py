@@ -21,9 +21,11 @@ from gateway.documents import (
     cut_to_millisecond,
     fold,
     payment_documents,
+    payment_terms,
     result_of,
     with_suffixes,
 )
+from gateway.journal import search_terms
 from ratingcore.money import Minor
 from tests.gateway.shop import Shop, act, note_attempt, open_shop
 
@@ -229,6 +231,19 @@ def test_the_suffixes_of_a_long_key_are_few() -> None:
     terms = with_suffixes("0F8FAD5B-D9CB-469F-A165-70867728950E", MAX_KEY_SUFFIXES)
     assert terms[0] == "0f8fad5b-d9cb-469f-a165-70867728950e"
     assert terms[1:] == ["67728950e"[-n:] for n in (9, 8, 7, 6, 5, 4)]
+
+
+def test_a_name_in_quotes_is_found_by_its_word() -> None:
+    payment = {
+        "_id": 1,
+        "amount": 100,
+        "partner": "p",
+        "key": "7",
+        "account": "5",
+        "account_name": "ООО «Ёж-Сервис», ИП",
+    }
+    assert {"ооо", "еж-сервис", "ип"} <= set(payment_terms(payment))
+    assert [term.values for term in search_terms("«Ёж-Сервис»")] == [("еж-сервис",)]
 
 
 @pytest.mark.parametrize(
