@@ -132,11 +132,12 @@ def settings(context: Context, markdown: bool) -> None:
 def register() -> None:
     """Hang the groups of the other modules on the command."""
     from kopeck.cli_accounts import account
+    from kopeck.cli_catalog import catalog, rate
     from kopeck.cli_journal import journal, verify
     from kopeck.cli_partners import partner
     from kopeck.cli_users import user
 
-    for command in (account, partner, user, verify, journal):
+    for command in (account, catalog, partner, rate, user, verify, journal):
         cli.add_command(command)
 
 
