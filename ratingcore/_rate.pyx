@@ -221,7 +221,9 @@ def rate_columns(
     with nogil:
         for i in range(count):
             if i + AHEAD_LINE < count:
-                prefetch(&lines[0] + line[i + AHEAD_LINE])
+                row = line[i + AHEAD_LINE]
+                if low_line <= row < high_line:
+                    prefetch(&lines[0] + row)
                 row = line[i + AHEAD_METER]
                 if low_line <= row < high_line:
                     prefetch(&meters[0] + lines[row].base)

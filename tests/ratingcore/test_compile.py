@@ -1,7 +1,10 @@
 """Compiled tables: ranges of prefixes, the form that all curves take, and where 64 bits end."""
 
+import pickle
 from bisect import bisect_right
+from dataclasses import fields
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +17,7 @@ from ratingcore.tariff import (
     MAX_PER,
     MAX_PRICE_MICRO,
     Catalogue,
+    Curve,
     Graduated,
     Package,
     PerUnit,
@@ -45,7 +49,9 @@ CURVES = st.one_of([curves(world, kind, ()) for world in (SMALL, WILD, EDGE) for
 
 
 @given(CURVES, st.integers(1, 30) | st.integers(1, MAX_METER))
-def test_every_curve_takes_the_one_form_and_narrow_quantities_stay_below_2_to_the_61(step, quantity: int) -> None:  # type: ignore[no-untyped-def]
+def test_every_curve_takes_the_one_form_and_narrow_quantities_stay_below_2_to_the_61(
+    step: Curve, quantity: int
+) -> None:
     by_block = isinstance(step, Package)
     per = step.size if isinstance(step, Package) else getattr(step, "per", 1)
     tiers = tiers_of(step)
@@ -68,7 +74,9 @@ def test_every_curve_takes_the_one_form_and_narrow_quantities_stay_below_2_to_th
         Graduated((Tier(5, MAX_PRICE_MICRO), Tier(None, 0))),
     ],
 )
-def test_narrow_is_not_far_from_the_largest_quantity_that_it_could_be(step) -> None:  # type: ignore[no-untyped-def]
+def test_narrow_is_not_far_from_the_largest_quantity_that_it_could_be(
+    step: PerUnit | Package | Graduated | Volume,
+) -> None:
     per = step.size if isinstance(step, Package) else step.per
     narrow = narrow_of(tiers_of(step), per, isinstance(step, Package))
     assert narrow > 0
@@ -88,3 +96,12 @@ def test_rates_that_cost_alike_share_a_row_and_keep_their_own_index() -> None:
     compiled = compile_catalogue(Catalogue((Price(((0, Tariff((card,))),)),), 0, 10))
     assert len(compiled.rates) == 2
     assert sorted(set(compiled.ranges["rate"].tolist()) - {-1}) == list(range(50))
+
+
+def test_tables_travel_to_another_process_whole() -> None:
+    card = RateCard((Rate("7", 5), Rate("79", 7)))
+    compiled = compile_catalogue(Catalogue((Price(((0, Tariff((card, PerUnit(3)))),)),), 0, 10, ("family",)))
+    copy = pickle.loads(pickle.dumps(compiled))
+    for field in fields(compiled):
+        mine, theirs = getattr(compiled, field.name), getattr(copy, field.name)
+        assert np.array_equal(mine, theirs) if isinstance(mine, np.ndarray) else mine == theirs

@@ -34,6 +34,16 @@ def test_a_line_is_the_exact_sum_of_its_accepted_events_however_they_are_batched
         assert 0 <= sums.rest[row] < MICRO_PER_MINOR
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("short", [0, 1])
+def test_two_halves_make_a_whole_and_a_micro_less_does_not(sign: int, short: int) -> None:
+    half = MICRO_PER_MINOR // 2
+    sums = new_sums(1)
+    add_events(sums, [0, 0], [sign * half, sign * (half - short)])
+    whole, rest = divmod(sign * (2 * half - short), MICRO_PER_MINOR)
+    assert (sums.whole.tolist(), sums.rest.tolist()) == ([whole], [rest])
+
+
 @given(st.lists(st.tuples(MICROS, st.sampled_from(Rounding)), min_size=1, max_size=20))
 def test_a_line_is_rounded_by_its_own_mode_as_the_one_rounding_function_rounds(
     lines: list[tuple[int, Rounding]],

@@ -17,8 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 JUDGE = "test_rate.py::test_the_kernel_equals_the_judge_on_random_tariffs_events_batches_and_threads"
 LARGEST = "test_rate.py::test_the_largest_amount_is_rated_and_the_next_is_rejected_never_wrapped"
 EDGES = "test_rate.py::test_calls_around_an_edge_of_bands_are_rated_second_by_second_as_the_judge_says"
+WIDE = "test_rate.py::test_curves_where_64_bits_end_are_rated_as_the_judge_says"
+PREFIXES = "test_rate.py::test_every_prefix_is_found_from_its_first_number_to_its_last"
+HORIZON = "test_rate.py::test_a_catalogue_is_good_from_its_first_second_to_its_last"
 HALVES = "test_rate.py::test_half_a_micro_goes_away_from_zero_on_both_sides"
 NO_TRACE = "test_rate.py::test_a_rejected_event_leaves_meters_and_pools_as_they_were"
+WHOLES = "test_lines.py::test_two_halves_make_a_whole_and_a_micro_less_does_not"
 SUM = "test_lines.py::test_a_line_is_the_exact_sum_of_its_accepted_events_however_they_are_batched"
 TIES = "test_lines.py::test_every_mode_agrees_with_the_one_rounding_function_around_every_tie"
 TAX = "test_lines.py::test_tax_is_the_rounded_share_and_net_with_tax_is_gross"
@@ -55,17 +59,17 @@ MUTANTS = [
         "_rate",
         "part * ((quantity - tier.origin + step.per - 1) //",
         "part * ((quantity - tier.origin + step.per) //",
-        JUDGE,
+        WIDE,
     ),
     Mutant(
         "_rate",
         "(part * (quantity - tier.origin) + tier.rest",
         "(part * (quantity - tier.origin - 1) + tier.rest",
-        JUDGE,
+        WIDE,
     ),
-    Mutant("_rate", "if after <= step.narrow:\n        frame", "if after <= step.narrow * 8:\n        frame", JUDGE),
+    Mutant("_rate", "if after <= step.narrow:\n        frame", "if after <= step.narrow * 8:\n        frame", WIDE),
     Mutant(
-        "_rate", "if book.ranges[middle].start <= destination:", "if book.ranges[middle].start < destination:", JUDGE
+        "_rate", "if book.ranges[middle].start <= destination:", "if book.ranges[middle].start < destination:", PREFIXES
     ),
     Mutant("_rate", "(frame.seen - first + next - 1)", "(frame.seen - first + next)", JUDGE),
     Mutant("_rate", "if event_quantity > grace and", "if event_quantity >= grace and", EDGES),
@@ -112,13 +116,13 @@ MUTANTS = [
         EDGES,
     ),
     Mutant("_rate", ".since_s > event.time_s:", ".since_s >= event.time_s:", JUDGE),
-    Mutant("_rate", "or event.time_s >= book.end_s:", "or event.time_s > book.end_s:", JUDGE),
+    Mutant("_rate", "or event.time_s >= book.end_s:", "or event.time_s > book.end_s:", HORIZON),
     Mutant("_rate", "memcpy(pools, pools_before, book.pools * sizeof(int64_t))", "pass", NO_TRACE),
     Mutant("_rate", "memcpy(meters, meters_before, slots * sizeof(int64_t))", "pass", NO_TRACE),
     Mutant("_rate", "(total > MAX_EVENT_MICRO or", "(total >= MAX_EVENT_MICRO or", LARGEST),
     Mutant("_rate", "if wide > MAX_EVENT_MICRO or", "if wide >= MAX_EVENT_MICRO or", LARGEST),
     Mutant("_rate", "event.quantity > MAX_QUANTITY:", "event.quantity >= MAX_QUANTITY:", LARGEST),
-    Mutant("_lines", "parts >= MICRO:", "parts > MICRO:", SUM),
+    Mutant("_lines", "parts >= MICRO:", "parts > MICRO:", WHOLES),
     Mutant("_lines", "if reject[i] == 0:", "if reject[i] <= 1:", SUM),
     Mutant("_lines", "(2 * rest == MICRO and whole >= 0)", "(2 * rest == MICRO and whole > 0)", TIES),
     Mutant("_lines", "(2 * rest == MICRO and (whole & 1))", "(2 * rest == MICRO and not (whole & 1))", TIES),

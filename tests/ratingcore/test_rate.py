@@ -28,11 +28,13 @@ from ratingcore.tariff import (
     Allowance,
     Cap,
     Catalogue,
+    Curve,
     Flat,
     Graduated,
     Increments,
     MinimumCommitment,
     Multiplier,
+    Package,
     Percentage,
     PerUnit,
     Price,
@@ -40,6 +42,7 @@ from ratingcore.tariff import (
     RateCard,
     Reject,
     Scope,
+    Stairstep,
     Step,
     Tariff,
     Tier,
@@ -146,6 +149,53 @@ def test_calls_around_an_edge_of_bands_are_rated_second_by_second_as_the_judge_s
     ]
     catalogue = Catalogue((Price(((START_S, Tariff(steps, NIGHT_AND_DAY)),)),), START_S, END_S, POOLS)
     compare(Trial(catalogue, [reference.Line(0, 0)], usage, [[0, 0]], [], 1))
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        PerUnit(10**10, free=3),
+        PerUnit(10**10, per=7),
+        Package(3 * 10**10, 7, 3),
+        Package(10**10, 1),
+        Graduated((Tier(5, 10**9, 1), Tier(10**8, 10**10), Tier(None, 10**10 + 1)), per=3),
+        Volume((Tier(10**8, 10**10), Tier(None, 10**10 - 1, 7))),
+        Stairstep((Tier(5, 0, 10**18), Tier(None, 0, 9 * 10**17))),
+    ],
+    ids=lambda curve: type(curve).__name__,
+)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_curves_where_64_bits_end_are_rated_as_the_judge_says(curve: Curve, steps: int) -> None:
+    """Step by step over the narrow limit, then so far that the total leaves 64 bits while every event stays in."""
+    tariff = Tariff((curve, PerUnit(0))[:steps])
+    catalogue = Catalogue((Price(((START_S, tariff),)),), START_S, END_S, POOLS)
+    narrow = min(int(compile_catalogue(catalogue).steps["narrow"][0]), 10**17)
+    assert narrow > 10**7
+    quantities = [narrow - 9, *[1] * 20, *[narrow] * 5, *[1] * 20, narrow + 3, 3 * narrow, 5 * narrow]
+    usage = [reference.Event(0, START_S, quantity) for quantity in quantities]
+    compare(Trial(catalogue, [reference.Line(0, 0)], usage, [[0, 0]], [], 1))
+
+
+def test_every_prefix_is_found_from_its_first_number_to_its_last() -> None:
+    """All prefixes share their first five digits, so many ranges lie under one entry of the index."""
+    prefixes = sorted({f"79161{number}" for number in (*range(0, 200, 7), *range(3_000, 9_999, 37))})
+    rates = tuple(Rate(prefix, index, per=1) for index, prefix in enumerate(prefixes))
+    numbers = [number for prefix in prefixes for number in (prefix, prefix + "0", prefix + "9" * 11, prefix[:-1])]
+    lines = many_lines(1, 1, Tariff((RateCard(rates),)))
+    count = len(numbers)
+    events = make_events([0] * count, [START_S] * count, [1] * count, destination=pack_numbers(numbers))
+    rated = rate_events(lines, new_accumulators(lines), events)
+    expected = [reference.longest_prefix(rates, number) for number in numbers]
+    assert rated.rate.tolist() == [-1 if rate is None else rate for rate in expected]
+    assert rated.reject.tolist() == [Reject.NO_RATE if rate is None else Reject.OK for rate in expected]
+    assert {Reject.NO_RATE, Reject.OK} == set(rated.reject.tolist())
+
+
+def test_a_catalogue_is_good_from_its_first_second_to_its_last() -> None:
+    lines = many_lines(1, 1, Tariff((PerUnit(1),)))
+    times = [START_S - 1, START_S, END_S - 1, END_S]
+    rated = rate_events(lines, new_accumulators(lines), make_events([0] * 4, times, [1] * 4))
+    assert rated.reject.tolist() == [Reject.OUT_OF_HORIZON, Reject.OK, Reject.OK, Reject.OUT_OF_HORIZON]
 
 
 @pytest.mark.parametrize(("ratio_ppm", "amounts"), [(500_000, [2, -2]), (499_999, [1, -1]), (500_001, [2, -2])])
