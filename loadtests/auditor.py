@@ -7,7 +7,7 @@ code of the gateway's, none of its answers but those the aggregators heard. What
                     same number and date, and they are the row's
   heard nothing     one payment or none; if there is one, its contents were sent under this key
   heard conflict    there is a payment, and it has other contents than those
-  heard refused     a payment on record as refused, or none; no money
+  heard refused     a payment on record as refused; no money moved
   heard cancelled   its money went back, once
   never well sent   no payment: strangers and nonsense leave none
 
