@@ -135,9 +135,10 @@ def register() -> None:
     from kopeck.cli_catalog import catalog, rate
     from kopeck.cli_journal import journal, verify
     from kopeck.cli_partners import partner
+    from kopeck.cli_usage import usage
     from kopeck.cli_users import user
 
-    for command in (account, catalog, partner, rate, user, verify, journal):
+    for command in (account, catalog, partner, rate, user, verify, journal, usage):
         cli.add_command(command)
 
 

@@ -168,6 +168,15 @@ class Relay(_Section, frozen=True):
     metrics_port: Port = 9170
 
 
+class Usage(_Section, frozen=True):
+    """Files of usage.
+
+    formats_dir: folder of format files (`NAME.toml`), relative to the working directory
+    """
+
+    formats_dir: str = "usage-formats"
+
+
 class Metrics(_Section, frozen=True):
     """Health and metrics of every process.
 
@@ -200,6 +209,7 @@ class Settings(_Section, frozen=True):
     gateway: Gateway = Gateway()
     web: Web = Web()
     relay: Relay = Relay()
+    usage: Usage = Usage()
     metrics: Metrics = Metrics()
     log: Log = Log()
 
