@@ -36,6 +36,7 @@ from loadtests.partners import Partner, public_pem
 START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 60.0
 COMMAND_TIMEOUT_S: Final = 600.0
+_NAMES_DATABASES: Final = ("KOPECK_DATABASE__", "KOPECK_JOURNAL__", "KOPECK_CONFIG")
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -77,7 +78,9 @@ class Stand:
             "LOG__FORMAT": "json",
             "LOG__LEVEL": "warning",
         }
-        self.environment = {**os.environ, **{f"KOPECK_{name}": value for name, value in ours.items()}}
+        # Whatever databases the caller's environment names are somebody's: a stand makes its own.
+        theirs = {name: value for name, value in os.environ.items() if not name.startswith(_NAMES_DATABASES)}
+        self.environment = {**theirs, **{f"KOPECK_{name}": value for name, value in ours.items()}}
         self.environment.update(settings or {})
 
     # -- life ----------------------------------------------------------------------------------------------------------
