@@ -4,10 +4,10 @@
 One C function per step, one for an event, one loop. Tables come from ratingcore.compile and are only read; meters and
 pools are read and written; nothing allocates, raises or touches a Python object while the loop runs.
 
-Why it looks like this, with figures from a 2-core machine:
-- A tariff that is one curve (most usage) skips the frame, the snapshot and the walk over steps: ``_single_curve``.
-- Line records and meters of random accounts miss every cache, so both are prefetched some events ahead; without it the
-  loop waits for memory two times an event.
+Why it looks like this (figures: one thread of a busy 2-core machine, 3 M events on 1 M accounts in random order):
+- A tariff that is one curve or one rate card (most usage) skips the frame, the snapshot and the walk over steps.
+- Line records, meters and ranges of prefixes miss every cache, so they are prefetched some events ahead. Graduated
+  usage: 3 M events/s without, 25 to 33 M with; calls on 50,000 prefixes: 2 M without, 11 to 16 M with.
 - 64 bits where ``narrow`` of the step allows, 128 otherwise: a 128-bit division is a library call.
 - A rejected event must leave no trace, and a step may reject after others have written. The words of the line and the
   pools of its owner are few, so they are copied before and put back, which is cheaper than deciding twice.
@@ -23,10 +23,12 @@ from libc.string cimport memcpy
 cdef extern from *:
     """
     typedef __int128 kopeck_int128;
-    #define kopeck_prefetch(address) __builtin_prefetch((address), 1)
+    #define kopeck_prefetch_to_read(address) __builtin_prefetch((address), 0)
+    #define kopeck_prefetch_to_write(address) __builtin_prefetch((address), 1)
     """
     ctypedef long long int128 "kopeck_int128"
-    void prefetch "kopeck_prefetch" (const void* address) noexcept nogil
+    void prefetch_to_read "kopeck_prefetch_to_read" (const void* address) noexcept nogil
+    void prefetch_to_write "kopeck_prefetch_to_write" (const void* address) noexcept nogil
 
 cdef enum:
     AHEAD_LINE = 24
@@ -223,10 +225,10 @@ def rate_columns(
             if i + AHEAD_LINE < count:
                 row = line[i + AHEAD_LINE]
                 if low_line <= row < high_line:
-                    prefetch(&lines[0] + row)
+                    prefetch_to_read(&lines[0] + row)
                 row = line[i + AHEAD_METER]
                 if low_line <= row < high_line:
-                    prefetch(&meters[0] + lines[row].base)
+                    prefetch_to_write(&meters[0] + lines[row].base)
                     if dialled:
                         _prefetch_index(&book, &lines[row], destination[i + AHEAD_METER])
                 row = line[i + AHEAD_RANGE]
@@ -495,13 +497,13 @@ cdef inline void _prefetch_index(const Book* book, const Line* line, uint64_t de
     """The index entry of the card that the line's price uses; a hint, so a price with several cards has one hinted."""
     cdef int32_t card = book.prices[line.price].card
     if card >= 0:
-        prefetch(book.card_index + book.cards[card].first_index + (destination >> book.cards[card].shift))
+        prefetch_to_read(book.card_index + book.cards[card].first_index + (destination >> book.cards[card].shift))
 
 
 cdef inline void _prefetch_range(const Book* book, const Line* line, uint64_t destination) noexcept nogil:
     cdef int32_t card = book.prices[line.price].card
     if card >= 0:
-        prefetch(book.ranges + book.card_index[
+        prefetch_to_read(book.ranges + book.card_index[
             book.cards[card].first_index + (destination >> book.cards[card].shift)])
 
 
