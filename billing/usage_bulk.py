@@ -74,24 +74,26 @@ _OPEN_FROM: Final = "SELECT open_from FROM usage_open FOR SHARE"
 #: Sorting a block's keys stays in memory.
 _MEMORY: Final = "SET LOCAL work_mem = '64MB'"
 
-#: usage_left: staged lines that were not stored.
-_STAGING: Final = tuple(
-    f"""
-    CREATE TEMPORARY TABLE {table} (
+_STAGING: Final = """
+    CREATE TEMPORARY TABLE usage_staging (
         key text COLLATE "C", account text, item text, at timestamptz, counts_at timestamptz, quantity_micro bigint,
         duration_s integer, destination text, line bigint
     ) ON COMMIT DROP
-    """
-    for table in ("usage_staging", "usage_left")
-)
+"""
+
+#: Staged lines that were not stored; account_id: null where nobody has the number.
+_LEFT: Final = "CREATE TEMPORARY TABLE usage_left (LIKE usage_staging, account_id bigint) ON COMMIT DROP"
+
+#: A block's lines are many beside what the planner guesses of them: never look each up among the others.
+_NO_LOOPS: Final = "SET LOCAL enable_nestloop = off"
 
 _LOAD: Final = """
-    WITH firsts AS MATERIALIZED (
-        SELECT DISTINCT ON (s.key) s.*, a.id AS account_id
+    WITH known AS MATERIALIZED (
+        SELECT s.*, a.id AS account_id
         FROM usage_staging s
-        JOIN accounts a ON a.number = s.account
-        JOIN account_kinds k ON k.kind = a.kind AND NOT k.is_system
-        ORDER BY s.key, s.line
+        LEFT JOIN (accounts a JOIN account_kinds k ON k.kind = a.kind AND NOT k.is_system) ON a.number = s.account
+    ), firsts AS MATERIALIZED (
+        SELECT DISTINCT ON (key) * FROM known WHERE account_id IS NOT NULL ORDER BY key, line
     ), fresh AS (
         INSERT INTO usage_keys (source_id, key, counts_at)
         SELECT $1, key, counts_at FROM firsts
@@ -106,25 +108,28 @@ _LOAD: Final = """
         RETURNING at, counts_at, line
     ), left_over AS (
         INSERT INTO usage_left
-        SELECT s.* FROM usage_staging s WHERE NOT EXISTS (SELECT FROM stored d WHERE d.line = s.line)
+        SELECT k.* FROM known k WHERE NOT EXISTS (SELECT FROM stored d WHERE d.line = k.line)
     )
     SELECT count(*), count(*) FILTER (WHERE counts_at > at) FROM stored
 """
 
-#: A block's lines are few beside what is stored: look each up by index, never read the tables through.
-_LOOK_UP: Final = ("SET LOCAL enable_hashjoin = off", "SET LOCAL enable_mergejoin = off")
-_JOIN_FREELY: Final = ("SET LOCAL enable_hashjoin = on", "SET LOCAL enable_mergejoin = on")
+#: But they are few beside what is stored: look each up there by index, never read the tables through.
+_ONLY_LOOPS: Final = (
+    "SET LOCAL enable_nestloop = on",
+    "SET LOCAL enable_hashjoin = off",
+    "SET LOCAL enable_mergejoin = off",
+)
+_NO_LOOPS_AGAIN: Final = (_NO_LOOPS, "SET LOCAL enable_hashjoin = on", "SET LOCAL enable_mergejoin = on")
 
 #: Of the lines that were not stored: those that are no harmless repeat, and why.
 _REFUSED: Final = """
-    SELECT s.line, CASE WHEN a.id IS NULL THEN '' ELSE k.key END AS key, s.account, u.import_id, u.line AS first_line
+    SELECT s.line, s.account_id IS NULL AS is_unknown, s.account, u.import_id, u.line AS first_line
     FROM usage_left s
-    LEFT JOIN (accounts a JOIN account_kinds x ON x.kind = a.kind AND NOT x.is_system) ON a.number = s.account
     LEFT JOIN usage_keys k ON k.source_id = $1 AND k.key = s.key
     LEFT JOIN usage_events u ON u.id = k.usage_id AND u.counts_at = k.counts_at
-    WHERE a.id IS NULL
+    WHERE s.account_id IS NULL
        OR (u.account_id, u.item, u.at, u.quantity_micro, u.duration_s, u.destination)
-          IS DISTINCT FROM (a.id, s.item, s.at, s.quantity_micro, s.duration_s, s.destination)
+          IS DISTINCT FROM (s.account_id, s.item, s.at, s.quantity_micro, s.duration_s, s.destination)
 """
 
 _REJECTS_TO_REFEED: Final = """
@@ -257,7 +262,7 @@ def begin_load(load: Any) -> int | None:
     Ends with the transaction of ``load``.
     """
     open_from = _rows(load, _OPEN_FROM)[0][0]
-    for statement in (_MEMORY, *_STAGING):
+    for statement in (_MEMORY, _NO_LOOPS, _STAGING, _LEFT):
         _do(load, statement)
     return int(open_from.timestamp()) if open_from is not None else None
 
@@ -289,18 +294,20 @@ def store_events(
     accepted, late = (int(value) for value in _rows(load, _LOAD, (source_id, import_id))[0])
     refused = []
     if accepted < events.num_rows:
-        for statement in _LOOK_UP:
+        for statement in _ONLY_LOOPS:
             _do(load, statement)
         refused = [_refusal(*row) for row in _rows(load, _REFUSED, (source_id,))]
-        for statement in _JOIN_FREELY:
+        for statement in _NO_LOOPS_AGAIN:
             _do(load, statement)
     _do(load, "TRUNCATE usage_staging, usage_left")
     repeated = events.num_rows - accepted - len(refused)
     return Counts(events.num_rows, accepted, repeated, len(refused), late), refused
 
 
-def _refusal(line: int, key: str, account: str, import_id: int | None, first_line: int | None) -> tuple[int, str, str]:
-    if key == "":
+def _refusal(
+    line: int, is_unknown: bool, account: str, import_id: int | None, first_line: int | None
+) -> tuple[int, str, str]:
+    if is_unknown:
         return line, "unknown_account", f"there is no account {account!r}"
     what = f"the key was used with other contents by line {first_line} of import {import_id}"
     return line, "key_conflict", what
