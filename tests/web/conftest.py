@@ -167,7 +167,7 @@ def running(
 
     async def start() -> tuple[Running, Callable[[], Awaitable[None]]]:
         journal = Journal(journal_uri, journal_name)
-        seeded = await seed.fill(dsn, journal, datetime.now(UTC), payments)
+        seeded = await seed.fill(dsn, owner_dsn, journal, datetime.now(UTC), payments)
         core_options = CoreOptions(dsn, lanes=1)
         book = ContractBook(core_options, PortOptions())
         await book.start()

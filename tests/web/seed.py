@@ -1,19 +1,21 @@
 """A small provider with a month behind it, made by the program's own code: partners, subscribers, payments of every
 kind a partner can cause, attempts, and three people who may sign in.
 
-Payments are decided and written the way a lane does it, only with a clock of their own.
+Payments are decided and written the way a lane does it, only with a clock of their own; what a partner asked is worded
+by his protocol's client side. So a page made of this never contradicts itself.
 """
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import aiopg
 
-from adapters.messages import Cancel, Pay, Reason, Result
-from adapters.protocols import default_body
+from adapters.messages import NO_KEYS, Cancel, Check, Pay, RawRequest, Reason, Request, Result
+from adapters.protocols import PROTOCOLS, default_body
 from billing.accounts import NewAccount, create_accounts
 from gateway import store
 from gateway.contracts import add_partner, load_book
@@ -40,6 +42,9 @@ SUBSCRIBERS = {
 INACTIVE = "79990000001"
 PEOPLE = {"vera": "viewer", "oleg": "operator", "anna": "administrator"}
 PASSWORD = "correct horse 42"
+PARTNER_ADDRESS, STRANGER_ADDRESS = "203.0.113.7", "198.51.100.9"
+#: A till takes the money and then tells us.
+PARTNER_EARLIER = timedelta(seconds=3)
 DAYS = 40
 PAYMENTS = 130
 
@@ -52,9 +57,13 @@ class Seeded:
     ids: dict[str, int]
 
 
-async def fill(dsn: str, journal: Journal, now: datetime, payments: int = PAYMENTS) -> Seeded:
+async def fill(dsn: str, owner_dsn: str, journal: Journal, now: datetime, payments: int = PAYMENTS) -> Seeded:
     """Everything above, in PostgreSQL and the journal."""
-    async with aiopg.connect(dsn, options="-c timezone=UTC") as connection, connection.cursor() as cur:
+    async with (
+        back_dated(owner_dsn),
+        aiopg.connect(dsn, options="-c timezone=UTC") as connection,
+        connection.cursor() as cur,
+    ):
         terms = await open_shop(cur, now)
         ids = await month(cur, terms, now, payments)
         await attempts(cur, terms, ids, now)
@@ -70,9 +79,23 @@ async def fill(dsn: str, journal: Journal, now: datetime, payments: int = PAYMEN
     return Seeded(terms, ids)
 
 
+@asynccontextmanager
+async def back_dated(owner_dsn: str) -> AsyncIterator[None]:
+    """Transfers are stamped by the database and never change: while this lasts it takes the seed's clock instead."""
+    set_default = "ALTER TABLE transfers ALTER COLUMN created_at SET DEFAULT"
+    async with aiopg.connect(owner_dsn) as connection, connection.cursor() as cur:
+        await cur.execute(f"{set_default} current_setting('seed.now')::timestamptz")
+        try:
+            yield
+        finally:
+            await cur.execute(f"{set_default} now()")
+
+
 async def open_shop(cur: Any, now: datetime) -> dict[str, Terms]:
     for code, (protocol, name) in PARTNERS.items():
         body = {**default_body(protocol), "cancel_allowed": True, "cancel_tombstone": True, "max_minor": 100_000_000}
+        if protocol == "osmp":
+            body["dialect"] = {**body["dialect"], "cancel": "cancel_txn_id"}
         await add_partner(cur, code, name, body, "system:seed")
     await create_accounts(
         cur,
@@ -108,26 +131,34 @@ async def month(cur: Any, terms: dict[str, Terms], now: datetime, payments: int)
         [result] = await act(cur, at, [pay(terms[code], key, account, amount, at)])
         named[name] = int(result.payment_id or 0) or await id_of(cur, key)
     at = now - timedelta(minutes=2)
-    await act(cur, at, [command(terms["osmp"], Cancel(key="9000000002"), "cancel 9000000002")])
-    await act(cur, at, [command(terms["osmp"], Cancel(key="9000000099"), "cancel 9000000099")])
+    for key in ("9000000002", "9000000099"):
+        cancel = Cancel(key=key, cancel_key=f"5{key[1:]}", amount=Minor(50_000))
+        await act(cur, at, [command(terms["osmp"], cancel)])
     await act(cur, at, [pay(terms["osmp"], "9000000006", "79219876543", 20_000, at)])
     return named
 
 
 def pay(terms: Terms, key: str, account: str, amount: int, at: datetime) -> Command:
-    text = (
-        f"GET /pay/{terms.contract.partner}?command=pay&txn_id={key}&account={account}"
-        f"&sum={amount // 100}.{amount % 100:02d}&txn_date={at:%Y%m%d%H%M%S}\nAuthorization: Basic ***"
-    )
-    return command(terms, Pay(key, account, Minor(amount), partner_time=at), text)
+    taken_at = (at - PARTNER_EARLIER).replace(microsecond=0)
+    return command(terms, Pay(key, account, Minor(amount), partner_time=taken_at))
 
 
-def command(terms: Terms, request: Pay | Cancel, text: str) -> Command:
-    return Command(request, terms, f"partner:{terms.contract.partner}", "203.0.113.7", text)
+def command(terms: Terms, request: Pay | Cancel) -> Command:
+    return Command(request, terms, f"partner:{terms.contract.partner}", PARTNER_ADDRESS, worded(terms, request))
+
+
+def worded(terms: Terms, request: Request) -> str:
+    """The request as the partner would send it, and as the gateway would keep it."""
+    contract = terms.contract
+    protocol = PROTOCOLS[contract.protocol]
+    query = protocol.build(request, contract, NO_KEYS)
+    headers = {"authorization": "Basic ***"} if contract.protocol == "osmp" else {}
+    return protocol.scrub(RawRequest("GET", f"/pay/{contract.partner}", query, b"", headers), contract)
 
 
 async def act(cur: Any, now: datetime, commands: Sequence[Command]) -> list[Result]:
     """One batch, as a lane runs it."""
+    await cur.execute("SELECT set_config('seed.now', %s, false)", (now.isoformat(),))
     requests = [command.request for command in commands]
     numbers = sorted({request.account for request in requests if isinstance(request, Pay)})
     keys = [(c.terms.contract.partner_id, c.request.key) for c in commands if c.terms and c.request.key]  # type: ignore[union-attr]
@@ -145,32 +176,38 @@ async def act(cur: Any, now: datetime, commands: Sequence[Command]) -> list[Resu
 
 async def attempts(cur: Any, terms: dict[str, Terms], ids: dict[str, int], now: datetime) -> None:
     """Calls that changed nothing, of every kind."""
-    osmp, cyberplat = terms["osmp"].contract.partner_id, terms["cyberplat"].contract.partner_id
-    posted = {"key": "9000000001", "account_number": "79161234567", "amount": Minor(1_234_56)}
+    osmp, cyberplat = terms["osmp"], terms["cyberplat"]
+    repeat = pay(osmp, "9000000001", "79161234567", 1_234_56, now - timedelta(minutes=9))
+    forged = pay(cyberplat, "9000000007", "79031112233", 5_000_00, now - timedelta(minutes=5))
+    waiting = pay(osmp, "9000000008", "79123334455", 100_00, now - timedelta(minutes=30))
+    known = Check("79161234567", amount=Minor(100_00), key="9000000010")
+    unknown = Check("79000000000", amount=Minor(100_00), key="9000000011")
     rows = [
-        (1, Attempt("repeat", Reason.DUPLICATE_OK, osmp, "pay", "0", payment_id=ids["posted"], **posted)),
-        (2, Attempt("call", Reason.OK, osmp, "check", "0", key="1", account_number="79161234567")),
-        (3, Attempt("refusal", Reason.ACCOUNT_NOT_FOUND, osmp, "check", "5", key="2", account_number="79000000000")),
-        (5, Attempt("bad_signature", Reason.BAD_SIGNATURE, cyberplat, "pay", "-4", "none of the 2 valid keys made it")),
-        (9, Attempt("bad_source", Reason.BAD_SOURCE, cyberplat, "", "", "198.51.100.9 is not in the contract")),
-        (
-            20,
-            Attempt(
-                "malformed", Reason.BAD_AMOUNT, osmp, "pay", "300", "sum: not a sum: '10,5'", "7\u202e21",
-                request_text="GET /pay/osmp?command=pay&sum=10,5&note=<b>bold</b>\u202e\u0000",
-            ),
-        ),
-        (21, Attempt("malformed", Reason.UNKNOWN_VERB, None, "", "", "/pay/nobody names no partner")),
-        (30, Attempt("overload", Reason.TEMPORARY, osmp, "pay", "1", "2000 requests wait already", key="3")),
+        (1, attempt("repeat", Reason.DUPLICATE_OK, osmp, "pay", "0", repeat.request, payment_id=ids["posted"])),
+        (2, attempt("call", Reason.OK, osmp, "check", "0", known)),
+        (3, attempt("refusal", Reason.ACCOUNT_NOT_FOUND, osmp, "check", "5", unknown)),
+        (5, attempt("bad_signature", Reason.BAD_SIGNATURE, cyberplat, "pay", "-4", forged.request,
+                    detail="none of the 2 valid keys made it")),
+        (9, Attempt("bad_source", Reason.BAD_SOURCE, cyberplat.contract.partner_id, "", "",
+                    f"{STRANGER_ADDRESS} is not in the contract", remote_ip=STRANGER_ADDRESS,
+                    request_text="GET /pay/cyberplat?action=check&number=79161234567")),
+        (20, Attempt("malformed", Reason.BAD_AMOUNT, osmp.contract.partner_id, "pay", "300", "sum: not a sum: '10,5'",
+                     "7\u202e21", remote_ip=PARTNER_ADDRESS,
+                     request_text="GET /pay/osmp?command=pay&sum=10,5&note=<b>bold</b>\u202e")),
+        (21, Attempt("malformed", Reason.UNKNOWN_VERB, None, "", "", "no partner at /pay/nobody",
+                     remote_ip=STRANGER_ADDRESS, request_text="GET /pay/nobody?command=check")),
+        (30, attempt("overload", Reason.TEMPORARY, osmp, "pay", "1", waiting.request,
+                     detail="2000 requests wait already")),
     ]  # fmt: skip
-    await store.insert_attempts(
-        cur, [(now - timedelta(minutes=minutes), with_address(attempt)) for minutes, attempt in rows]
-    )
+    await store.insert_attempts(cur, [(now - timedelta(minutes=minutes), row) for minutes, row in rows])
 
 
-def with_address(attempt: Attempt) -> Attempt:
-    text = attempt.request_text or f"GET /pay/osmp?command={attempt.op}&txn_id={attempt.key}"
-    return replace(attempt, remote_ip="198.51.100.9", request_text=text.replace("\0", ""))
+def attempt(kind: str, reason: Reason, terms: Terms, op: str, code: str, request: Any, **more: Any) -> Attempt:
+    """A call that was understood: its fields are those of its own request."""
+    return Attempt(
+        kind, reason, terms.contract.partner_id, op, code, key=request.key, account_number=request.account,
+        amount=request.amount, remote_ip=PARTNER_ADDRESS, request_text=worded(terms, request), **more,
+    )  # fmt: skip
 
 
 async def id_of(cur: Any, key: str) -> int:
