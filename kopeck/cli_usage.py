@@ -6,6 +6,7 @@ Does not know: how files are read and kept (billing.mediation, billing.usage_imp
 import gzip
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -330,7 +331,7 @@ def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
     try:
         with gzip.open(file) as unpacked:
             yield unpacked  # type: ignore[misc]
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UsageFileError(f"the packed file is broken: {error}") from error
 
 

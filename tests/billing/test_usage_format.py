@@ -1,5 +1,8 @@
 """Formats of usage files: strict, with file and line."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from billing.usage_format import FormatError, parse_format
@@ -45,6 +48,19 @@ def test_what_is_wrong_is_told_with_file_and_line(old, new, message) -> None:
     with pytest.raises(FormatError) as caught:
         parse_format(CALLS.replace(old, new, 1), "f.toml")
     assert str(caught.value).startswith(message)
+
+
+def test_the_page_for_operators_documents_every_setting_and_its_example_works() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "usage.md").read_text("utf-8")
+    example = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    made = parse_format(example[1], "docs/usage.md")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for name in made.__struct_fields__:
+        part = getattr(made, name)
+        for field in getattr(part, "__struct_fields__", ()):
+            assert any(f"{name}." in row and f"{field}`" in row for row in rows), f"{name}.{field}"
+        assert any(f"| `{name}" in row for row in rows), name
 
 
 def test_a_huge_file_is_no_format() -> None:
