@@ -1,7 +1,8 @@
 """``kopeck catalog`` and ``kopeck rate``: look at tariffs, and at what they make of usage.
 
-Rules. Status 2 for a file that cannot be read as what it should be, 1 for findings that forbid publishing (check) and
-for rows that were not billed (rate), 0 otherwise. Neither `check` nor `rate` needs a database.
+Rules. Status 2 for a file that cannot be read as what it should be, 1 for findings that forbid publishing (check, load)
+and for rows that were not billed (rate), 0 otherwise. Neither `check` nor `rate` needs a database. A load is one
+transaction: the version is there whole, or nothing is.
 
 Does not know: the format (billing.catalogue_read), findings (billing.catalogue_check), prices.
 """
@@ -12,10 +13,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from kopeck.cli_context import shown_name
+from kopeck.cli_context import Context, actor, pass_context, show_table, shown_name, shown_time
 
 if TYPE_CHECKING:
     from billing.catalogue import Catalogue
+    from billing.catalogue_diff import Change
+    from billing.catalogue_store import Source
     from billing.catalogue_yaml import Problem
 
 MAX_PRINTED = 200
@@ -38,7 +41,7 @@ def check(file: Path, as_json: bool) -> None:
     """
     from billing.catalogue_check import check_catalogue
 
-    catalogue = load_catalogue(file, as_json)
+    catalogue = load_catalogue(file, as_json)[0]
     findings = check_catalogue(catalogue)
     errors = sum(one.severity == "error" for one in findings)
     show_problems(findings, as_json, err=False)
@@ -46,6 +49,142 @@ def check(file: Path, as_json: bool) -> None:
         counted = f"{len(catalogue.items)} items, {len(catalogue.plans)} plans, {len(catalogue.prices)} price lists"
         click.echo(f"{file.name}: {counted}: {errors} errors, {len(findings) - errors} warnings")
     raise click.exceptions.Exit(1 if errors else 0)
+
+
+@catalog.command()
+@click.argument("file", type=FILE)
+@click.option("--note", default="", help="Why, for whoever reads the list of versions.")
+@click.option("--rewrite-past", is_flag=True, help="Also when prices of use before this moment change.")
+@pass_context
+def load(context: Context, file: Path, note: str, rewrite_past: bool) -> None:
+    """Make a catalogue the next version in the database; the same files again are no new version.
+
+    Refused when the check finds errors, and when it would change what was used before now costs (unless
+    --rewrite-past): date the change, and prices before it stay as they are.
+    """
+    from billing.catalogue_diff import changes_of_the_past, diff_catalogues
+    from billing.catalogue_store import find_version, lock_catalogue, now_s, read_version, save_version
+
+    catalogue, source = load_catalogue(file)
+    _refuse_errors(catalogue, 1)
+
+    async def work(cur: Any) -> Any:
+        await lock_catalogue(cur, catalogue.name)
+        newest = await find_version(cur, catalogue.name)
+        changes = diff_catalogues(await read_version(cur, newest), catalogue) if newest else []
+        past = [] if rewrite_past else changes_of_the_past(changes, now_s())
+        if past:
+            raise _PastError(past)
+        return *await save_version(cur, source, catalogue, actor(), note[:500]), changes
+
+    try:
+        saved, is_new, changes = _in_store(context, work)
+    except _PastError as refused:
+        _show_changes(refused.changes, err=True)
+        message = "nothing was loaded: this would change what earlier use costs; --rewrite-past does it all the same"
+        click.echo(f"kopeck: {message}", err=True)
+        raise click.exceptions.Exit(1) from refused
+    _show_changes(changes)
+    click.echo(f"catalogue {saved.name} has version {saved.version}{'' if is_new else ', as before'}")
+
+
+@catalog.command()
+@click.argument("file", type=FILE)
+@click.option("--version", type=click.IntRange(1), help="Compare with this version; else with the newest.")
+@pass_context
+def diff(context: Context, file: Path, version: int | None) -> None:
+    """Show what loading a catalogue would change, for whom and from when."""
+    from billing.catalogue_diff import diff_catalogues
+    from billing.catalogue_store import CatalogueStoreError, find_version, read_version
+
+    catalogue, _ = load_catalogue(file)
+
+    async def work(cur: Any) -> Any:
+        found = await find_version(cur, catalogue.name, version)
+        if found is None:
+            raise CatalogueStoreError(f"there is no catalogue {catalogue.name!r}{_of(version)} to compare with")
+        return found, diff_catalogues(await read_version(cur, found), catalogue)
+
+    found, changes = _in_store(context, work)
+    _show_changes(changes)
+    click.echo(f"{len(changes)} changes against {found.name} version {found.version}")
+
+
+@catalog.command()
+@click.argument("name")
+@click.option("--version", type=click.IntRange(1), help="Else the newest.")
+@click.option("--to", "folder", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True)
+@click.option("--force", is_flag=True, help="Overwrite files that hold something else.")
+@pass_context
+def export(context: Context, name: str, version: int | None, folder: Path, force: bool) -> None:
+    """Write the files of a version into a folder, to the byte."""
+    from billing.catalogue_store import CatalogueStoreError, find_version, read_source
+
+    async def work(cur: Any) -> Any:
+        found = await find_version(cur, name, version)
+        if found is None:
+            raise CatalogueStoreError(f"there is no catalogue {name!r}{_of(version)}")
+        return found, await read_source(cur, found)
+
+    found, source = _in_store(context, work)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in source.files.items():
+        target = folder / file
+        if target.exists() and target.read_bytes() != content and not force:
+            raise click.ClickException(f"{target} holds something else; --force overwrites it")
+    for file, content in source.files.items():
+        (folder / file).write_bytes(content)
+        click.echo(str(folder / file))
+    click.echo(f"catalogue {found.name} version {found.version}, main file {found.main_file}")
+
+
+@catalog.command("list")
+@click.argument("name", required=False)
+@pass_context
+def list_(context: Context, name: str | None) -> None:
+    """List catalogues and their versions, the newest of each first."""
+    from billing.catalogue_store import list_versions
+
+    async def work(cur: Any) -> Any:
+        return await list_versions(cur, name)
+
+    show_table(
+        ("catalogue", "version", "loaded", "by", "sha256", "note"),
+        [
+            (one.name, str(one.version), shown_time(one.loaded_at), one.actor, one.sha256[:12], one.note)
+            for one in _in_store(context, work)
+        ],
+        right=("version",),
+    )
+
+
+class _PastError(Exception):
+    """A load that would change what earlier use costs; rolls the transaction back."""
+
+    def __init__(self, changes: "list[Change]") -> None:
+        self.changes = changes
+
+
+def _of(version: int | None) -> str:
+    return "" if version is None else f" version {version}"
+
+
+def _in_store(context: Context, work: Any) -> Any:
+    """Run in one transaction; what is not there is the caller's mistake."""
+    from billing.catalogue_store import CatalogueStoreError
+
+    try:
+        return context.in_transaction(work)
+    except CatalogueStoreError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _show_changes(changes: "list[Change]", err: bool = False) -> None:
+    for one in changes:
+        whom = f" ({one.whom})" if one.whom else ""
+        click.echo(f"{one.what}: {one.change}{whom}", err=err)
+        if one.example:
+            click.echo(f"    example: {one.example}", err=err)
 
 
 @click.command()
@@ -82,8 +221,8 @@ def rate(
     from billing.catalogue_usage import read_usage
     from billing.catalogue_yaml import CatalogueError
 
-    catalogue = load_catalogue(catalog_file, False)
-    _refuse_errors(catalogue)
+    catalogue = load_catalogue(catalog_file)[0]
+    _refuse_errors(catalogue, 2)
     if plan and plan not in catalogue.plans:
         raise click.UsageError(f"there is no plan {plan!r} in {catalog_file.name}")
     terms = Terms(currency or catalogue.currency, codes, _month(since))
@@ -103,13 +242,19 @@ def rate(
     raise click.exceptions.Exit(1 if rejected else 0)
 
 
-def load_catalogue(file: Path, as_json: bool) -> "Catalogue":
-    """The catalogue in a file; ends the command with status 2 when it is none."""
+def load_catalogue(file: Path, as_json: bool = False) -> "tuple[Catalogue, Source]":
+    """The catalogue in a file, and all files it is made of; ends the command with status 2 when it is none."""
     from billing.catalogue_read import read_catalogue
+    from billing.catalogue_store import Source
     from billing.catalogue_yaml import CatalogueError
 
+    files = {file.name: read_bounded(file)}
+
+    def beside(name: str) -> bytes:
+        return files.setdefault(name, read_bounded(file.parent / name))
+
     try:
-        return read_catalogue(file.name, read_bounded(file), lambda name: read_bounded(file.parent / name))
+        return read_catalogue(file.name, files[file.name], beside), Source(file.name, files)
     except CatalogueError as error:
         show_problems(error.problems, as_json, err=not as_json)
         raise click.exceptions.Exit(2) from error
@@ -147,14 +292,14 @@ def _problem_json(one: "Problem") -> dict[str, Any]:
     }
 
 
-def _refuse_errors(catalogue: "Catalogue") -> None:
-    """A catalogue with errors is not rated with: some rows would have no price."""
+def _refuse_errors(catalogue: "Catalogue", status: int) -> None:
+    """End the command when some order could not be billed under this catalogue."""
     from billing.catalogue_check import check_catalogue
 
     errors = [one for one in check_catalogue(catalogue) if one.severity == "error"]
     if errors:
         show_problems(errors, False, err=True)
-        raise click.exceptions.Exit(2)
+        raise click.exceptions.Exit(status)
 
 
 def _month(text: str) -> tuple[int, int] | None:
