@@ -457,7 +457,11 @@ def check_settings(contract: Contract) -> None:
         raise ValueError("dialect.conflict_code must be a final code from 2 to 999, but not 90")
     if dialect.cancel_unknown_code not in (0, 79, 251, 300):
         raise ValueError("dialect.cancel_unknown_code must be 0, 79, 251 or 300")
-    if dialect.cancel == "cancel_txn_id" and dialect.cancel_unknown_code == 0 and not contract.cancel_tombstone:
+    if (
+        dialect.cancel == "cancel_txn_id"
+        and dialect.cancel_unknown_code == 0
+        and not (contract.cancel_tombstone and contract.cancel_allowed)
+    ):
         raise ValueError(
             "dialect.cancel_unknown_code must not be 0 with cancel = cancel_txn_id unless cancel_tombstone is on: "
             "a pay that comes after such a cancel would be credited"

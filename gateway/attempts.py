@@ -58,10 +58,14 @@ class AttemptWriter:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(PAUSE_S)
-            while len(self._buffer) >= WRITE_MAX and await self._write_some():
-                pass
-            if self._buffer:
-                await self._write_some()
+            try:
+                while len(self._buffer) >= WRITE_MAX and await self._write_some():
+                    pass
+                if self._buffer:
+                    await self._write_some()
+            except Exception:
+                # Losing some attempts is allowed; losing the task that writes them is not.
+                log.exception("attempts_not_written")
 
     async def _write_some(self) -> bool:
         taken = [self._buffer.popleft() for _ in range(min(len(self._buffer), WRITE_MAX))]

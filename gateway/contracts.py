@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
@@ -227,7 +228,7 @@ def parse_key(purpose: str, material: str, passphrase: str) -> Any:
                 return material
         elif purpose == "secret" and material:
             return material.encode()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ContractError(f"{purpose} key cannot be read: {error}") from error
     raise ContractError(f"{purpose} key is of the wrong kind (verify and sign take RSA keys in PEM)")
 

@@ -11,7 +11,7 @@ Does not know: where the world came from, protocols' codes, other batches.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -82,6 +82,7 @@ class AccountRow:
     name: str
     balance: int
     currency: str
+    floor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,7 @@ class World:
     """What a batch loaded, and what its commands made of it so far.
 
     accounts: payable accounts held under lock, by number. terms: by partner id, for people's commands.
+    in_work: keys of pays that this process has not decided yet; what is asked of them has no final answer.
     next_id: gives the id of the next new payment.
     """
 
@@ -152,6 +154,7 @@ class World:
     accounts: dict[str, AccountRow]
     payments: dict[tuple[int, str], Payment]
     terms: Mapping[int, Terms] = field(default_factory=dict)
+    in_work: Container[tuple[int, str]] = frozenset()
     by_id: dict[int, Payment] = field(default_factory=dict)
     balances: dict[int, int] = field(default_factory=dict)
     created: dict[int, Payment] = field(default_factory=dict)
@@ -233,7 +236,7 @@ def _pay(world: World, command: Command, terms: Terms, request: Pay) -> Result:
 
 def _repeat(world: World, command: Command, terms: Terms, request: Pay, known: Payment) -> Result:
     contract = terms.contract
-    is_tombstone = known.state is State.VOIDED and known.amount == 0
+    is_tombstone = known.state is State.VOIDED and known.amount == 0  # a cancel came first and knew no requisites
     if not is_tombstone and not _same_requisites(known, request, contract):
         detail = (
             f"payment {known.id} has account {known.account_number}, sum {format_minor(known.amount)}, "
@@ -259,9 +262,12 @@ def _re_examine(world: World, command: Command, terms: Terms, request: Pay, know
 
 
 def _same_requisites(known: Payment, request: Pay, contract: Contract) -> bool:
-    return (
-        known.amount == request.amount and known.account_number == request.account and known.service == request.service
-    )
+    if known.amount != request.amount or known.service != request.service:
+        return False
+    if known.contract_version != contract.version:
+        # Whether leading zeros are stripped may have changed since; the number is the same.
+        return known.account_number.lstrip("0") == request.account.lstrip("0")
+    return known.account_number == request.account
 
 
 def _examine_pay(world: World, account: AccountRow | None, request: Pay, contract: Contract) -> Reason:
@@ -321,12 +327,19 @@ def _pay_result(payment: Payment, when_posted: Reason) -> Result:
 def _cancel(world: World, command: Command, terms: Terms, request: Cancel) -> Result:
     contract = terms.contract
     payment = _find(world, contract.partner_id, request.key, request.payment_id)
+    if _is_in_work(world, contract, request.key, payment):
+        return Result(Op.CANCEL, Reason.IN_PROGRESS, key=request.key, cancel_key=request.cancel_key)
     if payment is None:
         return _cancel_of_unknown(world, command, terms, request)
     if request.amount is not None and request.amount != payment.amount and payment.amount:
         _note(world, command, "conflict", Reason.CONFLICT, payment, f"cancel names sum {format_minor(request.amount)}")
         return _named(Op.CANCEL, Reason.CONFLICT, payment, request.cancel_key)
     if payment.state is State.REFUSED:
+        if contract.cancel_tombstone and contract.cancel_allowed:
+            # Nothing moved, but a repeat might yet be credited on re-examination: the cancel closes the key.
+            payment = replace(payment, registered_at=world.now)
+            closed = _happen(world, command, terms, payment, Event.TOMBSTONE, Reason.OK)
+            return _named(Op.CANCEL, Reason.OK, closed, request.cancel_key)
         return Result(Op.CANCEL, Reason.PAYMENT_NOT_FOUND, key=payment.key, cancel_key=request.cancel_key)
     if payment.state in OPEN:
         return _named(Op.CANCEL, Reason.IN_PROGRESS, payment, request.cancel_key)
@@ -344,11 +357,19 @@ def _may_cancel(world: World, contract: Contract, payment: Payment) -> bool:
     window_s = contract.cancel_window_s
     if window_s is not None and world.now - payment.registered_at > timedelta(seconds=window_s):
         return False
-    return not contract.cancel_needs_balance or _covers(world, payment)
+    return _covers(world, payment) if contract.cancel_needs_balance else _is_above_floor(world, payment)
 
 
 def _covers(world: World, payment: Payment) -> bool:
     return payment.account_id is not None and world.balances.get(payment.account_id, 0) >= payment.amount
+
+
+def _is_above_floor(world: World, payment: Payment) -> bool:
+    """Whether the database would let the account give the sum back (accounts_balance_floor)."""
+    account = next((a for a in world.accounts.values() if a.id == payment.account_id), None)
+    if account is None:
+        return False
+    return account.floor is None or world.balances[account.id] - payment.amount >= account.floor
 
 
 def _cancel_of_unknown(world: World, command: Command, terms: Terms, request: Cancel) -> Result:
@@ -415,6 +436,8 @@ def _check(world: World, contract: Contract, request: Check) -> Result:
 
 def _status(world: World, contract: Contract, request: Status) -> Result:
     payment = _find(world, contract.partner_id, request.key, request.payment_id)
+    if _is_in_work(world, contract, request.key, payment):
+        return Result(Op.STATUS, Reason.IN_PROGRESS, key=request.key)
     if payment is None:
         return Result(Op.STATUS, Reason.PAYMENT_NOT_FOUND, key=request.key)
     return replace(_pay_result(payment, Reason.OK), op=Op.STATUS)
@@ -440,6 +463,13 @@ def _find(world: World, partner_id: int, key: str | None, payment_id: int | None
     if found is None and payment_id is not None:
         found = world.by_id.get(payment_id)
     return found if found is not None and found.partner_id == partner_id else None
+
+
+def _is_in_work(world: World, contract: Contract, key: str | None, payment: Payment | None) -> bool:
+    """Whether a pay of this key waits to be decided while there is nothing, or a refusal, to answer from."""
+    if key is None or (payment is not None and payment.state is not State.REFUSED):
+        return False
+    return (contract.partner_id, key) in world.in_work
 
 
 def _named(op: Op, reason: Reason, payment: Payment, cancel_key: str | None = None) -> Result:

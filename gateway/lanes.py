@@ -17,18 +17,17 @@ Does not know: HTTP, protocols, what is decided.
 import asyncio
 import contextlib
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-import aiopg
 import psycopg2
 import psycopg2.errors
 
 from adapters.messages import OP_OF, Balance, Cancel, Check, Op, Pay, Reason, RegistryLine, Result, Status
-from gateway import failpoints, metrics, store
+from gateway import driver, failpoints, metrics, store
 from gateway.decide import Command, OperatorCancel, Question, Terms, World, answer, decide
 
 log = logging.getLogger(__name__)
@@ -83,6 +82,7 @@ class Waiting:
     answer: "asyncio.Future[Result]"
     deadline: float
     in_batch: bool = False
+    key_in_work: tuple[int, str] | None = None
 
 
 class Connection:
@@ -102,11 +102,8 @@ class Connection:
         if self._connection is None or self._connection.closed:
             options = self._options
             try:
-                self._connection = await aiopg.connect(
-                    options.dsn,
-                    timeout=options.database_timeout_s,
-                    options=f"-c lock_timeout={int(options.lock_timeout_s * 1000)} -c timezone=UTC",
-                    application_name="kopeck-gateway",
+                self._connection = await driver.connect(
+                    options.dsn, timeout_s=options.database_timeout_s, lock_timeout_s=options.lock_timeout_s
                 )
                 self._cursor = await self._connection.cursor()
             except (psycopg2.Error, OSError, TimeoutError) as error:
@@ -129,8 +126,9 @@ async def at_the_edge(connection: Connection, work: Callable[[Any], Awaitable[T]
         DatabaseAway: the connection is gone, timed out, or the server cancelled the statement.
         psycopg2.Error: what the server itself answered; the transaction was rolled back.
     """
-    cur = await connection.cursor()
+    cur: Any = None
     try:
+        cur = await connection.cursor()
         return await work(cur)
     except asyncio.CancelledError as error:
         await connection.discard()
@@ -138,7 +136,15 @@ async def at_the_edge(connection: Connection, work: Callable[[Any], Awaitable[T]
         if task is not None and task.cancelling():
             raise
         raise DatabaseAway("the server cancelled a statement") from error
-    except (psycopg2.OperationalError, psycopg2.InterfaceError, TimeoutError, OSError) as error:
+    except DatabaseAway:
+        raise
+    except (
+        psycopg2.OperationalError,
+        psycopg2.InterfaceError,
+        psycopg2.errors.ReadOnlySqlTransaction,
+        TimeoutError,
+        OSError,
+    ) as error:
         if isinstance(error, _AGAIN):
             await _roll_back(connection, cur)
             raise
@@ -170,10 +176,12 @@ class Core:
         self._action_came = asyncio.Event()
         self._question_came = asyncio.Event()
         self._outstanding: dict[Waiting, None] = {}
+        self._in_work: Counter[tuple[int, str]] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
         self._ids: deque[int] = deque()
         self._away_since: float | None = None
         self._is_stopping = False
+        self._registry_turn = asyncio.Semaphore(1)
 
     # -- the outside ---------------------------------------------------------------------------------------------------
 
@@ -183,7 +191,7 @@ class Core:
             self._tasks.append(asyncio.create_task(self._supervise(f"lane-{number}", self._run_lane)))
         self._tasks.append(asyncio.create_task(self._supervise("reader", self._run_reader)))
         self._tasks.append(asyncio.create_task(self._supervise("probe", self._probe)))
-        self._tasks.append(asyncio.create_task(self._sweep()))
+        self._tasks.append(asyncio.create_task(self._supervise("sweep", self._sweep)))
 
     async def stop(self, drain_s: float = 20.0) -> None:
         """Answer what waits, for at most ``drain_s``, then close."""
@@ -211,12 +219,21 @@ class Core:
             waiting.answer.set_result(self._temporary(waiting))
             return waiting.answer
         self._outstanding[waiting] = None
+        if isinstance(command.request, Pay) and command.terms is not None:
+            waiting.key_in_work = (command.terms.contract.partner_id, command.request.key)
+            self._in_work[waiting.key_in_work] += 1
         queue.append(waiting)
         came.set()
         return waiting.answer
 
     async def registry(self, partner_id: int, start: datetime, end: datetime) -> tuple[RegistryLine, ...] | None:
-        """The partner's posted payments of a period, on a connection of its own; None when it cannot be read now."""
+        """The partner's posted payments of a period, on a connection of its own; None when it cannot be read now.
+
+        One at a time: each reads up to REGISTRY_MAX rows, and PostgreSQL's connections are few.
+        """
+        if self._registry_turn.locked():
+            return None
+        await self._registry_turn.acquire()
         connection = Connection(self._options)
         try:
             return await at_the_edge(connection, lambda cur: store.read_registry(cur, partner_id, start, end))
@@ -224,6 +241,7 @@ class Core:
             log.warning("registry_not_read", extra={"error": str(error)})
             return None
         finally:
+            self._registry_turn.release()
             await connection.discard()
 
     @property
@@ -273,7 +291,9 @@ class Core:
             batch: list[Waiting] = []
             while queue and len(batch) < self._options.batch_max:
                 waiting = queue.popleft()
-                if not waiting.answer.done():
+                if waiting.answer.done():
+                    self._leave(waiting)
+                else:
                     waiting.in_batch = True
                     batch.append(waiting)
             if batch:
@@ -303,6 +323,9 @@ class Core:
                 cause, is_poisoned = error, runs >= MAX_RUNS
             except Exception as error:  # noqa: BLE001 - whatever it is, only the command that causes it may suffer
                 cause, is_poisoned = error, True
+            for waiting in batch:
+                if waiting.answer.done():
+                    self._leave(waiting)
             batch = [waiting for waiting in batch if not waiting.answer.done()]
             if is_poisoned and batch:
                 await self._bisect(name, connection, batch, once, cause)
@@ -325,6 +348,7 @@ class Core:
         metrics.POISONOUS.inc()
         log.error("poisonous_command", extra={"command": repr(batch[0].command)[:2000]}, exc_info=error)
         self._resolve(batch[0], self._temporary(batch[0]))
+        self._leave(batch[0])
 
     async def _wait_for_database(self, name: str, batch: list[Waiting], error: DatabaseAway, runs: int) -> None:
         now = asyncio.get_running_loop().time()
@@ -360,6 +384,7 @@ class Core:
         metrics.BATCH_COMMANDS.observe(len(batch))
         for waiting, result in results:
             self._resolve(waiting, result)
+            self._leave(waiting)
         if held:
             self._put_back(held)
 
@@ -372,7 +397,7 @@ class Core:
         locked = {account.id for account in accounts.values()}
         while len(self._ids) < len(batch):
             self._ids.extend(await store.take_id_block(cur))
-        world = World(datetime.now(UTC), self._ids.popleft, accounts, payments, self._terms())
+        world = World(datetime.now(UTC), self._ids.popleft, accounts, payments, self._terms(), self._in_work)
         results: list[tuple[Waiting, Result]] = []
         back: list[Waiting] = []
         for waiting in batch:
@@ -403,6 +428,7 @@ class Core:
             self._ids.popleft,
             {account.number: account for account in accounts if account.number in numbers},
             payments,
+            in_work=self._in_work,
         )
         world.balances.update({account.id: account.balance for account in accounts})
         return [(waiting, answer(world, waiting.command)) for waiting in batch]
@@ -414,17 +440,26 @@ class Core:
         if not waiting.answer.done():
             waiting.answer.set_result(result)
 
+    def _leave(self, waiting: Waiting) -> None:
+        """The command is in no queue and no batch any more, whenever its caller was answered."""
+        key, waiting.key_in_work = waiting.key_in_work, None
+        if key is not None:
+            self._in_work[key] -= 1
+            if not self._in_work[key]:
+                del self._in_work[key]
+
     def _put_back(self, held: list[Waiting]) -> None:
         for waiting in held:
             waiting.in_batch = False
 
         def again() -> None:
-            self._actions.extendleft(reversed(held))
+            # Behind the others: a thousand commands on accounts a billing shard holds must not stall the rest.
+            self._actions.extend(held)
             self._action_came.set()
 
         asyncio.get_running_loop().call_later(HELD_S, again)
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, _: str) -> None:
         """Answer whoever waited past his deadline; the oldest stand first. Keep the gauges."""
         loop = asyncio.get_running_loop()
         while True:

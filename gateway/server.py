@@ -117,13 +117,21 @@ class ContractBook:
             current = await at_the_edge(self._connection, revision)
             if self.book is None or current != self.book.revision:
                 passphrase = self._options.key_passphrase
-                self.book = await at_the_edge(self._connection, lambda cur: load_book(cur, passphrase, now))
+                self.book = await at_the_edge(self._connection, lambda cur: _read_book(cur, passphrase, now))
                 metrics.BROKEN_PARTNERS.set(len(self.book.broken))
                 log.info("contracts_loaded", extra={"revision": current, "partners": len(self.book.by_code)})
         except DatabaseAway as error:
             log.warning("contracts_not_read", extra={"error": str(error)})
         if self.book is not None:
             self.book = book_at(self.book, now)
+
+
+async def _read_book(cur: Any, passphrase: str, now: datetime) -> Book:
+    """In one snapshot: a change between two of its queries would pair new contracts with old keys."""
+    await cur.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    book = await load_book(cur, passphrase, now)
+    await cur.execute("COMMIT")
+    return book
 
 
 class PartnerPort(httputil.HTTPServerConnectionDelegate):
@@ -192,7 +200,17 @@ class PartnerPort(httputil.HTTPServerConnectionDelegate):
         if future.done():
             self._finish(binding, raw, request, future.result(), answer)
         else:
-            future.add_done_callback(lambda done: self._finish(binding, raw, request, done.result(), answer))
+            future.add_done_callback(lambda done: self._finish_later(binding, raw, request, done.result(), answer))
+
+    def _finish_later(
+        self, binding: Binding, raw: RawRequest, request: Request, result: Result, answer: Callable[[Reply], None]
+    ) -> None:
+        try:
+            self._finish(binding, raw, request, result, answer)
+        except Exception:
+            # Nobody stands above a future's callback: without an answer the connection would wait for ever.
+            log.exception("reply_failed", extra={"partner": binding.contract.partner})
+            answer(plain(500, "internal error"))
 
     async def _answer_registry(
         self, binding: Binding, raw: RawRequest, request: Registry, answer: Callable[[Reply], None]
@@ -285,7 +303,18 @@ def plain(status: int, text: str) -> Reply:
 class Exchange(httputil.HTTPMessageDelegate):
     """One request and its reply on one connection."""
 
-    __slots__ = ("_body", "_connection", "_headers", "_is_over", "_port", "_reply", "_start", "_started_at")
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_headers",
+        "_is_in_flight",
+        "_is_over",
+        "_port",
+        "_reply",
+        "_start",
+        "_started_at",
+        "_stream",
+    )
 
     def __init__(self, port: PartnerPort, connection: HTTP1Connection) -> None:
         self._port = port
@@ -293,11 +322,13 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._body = b""
         self._reply: Reply | None = None
         self._is_over = False
+        self._is_in_flight = False
 
     def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> None:
         """Refuse what is not GET or POST, or too long a line, before the body is read."""
         self._start = start_line
         self._headers = headers
+        self._stream = self._connection.stream
         if start_line.method not in ("GET", "POST"):
             self._reply = plain(405, "GET or POST")
         elif len(start_line.path) > self._port.options.line_max:
@@ -324,20 +355,22 @@ class Exchange(httputil.HTTPMessageDelegate):
             remote_ip=client_ip(self._peer(), headers, self._port.options.trusted_proxies),
         )
         self._port.in_flight += 1
+        self._is_in_flight = True
         try:
             self._port.serve(raw, self._answer_in_flight)
         except Exception:
-            # Our own mistake: silence to the partner is safe (it repeats), a broken port is not.
+            # Our own mistake: to the partner it is no answer, so he repeats; a broken port would be worse.
             log.exception("exchange_failed", extra={"path": path[:100]})
-            self._port.in_flight -= 1
-            self._answer(plain(500, "internal error"))
+            self._answer_in_flight(plain(500, "internal error"))
 
     def on_connection_close(self) -> None:
         """The partner hung up; what was submitted goes on and its repeat finds it."""
         self._is_over = True
 
     def _answer_in_flight(self, reply: Reply) -> None:
-        self._port.in_flight -= 1
+        if self._is_in_flight:
+            self._is_in_flight = False
+            self._port.in_flight -= 1
         self._answer(reply)
 
     def _answer(self, reply: Reply) -> None:
@@ -348,14 +381,23 @@ class Exchange(httputil.HTTPMessageDelegate):
         for name, value in reply.headers:
             headers.add(name, value)
         line = httputil.ResponseStartLine("HTTP/1.1", reply.status, STATUS_WORDS.get(reply.status, "Unknown"))
+        body = b"" if self._start.method == "HEAD" else reply.body
         with contextlib.suppress(StreamClosedError):
-            self._connection.write_headers(line, headers, reply.body)
+            self._connection.write_headers(line, headers, body)
             self._connection.finish()
+            if self._stream.writing():
+                asyncio.get_running_loop().call_later(self._port.options.body_timeout_s, _hang_up_on, self._stream)
         metrics.REPLY_SECONDS.observe(asyncio.get_running_loop().time() - self._started_at)
 
     def _peer(self) -> str:
         address = getattr(self._connection.context, "address", None)
         return address[0] if isinstance(address, tuple) else ""
+
+
+def _hang_up_on(stream: IOStream) -> None:
+    """A client that does not read its reply holds a connection for ever; nothing else times it out."""
+    if stream.writing():
+        stream.close()
 
 
 def client_ip(peer: str, headers: dict[str, str], trusted: Sequence[Network]) -> str:

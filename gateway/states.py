@@ -9,8 +9,9 @@ hold, post, void, reverse; "commit" and "rollback" belong to SQL.
   reverse  recipient -> clearing: the money had arrived and goes back
 
 `accept` is hold and post in one commit: a local payment. `silence` is an event of its own: a request we sent was not
-answered, so the money stays held until an answer comes (truth 7). A tombstone is a cancel that came before its pay;
-it is `voided` with sum 0.
+answered, so the money stays held until an answer comes (truth 7). A tombstone is a cancel that came before its pay
+was credited: it closes the key. Without a pay it is `voided` with sum 0; after a refused pay it keeps that pay's sum,
+of which nothing ever moved.
 
 ``python -m gateway.states`` prints the diagram that docs/payment-states.md holds.
 
@@ -68,6 +69,7 @@ TABLE: Final[dict[tuple[State | None, Event], Transition]] = {
     (State.REFUSED, Event.ACCEPT): (State.POSTED, (Effect.HOLD, Effect.POST)),
     (State.REFUSED, Event.HOLD): (State.HELD, (Effect.HOLD,)),
     (State.REFUSED, Event.REFUSE): (State.REFUSED, ()),
+    (State.REFUSED, Event.TOMBSTONE): (State.VOIDED, ()),
     (State.HELD, Event.SEND): (State.SENT, ()),
     (State.HELD, Event.POST): (State.POSTED, (Effect.POST,)),
     (State.HELD, Event.VOID): (State.VOIDED, (Effect.VOID,)),

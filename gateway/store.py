@@ -26,7 +26,7 @@ REGISTRY_MAX: Final = 100_000
 
 _PAYABLE: Final = "kind IN ('subscriber', 'prepaid')"
 
-_ACCOUNT_COLUMNS: Final = "id, number, state, name, balance_minor, currency"
+_ACCOUNT_COLUMNS: Final = "id, number, state, name, balance_minor, currency, floor_minor"
 
 #: Those another worker holds are skipped, so a billing shard never stalls the rest; see `held_elsewhere`.
 _LOCK_BY_NUMBER: Final = f"""
