@@ -163,7 +163,7 @@ def _item(texts: Mapping[str, pa.Array], made: Format, count: int, judge: _Judge
         places = pc.index_in(column, pa.array(list(made.item.map)))
         judge.refuse(flags(pc.is_null(places)), "item", f"{made.item.column} {{}} is not in item.map", column)
         return pc.fill_null(pa.array(list(made.item.map.values())).take(places), "")
-    bad = ~_matches(column, r"^[0-9A-Za-z._:-]{1,64}$")
+    bad = ~_matches(column, r"^[\pL\pN._:-]{1,64}$")
     judge.refuse(bad, "item", f"{made.item.column} {{}} is no item number", column)
     return column
 

@@ -104,6 +104,12 @@ def test_names_of_columns_may_hold_braces() -> None:
     assert reject.detail == "{0} 'x' is no number with at most 9 decimals"
 
 
+@pytest.mark.parametrize(("item", "good"), [("звонки", True), ("voice-2.1", True), ("a b", False), ("", False)])
+def test_items_may_have_letters_of_any_language(item, good) -> None:
+    made = parse_format(CALLS.replace('map = { "1" = "voice", "2" = "sms" }', ""), "f")
+    assert reasons(run(line(type=item), made)) == ({} if good else {2: "item"})
+
+
 def test_accounts_lose_their_prefix_and_zeros() -> None:
     made = parse_format(CALLS.replace('"phone"', '"phone"\nstrip_prefix = "+7"\nstrip_leading_zeros = true'), "f")
     assert run(line(phone="+7001"), made).events.column("account").to_pylist() == ["1"]
