@@ -30,7 +30,7 @@ from billing.catalogue import (
 from billing.catalogue_read import shown_date
 from billing.catalogue_units import Unit, format_price, format_quantity
 from billing.catalogue_yaml import Place, Problem, Severity
-from ratingcore import reference
+from ratingcore import lint, reference
 from ratingcore import tariff as core
 from ratingcore.bands import DAYS, band_at, zone_of
 
@@ -125,6 +125,12 @@ def _price_findings_of(catalogue: Catalogue, item: Item, buyer: Buyer, place: Pl
     except ValueError as error:
         yield _error(place, "meter-conflict", f"prices of item {item.number} do not fit together: {error}", shown)
         return
+    gifts = [one for one in catalogue.promotions if one.free_units and item.number in one.items]
+    try:
+        resolve_price(catalogue, item.number, buyer, gifts)
+    except ValueError as error:
+        message = f"item {item.number} cannot have all its promotions of free units at once: {error}"
+        yield _error(gifts[0].place, "meter-conflict", message, shown, "fewer steps, or fewer promotions")
     if resolved is None:
         if not item.manual:
             message = f"item {item.number} has no price in {buyer.currency} for {shown}"
@@ -186,29 +192,45 @@ def _version_findings(catalogue: Catalogue) -> Findings:
         for version in one.versions:
             if version.tariff is not None:
                 unit = catalogue.items[one.item].unit
-                yield from _falling_totals(one, version, version.tariff, unit)
+                yield from _core_findings(one, version, version.tariff, unit)
                 yield from _unreachable_tiers(one, version, version.tariff, unit)
                 yield from _free_bands(one, version, version.tariff, unit)
 
 
-def _falling_totals(one: PriceList, version: PriceVersion, tariff: core.Tariff, unit: Unit) -> Findings:
-    """Totals can fall only where a tier ends: within one, more costs as much or more."""
-    for number, step in enumerate(tariff.steps):
-        if not isinstance(step, core.Volume | core.Stairstep):
-            continue
-        for tier, (low, high) in enumerate(zip(step.tiers, step.tiers[1:], strict=False)):
-            # Two tiers tell the same as all, and a list of a thousand is looked at in no time.
-            pair = core.Tariff((replace(step, tiers=(low, replace(high, upto=None)), bands=()),))
-            end = low.upto or 0
-            before, after = (cost_micro(pair, [reference.Event(0, 0, quantity)]) for quantity in (end, end + 1))
-            if after < before:
-                message = f"{one.label}: more costs less where tier {tier + 1} ends"
-                example = (
-                    f"{format_quantity(end, unit)} cost {format_price(before)}, "
-                    f"{format_quantity(end + 1, unit)} cost {format_price(after)}"
-                )
-                hint = "graduated prices each slice by itself and never falls"
-                yield _warning(version.step_places[number], "total-falls", message, example, hint)
+def _core_findings(one: PriceList, version: PriceVersion, tariff: core.Tariff, unit: Unit) -> Findings:
+    """What the core knows to be odd about steps. Rate cards are looked at by themselves, once and not per price."""
+    steps = [replace(step, rates=step.rates[:1]) if isinstance(step, core.RateCard) else step for step in tariff.steps]
+    price = core.Price(((version.since_s, replace(tariff, steps=tuple(steps))),))
+    tables = core.Catalogue((price,), version.since_s, version.since_s + 1, _pools_of(tariff))
+    for finding in lint.findings_of(tables):
+        place = version.step_places[finding.step] if finding.step >= 0 else version.place
+        match finding.rule:
+            case "less for more":
+                yield _falling_total(one, place, tariff.steps[finding.step], finding, unit)
+            case "tier never reached":
+                yield _warning(place, "tier-unreachable", f"{one.label}: {finding.text}", "any use")
+            case "step changes nothing":
+                used = reference.Event(0, version.since_s, unit.steps)
+                example = f"{format_quantity(unit.steps, unit)} cost {format_price(_bare_cost(tariff, used))} with it"
+                without = [step for number, step in enumerate(steps) if number != finding.step]
+                if without:
+                    bare = _bare_cost(replace(tariff, steps=tuple(without)), used)
+                    example += f", {format_price(bare)} without it"
+                yield _warning(place, "step-idle", f"{one.label}: step {finding.step + 1}, {finding.text}", example)
+
+
+def _bare_cost(tariff: core.Tariff, event: reference.Event) -> int:
+    return cost_micro(tariff, [event], _pools_of(tariff))
+
+
+def _falling_total(one: PriceList, place: Place, step: core.Step, finding: lint.Finding, unit: Unit) -> Problem:
+    alone = core.Tariff((replace(step, bands=()),) if isinstance(step, core.Volume | core.Stairstep) else (step,))
+    shown = [
+        f"{format_quantity(event.quantity, unit)} cost {format_price(cost_micro(alone, [event]))}"
+        for event in finding.examples
+    ]
+    hint = "graduated prices each slice by itself and never falls"
+    return _warning(place, "total-falls", f"{one.label}: more costs less at the end of a tier", ", ".join(shown), hint)
 
 
 def _unreachable_tiers(one: PriceList, version: PriceVersion, tariff: core.Tariff, unit: Unit) -> Findings:
@@ -305,12 +327,17 @@ def _instant_in(tariff: core.Tariff, band: str, since_s: int) -> int | None:
 def _card_findings(catalogue: Catalogue) -> Findings:
     for number, (card, place) in catalogue.cards.items():
         prefixes = {rate.prefix for rate in card.rates}
-        for prefix in sorted(_hidden_prefixes(prefixes)):
-            shown = repr(prefix) if prefix else "'' (every number)"
-            message = f"rate card {number}: prefix {shown} is never the longest, ten longer ones cover it"
-            called = prefix.ljust(core.MAX_PREFIX_DIGITS, "0")
+        hidden = sorted(_hidden_prefixes(prefixes))
+        if hidden:
+            called = hidden[0].ljust(core.MAX_PREFIX_DIGITS, "0")
             found = reference.longest_prefix(card.rates, called)
             reached = card.rates[found].prefix if found is not None else ""
+            shown = (
+                f"prefix {hidden[0]!r} is"
+                if len(hidden) == 1
+                else f"{len(hidden)} prefixes, {hidden[0]!r} for one, are"
+            )
+            message = f"rate card {number}: {shown} never the longest, for longer ones cover every number"
             yield _warning(place, "prefix-unreachable", message, f"a call to {called} is rated by prefix {reached!r}")
         missing = _missing_prefix(prefixes)
         if missing and reference.longest_prefix(card.rates, missing) is None:

@@ -43,12 +43,12 @@ from billing.catalogue_yaml import (
     CatalogueError,
     Fields,
     Listing,
-    Mapping_,
     Node,
     Place,
     Problem,
     Refused,
     Scalar,
+    Table,
     Told,
     near,
     read_yaml,
@@ -187,7 +187,7 @@ def _read_names(fields: Fields, reading: _Reading) -> None:
     """Names of all sections first, so that order in the file is free."""
     for section in SECTIONS[:6]:
         node = fields.take(section)
-        reading.defined[section] = tuple(node.entries) if isinstance(node, Mapping_) else ()
+        reading.defined[section] = tuple(node.entries) if isinstance(node, Table) else ()
 
 
 def _read_sections(fields: Fields, reading: _Reading) -> list[PriceList]:
@@ -221,7 +221,7 @@ def _section(
         return found
 
     def entries() -> Mapping[str, tuple[Place, Node]]:
-        if not isinstance(node, Mapping_):
+        if not isinstance(node, Table):
             raise Refused(node.place, f"{section} has a named record each", f"write `{section}:`, below it `NAME:`")
         return node.entries
 
@@ -277,7 +277,7 @@ def _names(fields: Fields, default: str) -> Names:
         return {"": default}
     if isinstance(node, Scalar):
         return {"": node.text}
-    if not isinstance(node, Mapping_):
+    if not isinstance(node, Table):
         raise Refused(node.place, "name is a text, or a text per language", "write name: {ru: ..., en: ...}")
     for language, (place, _) in node.entries.items():
         if not (len(language) == 2 and language.isascii() and language.islower()):

@@ -11,7 +11,7 @@ Does not know: which field means what.
 
 import re
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from fractions import Fraction
 from typing import Final
 
@@ -151,14 +151,26 @@ def format_price(micro: int) -> str:
     return format_decimal(micro, PRICE_DECIMALS, 2)
 
 
+#: Since 1972 every zone is whole minutes off UTC, which bands need.
+FIRST_S: Final = int(datetime(1972, 1, 1, tzinfo=UTC).timestamp())
+LAST_S: Final = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp())
+
+
 def parse_instant(text: str, zone: str) -> int:
     """A date (midnight in the zone) or an ISO 8601 time (in the zone unless it has an offset), as epoch seconds.
 
     An hour that comes twice when clocks go back means its first coming.
 
     Raises:
-        ValueError: neither, a fraction of a second, or a time that clocks skip.
+        ValueError: neither, a fraction of a second, a time that clocks skip, or one outside 1972 to 2200.
     """
+    found_s = _instant_s(text, zone)
+    if not FIRST_S <= found_s < LAST_S:
+        raise ValueError(f"{text[:40]} is outside the years 1972 to 2199")
+    return found_s
+
+
+def _instant_s(text: str, zone: str) -> int:
     try:
         if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text, re.ASCII):
             return int(datetime.combine(date.fromisoformat(text), time(), zone_of(zone)).timestamp())

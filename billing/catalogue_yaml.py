@@ -101,14 +101,14 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping_:
+class Table:
     """A YAML mapping with keys of text: key to (where the key stands, value), in the file's order."""
 
     place: Place
     entries: Mapping[str, tuple[Place, "Node"]]
 
 
-Node = Scalar | Listing | Mapping_
+Node = Scalar | Listing | Table
 
 
 def read_yaml(file: str, data: bytes) -> Node:
@@ -191,7 +191,7 @@ class _Builder:
             return self._scalar(place, event)
         if isinstance(event, yaml.SequenceStartEvent):
             return Listing(place, tuple(self._listed(events, depth)))
-        return Mapping_(place, self._entries(events, depth))
+        return Table(place, self._entries(events, depth))
 
     def _scalar(self, place: Place, event: Any) -> Scalar:
         if len(event.value) > MAX_SCALAR_CHARS:
@@ -240,7 +240,7 @@ class Fields:
     """The fields of one mapping, taken by name. ``done`` refuses those that nobody took."""
 
     def __init__(self, node: Node, what: str) -> None:
-        if not isinstance(node, Mapping_):
+        if not isinstance(node, Table):
             raise Refused(node.place, f"{what} has named fields, not {_shape(node)}", "write `field: value` lines")
         self.what = what
         self.place = node.place
@@ -294,4 +294,4 @@ def text_of(node: Node, what: str) -> str:
 
 
 def _shape(node: Node) -> str:
-    return {"Scalar": "a single value", "Listing": "a list", "Mapping_": "named fields"}[type(node).__name__]
+    return {"Scalar": "a single value", "Listing": "a list", "Table": "named fields"}[type(node).__name__]

@@ -80,7 +80,7 @@ def test_a_prefix_that_ten_longer_ones_cover_is_unreachable() -> None:
     rates = ", ".join(f"{{prefix: '7{digit}', price: 1}}" for digit in range(10))
     more = f"rate_cards: {{c: {{unit: s, rates: [{{prefix: '7', price: 1}}, {rates}, {{prefix: '', price: 1}}]}}}}"
     one = findings(one_price("- rate_card: {card: c}", more=more))["prefix-unreachable"]
-    assert "prefix '7' is never the longest" in one.message
+    assert "prefix '7' is never the longest, for longer ones cover every number" in one.message
     assert one.example == "a call to 700000000000000 is rated by prefix '70'"
 
 
@@ -164,6 +164,19 @@ def test_a_sum_that_can_drive_a_line_below_zero_is_warned_of_unless_it_is_kept_a
 
     assert findings(promoted(""))["below-zero"].example == "1 s of use cost 2.00, after promotions -98.00"
     assert findings(promoted(", keep_above_zero: true")) == {}
+
+
+def test_a_step_that_changes_nothing_is_warned_of() -> None:
+    one = findings(one_price("- per_unit: {price: 2}\n- allowance: {quantity: 100}"))["step-idle"]
+    assert one.message == "item use, RUB: step 2, Allowance: no step after it charges"
+    assert one.example == "1 s cost 2.00 with it, 2.00 without it"
+
+
+def test_promotions_of_free_units_that_do_not_fit_a_price_together_are_an_error() -> None:
+    gift = "  - {promotion: g%d, from: 2026-01-01, free_units: 1, items: [use]}\n"
+    more = "promotions:\n" + "".join(gift % number for number in range(32))
+    one = findings(one_price("- per_unit: {price: 2}", more=more))["meter-conflict"]
+    assert one.message.startswith("item use cannot have all its promotions of free units at once: a tariff has 1 to 32")
 
 
 def test_a_pool_nobody_fills_a_promotion_for_nobody_and_unused_names_are_warned_of() -> None:

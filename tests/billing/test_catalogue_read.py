@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from billing import catalogue_yaml
 from billing.catalogue import Buyer, find_cycle, plan_grants, plan_items, resolve_price
+from billing.catalogue_check import check_catalogue
 from billing.catalogue_units import Unit, format_quantity, parse_decimal, parse_instant, parse_quantity
 from billing.catalogue_yaml import CatalogueError, Problem, read_yaml
 from ratingcore import tariff as core
@@ -302,6 +303,12 @@ def test_a_time_that_clocks_skip_is_refused_and_one_that_comes_twice_is_the_firs
     assert twice == parse_instant("2026-10-25T02:30:00+02:00", "Europe/Berlin")
 
 
+@pytest.mark.parametrize("text", ["1971-12-31", "2200-01-02", "9999-12-31T23:59:59+00:00", "0001-01-01"])
+def test_a_date_beyond_what_bands_can_tell_is_refused(text) -> None:
+    with pytest.raises(ValueError, match="outside the years 1972 to 2199"):
+        parse_instant(text, "Africa/Monrovia")
+
+
 def test_decimals_are_exact() -> None:
     assert parse_decimal("0.00000001", 8) == 1
     assert parse_decimal("1.500000000000", 2) == 150
@@ -346,7 +353,11 @@ def test_any_damage_to_a_file_gives_a_catalogue_or_an_error_with_a_place(edits) 
     text = SOURCE
     for at, cut, piece in edits:
         text = text[:at] + piece + text[at + cut :]
-    found = problems_of(read, text, roaming_csv="prefix,price\n7,1\n")
+
+    def read_and_check() -> None:
+        check_catalogue(read(text, roaming_csv="prefix,price\n7,1\n"))
+
+    found = problems_of(read_and_check)
     assert all(problem.place.line >= 1 and problem.message for problem in found)
 
 
