@@ -202,12 +202,13 @@ def close_lines(lines: Lines, accumulators: Accumulators, line: ArrayLike, time_
 def _run(lines: Lines, accumulators: Accumulators, events: Events, threads: int, closing: bool) -> Rated:
     _check(lines, accumulators, threads)
     compiled, count = lines.compiled, len(events.line)
+    # Not filled: the kernel writes every row, and threads then share the cost of the pages.
     out = Rated(
-        np.zeros(count, np.int64),
-        np.full(count, -1, np.int32),
-        np.full(count, -1, np.int32),
-        np.full(count, -1, np.int32),
-        np.zeros(count, np.uint8),
+        np.empty(count, np.int64),
+        np.empty(count, np.int32),
+        np.empty(count, np.int32),
+        np.empty(count, np.int32),
+        np.empty(count, np.uint8),
     )
     if count == 0:
         return out
@@ -216,18 +217,31 @@ def _run(lines: Lines, accumulators: Accumulators, events: Events, threads: int,
     outs = [getattr(out, field.name) for field in fields(out)]
     horizon = (compiled.start_s, compiled.end_s, len(compiled.pools))
     memory = (lines.records, accumulators.meters, accumulators.pools)
+    spans = ranges_of(lines, threads)
 
-    def rate_range(span: tuple[int, int]) -> None:
-        arguments: list[Any] = [*horizon, *tables, *memory, *columns, closing, *span, *outs]
+    def rate_span(number: int) -> None:
+        picks = _picks(events.line, spans, number)
+        arguments: list[Any] = [*horizon, *tables, *memory, *columns, closing, len(spans) > 1, picks, *outs]
         _rate.rate_columns(*arguments)
 
-    spans = ranges_of(lines, threads)
     if len(spans) == 1:
-        rate_range(spans[0])
+        rate_span(0)
         return out
     with ThreadPoolExecutor(len(spans)) as pool:
-        list(pool.map(rate_range, spans))
+        list(pool.map(rate_span, range(len(spans))))
     return out
+
+
+def _picks(line: Ints, spans: list[tuple[int, int]], number: int) -> Ints:
+    """Rows of the events whose line is in this span; the outer spans also take those of lines there are not."""
+    if len(spans) == 1:
+        return np.zeros(0, np.int64)
+    low, high = spans[number]
+    if number == 0:
+        return np.flatnonzero(line < high)
+    if number == len(spans) - 1:
+        return np.flatnonzero(line >= low)
+    return np.flatnonzero((line >= low) & (line < high))
 
 
 def _check(lines: Lines, accumulators: Accumulators, threads: int) -> None:
