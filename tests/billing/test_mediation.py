@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.usage_lines import UsageFileError
-from tests.billing.usage_files import CALLS_HEADER, call, calls, reasons, run
+from tests.billing.usage_files import CALLS_HEADER, UNHURRIED, call, calls, reasons, run
 
 PIECES = st.sampled_from(
     [
@@ -25,6 +25,7 @@ PIECES = st.sampled_from(
 )
 
 
+@UNHURRIED
 @given(st.lists(PIECES | st.binary(max_size=20), max_size=30), st.sampled_from([8, 64, 1 << 16]))
 def test_any_bytes_give_each_line_one_event_or_one_reject(pieces, block) -> None:
     body = b"".join(pieces)
@@ -35,12 +36,14 @@ def test_any_bytes_give_each_line_one_event_or_one_reject(pieces, block) -> None
     assert len(set(numbers)) == len(numbers)
 
 
+@UNHURRIED
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_file_or_a_clear_error(data) -> None:
     with suppress(UsageFileError):
         run(data, calls())
 
 
+@UNHURRIED
 @given(st.integers(1, 400))
 def test_blocks_of_any_size_give_the_same(block) -> None:
     data = (CALLS_HEADER + "".join(call(key, minutes="x" if key % 3 == 0 else "1") for key in range(12))).encode()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from billing.usage_columns import find_columns, split_block
 from billing.usage_format import parse_format
 from billing.usage_lines import UsageFileError, read_blocks
+from tests.billing.usage_files import UNHURRIED
 
 PLAIN = """
 source = "s"
@@ -59,6 +60,7 @@ def test_quotes_are_taken_whole_or_the_line_is_rejected() -> None:
 CELL = st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="\ufeff"), max_size=6)
 
 
+@UNHURRIED
 @given(
     st.lists(st.tuples(CELL, CELL, CELL), min_size=1, max_size=8), st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL])
 )
@@ -70,6 +72,7 @@ def test_what_a_csv_writer_wrote_is_read_back(cells, quoting) -> None:
     assert bad == {}
 
 
+@UNHURRIED
 @given(st.text(st.sampled_from('",;x \t1\\|\n'), max_size=60))
 def test_any_text_gives_each_line_one_row_or_one_reject(text) -> None:
     rows, bad = split(text + "\n1,2,3\n", CSV)

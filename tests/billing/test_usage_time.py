@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.usage_time import TimePatternError, changes_of, parse_pattern, read_times, to_utc
+from tests.billing.usage_files import UNHURRIED
 
 ZONES = (
     "Europe/Moscow",
@@ -30,6 +31,7 @@ def read(text: str, form: str, zone: str = "UTC", gap: str = "reject", ambiguous
     return datetime.fromtimestamp(int(times.utc_s[0]), UTC)
 
 
+@UNHURRIED
 @given(st.integers(662_688_000, 2_840_140_800), st.sampled_from(ZONES))
 def test_local_times_become_utc_as_the_zone_says(at_s, zone) -> None:
     wall = datetime.fromtimestamp(at_s, UTC).replace(tzinfo=None)
@@ -41,6 +43,7 @@ def test_local_times_become_utc_as_the_zone_says(at_s, zone) -> None:
     assert int(utc_s[0]) == int(earlier.timestamp())
 
 
+@UNHURRIED
 @given(st.integers(0, 3_600 * 24 * 365 * 30), st.sampled_from(ZONES), st.sampled_from(["earlier", "later"]))
 def test_every_instant_comes_back_from_its_local_time(at_s, zone, ambiguous) -> None:
     local = datetime.fromtimestamp(946_684_800 + at_s, UTC).astimezone(ZoneInfo(zone))

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from billing.usage_format import Quantity, parse_format
 from billing.usage_values import MAX_QUANTITY_MICRO, to_micro
-from tests.billing.usage_files import CALLS, CALLS_HEADER, NOW, calls, reasons, run
+from tests.billing.usage_files import CALLS, CALLS_HEADER, NOW, UNHURRIED, calls, reasons, run
 
 FACTOR = st.integers(1, 10**12) | st.sampled_from([1, 60, 1_000, 1_024, 1_048_576, 10**9])
 
 
+@UNHURRIED
 @given(
     st.lists(st.tuples(st.integers(0, 10**15 - 1), st.integers(0, 10**9 - 1)), min_size=1, max_size=6),
     FACTOR,

@@ -3,10 +3,14 @@
 import io
 from datetime import UTC, datetime
 
+from hypothesis import settings
+
 from billing.mediation import Mediated, mediate
 from billing.usage_format import Format, parse_format
 from billing.usage_values import Clock
 
+#: A busy machine is no failure.
+UNHURRIED = settings(deadline=None)
 #: "Now" of these tests.
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
