@@ -163,6 +163,9 @@ class Catalogue:
     prices: tuple[PriceList, ...]
     promotions: tuple[Promotion, ...]
     _lists: dict[tuple[str, str, str], list[PriceList]] = field(default_factory=dict, compare=False, repr=False)
+    _named: dict[tuple[str, str], tuple[frozenset[str], frozenset[str]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     _taxed: dict[tuple[int, int], core.Tariff] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -262,6 +265,16 @@ def _lists_of(catalogue: Catalogue) -> Mapping[tuple[str, str, str], list[PriceL
         for one in catalogue.prices:
             catalogue._lists.setdefault((one.item, one.currency, one.customer), []).append(one)
     return catalogue._lists
+
+
+def named_customers(catalogue: Catalogue, item: str, currency: str) -> tuple[frozenset[str], frozenset[str]]:
+    """(customers, groups) whom price lists of an item name."""
+    key = (item, currency)
+    if key not in catalogue._named:
+        lists = [one for one in catalogue.prices if (one.item, one.currency) == key]
+        customers, groups = (frozenset(getattr(one, name) for one in lists) - {""} for name in ("customer", "group"))
+        catalogue._named[key] = customers, groups
+    return catalogue._named[key]
 
 
 def _stretches(catalogue: Catalogue, item: str, ranked: list[PriceList]) -> tuple[list[InForce], list[int]]:

@@ -1,0 +1,81 @@
+"""A catalogue's prices in the compiled kernel: the same micro as the judge, and one row for all who pay the same."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from billing.catalogue import Buyer
+from billing.catalogue_tables import NO_ROW, price_tables, steps_of_micro
+from billing.catalogue_units import Unit, parse_instant
+from ratingcore import reference
+from ratingcore.compile import compile_catalogue
+from ratingcore.digits import pack_numbers
+from ratingcore.rate import make_events, make_lines, new_accumulators, rate_events
+from tests.billing.catalogues import HEAD, example, read
+
+MOBILE = example("mobile.yaml")
+ITEMS = ("fee", "voice", "data", "roaming")
+START_S = parse_instant("2025-12-20", "Europe/Moscow")
+
+
+def test_buyers_who_pay_the_same_share_a_row_and_others_do_not() -> None:
+    price = "versions: [{from: 2026-01-01, steps: [flat: {amount: %s}]}]"
+    catalogue = read(
+        f"{HEAD}items: {{use: {{unit: piece}}}}\nplans: {{p: {{items: [use]}}}}\nprices:\n"
+        f"  - {{item: use, {price % 1}}}\n  - {{item: use, customer: '7', {price % 2}}}\n"
+        f"  - {{item: use, group: staff, {price % 3}}}\n"
+    )
+    buyers = [Buyer("RUB", customer=str(number)) for number in range(1_000)]
+    extra = [Buyer("RUB", "p"), Buyer("RUB", group="staff"), Buyer("RUB", group="guests"), Buyer("EUR")]
+    tables = price_tables(catalogue, [("use", buyer) for buyer in [*buyers, *extra]])
+    assert len(tables.prices.prices) == 3
+    assert {tables.rows["use", buyer] for buyer in buyers} == {0, 1}
+    assert [tables.rows["use", buyer] for buyer in extra] == [0, 2, 0, NO_ROW]
+    with pytest.raises(ValueError, match="none of these buyers has a price"):
+        price_tables(catalogue, [("use", Buyer("EUR"))])
+
+
+USES = st.lists(
+    st.tuples(
+        st.integers(0, 3), st.integers(0, 30 * 86_400), st.integers(0, 40_000), st.sampled_from(("7", "9715", "1", ""))
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(USES)
+def test_the_kernel_rates_a_catalogue_of_yaml_as_the_judge_does(uses) -> None:
+    tables = price_tables(MOBILE, [(item, Buyer("RUB", "smart")) for item in ITEMS])
+    rows = [tables.rows[item, Buyer("RUB", "smart")] for item in ITEMS]
+    ordered = sorted(uses, key=lambda use: use[1])
+    events = [reference.Event(at, START_S + s, quantity, quantity, number) for at, s, quantity, number in ordered]
+    judged, _ = reference.rate_events(
+        tables.prices,
+        [reference.Line(0, row) for row in rows],
+        reference.State({}, {(0, "minutes"): 18_000}),
+        events,
+    )
+    lines = make_lines(COMPILED, np.array(rows, np.int32), np.zeros(4, np.int32))
+    columns = make_events(
+        np.array([one.line for one in events]),
+        np.array([one.time_s for one in events]),
+        np.array([one.quantity for one in events]),
+        np.array([one.duration_s for one in events]),
+        pack_numbers([one.destination for one in events]),
+    )
+    rated = rate_events(lines, new_accumulators(lines, np.array([[18_000]])), columns)
+    assert rated.amount_micro.tolist() == [one.amount_micro for one in judged]
+    assert rated.reject.tolist() == [one.reject for one in judged]
+
+
+@given(st.integers(0, 10**18), st.integers(0, 6))
+def test_millionths_of_a_unit_become_steps_exactly_or_not_at_all(steps, decimals) -> None:
+    unit = Unit("GB", decimals)
+    micro = steps * 10 ** (6 - decimals)
+    assert steps_of_micro(micro, unit) == steps
+    if decimals < 6:
+        with pytest.raises(ValueError, match="no whole number of steps"):
+            steps_of_micro(micro + 1, unit)
