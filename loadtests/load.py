@@ -145,6 +145,7 @@ def run(options: Options, say: Console) -> Outcome:
         lines = {partner.code: open_line(partner) for partner in partners}
         background = Background(lines, frozenset(numbers), tuple(struck))
         judged = audit(read_record(record), read_books(stand.dsn()), background)
+        say.print(f"{len(judged.differences)} audit differences; waiting for kopeck verify")
         verify = stand.command("verify")
         outcome = Outcome(
             audit=judged,
