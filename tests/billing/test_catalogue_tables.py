@@ -9,7 +9,7 @@ from billing.catalogue import Buyer
 from billing.catalogue_tables import NO_ROW, price_tables, steps_of_micro
 from billing.catalogue_units import Unit, parse_instant
 from ratingcore import reference
-from ratingcore.compile import compile_catalogue
+from ratingcore.compile import Compiled, compile_catalogue
 from ratingcore.digits import pack_numbers
 from ratingcore.rate import make_events, make_lines, new_accumulators, rate_events
 from tests.billing.catalogues import HEAD, example, read
@@ -36,18 +36,19 @@ def test_buyers_who_pay_the_same_share_a_row_and_others_do_not() -> None:
         price_tables(catalogue, [("use", Buyer("EUR"))])
 
 
-USES = st.lists(
-    st.tuples(
-        st.integers(0, 3), st.integers(0, 30 * 86_400), st.integers(0, 40_000), st.sampled_from(("7", "9715", "1", ""))
-    ),
-    min_size=1,
-    max_size=20,
-)
+NUMBERS = st.sampled_from(("7", "9715", "1", ""))
+USE = st.tuples(st.integers(0, 3), st.integers(0, 30 * 86_400), st.integers(0, 40_000), NUMBERS)
+USES = st.lists(USE, min_size=1, max_size=20)
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Compiled:
+    return compile_catalogue(price_tables(MOBILE, [(item, Buyer("RUB", "smart")) for item in ITEMS]).prices)
 
 
 @settings(max_examples=50, deadline=None)
 @given(USES)
-def test_the_kernel_rates_a_catalogue_of_yaml_as_the_judge_does(uses) -> None:
+def test_the_kernel_rates_a_catalogue_of_yaml_as_the_judge_does(compiled, uses) -> None:
     tables = price_tables(MOBILE, [(item, Buyer("RUB", "smart")) for item in ITEMS])
     rows = [tables.rows[item, Buyer("RUB", "smart")] for item in ITEMS]
     ordered = sorted(uses, key=lambda use: use[1])
@@ -58,7 +59,7 @@ def test_the_kernel_rates_a_catalogue_of_yaml_as_the_judge_does(uses) -> None:
         reference.State({}, {(0, "minutes"): 18_000}),
         events,
     )
-    lines = make_lines(COMPILED, np.array(rows, np.int32), np.zeros(4, np.int32))
+    lines = make_lines(compiled, np.array(rows, np.int32), np.zeros(4, np.int32))
     columns = make_events(
         np.array([one.line for one in events]),
         np.array([one.time_s for one in events]),
