@@ -9,7 +9,8 @@ Does not know: what a contract's fields mean, how passwords are kept.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -19,10 +20,11 @@ from adapters.messages import Contract
 from adapters.protocols import contract_from_json
 from gateway.contracts import PartnerRow, list_keys, list_partners, set_partner_state
 from web import filters
-from web.audit import ACTIONS, AuditFilter, list_entries
+from web.audit import ACTIONS, CHANGES, AuditFilter, list_entries
 from web.filters import Choices, Form
 from web.page import Page
 from web.sessions import end_sessions_of
+from web.texts import CATALOGUE
 from web.users import (
     Role,
     User,
@@ -37,6 +39,13 @@ from web.users import (
 )
 
 AUDIT_ROWS: Final = 100
+#: What our pages write into an entry's detail, and the beginning of the text key where the value is a code.
+_TOLD: Final = {"reason": "reason.", "note": "", "rows": "", "role": "role.", "state": "user_state.", "path": ""}
+_FILTER_LABELS: Final = {
+    "q": "search.label", "period": "filter.period", "from": "filter.from", "to": "filter.to", "state": "filter.state",
+    "kind": "filter.kind", "action": "filter.action", "partner": "filter.partner", "min": "filter.min",
+    "max": "filter.max",
+}  # fmt: skip
 
 
 class PartnersPage(Page):
@@ -49,7 +58,8 @@ class PartnersPage(Page):
         async with self.site.cursor() as cur:
             partners = await list_partners(cur)
             await self.record("partners_listed", "", "", cur)
-        await self.show("partners.html", partners=[(partner, contract_of(partner)) for partner in partners])
+        rows = [(partner, contract_of(partner)) for partner in partners]
+        await self.show("partners.html", partners=rows, totals=settlement_totals(rows))
 
 
 class PartnerPage(Page):
@@ -188,7 +198,10 @@ class AuditPage(Page):
         form = filters.parse_form(self.arguments, choices, self.now, self.site.zone)
         before = form.after if form.after.isascii() and form.after.isdecimal() and len(form.after) < 19 else ""
         shared: dict[str, Any] = {"form": form, "actions": ACTIONS, "limits": filters.LIMITS}
-        shared |= {"query": filters.query_string}
+        is_changes = form.marks == CHANGES
+        changes = replace(form, marks=() if is_changes else CHANGES)
+        shared |= {"query": filters.query_string, "is_changes": is_changes}
+        shared |= {"changes_query": filters.query_string(changes), "told": lambda detail: detail_told(self.t, detail)}
         if form.filter is None or (form.after and not before):
             self.set_status(400)
             broken = "" if form.filter is None else "error.page"
@@ -205,10 +218,66 @@ class AuditPage(Page):
         await self.show("audit.html", entries=entries[:AUDIT_ROWS], next=following, broken="", **shared)
 
 
+@dataclass(frozen=True, slots=True)
+class SettlementTotal:
+    """What partners owe us and what we owe partners, minor units, of one currency; the two are not set off."""
+
+    currency: str
+    owed_to_us: int
+    owed_by_us: int
+
+
+def settlement_totals(rows: Iterable[tuple[PartnerRow, Contract | None]]) -> list[SettlementTotal]:
+    """Totals of the partners' clearing balances per currency; a clearing account is negative by what is owed to us."""
+    balances: dict[str, list[int]] = {}
+    for partner, contract in rows:
+        balances.setdefault(currency_of(contract), []).append(partner.clearing_balance)
+    return [
+        SettlementTotal(currency, -sum(min(balance, 0) for balance in owed), sum(max(balance, 0) for balance in owed))
+        for currency, owed in sorted(balances.items())
+    ]
+
+
+def currency_of(contract: Contract | None) -> str:
+    """The contract's currency; of a contract that cannot be read, the platform's own."""
+    return contract.currency if contract else "RUB"
+
+
 def audit_filter(form: Form) -> AuditFilter:
     """The fields of the list's form as the record is asked."""
     assert form.filter is not None
     return AuditFilter(form.filter.start, form.filter.end, form.text, form.marks)
+
+
+def detail_told(t: Callable[..., str], detail: Mapping[str, Any]) -> str:
+    """An entry's detail in words; names that no page of ours writes stay as they are."""
+    told = []
+    for name, value in sorted(detail.items()):
+        if value == "":
+            continue
+        if name == "filter":
+            told.append(filter_told(t, str(value)))
+        elif name in _TOLD:
+            worded = f"{_TOLD[name]}{value}"
+            told.append(f"{t(f'detail.{name}')}: {t(worded) if worded in CATALOGUE else value}")
+        else:
+            told.append(f"{name}: {value}")
+    return "; ".join(told)
+
+
+def filter_told(t: Callable[..., str], query: str) -> str:
+    """The query string of a list as its filter names things; what it does not know is left as it is."""
+    told: dict[str, list[str]] = {}
+    for name, value in parse_qsl(query):
+        key = f"{name}.{value}"
+        told.setdefault(name, []).append(t(key).lower() if key in CATALOGUE else value)
+    words = []
+    for name, values in told.items():
+        label = _FILTER_LABELS.get(name)
+        shown = t("filter.chosen", n=len(values)) if len(values) > 3 else ", ".join(values)
+        words.append(f"{(t(label) if label else name).lower()}: {shown}")
+    sentence = ", ".join(words)
+    return sentence[:1].upper() + sentence[1:]
 
 
 def contract_of(partner: PartnerRow) -> Contract | None:

@@ -1,4 +1,4 @@
-"""Partners' calls that changed no payment: repeats, refusals, and what a person should look at.
+"""Partners' requests that changed no payment: repeats, refusals, and what a person should look at.
 
 Rules. Conflicts come first on the page: they are the only kind that waits for a person. Every view is on the audit
 record. A stranger's text is shown escaped and with its invisible letters written out.
@@ -7,12 +7,14 @@ Does not know: how attempts are found or kept.
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from gateway.contracts import PartnerRow, list_partners
+from gateway.documents import Document
 from gateway.journal import Filter
 from web import filters
+from web.conflicts import conflicts_told
 from web.filters import Choices
 from web.page import Page
 from web.payments import PAGE_ROWS
@@ -55,8 +57,14 @@ class AttemptsPage(Page):
             self.set_status(400)
             await self.show("attempts.html", page=None, conflicts=0, broken="error.page", **shared)
             return
+        told = await self._told(page.rows)
         conflicts = 0 if form.marks == ("conflict",) else await self._conflicts(form.filter)
-        await self.show("attempts.html", page=page, conflicts=conflicts, broken="", **shared)
+        await self.show("attempts.html", page=page, conflicts=conflicts, conflict_words=told, broken="", **shared)
+
+    async def _told(self, rows: Iterable[Document]) -> dict[Any, str]:
+        """Words of the conflicts among ``rows``, beside their payments as the journal has them."""
+        ids = {row["payment_id"] for row in rows if row["kind"] == "conflict" and row["payment_id"] is not None}
+        return conflicts_told(self.t, await self.site.journal.payments_by_id(sorted(ids)), rows) if ids else {}
 
     async def _conflicts(self, wanted: Filter) -> int:
         """How many conflicts the period has, whatever else the filter says; at most CONFLICTS_COUNTED."""

@@ -43,6 +43,24 @@ ACTIONS: Final = (
     "denied",
 )
 
+#: Those that change something, as against looking and signing in.
+CHANGES: Final = (
+    "password_changed",
+    "payment_cancel_asked",
+    "payment_cancelled",
+    "partner_added",
+    "partner_contract_set",
+    "partner_key_added",
+    "partner_key_retired",
+    "partner_paused",
+    "partner_resumed",
+    "user_added",
+    "user_role_set",
+    "user_state_set",
+    "user_password_reset",
+)
+assert set(CHANGES) <= set(ACTIONS)
+
 _INSERT: Final = """
 INSERT INTO audit (actor, action, object_kind, object_id, detail, remote_ip) VALUES (%s, %s, %s, %s, %s, %s)
 """

@@ -19,12 +19,14 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 
 from adapters.messages import Reason, Result
+from billing.accounts import account_by_number
 from gateway.contracts import PartnerRow, list_partners
 from gateway.decide import NOTE_MAX, Command, OperatorCancel
 from gateway.documents import Document, payment_documents
-from gateway.journal import JournalAway, Sum, Totals
-from gateway.states import OPEN, TABLE, Event, State
+from gateway.journal import JournalAway, Totals
+from gateway.states import TABLE, Event, State
 from web import filters, shown
+from web.conflicts import conflicts_told, distinct
 from web.filters import Choices, Form
 from web.page import Page, safe_target
 from web.users import Role, may
@@ -33,7 +35,7 @@ PAGE_ROWS: Final = 50
 EXPORT_MAX_ROWS: Final = 100_000
 EXPORT_FLUSH_ROWS: Final = 500
 EXPORT_COLUMNS: Final = (
-    "id", "time", "partner", "key", "service", "account", "name", "sum", "currency",
+    "id", "received", "partner", "key", "service", "account", "name", "sum", "currency",
     "state_code", "state", "reason", "code", "registered", "partner_time",
 )  # fmt: skip
 #: Shorter is not a reason.
@@ -44,13 +46,11 @@ _MAX_ID: Final = 2**63 - 1
 CANCELLABLE: Final = frozenset({State.HELD, State.POSTED})
 assert all((state, Event.VOID) in TABLE or (state, Event.REVERSE) in TABLE for state in CANCELLABLE)
 
-#: How the totals are told to people: a heading and the states under it.
-TOTAL_GROUPS: Final = (
-    ("posted", frozenset({State.POSTED})),
-    ("open", OPEN),
-    ("back", frozenset({State.VOIDED, State.REVERSED})),
-    ("refused", frozenset({State.REFUSED})),
-)
+#: The order in which totals are told: money that arrived, money under way, money that did not stay.
+TOTAL_ORDER: Final = (
+    State.POSTED, State.HELD, State.SENT, State.UNKNOWN, State.REVERSED, State.VOIDED, State.REFUSED,
+)  # fmt: skip
+assert set(TOTAL_ORDER) == set(State)
 
 
 def choices(partners: Iterable[PartnerRow]) -> Choices:
@@ -179,8 +179,10 @@ class PaymentPage(Page):
                 document["_id"], document["partner"], document["key"]
             )
         back = list_target(self.request.headers.get("Referer", ""), self.request.host)
-        may_cancel = self._may_cancel(document)
-        await self.show("payment.html", payment=document, attempts=attempts, may_cancel=may_cancel, back=back)
+        told = conflicts_told(self.t, {document["_id"]: document}, attempts or [])
+        values = {"may_cancel": self._may_cancel(document), "back": back}
+        values |= {"conflict_words": told, "conflicts": distinct(told)}
+        await self.show("payment.html", payment=document, attempts=attempts, **values)
 
     async def _load(self, number: str, action: str) -> Document:
         """The payment as PostgreSQL has it now, with its view on record."""
@@ -218,15 +220,24 @@ class CancelPage(PaymentPage):
         result = await self._cancel(document["_id"], note)
         reason = self.t(f"reason.{result.reason.value}")
         await self.record("payment_cancelled", "payment", str(document["_id"]), reason=result.reason.value, note=note)
-        await self.notify(cancel_message(result), reason=reason)
+        key = cancel_message(result)
+        is_void = key == "cancel.done" and document["state"] == State.HELD
+        await self.notify("cancel.done_void" if is_void else key, reason=reason)
         self.redirect(f"/payments/{document['_id']}", status=303)
 
     async def _ask(self, document: Document, note: str, errors: dict[str, str]) -> None:
         bounds = {"least": NOTE_MIN, "most": NOTE_MAX}
         may_cancel = self._may_cancel(document)
-        if not may_cancel and not errors:
+        balance = None
+        if may_cancel and document["state"] == State.POSTED:
+            async with self.site.cursor() as cur:
+                account = await account_by_number(cur, document["account"])
+            balance = account.balance if account else None
+        is_covered = balance is None or balance >= document["amount"]
+        if not (may_cancel and is_covered) and not errors:
             self.set_status(409)
-        await self.show("cancel.html", payment=document, note=note, errors=errors, bounds=bounds, may_cancel=may_cancel)
+        values = {"may_cancel": may_cancel, "balance": balance, "is_covered": is_covered}
+        await self.show("cancel.html", payment=document, note=note, errors=errors, bounds=bounds, **values)
 
     async def _cancel(self, payment_id: int, note: str) -> Result:
         if self.site.core is None:
@@ -279,25 +290,18 @@ def cancel_message(result: Result) -> str:
 
 
 def grouped(totals: Totals) -> dict[str, Any]:
-    """Totals as the page tells them: per currency, the whole and each of TOTAL_GROUPS that is not empty.
+    """Totals as the page tells them: per currency, each state that occurs, in TOTAL_ORDER.
 
-    Returns {count, is_capped, currencies: [(currency, [(heading, count, amount_minor)])]}.
+    There is no sum over states: money that was refused and money that arrived do not add up to anything.
+
+    Returns {count, is_capped, currencies: [(currency, [(state, count, amount_minor)])]}.
     """
     currencies = []
     for currency in sorted({line.currency for line in totals.sums}):
-        lines = [line for line in totals.sums if line.currency == currency]
-        groups = [("found", *_added(lines))]
-        for heading, states in TOTAL_GROUPS:
-            members = [line for line in lines if State(line.state) in states]
-            if members:
-                groups.append((heading, *_added(members)))
-        currencies.append((currency, groups))
+        lines = {State(line.state): line for line in totals.sums if line.currency == currency}
+        states = [(state.value, lines[state].count, lines[state].amount) for state in TOTAL_ORDER if state in lines]
+        currencies.append((currency, states))
     return {"count": totals.count, "is_capped": totals.is_capped, "currencies": currencies}
-
-
-def _added(lines: Iterable[Sum]) -> tuple[int, int]:
-    found = list(lines)
-    return sum(line.count for line in found), sum(line.amount for line in found)
 
 
 def csv_lines(rows: Iterable[list[str]]) -> str:

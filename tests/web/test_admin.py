@@ -1,10 +1,15 @@
 """Partners, users and the audit record, as an administrator works with them."""
 
 import re
+from functools import partial
 
 import pytest
 
+from gateway.contracts import PartnerRow
 from tests.web import seed
+from tests.web.test_payments import money, plain
+from web import texts
+from web.admin import SettlementTotal, detail_told, settlement_totals
 
 
 def test_everyone_sees_partners_and_only_an_administrator_their_contract(site):
@@ -128,6 +133,54 @@ def test_the_audit_record_is_searched_by_person_object_and_action(own_site):
     assert set(re.findall(r'class="c-action">([^<]+)<', only.text)) == {"Вход"}
     assert "Записей не найдено" in person.find("/audit", q="nobody-at-all").words
     assert person.get("/audit", after="x").status == 400
+
+
+def test_the_audit_record_can_leave_out_looking_and_tells_details_in_words(own_site):
+    own_site.person("oleg").find("/payments", q="7916", period="year", state="posted", min="5")
+    person = own_site.person("anna")
+    person.post("/partners/osmp/state", {"state": "paused"}, "/partners/osmp")
+    page = person.find("/audit")
+    assert "Поиск: 7916, период: год, состояние: зачислен, сумма от: 5" in page.words
+    link = re.search(r'class="chip button" href="([^"]+)"', page.text)[1].replace("&amp;", "&")
+    page = person.find(link)
+    assert re.findall(r'class="c-action">([^<]+)<', page.text) == ["Приостановка партнёра"]
+    assert 'aria-current="true">Только изменения' in page.text
+
+
+@pytest.mark.parametrize(
+    ("detail", "words"),
+    [
+        ({}, ""),
+        ({"filter": ""}, ""),
+        ({"filter": "from=01.11.2026&to=02.11.2026&kind=conflict"}, "С: 01.11.2026, по: 02.11.2026, вид: конфликт"),
+        ({"filter": "state=held&state=sent&state=posted&state=voided"}, "Состояние: выбрано: 4"),
+        ({"filter": "q=state.posted&unheard=of"}, "Поиск: state.posted, unheard: of"),
+        ({"reason": "ok", "note": "ошибка кассира"}, "Причина: ошибка кассира; Ответ: Успешно"),
+        ({"role": "viewer"}, "Роль: Наблюдатель"),
+        ({"version": 3}, "version: 3"),
+    ],
+)
+def test_a_detail_is_told_in_words_and_what_is_unheard_of_as_it_is(detail, words):
+    assert detail_told(partial(texts.text, "ru"), detail) == words
+
+
+def test_what_partners_owe_and_what_we_owe_is_told_apart_and_per_currency():
+    def row(balance):
+        return PartnerRow(1, "osmp", "QIWI", "active", "osmp", 1, balance, {})
+
+    assert settlement_totals([(row(-500), None), (row(-100), None), (row(70), None)]) == [
+        SettlementTotal("RUB", 600, 70)
+    ]
+    assert settlement_totals([]) == []
+
+
+def test_partners_tell_who_owes_whom_and_their_total(site):
+    [(owed,)] = site.rows("SELECT -sum(balance_minor)::bigint FROM accounts WHERE kind = 'clearing'")
+    [(osmp,)] = site.rows("SELECT -balance_minor FROM accounts WHERE number = 'clearing:osmp:RUB'")
+    told = plain(site.person("vera").get("/partners"))
+    assert f"{money(osmp)} Партнёр должен нам" in told
+    assert f"Всего, RUB {money(owed)} Партнёры должны нам" in told
+    assert re.search(r"Остатки на \d\d\.\d\d\.\d{4} \d\d:\d\d", told)
 
 
 def test_the_audit_record_is_read_page_by_page(own_site):

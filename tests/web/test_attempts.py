@@ -32,7 +32,12 @@ def test_conflicts_are_announced_and_lead_to_their_list_and_payment(site):
     link = re.search(r'href="(/attempts\?kind=conflict[^"]*)"', answer.text)
     answer = person.find(link[1].replace("&amp;", "&"))
     assert kinds(answer) == ["conflict"]
+    assert "Конфликт: зачислено 100,00 ₽, партнёр прислал 200,00 ₽" in plain(answer)
     assert f'href="/payments/{site.seeded.ids["conflicting"]}"' in answer.text
+
+
+def test_the_partners_own_code_is_named_as_a_code(site):
+    assert "Счёт не найден код 5" in site.person("vera").find("/attempts", kind="refusal").words
 
 
 def test_an_attempt_is_found_by_account_key_payment_and_partner(site):

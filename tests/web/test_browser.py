@@ -67,6 +67,7 @@ def test_no_page_scrolls_sideways_and_each_is_pictured(site, tab, size, viewport
         "payments-found": "/payments?q=9000000001&period=year",
         "payment": f"/payments/{ids['posted']}",
         "payment-reversed": f"/payments/{ids['reversed']}",
+        "payment-conflict": f"/payments/{ids['conflicting']}",
         "cancel": f"/payments/{ids['to_cancel']}/cancel",
         "attempts": "/attempts",
         "partners": "/partners",
@@ -153,16 +154,16 @@ def test_an_operator_cancels_with_a_reason_after_thinking_twice(own_site, tab):
     wanted = own_site.seeded.ids["to_cancel"]
     sign_in(tab, own_site.address, "oleg")
     tab.goto(f"{own_site.address}/payments/{wanted}")
-    tab.get_by_role("link", name="Отменить платёж").click()
-    button = tab.get_by_role("button", name="Отменить платёж на 3 000,00 ₽")
+    tab.get_by_role("link", name="Вернуть платёж").click()
+    button = tab.get_by_role("button", name="Вернуть платёж на 3 000,00 ₽")
     button.click()
     expect(tab).to_have_url(f"{own_site.address}/payments/{wanted}/cancel")  # the browser asks for the reason first
-    tab.get_by_label("Причина отмены").fill("Абонент ошибся счётом")
+    tab.get_by_label("Причина возврата").fill("Абонент ошибся счётом")
     tab.get_by_label("Получатель и сумма проверены").check()
     button.dblclick()
-    expect(tab.get_by_role("status")).to_have_text(re.compile("^Платёж (отменён|уже был отменён)"))
+    expect(tab.get_by_role("status")).to_have_text(re.compile("^Платёж (возвращён|уже был возвращён)"))
     expect(tab.locator(".summary .badge")).to_have_text("Возвращён")
-    expect(tab.get_by_role("link", name="Отменить платёж")).to_have_count(0)
+    expect(tab.get_by_role("link", name="Вернуть платёж")).to_have_count(0)
     picture(tab, "cancelled-wide")
     tab.reload()
     expect(tab.get_by_role("status")).to_have_count(0)
@@ -173,11 +174,28 @@ def test_on_a_phone_the_filter_waits_folded_and_opens_when_something_must_be_cor
     tab.set_viewport_size(NARROW)
     sign_in(tab, site.address, "vera")
     expect(tab.get_by_label("Сумма от")).to_be_hidden()
-    tab.get_by_text("Фильтр", exact=True).click()
+    expect(tab.locator(".more > summary")).to_contain_text("· все партнёры · все состояния")
+    expect(tab.locator(".more > summary .on")).to_have_count(0)
+    tab.locator(".more > summary").click()
     tab.get_by_label("Сумма от").fill("abc")
     tab.get_by_role("button", name="Применить").click()
     expect(tab.get_by_text("Это не сумма")).to_be_visible()
     expect(tab.get_by_label("Сумма от")).to_have_value("abc")
+
+
+def test_on_a_phone_the_folded_filter_says_what_limits_the_list_and_a_card_opens_wherever_it_is_touched(site, tab):
+    tab.set_viewport_size(NARROW)
+    sign_in(tab, site.address, "anna")
+    tab.goto(f"{site.address}/payments?period=7d&partner=osmp&state=posted&min=100")
+    picture(tab, "payments-filtered-narrow")
+    assert tab.locator(".more > summary .on").all_inner_texts()[1:] == ["QIWI Терминалы", "Зачислен", "Сумма от 100"]
+    number = listed(tab)[0].removeprefix("№ ")
+    tab.locator("tbody .c-sum").first.click(force=True)  # the link lies over the whole card
+    expect(tab.get_by_role("heading", level=1)).to_have_text(f"Платёж № {number}")
+    for name in ("Платежи", "Запросы партнёров", "Партнёры", "Пользователи", "Аудит"):
+        box = tab.get_by_role("navigation").get_by_role("link", name=name, exact=True).bounding_box()
+        assert box["x"] >= 0, name
+        assert box["x"] + box["width"] <= NARROW["width"], name
 
 
 def test_everything_needed_works_without_scripts(own_site, chromium):
@@ -188,11 +206,11 @@ def test_everything_needed_works_without_scripts(own_site, chromium):
     page.get_by_label("Поиск").fill("9000000004")
     page.get_by_role("button", name="Найти").click()
     page.locator("a.row-link").click()
-    page.get_by_role("link", name="Отменить платёж").click()
-    page.get_by_label("Причина отмены").fill("Абонент ошибся счётом")
+    page.get_by_role("link", name="Вернуть платёж").click()
+    page.get_by_label("Причина возврата").fill("Абонент ошибся счётом")
     page.get_by_label("Получатель и сумма проверены").check()
-    page.get_by_role("button", name="Отменить платёж на").click()
-    expect(page.get_by_role("status")).to_have_text("Платёж отменён.")
+    page.get_by_role("button", name="Вернуть платёж на").click()
+    expect(page.get_by_role("status")).to_have_text("Платёж возвращён.")
     page.get_by_role("button", name="EN").click()
     expect(page.get_by_role("heading", name="Timeline")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()

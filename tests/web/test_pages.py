@@ -253,7 +253,7 @@ def test_the_language_is_the_browsers_until_a_person_chooses_and_stays_chosen(ow
     person = own_site.person("vera")
     answer = person.post("/language", {"language": "en", "next": "/attempts?kind=conflict"}, "/payments")
     assert answer.location == "/attempts?kind=conflict"
-    assert "Attempts and refusals" in own_site.person("vera").get("/attempts").words
+    assert "Partner requests" in own_site.person("vera").get("/attempts").words
     assert person.post("/language", {"language": "xx", "next": "//evil"}, "/payments").location == "/payments"
     assert "Payments" in person.get("/payments").words
 

@@ -12,12 +12,17 @@ from adapters.messages import Reason, Result
 from gateway.journal import Sum, Totals
 from gateway.states import State
 from tests.web import seed
+from web import shown
 from web.payments import CANCELLABLE, PAGE_ROWS, cancel_message, grouped
 
 
 def rows(answer):
     """Ids of the listed payments, in order."""
     return [int(found) for found in re.findall(r'class="row-link" href="/payments/(\d+)"', answer.text)]
+
+
+def money(minor):
+    return shown.money(minor).replace("\u00a0", " ")
 
 
 def plain(answer):
@@ -53,7 +58,8 @@ def test_an_exact_id_comes_first_and_is_found_outside_the_dates_too(site):
     wanted = site.seeded.ids["posted"]
     answer = site.person("vera").find("/payments", q=str(wanted), period="yesterday")
     assert rows(answer)[0] == wanted
-    assert "точное совпадение" in answer.words
+    assert "совпал номер" in answer.words
+    assert "совпал ключ партнёра" in site.person("vera").find("/payments", q="9000000001").words
 
 
 def test_what_a_stranger_typed_is_shown_escaped(site):
@@ -114,24 +120,25 @@ def test_totals_are_of_the_whole_filtered_set(site):
     counts = dict(site.rows("SELECT state, count(*) FROM payments GROUP BY state"))
     told = plain(answer)
     assert f"Найдено {sum(counts.values())} " in told
-    posted = f"{sums['posted'] // 100:,}".replace(",", " ") + f",{sums['posted'] % 100:02d} ₽"
-    assert f"Зачислено {posted} {counts['posted']} " in told
-    assert "Отказано" in told
-    assert "Возвращено" in told
+    assert f"1–{PAGE_ROWS} из {sum(counts.values())}" in told
+    assert f"Зачислен {money(sums['posted'])} {counts['posted']} " in told
+    assert f"Возвращён 500,00 ₽ {counts['reversed']} " in told
+    assert f"Аннулирован без суммы {counts['voided']} " in told
+    assert f"Отказан {money(sums['refused'])} {counts['refused']} " in told
 
 
-def test_totals_are_grouped_by_currency_and_what_became_of_the_money():
-    totals = Totals(7, (Sum("RUB", "held", 1, 5), Sum("RUB", "sent", 2, 7), Sum("USD", "posted", 4, 100)), False)
+def test_totals_are_told_per_currency_and_state_in_one_order_and_never_mixed():
+    totals = Totals(7, (Sum("RUB", "refused", 1, 5), Sum("RUB", "held", 2, 7), Sum("USD", "posted", 4, 100)), False)
     assert grouped(totals)["currencies"] == [
-        ("RUB", [("found", 3, 12), ("open", 3, 12)]),
-        ("USD", [("found", 4, 100), ("posted", 4, 100)]),
+        ("RUB", [("held", 2, 7), ("refused", 1, 5)]),
+        ("USD", [("posted", 4, 100)]),
     ]
 
 
-def test_every_state_belongs_to_one_group_of_the_totals():
+def test_every_state_is_told_by_the_totals():
     for state in State:
         told = grouped(Totals(1, (Sum("RUB", state.value, 1, 5),), False))["currencies"]
-        assert len(told[0][1]) == 2, state
+        assert told == [("RUB", [(state.value, 1, 5)])]
 
 
 def test_bad_fields_keep_what_was_typed_beside_their_message(site):
@@ -154,8 +161,10 @@ def test_an_address_is_rewritten_to_its_shortest_form(site):
 
 
 def test_an_empty_list_offers_a_way_out(site):
-    answer = site.person("vera").find("/payments", q="nothing-like-this")
+    answer = site.person("vera").find("/payments", q="nothing-like-this", **{"from": "01.11.2026", "to": "02.11.2026"})
     assert "Платежи не найдены" in answer.words
+    assert "За период 01.11.2026–02.11.2026 по запросу «nothing-like-this» ничего нет." in answer.words
+    assert re.search(r'href="/payments\?q=nothing-like-this&amp;period=year">Искать за год<', answer.text)
     assert re.search(r'<a class="button" href="/payments">Сбросить фильтр', answer.text)
 
 
@@ -213,9 +222,12 @@ def test_a_reversed_payment_tells_both_events_and_a_conflict_stands_with_its_pay
     told = plain(person.get(f"/payments/{site.seeded.ids['reversed']}"))
     assert "Возвращён партнёру" in told
     assert "Возврат 79265550102 clearing:osmp:RUB 500,00 ₽" in told
-    told = plain(person.get(f"/payments/{site.seeded.ids['conflicting']}"))
+    assert "Ответ партнёру при приёме Успешно" in told
+    page = person.get(f"/payments/{site.seeded.ids['conflicting']}")
+    told = plain(page)
+    assert told.count("Конфликт: зачислено 100,00 ₽, партнёр прислал 200,00 ₽") == 2  # the banner and the request's row
     assert "Тот же ключ с другим содержанием" in told
-    assert "200,00 ₽" in told
+    assert f'id="{re.search("#(attempt-[0-9]+)", page.text)[1]}"' in page.text
 
 
 def test_a_refused_payment_tells_why_and_that_no_money_moved(site):
@@ -283,10 +295,10 @@ def test_an_operator_takes_a_payment_back_with_a_reason_and_it_is_on_record(own_
     answer = cancel(person, wanted)
     assert (answer.status, answer.location) == (303, f"/payments/{wanted}")
     told = plain(person.get(answer.location))
-    assert "Платёж отменён." in told
+    assert "Платёж возвращён." in told
     assert "Сотрудник oleg" in told
     assert REASON["reason"] in told
-    assert "Отменить платёж" not in told
+    assert "Вернуть платёж" not in told
     assert own_site.one("SELECT state FROM payments WHERE id = %s", wanted) == "reversed"
     event = own_site.rows("SELECT actor, note FROM payment_events WHERE payment_id = %s AND event = 'reverse'", wanted)
     assert event == [("user:oleg", REASON["reason"])]
@@ -335,20 +347,34 @@ def test_without_a_reason_or_a_confirmation_nothing_happens(site, fields, messag
 def test_a_state_that_cannot_be_cancelled_offers_no_button_and_refuses_the_form(site, name):
     wanted = site.seeded.ids[name]
     person = site.person("oleg")
-    assert "Отменить платёж" not in person.get(f"/payments/{wanted}").words
+    assert "Вернуть платёж" not in person.get(f"/payments/{wanted}").words
     page = person.get(f"/payments/{wanted}/cancel")
     assert page.status == 409
-    assert "отменить нельзя" in page.words
+    assert "вернуть нельзя" in page.words
     answer = person.post(f"/payments/{wanted}/cancel", REASON | {"csrf": page.hidden("csrf")})
     told = person.get(answer.location).words
-    assert ("Платёж не отменён" if name == "refused" else "уже был отменён") in told
+    assert ("Платёж не возвращён" if name == "refused" else "уже был возвращён") in told
+
+
+def test_before_a_reversal_the_accounts_balance_is_told_now_and_after(own_site):
+    wanted = own_site.seeded.ids["to_cancel"]
+    person = own_site.person("oleg")
+    told = plain(person.get(f"/payments/{wanted}/cancel"))
+    assert "На счёте сейчас 7 000,00 ₽ Станет после возврата 4 000,00 ₽" in told
+    own_site.rows("UPDATE accounts SET balance_minor = 299999 WHERE number = '79857770011'")
+    page = person.get(f"/payments/{wanted}/cancel")
+    assert page.status == 409
+    assert "На счёте меньше, чем сумма платежа" in page.words
+    assert 'name="confirmed"' not in page.text
+    answer = person.post(f"/payments/{wanted}/cancel", REASON | {"csrf": page.hidden("csrf")})
+    assert "Платёж не возвращён: Возврат невозможен" in person.get(answer.location).words
 
 
 def test_a_viewer_sees_no_button_and_cannot_send_the_form(site):
     wanted = site.seeded.ids["posted"]
     person = site.person("vera")
     page = person.get(f"/payments/{wanted}")
-    assert "Отменить платёж" not in page.words
+    assert "Вернуть платёж" not in page.words
     answer = person.post(f"/payments/{wanted}/cancel", REASON | {"csrf": page.hidden("csrf")})
     assert answer.status == 403
     assert site.one("SELECT state FROM payments WHERE id = %s", wanted) == "posted"

@@ -8,9 +8,9 @@ import pytest
 
 from adapters.messages import Op, Reason
 from gateway.states import Effect, Event, State
-from web import audit, filters, texts
+from web import admin, audit, filters, texts
 from web.attempts import KINDS
-from web.payments import EXPORT_COLUMNS, TOTAL_GROUPS
+from web.payments import EXPORT_COLUMNS
 from web.users import Role
 
 WEB = Path(texts.__file__).parent
@@ -29,15 +29,15 @@ CODED = {
     "user_state.": ["active", "disabled"],
     "actor.": ["partner", "user", "system", "anonymous"],
     "purpose.": ["verify", "sign", "basic", "secret"],
-    "totals.": ["found", *(heading for heading, _ in TOTAL_GROUPS)],
     "nav.": ["payments", "attempts", "partners", "users", "audit", "profile", "sign_out"],
     "profile.": ["current", "new", "repeat"],
     "payment.": ["registered", "partner_time", "created", "updated"],
-    "filter.": ["from", "to", "min", "max"],
+    "filter.": ["from", "to", "min", "max", *(f"all_{mark}" for mark in ("state", "kind", "action"))],
+    "detail.": list(admin._TOLD),
     "column.": EXPORT_COLUMNS,
 }
 #: Beginnings by which a key is known where it is not the argument of t().
-KEYED = r"error|cancel|profile|sign_in|user\.error|users|partners|payment|payments|away"
+KEYED = r"error|cancel|profile|sign_in|user\.error|users|partners|payment|payments|away|conflict|search|filter"
 
 
 def sources():
@@ -53,7 +53,7 @@ def literal_keys():
         for key in re.findall(r"""\bt\(\s*f?"([a-z0-9_.]+)"\s*[,)]""", text):
             found.setdefault(key, path.name)
         for key in re.findall(rf'"((?:{KEYED})\.[a-z_.]+)"', text):
-            if not key.endswith((".", ".html")):
+            if not key.endswith((".", "_", ".html")):
                 found.setdefault(key, path.name)
     return found
 
@@ -134,4 +134,4 @@ def test_the_language_is_the_users_then_the_cookies_then_the_browsers(chosen, co
 def test_counted_things_have_their_forms():
     said = [texts.plural("ru", "payment", number) for number in (0, 1, 2, 5, 11, 12, 21, 22, 111, 1001)]
     assert said == ["платежей", "платёж", "платежа", *["платежей"] * 3, "платёж", "платежа", "платежей", "платёж"]
-    assert [texts.plural("en", "attempt", number) for number in (0, 1, 2)] == ["attempts", "attempt", "attempts"]
+    assert [texts.plural("en", "conflict", number) for number in (0, 1, 2)] == ["conflicts", "conflict", "conflicts"]

@@ -26,13 +26,6 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// On a phone the bar of sections is wider than the screen: show the one we are in.
-const current = document.querySelector(".sections [aria-current]");
-if (current) {
-  const bar = current.parentElement;
-  bar.scrollLeft = current.offsetLeft - bar.offsetLeft - (bar.clientWidth - current.offsetWidth) / 2;
-}
-
 // On a phone the filter starts closed, unless something in it must be corrected.
 const narrow = window.matchMedia("(max-width: 48rem)");
 document.querySelectorAll("details[data-narrow-closed]").forEach((details) => {
