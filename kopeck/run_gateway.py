@@ -5,6 +5,7 @@ Several share one port (SO_REUSEPORT) and nothing else but the database.
 
 import asyncio
 import ipaddress
+import resource
 
 import structlog
 
@@ -12,7 +13,7 @@ from gateway import failpoints
 from gateway.lanes import CoreOptions
 from gateway.server import Gateway, PortOptions
 from kopeck.embedded import attach
-from kopeck.process import finished_before, listen, run_process, tls_context, wait_for_database
+from kopeck.process import ProcessError, finished_before, listen, run_process, tls_context, wait_for_database
 from kopeck.settings import Settings, SettingsError
 
 log = structlog.get_logger("kopeck.gateway")
@@ -21,6 +22,7 @@ log = structlog.get_logger("kopeck.gateway")
 def run_gateway(settings: Settings, index: int = 0) -> None:
     """Serve partners until SIGTERM. index: which of this host's gateway processes it is, for its metrics port."""
     stores = attach(settings)
+    _allow_descriptors(settings.gateway.connections_max)
     tls_context("gateway", settings.gateway.tls_cert, settings.gateway.tls_key)  # the port loads them; here they speak
     try:
         failpoints.arm(settings.gateway.failpoints)
@@ -41,6 +43,30 @@ def run_gateway(settings: Settings, index: int = 0) -> None:
             await gateway.stop(settings.gateway.drain_s)
 
     run_process(settings, settings.gateway.metrics_port + index, work)
+
+
+#: Descriptors a gateway needs beside partners' connections: databases, logs, the health port.
+OTHER_DESCRIPTORS = 100
+
+
+def _allow_descriptors(connections_max: int) -> None:
+    """Raise this process's limit of open files to what its connections need.
+
+    Out of descriptors, a server spins on accept instead of refusing.
+
+    Raises:
+        ProcessError: the system does not allow as many.
+    """
+    needed = connections_max + OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ProcessError(
+            f"gateway.connections_max = {connections_max} needs {needed} open files, and this system allows {hard}: "
+            "lower it, or raise the limit (ulimit -Hn, LimitNOFILE)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 async def _watch(gateway: Gateway, stop: asyncio.Event, parts: dict[str, bool]) -> None:
