@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 
 from ratingcore import reference
 from ratingcore.bands import DAYS, Rule, calendar_of
@@ -115,10 +115,11 @@ def test_the_kernel_equals_the_judge_on_random_tariffs_events_batches_and_thread
 
 
 @pytest.mark.slow
-@given(trials())
-@settings(max_examples=10_000, deadline=None, suppress_health_check=QUIET)
-def test_the_kernel_equals_the_judge_on_ten_thousand_random_tariffs(trial: Trial) -> None:
-    compare(trial)
+@pytest.mark.parametrize("part", range(25))
+def test_the_kernel_equals_the_judge_on_ten_thousand_random_tariffs(part: int) -> None:
+    """In parts, for Hypothesis remembers every example of a run."""
+    search = settings(max_examples=400, deadline=None, suppress_health_check=QUIET, database=None)
+    search(seed(part)(given(trials())(compare)))()
 
 
 NIGHT_AND_DAY = calendar_of("Europe/Berlin", [Rule(DAYS, 0, 180, "night"), Rule(DAYS, 180, 1440, "day")])
