@@ -15,7 +15,7 @@ import pyarrow as pa
 from billing.usage_columns import find_columns, split_block
 from billing.usage_format import Format
 from billing.usage_lines import BLOCK_BYTES, Block, Reject, read_blocks
-from billing.usage_values import Clock, read_values
+from billing.usage_values import Known, read_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Mediated:
 
 
 def mediate(
-    source: IO[bytes], made: Format, late: str, clock: Clock, block_bytes: int = BLOCK_BYTES
+    source: IO[bytes], made: Format, late: str, known: Known, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[Mediated]:
     """Read a usage file.
 
@@ -52,6 +52,6 @@ def mediate(
         if block.header is not None:
             places = find_columns(made, block.header)
         columns = split_block(block, made, places)
-        events = read_values(columns, block, made, late, clock)
+        events = read_values(columns, block, made, late, known)
         rejects = sorted([*block.rejects, *columns.rejects, *events.rejects], key=lambda reject: reject.line)
         yield Mediated(events.table, events.late, rejects, block)

@@ -69,6 +69,9 @@ _DONE: Final = """
     WHERE id = $1
 """
 
+#: Of any version: an event may be older than the version in force.
+_ITEMS: Final = "SELECT DISTINCT number FROM catalogue_items"
+
 _OPEN_FROM: Final = "SELECT open_from FROM usage_open FOR SHARE"
 
 #: Sorting a block's keys stays in memory.
@@ -274,6 +277,11 @@ def begin_load(load: Any) -> int | None:
     for statement in (_MEMORY, _NO_LOOPS, _STAGING, _LEFT):
         _do(load, statement)
     return int(open_from.timestamp()) if open_from is not None else None
+
+
+def known_items(load: Any) -> frozenset[str] | None:
+    """Numbers of items in any catalogue; None where no catalogue was ever loaded, so that none could be asked."""
+    return frozenset(str(row[0]) for row in _rows(load, _ITEMS)) or None
 
 
 def make_months(record: Any, events: pa.Table, known: set[int]) -> None:

@@ -33,6 +33,7 @@ from billing.usage_bulk import (
     connection,
     fail_import,
     finish_import,
+    known_items,
     lock_source,
     make_months,
     rejects_to_refeed,
@@ -42,7 +43,7 @@ from billing.usage_bulk import (
 )
 from billing.usage_format import Format
 from billing.usage_lines import BLOCK_BYTES, Reject, UsageFileError
-from billing.usage_values import Clock
+from billing.usage_values import Known
 
 MAX_REFEED: Final = 200_000
 _HASH_BYTES: Final = 1 << 20
@@ -102,8 +103,8 @@ def import_file(
                 open_from_s = begin_load(load)
                 if refeed is not None:
                     claim_rejects(load, refeed.import_id, import_id, new.actor, refeed.ids)
-                clock = Clock(int(now().timestamp()), open_from_s)
-                blocks = mediate(source, made, new.late, clock, block_bytes)
+                known = Known(int(now().timestamp()), open_from_s, known_items(load))
+                blocks = mediate(source, made, new.late, known, block_bytes)
                 run = _Run(record, load, source_id, import_id, progress)
                 counts, header = _load_blocks(run, blocks)
                 _judge_share(counts, made)

@@ -3,7 +3,7 @@
 Rules. Quantities are integers of 1/1,000,000 of the item's unit, computed in integers from the text: 64 bits where
 they suffice, Python's own where they do not. A row has one reason, the first found in the order of the fields.
 
-Does not know: whether accounts and items exist, which keys were used.
+Does not know: whether accounts exist, which keys were used.
 """
 
 import math
@@ -49,11 +49,16 @@ SCHEMA: Final = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
-    """now_s: UTC. open_from_s: events before it are late; None while no period is closed."""
+class Known:
+    """What values are held against.
+
+    now_s: UTC. open_from_s: events before it are late; None while no period is closed. items: the numbers that
+    catalogues have; None where there is no catalogue to ask.
+    """
 
     now_s: int
     open_from_s: int | None = None
+    items: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ class _Judge:
         return found
 
 
-def read_values(columns: Columns, block: Block, made: Format, late: str, clock: Clock) -> Events:
+def read_values(columns: Columns, block: Block, made: Format, late: str, known: Known) -> Events:
     """Events of a block's columns.
 
     Args:
@@ -99,19 +104,19 @@ def read_values(columns: Columns, block: Block, made: Format, late: str, clock: 
     texts, count = columns.texts, len(columns.numbers)
     judge = _Judge(count)
     account = _account(texts[made.account.column], made, judge)
-    item = _item(texts, made, count, judge)
-    at_s = _time(texts, made, clock, judge)
+    item = _item(texts, made, count, known, judge)
+    at_s = _time(texts, made, known, judge)
     quantity = _quantity(texts, made, count, judge)
     duration_s = _duration(texts, made, count, judge)
     destination = _destination(texts, made, count, judge)
     key = _key(texts, made, judge)
     counts_s = at_s
-    if clock.open_from_s is not None:
-        is_late = at_s < clock.open_from_s
+    if known.open_from_s is not None:
+        is_late = at_s < known.open_from_s
         if late == "reject":
             judge.refuse(is_late, "late", "the period of the event is closed")
         else:
-            counts_s = np.maximum(at_s, clock.open_from_s)
+            counts_s = np.maximum(at_s, known.open_from_s)
     good = judge.codes == 0
     table = pa.Table.from_arrays(
         [
@@ -155,7 +160,15 @@ def _account(column: pa.Array, made: Format, judge: _Judge) -> pa.Array:
     return number
 
 
-def _item(texts: Mapping[str, pa.Array], made: Format, count: int, judge: _Judge) -> pa.Array:
+def _item(texts: Mapping[str, pa.Array], made: Format, count: int, known: Known, judge: _Judge) -> pa.Array:
+    number = _item_number(texts, made, count, judge)
+    if known.items is not None:
+        unknown = ~flags(pc.is_in(number, pa.array(sorted(known.items), pa.string())))
+        judge.refuse(unknown, "unknown_item", "no catalogue has an item {}", number)
+    return number
+
+
+def _item_number(texts: Mapping[str, pa.Array], made: Format, count: int, judge: _Judge) -> pa.Array:
     if made.item.column is None:
         return _constant(str(made.item.value), count)
     column = texts[made.item.column]
@@ -168,7 +181,7 @@ def _item(texts: Mapping[str, pa.Array], made: Format, count: int, judge: _Judge
     return column
 
 
-def _time(texts: Mapping[str, pa.Array], made: Format, clock: Clock, judge: _Judge) -> Ints:
+def _time(texts: Mapping[str, pa.Array], made: Format, known: Known, judge: _Judge) -> Ints:
     names = made.time_columns()
     column = texts[names[0]]
     if len(names) > 1:
@@ -180,12 +193,12 @@ def _time(texts: Mapping[str, pa.Array], made: Format, clock: Clock, judge: _Jud
         times.skipped, "time_in_gap", f"{label} {{}} did not happen in {rule.zone}: clocks went over it", column
     )
     judge.refuse(times.repeated, "time_twice", f"{label} {{}} happened twice in {rule.zone}", column)
-    early = times.utc_s < max(EARLIEST_S, clock.now_s - rule.oldest_days * 86_400)
+    early = times.utc_s < max(EARLIEST_S, known.now_s - rule.oldest_days * 86_400)
     judge.refuse(early, "time_range", f"{label} {{}} is more than {rule.oldest_days} days ago", column)
-    future = times.utc_s > clock.now_s + rule.future_s
+    future = times.utc_s > known.now_s + rule.future_s
     judge.refuse(future, "time_range", f"{label} {{}} is in the future", column)
     out_of_range = early | future
-    at_s: Ints = np.where(out_of_range | times.malformed, clock.now_s, times.utc_s)
+    at_s: Ints = np.where(out_of_range | times.malformed, known.now_s, times.utc_s)
     return at_s
 
 

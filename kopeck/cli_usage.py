@@ -68,11 +68,11 @@ def check_format(context: Context, name: str, sample: IO[bytes] | None) -> None:
 
 def _show_sample(made: "Format", sample: IO[bytes]) -> None:
     from billing.mediation import mediate
-    from billing.usage_values import MICRO, Clock
+    from billing.usage_values import MICRO, Known
 
     read = rejected = shown = 0
     with _unpacked(sample) as source:
-        for part in mediate(source, made, made.late, Clock(int(time.time()))):
+        for part in mediate(source, made, made.late, Known(int(time.time()))):
             read, rejected = read + part.lines, rejected + len(part.rejects)
             for row in part.events.slice(0, max(0, _SAMPLE_ROWS - shown)).to_pylist():
                 whole, rest = divmod(row["quantity_micro"], MICRO)

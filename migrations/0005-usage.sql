@@ -1,4 +1,4 @@
--- depends: 0003-web
+-- depends: 0004-catalogue
 --
 -- Usage: what subscribers used, read from files by mediation (docs/usage.md).
 --

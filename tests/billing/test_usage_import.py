@@ -141,6 +141,23 @@ def test_money_of_our_own_accounts_is_nobody_s_usage(database, sql) -> None:
     assert rejects_of(database, outcome.import_id) == [(2, "unknown_account"), (3, "unknown_account")]
 
 
+def test_items_are_held_against_catalogues_once_there_is_one(database, sql) -> None:
+    with closing(psycopg2.connect(database.admin_dsn)) as owner, owner, owner.cursor() as cur:
+        cur.execute("INSERT INTO catalogues (name) VALUES ('main')")
+        cur.execute(
+            "INSERT INTO catalogue_versions (catalogue_id, version, main_file, sha256, currency, zone, starts_at, "
+            "ends_at, actor) SELECT id, 1, 'a.yaml', repeat('0', 64), 'RUB', 'UTC', now(), now() + interval '1 year', "
+            "'test' FROM catalogues"
+        )
+        cur.execute(
+            "INSERT INTO catalogue_items (version_id, number, names, unit, decimals, category, tax, is_manual, "
+            "percentage_of) SELECT id, 'sms', '{}', 'piece', 0, '', '', false, '{}' FROM catalogue_versions"
+        )
+    outcome = load(database, call(1), call(2).replace(";1;", ";2;", 1))
+    assert outcome.counts == Counts(2, 1, 0, 1, 0)
+    assert rejects_of(database, outcome.import_id) == [(2, "unknown_item")]
+
+
 def test_a_failed_import_leaves_only_its_record(database, sql) -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:

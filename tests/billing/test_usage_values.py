@@ -111,6 +111,12 @@ def test_items_may_have_letters_of_any_language(item, good) -> None:
     assert reasons(run(line(type=item), made)) == ({} if good else {2: "item"})
 
 
+def test_an_item_that_no_catalogue_has_is_rejected() -> None:
+    assert reasons(run(line(), calls(), items=frozenset({"voice"}))) == {}
+    (reject,) = run(line(), calls(), items=frozenset({"data", "sms"})).rejects
+    assert (reject.reason, reject.detail) == ("unknown_item", "no catalogue has an item 'voice'")
+
+
 def test_accounts_lose_their_prefix_and_zeros() -> None:
     made = parse_format(CALLS.replace('"phone"', '"phone"\nstrip_prefix = "+7"\nstrip_leading_zeros = true'), "f")
     assert run(line(phone="+7001"), made).events.column("account").to_pylist() == ["1"]

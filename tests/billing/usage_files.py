@@ -7,7 +7,7 @@ from hypothesis import settings
 
 from billing.mediation import Mediated, mediate
 from billing.usage_format import Format, parse_format
-from billing.usage_values import Clock
+from billing.usage_values import Known
 
 #: A busy machine is no failure.
 UNHURRIED = settings(deadline=None)
@@ -54,12 +54,17 @@ def call(key: object, phone: str = "79010000001", minutes: str = "1,5", begun: s
 
 
 def run(
-    data: bytes, made: Format, late: str = "accept", open_from_s: int | None = None, block: int = 1 << 20
+    data: bytes,
+    made: Format,
+    late: str = "accept",
+    open_from_s: int | None = None,
+    items: frozenset[str] | None = None,
+    block: int = 1 << 20,
 ) -> Mediated:
     """All blocks of a file joined: events as one table, rejects as one list."""
     import pyarrow as pa
 
-    parts = list(mediate(io.BytesIO(data), made, late, Clock(int(NOW.timestamp()), open_from_s), block))
+    parts = list(mediate(io.BytesIO(data), made, late, Known(int(NOW.timestamp()), open_from_s, items), block))
     events = pa.concat_tables([part.events for part in parts])
     rejects = [reject for part in parts for reject in part.rejects]
     return Mediated(events, sum(part.late for part in parts), rejects, parts[-1].block)
