@@ -8,6 +8,7 @@ Prefixes are looked at as ranges of numbers.
 Does not know: names, currencies, promotions, or what a provider means by a price; those checks belong to the catalogue.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from itertools import pairwise
 from ratingcore.bands import edges_of
 from ratingcore.compile import ranges_of, tiers_of
 from ratingcore.digits import pack_number
-from ratingcore.reference import Event, longest_prefix
+from ratingcore.reference import Event
 from ratingcore.rounding import divide
 from ratingcore.tariff import (
     MAX_METER,
@@ -128,12 +129,14 @@ def _total_in(row: tuple[int, int, int, int, int], per: int, quantity: int) -> i
 
 def _card_findings(step: RateCard, from_s: int) -> Iterator[Finding]:
     by_prefix = {rate.prefix: rate for rate in step.rates}
-    reached = _widely_reached(step.rates)
+    ranges = ranges_of(step.rates)
+    starts = [start for start, _ in ranges]
+    reached = _widely_reached(step.rates, ranges)
     for index, rate in enumerate(step.rates):
         if index not in reached:
             example = Event(0, from_s, 1, destination=rate.prefix + "0")
-            taken = longest_prefix(step.rates, example.destination)
-            by = "" if taken is None else step.rates[taken].prefix
+            taken = ranges[bisect_right(starts, pack_number(example.destination)) - 1][1]
+            by = step.rates[taken].prefix
             text = f"prefix {rate.prefix!r}: every longer number has a longer prefix of its own, as {by!r}"
             yield Finding("prefix never reached", text, 0, 0, -1, (example,))
             continue
@@ -147,9 +150,8 @@ def _shorter(prefix: str) -> Iterator[str]:
     return (prefix[:length] for length in range(len(prefix) - 1, -1, -1))
 
 
-def _widely_reached(rates: Sequence[Rate]) -> set[int]:
+def _widely_reached(rates: Sequence[Rate], ranges: Sequence[tuple[int, int]]) -> set[int]:
     """Rates that some number longer than their own prefix reaches; the bare prefix itself is a single key."""
-    ranges = ranges_of(rates)
     reached = set()
     for (start, rate), end in zip(ranges, [start for start, _ in ranges[1:]] + [1 << 64], strict=True):
         if rate < 0:

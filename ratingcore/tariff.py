@@ -322,7 +322,7 @@ def tariffs_of(catalogue: Catalogue) -> Iterator[Tariff]:
 
 
 def kind_of(step: Step) -> str:
-    """A step's name in messages and explanations: ``min commitment`` reads MinimumCommitment."""
+    """A step's name in messages and explanations."""
     return type(step).__name__
 
 
