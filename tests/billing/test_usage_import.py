@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -190,6 +191,20 @@ def test_one_import_of_a_source_at_a_time(database, sql) -> None:
         with pytest.raises(UsageStoreError, match="another import of source 'switch' is under way"):
             load(database, call(1))
     assert load(database, call(1)).counts.accepted == 1
+
+
+def test_sources_are_imported_side_by_side(database, sql) -> None:
+    def one(name: str) -> Counts:
+        made = parse_format(CALLS.replace('"switch"', f'"{name}"'), "f")
+        new = NewImport(name, "calls", CALLS, "calls.csv", "accept", "test")
+        lines = [call(key, begun=f"{1 + key % 20:02d}.{month}.2026 10:00:00") for key in range(60) for month in (9, 10)]
+        return load(database, *dict.fromkeys(lines[:60]), made=made, new=new, block_bytes=500).counts
+
+    with ThreadPoolExecutor(4) as pool:
+        for counts in pool.map(one, ["a", "b", "c", "d"]):
+            assert counts.lines == counts.accepted + counts.repeated + counts.rejected
+            assert counts.accepted == 30
+    assert ask(sql, "SELECT count(*) FROM usage_events") == [(120,)]
 
 
 KILLED = """
