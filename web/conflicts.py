@@ -18,7 +18,7 @@ Words = Callable[..., str]
 
 
 def conflict_words(t: Words, payment: Document, attempt: Document) -> str:
-    """Each field of ``attempt`` that differs from ``payment``; t: text key and values to words."""
+    """Each field of ``attempt`` that differs from ``payment``, one sentence; t: text key and values to words."""
     told = []
     if attempt["amount"] is not None and attempt["amount"] != payment["amount"]:
         key = "conflict.sum_posted" if payment["state"] == State.POSTED else "conflict.sum"
@@ -29,7 +29,7 @@ def conflict_words(t: Words, payment: Document, attempt: Document) -> str:
         told.append(t("conflict.account", was=was, came=came))
     if not told:
         told.append(t("conflict.service", was=shown.raw(payment["service"]) or t("none")))
-    return t("conflict.title", what="; ".join(told))
+    return "; ".join(told)
 
 
 def conflicts_told(t: Words, payments: dict[int, Document], attempts: Iterable[Document]) -> dict[Any, str]:

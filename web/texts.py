@@ -76,15 +76,15 @@ _LISTS: Final[dict[str, _Pair]] = {
     "payments.title": ("Платежи", "Payments"),
     "payments.search": ("Номер, счёт, телефон, ключ партнёра, сумма", "Number, account, phone, partner's key, amount"),
     "payments.empty": ("Платежи не найдены", "No payments found"),
-    "payments.empty_hint": (
+    "list.empty": (
         "За период {period} под фильтр ничего не подходит.",
         "Nothing matches the filter in {period}.",
     ),
-    "payments.empty_query": (
+    "list.empty_query": (
         "За период {period} по запросу «{text}» ничего нет.",
         "There is nothing for “{text}” in {period}.",
     ),
-    "payments.search_year": ("Искать за год", "Search the whole year"),
+    "list.search_year": ("Искать за год", "Search the whole year"),
     "payments.none_yet": ("За этот период платежей не было", "There were no payments in this period"),
     "payments.none_yet_hint": (
         "Период: {period}. Новые платежи появляются здесь через несколько секунд после приёма.",
@@ -156,15 +156,11 @@ _LISTS: Final[dict[str, _Pair]] = {
     "column.state_code": ("Код состояния", "State code"),
     "attempts.title": ("Запросы партнёров", "Partner requests"),
     "attempts.lead": (
-        "Повторы, отказы, конфликты и чужие вызовы: запросы, которые не изменили ни одного платежа.",
-        "Repeats, refusals, conflicts and foreign calls: requests that changed no payment.",
+        "Повторы, отказы, конфликты и чужие запросы: ни одного платежа они не изменили.",
+        "Repeats, refusals, conflicts and foreign requests: they changed no payment.",
     ),
     "attempts.search": ("Счёт, ключ партнёра, номер платежа, адрес", "Account, partner's key, payment No., address"),
     "attempts.empty": ("Запросы не найдены", "No requests found"),
-    "attempts.empty_hint": (
-        "Под фильтр ничего не подходит. Расширьте период или сбросьте фильтр.",
-        "Nothing matches the filter. Widen the period or reset the filter.",
-    ),
     "attempts.conflicts": (
         "За период есть конфликты: тот же ключ пришёл с другим содержанием. Их должен разобрать человек.",
         "The period has conflicts: the same key came with different contents. A person must look at them.",
@@ -406,10 +402,6 @@ _ADMIN: Final[dict[str, _Pair]] = {
     "detail.state": ("Состояние", "State"),
     "detail.path": ("Адрес страницы", "Page"),
     "audit.empty": ("Записей не найдено", "No entries found"),
-    "audit.empty_hint": (
-        "Под фильтр ничего не подходит. Расширьте период или сбросьте фильтр.",
-        "Nothing matches the filter. Widen the period or reset the filter.",
-    ),
 }
 
 _STATES: Final[dict[str, _Pair]] = {

@@ -32,7 +32,7 @@ def test_conflicts_are_announced_and_lead_to_their_list_and_payment(site):
     link = re.search(r'href="(/attempts\?kind=conflict[^"]*)"', answer.text)
     answer = person.find(link[1].replace("&amp;", "&"))
     assert kinds(answer) == ["conflict"]
-    assert "Конфликт: зачислено 100,00 ₽, партнёр прислал 200,00 ₽" in plain(answer)
+    assert "Зачислено 100,00 ₽, партнёр прислал 200,00 ₽" in plain(answer)
     assert f'href="/payments/{site.seeded.ids["conflicting"]}"' in answer.text
 
 
