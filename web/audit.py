@@ -59,7 +59,7 @@ CHANGES: Final = (
     "user_state_set",
     "user_password_reset",
 )
-assert set(CHANGES) <= set(ACTIONS)
+assert tuple(action for action in ACTIONS if action in CHANGES) == CHANGES  # the order of a canonical address
 
 _INSERT: Final = """
 INSERT INTO audit (actor, action, object_kind, object_id, detail, remote_ip) VALUES (%s, %s, %s, %s, %s, %s)

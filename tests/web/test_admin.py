@@ -10,6 +10,7 @@ from tests.web import seed
 from tests.web.test_payments import money, plain
 from web import texts
 from web.admin import SettlementTotal, detail_told, settlement_totals
+from web.audit import ACTIONS, CHANGES
 
 
 def test_everyone_sees_partners_and_only_an_administrator_their_contract(site):
@@ -145,6 +146,11 @@ def test_the_audit_record_can_leave_out_looking_and_tells_details_in_words(own_s
     page = person.find(link)
     assert re.findall(r'class="c-action">([^<]+)<', page.text) == ["Приостановка партнёра"]
     assert 'aria-current="true">Только изменения' in page.text
+
+
+def test_every_action_is_a_change_or_one_of_those_that_only_look_or_sign_in():
+    looking = {action for action in ACTIONS if action.endswith(("_listed", "_viewed", "_exported"))}
+    assert set(ACTIONS) - set(CHANGES) == looking | {"signed_in", "sign_in_failed", "signed_out", "denied"}
 
 
 @pytest.mark.parametrize(

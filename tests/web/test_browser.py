@@ -5,11 +5,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.web import seed
+from web.audit import CHANGES
 
 pytestmark = pytest.mark.browser
 
@@ -74,6 +76,7 @@ def test_no_page_scrolls_sideways_and_each_is_pictured(site, tab, size, viewport
         "partner": "/partners/osmp",
         "users": "/users",
         "audit": "/audit",
+        "audit-changes": "/audit?" + urlencode([("action", action) for action in CHANGES]),
         "profile": "/profile",
         "missing": "/nothing-here",
     }.items():
