@@ -239,16 +239,16 @@ def to_micro(whole: Ints, billionths: Ints, rule: Quantity) -> tuple[Ints, Flags
     # value = (whole * 10^9 + billionths) * times / over; the rows for which 2 * value + over fits 64 bits
     limit = (_MAX_INT64 // 2 - over) // times // _FRACTION_UNIT - 1
     small = whole <= limit
-    if small.all():
-        return _scaled(whole * _FRACTION_UNIT + billionths, times, over, rule.rounding)
     micro, refused = np.zeros(len(whole), np.int64), np.zeros(len(whole), np.bool_)
     if small.any():
         few = whole[small] * _FRACTION_UNIT + billionths[small]
-        micro[small], refused[small] = _scaled(few, times, over, rule.rounding)
-    wide = whole[~small].astype(object) * _FRACTION_UNIT + billionths[~small].astype(object)
-    values, bad = _scaled(wide, times, over, rule.rounding)
-    micro[~small] = np.minimum(values, MAX_QUANTITY_MICRO + 1).astype(np.int64)
-    refused[~small] = bad.astype(np.bool_)
+        values, refused[small] = _scaled(few, times, over, rule.rounding)
+        micro[small] = np.minimum(values, MAX_QUANTITY_MICRO + 1)
+    if not small.all():
+        wide = whole[~small].astype(object) * _FRACTION_UNIT + billionths[~small].astype(object)
+        values, bad = _scaled(wide, times, over, rule.rounding)
+        micro[~small] = np.minimum(values, MAX_QUANTITY_MICRO + 1).astype(np.int64)
+        refused[~small] = bad.astype(np.bool_)
     return micro, refused
 
 
