@@ -192,6 +192,28 @@ def test_every_prefix_is_found_from_its_first_number_to_its_last() -> None:
     assert {Reject.NO_RATE, Reject.OK} == set(rated.reject.tolist())
 
 
+def test_a_card_with_more_rates_than_stay_in_cache_is_found_alike() -> None:
+    rates = tuple(Rate(f"7{number}", number, per=1) for number in range(10_000, 15_000))
+    numbers = ["7", "8", "71", *(f"7{number}55" for number in range(9_990, 15_010, 13))]
+    lines = many_lines(1, 3, Tariff((RateCard(rates),)))
+    count = len(numbers)
+    events = make_events(
+        [number % 5 - 1 for number in range(count)],
+        [START_S] * count,
+        [1] * count,
+        destination=pack_numbers(numbers),
+    )
+    rated = rate_events(lines, new_accumulators(lines), events)
+    expected = [reference.longest_prefix(rates, number) for number in numbers]
+    for row, rate in enumerate(expected):
+        if not 0 <= events.line[row] < 3:
+            assert rated.reject[row] == Reject.BAD_LINE
+        else:
+            assert rated.rate[row] == (-1 if rate is None else rate)
+            assert rated.amount_micro[row] == (0 if rate is None else rates[rate].price_micro)
+    assert {Reject.OK, Reject.NO_RATE, Reject.BAD_LINE} == set(rated.reject.tolist())
+
+
 def test_a_catalogue_is_good_from_its_first_second_to_its_last() -> None:
     lines = many_lines(1, 1, Tariff((PerUnit(1),)))
     times = [START_S - 1, START_S, END_S - 1, END_S]
