@@ -1,4 +1,4 @@
-"""Accounts: who holds money with us, found by number; opening, renaming, blocking, statements.
+"""Accounts: who holds money with us, found by number; opening, manual postings, statements.
 
 Rules. An account opens with balance zero; money comes by transfers. It is never deleted. System accounts are named
 ``kind:what:CURRENCY`` and made on first use.
@@ -82,8 +82,6 @@ _ENSURE: Final = """
     ON CONFLICT (number) DO NOTHING
 """
 
-_SET_STATE: Final = "UPDATE accounts SET state = %s WHERE number = %s"
-
 _STATEMENT: Final = """
     SELECT t.id, t.created_at, t.source, t.source_id, t.step, o.number,
            CASE WHEN t.credit_account_id = %(id)s THEN t.amount_minor ELSE -t.amount_minor END
@@ -146,19 +144,6 @@ async def account_by_number(cur: Any, number: str) -> Account | None:
     await cur.execute(_BY_NUMBER, (number,))
     row = await cur.fetchone()
     return Account(*row) if row else None
-
-
-async def set_account_state(cur: Any, number: str, state: str) -> None:
-    """Make an account active, inactive or closed.
-
-    Raises:
-        AccountError: no such account or state.
-    """
-    if state not in STATES:
-        raise AccountError(f"state {state[:40]!r} must be one of: {', '.join(STATES)}")
-    await cur.execute(_SET_STATE, (state, number))
-    if cur.rowcount != 1:
-        raise AccountError(f"there is no account {number[:40]!r}")
 
 
 async def system_account(cur: Any, kind: str, what: str, currency: str) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from billing.catalogue import Buyer, Catalogue, Promotion, plan_grants, plan_items, resolve_price
 from billing.catalogue_check import buyers_of, cost_micro
 from billing.catalogue_read import shown_date
-from billing.catalogue_units import Unit, format_decimal, format_price, format_quantity
+from billing.catalogue_units import Unit, format_price, format_quantity
 from billing.catalogue_yaml import Place
 from ratingcore import reference
 from ratingcore import tariff as core
@@ -190,10 +190,6 @@ def _example(was: core.Tariff | None, now: core.Tariff | None, time_s: int, unit
         ]
         return f"tax {rates[0]} -> {rates[1]}"
     return ""
-
-
-def _tax_text(tax: core.Tax) -> str:
-    return f"{format_decimal(tax.rate_ppm, 4)} % {'inside' if tax.inside else 'outside'}"
 
 
 def _cost(tariff: core.Tariff, time_s: int, quantity: int, destination: str) -> int:

@@ -224,9 +224,16 @@ class Stand:
     # -- what a judge needs --------------------------------------------------------------------------------------------
 
     def dsn(self) -> str:
-        """Where PostgreSQL is now, as the product tells everyone on this machine."""
+        """Where PostgreSQL is now, as the product tells everyone on this machine.
+
+        Raises:
+            StandError: it tells nothing: it was stopped.
+        """
         record = self.folder / "data" / "embedded.json"
-        return str(json.loads(record.read_text("utf-8"))["dsn"])
+        try:
+            return str(json.loads(record.read_text("utf-8"))["dsn"])
+        except FileNotFoundError as error:
+            raise StandError(f"the product has stopped:\n{self.log_tail()}") from error
 
     def ask(self, query: str) -> tuple[object, ...]:
         """The first row of a query, on a connection of its own."""
