@@ -224,16 +224,9 @@ class Stand:
     # -- what a judge needs --------------------------------------------------------------------------------------------
 
     def dsn(self) -> str:
-        """Where PostgreSQL is now, as the product tells everyone on this machine.
-
-        Raises:
-            StandError: it tells nothing: it was stopped.
-        """
+        """Where PostgreSQL is now, as the product tells everyone on this machine."""
         record = self.folder / "data" / "embedded.json"
-        try:
-            return str(json.loads(record.read_text("utf-8"))["dsn"])
-        except FileNotFoundError as error:
-            raise StandError(f"the product has stopped:\n{self.log_tail()}") from error
+        return str(json.loads(record.read_text("utf-8"))["dsn"])
 
     def ask(self, query: str) -> tuple[object, ...]:
         """The first row of a query, on a connection of its own."""
