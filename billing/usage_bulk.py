@@ -1,9 +1,12 @@
 """Usage into PostgreSQL in columns: the one file that knows ADBC.
 
 Rules. A load is one transaction a file: nothing of a file is visible before all of it is, and a kill leaves nothing.
-Each block goes by binary COPY into a temporary staging table and from there in one statement to keys and events. Keys
-are claimed in their order and one import of a source runs at a time (an advisory lock), so imports never deadlock.
-ADBC is strict about types: what is bound here is int64, text, or cast in the statement.
+A batch (some hundred thousand events) comes sorted by key. Its keys are looked up in that order, and those that are
+new go by binary COPY into the keys, in that order, and into the events, by account and time: each index is walked
+once a batch from left to right, so a large table costs hardly more than a small one, and the events of a range of
+accounts lie together. One import of a source runs at a time (an advisory lock), so nobody else takes its keys
+meanwhile. ADBC is strict about types: what is bound here is int64, text, or cast in the statement. It reads by binary
+COPY only where a statement has no parameters, so such statements are filled with integers, and with nothing else.
 
 Does not know: files, formats, where the lines came from.
 """
@@ -17,10 +20,12 @@ from typing import Any, Final
 import adbc_driver_manager
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from adbc_driver_postgresql import dbapi
 
 from billing.arrays import int_array
 from billing.usage_lines import Reject
+from billing.usage_time import Ints, flags
 
 #: pg_advisory_lock takes two numbers: this one, and the source's.
 LOCK_SPACE: Final = int.from_bytes(b"use", "big")
@@ -74,65 +79,43 @@ _ITEMS: Final = "SELECT DISTINCT number FROM catalogue_items"
 
 _OPEN_FROM: Final = "SELECT open_from FROM usage_open FOR SHARE"
 
-#: Sorting a block's keys stays in memory.
-_MEMORY: Final = "SET LOCAL work_mem = '64MB'"
+_SETTINGS: Final = ("SET LOCAL work_mem = '64MB'", "SET LOCAL jit = off")
 
-_STAGING: Final = """
-    CREATE TEMPORARY TABLE usage_staging (
-        key text COLLATE "C", account text, item text, at timestamptz, counts_at timestamptz, quantity_micro bigint,
-        duration_s integer, destination text, line bigint
-    ) ON COMMIT DROP
-"""
-
-#: Staged lines that were not stored; account_id: null where nobody has the number.
-_LEFT: Final = "CREATE TEMPORARY TABLE usage_left (LIKE usage_staging, account_id bigint) ON COMMIT DROP"
-
-#: A block's lines are many beside what the planner guesses of them: never look each up among the others.
-_NO_LOOPS: Final = "SET LOCAL enable_nestloop = off"
-
-_LOAD: Final = """
-    WITH known AS MATERIALIZED (
-        SELECT s.*, a.id AS account_id
-        FROM usage_staging s
-        LEFT JOIN (accounts a JOIN account_kinds k ON k.kind = a.kind AND NOT k.is_system) ON a.number = s.account
-    ), firsts AS MATERIALIZED (
-        SELECT DISTINCT ON (key) * FROM known WHERE account_id IS NOT NULL ORDER BY key, line
-    ), fresh AS (
-        INSERT INTO usage_keys (source_id, key, counts_at)
-        SELECT $1, key, counts_at FROM firsts
-        ON CONFLICT (source_id, key) DO NOTHING
-        RETURNING key, usage_id
-    ), stored AS (
-        INSERT INTO usage_events (id, account_id, item, at, counts_at, quantity_micro, duration_s, destination,
-                                  import_id, line)
-        SELECT n.usage_id, f.account_id, f.item, f.at, f.counts_at, f.quantity_micro, f.duration_s, f.destination,
-               $2, f.line
-        FROM firsts f JOIN fresh n USING (key)
-        RETURNING at, counts_at, line
-    ), left_over AS (
-        INSERT INTO usage_left
-        SELECT k.* FROM known k WHERE NOT EXISTS (SELECT FROM stored d WHERE d.line = k.line)
-    )
-    SELECT count(*), count(*) FILTER (WHERE counts_at > at) FROM stored
-"""
-
-#: But they are few beside what is stored: look each up there by index, never read the tables through.
-_ONLY_LOOPS: Final = (
-    "SET LOCAL enable_nestloop = on",
-    "SET LOCAL enable_hashjoin = off",
-    "SET LOCAL enable_mergejoin = off",
+_TEMPORARY: Final = (
+    "CREATE TEMPORARY TABLE usage_numbers (number text) ON COMMIT DROP",
+    """CREATE TEMPORARY TABLE usage_asked (key text COLLATE "C", place bigint) ON COMMIT DROP""",
+    """CREATE TEMPORARY TABLE usage_left (
+        key text COLLATE "C", account_id bigint, item text, at timestamptz, quantity_micro bigint, duration_s integer,
+        destination text, line bigint
+    ) ON COMMIT DROP""",
 )
-_NO_LOOPS_AGAIN: Final = (_NO_LOOPS, "SET LOCAL enable_hashjoin = on", "SET LOCAL enable_mergejoin = on")
 
-#: Of the lines that were not stored: those that are no harmless repeat, and why.
-_REFUSED: Final = """
-    SELECT s.line, s.account_id IS NULL AS is_unknown, s.account, u.import_id, u.line AS first_line
+_ACCOUNTS: Final = """
+    SELECT a.number, a.id
+    FROM usage_numbers n JOIN accounts a USING (number) JOIN account_kinds k ON k.kind = a.kind AND NOT k.is_system
+"""
+
+#: A batch's keys are many, but few beside what is stored: look each up by index, never read the tables through.
+_BY_INDEX: Final = tuple(f"SET LOCAL enable_{way} = off" for way in ("hashjoin", "mergejoin", "seqscan"))
+_AS_PLANNED: Final = tuple(f"SET LOCAL enable_{way} = on" for way in ("hashjoin", "mergejoin", "seqscan"))
+
+#: A subquery and not a join, so that it stays a look-up a key whatever the planner thinks of a table nobody analysed.
+_USED: Final = """
+    SELECT a.place FROM usage_asked a
+    WHERE (SELECT true FROM usage_keys k WHERE k.source_id = {source_id} AND k.key = a.key)
+"""
+
+_IDS: Final = "SELECT nextval('usage_ids') FROM generate_series(1, {count})"
+
+#: Of events that were not stored: those that are no harmless repeat, and where their key acted.
+_CONFLICTS: Final = """
+    SELECT s.line, u.import_id, u.line AS first_line
     FROM usage_left s
     LEFT JOIN usage_keys k ON k.source_id = $1 AND k.key = s.key
     LEFT JOIN usage_events u ON u.id = k.usage_id AND u.counts_at = k.counts_at
-    WHERE s.account_id IS NULL
-       OR (u.account_id, u.item, u.at, u.quantity_micro, u.duration_s, u.destination)
+    WHERE (u.account_id, u.item, u.at, u.quantity_micro, u.duration_s, u.destination)
           IS DISTINCT FROM (s.account_id, s.item, s.at, s.quantity_micro, s.duration_s, s.destination)
+    ORDER BY s.line
 """
 
 _REJECTS_TO_REFEED: Final = """
@@ -150,7 +133,6 @@ _CLAIM_REJECTS: Final = """
     SELECT count(*) FROM claimed
 """
 
-#: No parameters: ADBC reads by binary COPY only without them. Filled with integers alone.
 _EVENTS: Final = """
     SELECT account_id, item, at, counts_at, quantity_micro, duration_s, destination, id
     FROM usage_events
@@ -195,6 +177,20 @@ class NewImport:
     late: str
     actor: str
     refeeds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A batch whose new keys were taken.
+
+    fresh: events with new keys, with ``account_id`` and ``id`` (ascending) and without ``account``; by account, time
+    and line. left: events whose key was used before, in this batch or earlier; without ``id``. strangers: (line,
+    reason, detail) of events of unknown accounts.
+    """
+
+    fresh: pa.Table
+    left: pa.Table
+    strangers: list[tuple[int, str, str]]
 
 
 @contextmanager
@@ -269,12 +265,12 @@ def fail_import(record: Any, import_id: int, why: str) -> None:
 
 
 def begin_load(load: Any) -> int | None:
-    """Make the staging table and hold the boundary of closed periods; returns it as UTC seconds, None for no boundary.
+    """Make temporary tables and hold the boundary of closed periods; returns it as UTC seconds, None for no boundary.
 
     Ends with the transaction of ``load``.
     """
     open_from = _rows(load, _OPEN_FROM)[0][0]
-    for statement in (_MEMORY, _NO_LOOPS, _STAGING, _LEFT):
+    for statement in (*_SETTINGS, *_TEMPORARY):
         _do(load, statement)
     return int(open_from.timestamp()) if open_from is not None else None
 
@@ -295,39 +291,114 @@ def make_months(record: Any, events: pa.Table, known: set[int]) -> None:
         known.add(month)
 
 
-def store_events(
-    load: Any, source_id: int, import_id: int, events: pa.Table
-) -> tuple[Counts, list[tuple[int, str, str]]]:
-    """Store a block's events, each once by its key.
+def claim_keys(load: Any, source_id: int, events: pa.Table) -> Claimed:
+    """Find a batch's accounts, and take the keys that nobody has used yet, each for the first event that has it.
+
+    Args:
+        events: of usage_values.SCHEMA, sorted by key and line.
+    """
+    events, strangers = _with_accounts(load, events)
+    keys = events.column("key")
+    is_first = np.ones(events.num_rows, np.bool_)
+    is_first[1:] = ~flags(pc.equal(keys.slice(1), keys.slice(0, max(0, events.num_rows - 1))))
+    is_new = is_first.copy()
+    is_new[_used(load, source_id, keys, np.flatnonzero(is_first))] = False
+    fresh, left = events, events.slice(0, 0)
+    if not is_new.all():
+        fresh, left = events.filter(pa.array(is_new)), events.filter(pa.array(~is_new))
+    count = fresh.num_rows
+    ids = np.asarray(_columns(load, _IDS.format(count=count)).column(0)) if count else np.zeros(0, np.int64)
+    order = np.lexsort([np.asarray(fresh.column(name).cast(pa.int64())) for name in ("line", "at", "account_id")])
+    id_of_key = np.empty(count, np.int64)
+    id_of_key[order] = ids
+    taken = {
+        "source_id": pa.repeat(pa.scalar(source_id, pa.int32()), count),
+        "key": fresh.column("key"),
+        "usage_id": pa.array(id_of_key),
+        "counts_at": fresh.column("counts_at"),
+    }
+    _ingest(load, "usage_keys", pa.table(taken))
+    return Claimed(fresh.take(pa.array(order)).append_column("id", pa.array(ids)), left, strangers)
+
+
+def _with_accounts(load: Any, events: pa.Table) -> tuple[pa.Table, list[tuple[int, str, str]]]:
+    """Events with the id of their account, and those of accounts that nobody has as (line, reason, detail)."""
+    numbers = events.column("account").combine_chunks()
+    _ingest(load, "usage_numbers", pa.table({"number": numbers.unique()}), temporary=True)
+    found = _columns(load, _ACCOUNTS)
+    _do(load, "TRUNCATE usage_numbers")
+    places = pc.index_in(numbers, value_set=found.column("number").combine_chunks())
+    ids = found.column("id").combine_chunks().take(places)
+    events = events.drop_columns(["account"]).append_column("account_id", ids)
+    if not ids.null_count:
+        return events, []
+    unknown = pc.is_null(ids)
+    lines, names = events.column("line").filter(unknown).to_pylist(), numbers.filter(unknown).to_pylist()
+    strangers = [
+        (line, "unknown_account", f"there is no account {name!r}") for line, name in zip(lines, names, strict=True)
+    ]
+    return events.filter(pc.invert(unknown)), strangers
+
+
+def _used(load: Any, source_id: int, keys: pa.ChunkedArray, places: Ints) -> Ints:
+    """Those of these places in ``keys`` whose key was used by an earlier batch or import."""
+    if len(places) < len(keys):
+        keys = keys.take(pa.array(places))
+    _ingest(load, "usage_asked", pa.table({"key": keys, "place": pa.array(places)}), temporary=True)
+    with _by_index(load):
+        found = _columns(load, _USED.format(source_id=int(source_id)))
+    _do(load, "TRUNCATE usage_asked")
+    return np.asarray(found.column("place"))
+
+
+def append_events(load: Any, import_id: int, claimed: Claimed) -> None:
+    """Store the events whose keys were taken, by account and time."""
+    events = claimed.fresh.drop_columns(["key"])
+    events = events.append_column("import_id", pa.repeat(pa.scalar(import_id, pa.int64()), events.num_rows))
+    _ingest(load, "usage_events", events)
+
+
+def judge_left(load: Any, source_id: int, claimed: Claimed) -> tuple[Counts, list[tuple[int, str, str]]]:
+    """What became of a batch, after its events were appended.
 
     Returns:
-        Counts of these events, and (line, reason, detail) of those that are rejected. An event whose key was used with
-        the same contents is a repeat.
+        Counts, and (line, reason, detail) of the events that are rejected. An event whose key was used with the same
+        contents is a repeat.
     """
-    if not events.num_rows:
-        return Counts(), []
+    refused = list(claimed.strangers)
+    if claimed.left.num_rows:
+        _ingest(load, "usage_left", claimed.left.drop_columns(["counts_at"]), temporary=True)
+        with _by_index(load):
+            found = _rows(load, _CONFLICTS, (source_id,))
+        _do(load, "TRUNCATE usage_left")
+        said = "the key was used with other contents by line {} of import {}"
+        refused += [(line, "key_conflict", said.format(first, import_)) for line, import_, first in found]
+    accepted = claimed.fresh.num_rows
+    late = int(pc.sum(pc.greater(claimed.fresh.column("counts_at"), claimed.fresh.column("at"))).as_py() or 0)
+    lines = accepted + claimed.left.num_rows + len(claimed.strangers)
+    return Counts(lines, accepted, lines - accepted - len(refused), len(refused), late), refused
+
+
+def _ingest(load: Any, table: str, rows: pa.Table, *, temporary: bool = False) -> None:
+    if rows.num_rows:
+        with load.cursor() as cur:
+            cur.adbc_ingest(table, rows, mode="append", temporary=temporary)
+
+
+def _columns(load: Any, statement: str) -> pa.Table:
     with load.cursor() as cur:
-        cur.adbc_ingest("usage_staging", events, mode="append", temporary=True)
-    accepted, late = (int(value) for value in _rows(load, _LOAD, (source_id, import_id))[0])
-    refused = []
-    if accepted < events.num_rows:
-        for statement in _ONLY_LOOPS:
-            _do(load, statement)
-        refused = [_refusal(*row) for row in _rows(load, _REFUSED, (source_id,))]
-        for statement in _NO_LOOPS_AGAIN:
-            _do(load, statement)
-    _do(load, "TRUNCATE usage_staging, usage_left")
-    repeated = events.num_rows - accepted - len(refused)
-    return Counts(events.num_rows, accepted, repeated, len(refused), late), refused
+        cur.execute(statement)
+        return cur.fetch_arrow_table()
 
 
-def _refusal(
-    line: int, is_unknown: bool, account: str, import_id: int | None, first_line: int | None
-) -> tuple[int, str, str]:
-    if is_unknown:
-        return line, "unknown_account", f"there is no account {account!r}"
-    what = f"the key was used with other contents by line {first_line} of import {import_id}"
-    return line, "key_conflict", what
+@contextmanager
+def _by_index(load: Any) -> Iterator[None]:
+    """For statements inside, until one fails and ends the transaction."""
+    for statement in _BY_INDEX:
+        _do(load, statement)
+    yield
+    for statement in _AS_PLANNED:
+        _do(load, statement)
 
 
 def store_rejects(load: Any, import_id: int, rejects: Iterable[Reject]) -> int:
@@ -344,8 +415,7 @@ def store_rejects(load: Any, import_id: int, rejects: Iterable[Reject]) -> int:
         [row.raw.cut for row in rows],
     ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _REJECTS, strict=True)]
-    with load.cursor() as cur:
-        cur.adbc_ingest("usage_rejects", pa.Table.from_arrays(arrays, schema=_REJECTS), mode="append")
+    _ingest(load, "usage_rejects", pa.Table.from_arrays(arrays, schema=_REJECTS))
     return len(rows)
 
 
@@ -364,9 +434,7 @@ def read_events(load: Any, first_account: int, last_account: int, from_s: int, u
         by account, then event time, then id.
     """
     bounds = {"first": int(first_account), "last": int(last_account), "from_s": int(from_s), "until_s": int(until_s)}
-    with load.cursor() as cur:
-        cur.execute(_EVENTS.format_map(bounds))
-        return cur.fetch_arrow_table()
+    return _columns(load, _EVENTS.format_map(bounds))
 
 
 def rejects_to_refeed(record: Any, import_id: int, limit: int) -> list[tuple[int, bytes]]:

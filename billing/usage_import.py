@@ -8,37 +8,43 @@ which holds back vacuum while it runs: split such files.
 The record of the import is committed before the first line and outlives a failure. More bad lines than the format's
 ``max_rejects_percent`` mean that the wrong format was named: the import fails, nothing is kept.
 
-Reading and storing overlap: the next block is read by a second thread while the database takes this one.
+Reading and storing overlap: the next batch is read and sorted by a second thread while the database takes this one.
 
 Does not know: the command line, where files come from.
 """
 
 import hashlib
 import io
+import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import IO, Any, Final, TypeVar
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from billing.mediation import Mediated, mediate
 from billing.usage_bulk import (
     Counts,
     NewImport,
+    append_events,
     begin_import,
     begin_load,
+    claim_keys,
     claim_rejects,
     connection,
     fail_import,
     finish_import,
+    judge_left,
     known_items,
     lock_source,
     make_months,
     rejects_to_refeed,
     same_file,
-    store_events,
     store_rejects,
 )
 from billing.usage_format import Format
@@ -46,11 +52,29 @@ from billing.usage_lines import BLOCK_BYTES, Reject, UsageFileError
 from billing.usage_values import Known
 
 MAX_REFEED: Final = 200_000
+#: What is stored at once: many enough that neighbouring keys and accounts meet in one batch, few enough for memory.
+BATCH_ROWS: Final = 1_000_000
+BATCH_BYTES: Final = 96 << 20
 _HASH_BYTES: Final = 1 << 20
 #: Lines a file may have before its share of rejects is judged: a short file may well be all wrong.
 _SHARE_FROM_LINES: Final = 20
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Where the time went, in seconds. read_s is a second thread's and passes beside the others, which follow in turn.
+
+    waited_s: for the reader. keys_s: finding accounts, looking keys up, taking them. events_s: storing events and
+    rejects. commit_s: the record and the commit.
+    """
+
+    read_s: float = 0.0
+    waited_s: float = 0.0
+    keys_s: float = 0.0
+    events_s: float = 0.0
+    commit_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +84,7 @@ class Outcome:
     import_id: int
     counts: Counts
     same_as: int | None = None
+    stages: Stages = field(default=Stages(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +105,13 @@ def import_file(
     refeed: Refeed | None = None,
     progress: Callable[[int, Counts], None] = lambda _bytes, _counts: None,
     block_bytes: int = BLOCK_BYTES,
+    batch_rows: int = BATCH_ROWS,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Outcome:
     """Import a file; a file of a source that was imported before is left alone unless ``again``.
 
     Args:
-        progress: told the bytes read and the counts so far, after every block.
+        progress: told the bytes read and the counts so far, after every batch.
 
     Raises:
         UsageFileError: the file as a whole is wrong. UsageStoreError: the database refused. Nothing is kept of it then
@@ -106,13 +132,15 @@ def import_file(
                 known = Known(int(now().timestamp()), open_from_s, known_items(load))
                 blocks = mediate(source, made, new.late, known, block_bytes)
                 run = _Run(record, load, source_id, import_id, progress)
-                counts, header = _load_blocks(run, blocks)
+                counts, header, stages = _load_batches(run, batches(blocks, batch_rows))
                 _judge_share(counts, made)
+                begun = time.monotonic()
                 finish_import(load, import_id, sha256, header, counts)
+                stages = replace(stages, commit_s=time.monotonic() - begun)
         except BaseException as error:
             _write_failure(record, import_id, error)
             raise
-        return Outcome(import_id, counts)
+        return Outcome(import_id, counts, stages=stages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,17 +152,77 @@ class _Run:
     progress: Callable[[int, Counts], None]
 
 
-def _load_blocks(run: _Run, blocks: Iterator[Mediated]) -> tuple[Counts, str]:
-    counts, header, months = Counts(), "", set[int]()
-    for part in _read_ahead(blocks):
-        header = part.block.header or header
-        make_months(run.record, part.events, months)
-        stored, refused = store_events(run.load, run.source_id, run.import_id, part.events)
-        found = [Reject(line, reason, detail, part.block.raw(line)) for line, reason, detail in refused]
-        store_rejects(run.load, run.import_id, [*part.rejects, *found])
-        counts = counts.plus(stored).plus(Counts(lines=len(part.rejects), rejected=len(part.rejects)))
-        run.progress(part.block.read_bytes, counts)
-    return counts, header
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Blocks that are stored together. events: theirs, sorted by key and line; read_s: what reading them took."""
+
+    parts: tuple[Mediated, ...]
+    events: pa.Table
+    read_s: float
+
+    @property
+    def header(self) -> str:
+        return next((part.block.header for part in self.parts if part.block.header), "")
+
+    def rejects(self) -> list[Reject]:
+        return [reject for part in self.parts for reject in part.rejects]
+
+    def as_rejects(self, refused: list[tuple[int, str, str]]) -> list[Reject]:
+        """(line, reason, detail) of events of this batch, with their lines as they came."""
+        parts = [part for part in self.parts if part.events.num_rows]
+        starts = [part.events.column("line")[0].as_py() for part in parts]
+        return [
+            Reject(line, reason, detail, parts[bisect_right(starts, line) - 1].block.raw(line))
+            for line, reason, detail in refused
+        ]
+
+
+def batches(mediated: Iterator[Mediated], rows: int = BATCH_ROWS) -> Iterator[Batch]:
+    """Blocks joined until there are ``rows`` lines or BATCH_BYTES of them."""
+    parts: list[Mediated] = []
+    lines, first_byte, begun = 0, 0, time.monotonic()
+    for part in mediated:
+        parts.append(part)
+        lines += part.lines
+        if lines >= rows or part.block.read_bytes - first_byte >= BATCH_BYTES:
+            first_byte = part.block.read_bytes
+            yield _batch(parts, begun)
+            parts, lines, begun = [], 0, time.monotonic()
+    if parts:
+        yield _batch(parts, begun)
+
+
+def _batch(parts: list[Mediated], begun: float) -> Batch:
+    joined = pa.concat_tables([part.events for part in parts]).combine_chunks()
+    order = pc.sort_indices(joined.column("key").combine_chunks())  # stable, and by bytes, as COLLATE "C" does
+    kept = tuple(replace(part, events=part.events.select(["line"])) for part in parts)
+    return Batch(kept, joined.take(order), time.monotonic() - begun)
+
+
+def _load_batches(run: _Run, coming: Iterator[Batch]) -> tuple[Counts, str, Stages]:
+    counts, header, months, spent = Counts(), "", set[int](), Stages()
+    asked = time.monotonic()
+    for batch in _read_ahead(coming):
+        begun = time.monotonic()
+        header = batch.header or header
+        make_months(run.record, batch.events, months)
+        claimed = claim_keys(run.load, run.source_id, batch.events)
+        taken = time.monotonic()
+        append_events(run.load, run.import_id, claimed)
+        stored, refused = judge_left(run.load, run.source_id, claimed)
+        rejects = batch.rejects()
+        store_rejects(run.load, run.import_id, [*rejects, *batch.as_rejects(refused)])
+        counts = counts.plus(stored).plus(Counts(lines=len(rejects), rejected=len(rejects)))
+        run.progress(batch.parts[-1].block.read_bytes, counts)
+        done = time.monotonic()
+        spent = Stages(
+            spent.read_s + batch.read_s,
+            spent.waited_s + begun - asked,
+            spent.keys_s + taken - begun,
+            spent.events_s + done - taken,
+        )
+        asked = done
+    return counts, header, spent
 
 
 def _read_ahead(parts: Iterator[T]) -> Iterator[T]:

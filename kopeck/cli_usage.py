@@ -4,11 +4,13 @@ Does not know: how files are read and kept (billing.mediation, billing.usage_imp
 """
 
 import gzip
+import json
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -94,12 +96,14 @@ def _show_sample(made: "Format", sample: IO[bytes]) -> None:
     "--late", type=click.Choice(["accept", "reject"]), help="Events of closed periods; else as the format says."
 )
 @click.option("--again", is_flag=True, help="Read the file although the same was imported before.")
+@click.option("--json", "as_json", is_flag=True, help="What came of it as JSON.")
 @pass_context
-def import_(context: Context, file: IO[bytes], name: str, late: str | None, again: bool) -> None:
+def import_(context: Context, file: IO[bytes], name: str, late: str | None, again: bool, as_json: bool) -> None:
     """Import a FILE of events (.gz is unpacked; - reads standard input).
 
     All good lines of it or none, each once by its key however often it comes. Rejected lines are kept:
-    `kopeck usage rejects`. Status 0 also where lines were rejected.
+    `kopeck usage rejects`. Status 0 also where lines were rejected. Ends by telling the seconds of each stage; the
+    next lines are read while the database takes those before.
     """
     from billing.usage_bulk import NewImport
     from billing.usage_import import import_file
@@ -109,6 +113,9 @@ def import_(context: Context, file: IO[bytes], name: str, late: str | None, agai
     with _speaking(), _dsn(context) as dsn, _unpacked(file) as source, _progress(file) as progress:
         begun = time.monotonic()
         outcome = import_file(dsn, source, made, new, again=again, progress=progress)
+    if as_json:
+        click.echo(json.dumps(_as_json(outcome, time.monotonic() - begun), indent=1))
+        return
     if outcome.same_as is not None:
         click.echo(f"this very file is import {outcome.same_as} already: nothing to do (--again reads it again)")
         return
@@ -367,5 +374,15 @@ def _tell(outcome: "Outcome", took_s: float) -> None:
         f"import {outcome.import_id}: {counts.lines} lines, {counts.accepted} accepted ({counts.late} late), "
         f"{counts.repeated} repeated, {counts.rejected} rejected; {counts.lines / max(0.001, took_s):,.0f} rows/s"
     )
+    stages = outcome.stages
+    click.echo(
+        f"{took_s:.1f} s: waited for lines {stages.waited_s:.1f} (read in {stages.read_s:.1f}), "
+        f"keys {stages.keys_s:.1f}, events {stages.events_s:.1f}, commit {stages.commit_s:.1f}"
+    )
     if counts.rejected:
         click.echo(f"see: kopeck usage rejects list {outcome.import_id}")
+
+
+def _as_json(outcome: "Outcome", took_s: float) -> dict[str, Any]:
+    seconds = {name: round(value, 3) for name, value in (*asdict(outcome.stages).items(), ("took_s", took_s))}
+    return {"import": outcome.import_id, "same_as": outcome.same_as, **asdict(outcome.counts), **seconds}

@@ -45,6 +45,9 @@ _SOCKET_PATH_MAX_BYTES = 100
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
 _LOG_MAX_BYTES = 10_000_000
+#: Of the machine's memory, what PostgreSQL keeps pages in.
+_BUFFERS_SHARE = 8
+_BUFFERS_LEAST_BYTES, _BUFFERS_MOST_BYTES = 128 << 20, 1 << 30
 
 log = structlog.get_logger("kopeck.embedded")
 
@@ -64,12 +67,13 @@ class _Secrets:
 class Postgres:
     """One cluster in one folder and, while started, its server. Start it from the main thread."""
 
-    def __init__(self, folder: Path, *, durable: bool = True, shared_buffers: str = "256MB") -> None:
+    def __init__(self, folder: Path, *, durable: bool = True, shared_buffers: str = "") -> None:
+        """shared_buffers: as PostgreSQL writes it; empty: a share of the machine's memory."""
         self.folder = folder
         self.data = folder / "data"
         self.process: subprocess.Popen[bytes] | None = None
         self._durable = durable
-        self._shared_buffers = shared_buffers
+        self._shared_buffers = shared_buffers or f"{_buffers_bytes() >> 20}MB"
         self._user = _unprivileged_user(folder) if os.geteuid() == 0 else None
         self._secrets: _Secrets | None = None
 
@@ -186,7 +190,9 @@ class Postgres:
             "unix_socket_directories": self.folder if self._has_socket() else "",
             "shared_buffers": self._shared_buffers,
             "max_connections": 200,
-            "max_wal_size": "2GB",
+            # Checkpoints far apart: after each, the first change of every page writes the whole page to the log.
+            "max_wal_size": "4GB",
+            "checkpoint_timeout": "15min",
             "timezone": "UTC",
             "log_timezone": "UTC",
             "jit": "off",
@@ -266,6 +272,11 @@ class Postgres:
 
     def _runs_as(self) -> str:
         return self._user.pw_name if self._user is not None else pwd.getpwuid(os.geteuid()).pw_name
+
+
+def _buffers_bytes() -> int:
+    share = psutil.virtual_memory().total // _BUFFERS_SHARE
+    return int(min(max(share, _BUFFERS_LEAST_BYTES), _BUFFERS_MOST_BYTES))
 
 
 def free_port() -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -118,9 +119,45 @@ def test_a_key_with_other_contents_is_rejected_and_the_first_row_stays(database,
 @pytest.mark.parametrize("block", [64, 1 << 20])
 def test_a_key_twice_in_one_file_acts_once_whether_or_not_blocks_part_it(database, sql, block) -> None:
     lines = [call(1), call(2), call(1), call(1, minutes="9"), call(3)]
-    outcome = load(database, *lines, block_bytes=block)
+    outcome = load(database, *lines, block_bytes=block, batch_rows=1)
     assert outcome.counts == Counts(5, 3, 1, 1, 0)
     assert rejects_of(database, outcome.import_id) == [(5, "key_conflict")]
+
+
+@pytest.mark.parametrize("rows", [1, 7, 10**6])
+def test_blocks_and_batches_of_any_size_come_to_the_same(database, sql, rows) -> None:
+    load(database, call(3), call(11))
+    lines = [call(key % 17, phone="nobody" if key in (4, 9) else "79010000001") for key in range(20)]
+    lines[19] = call(2, minutes="8")
+    outcome = load(database, *lines, block_bytes=150, batch_rows=rows)
+    assert outcome.counts == Counts(20, 13, 4, 3, 0)
+    kept = stored(database, lambda cur: list_rejects(cur, outcome.import_id))
+    assert [(one.line, one.reason, one.raw.decode() + "\n") for one in kept] == [
+        (6, "unknown_account", lines[4]),
+        (11, "unknown_account", lines[9]),
+        (21, "key_conflict", lines[19]),
+    ]
+    assert kept[2].detail == f"the key was used with other contents by line 4 of import {outcome.import_id}"
+    assert ask(
+        sql, "SELECT count(*), count(DISTINCT key) FROM usage_keys k JOIN usage_events e ON e.id = k.usage_id"
+    ) == [(15, 15)]
+
+
+def test_events_of_a_file_lie_by_account_and_time_and_are_numbered_so(database, sql) -> None:
+    chance = random.Random(3)
+    lines = [
+        call(key, phone=str(79010000000 + chance.randrange(9)), begun=f"{chance.randrange(1, 21):02d}.11.2026 10:00:00")
+        for key in range(200)
+    ]
+    load(database, *lines)
+    found = ask(sql, "SELECT account_id, at, line, id FROM usage_events ORDER BY ctid")
+    assert found == sorted(found)
+    assert [row[3] for row in found] == sorted(row[3] for row in found)
+
+
+def test_an_import_tells_where_its_time_went(database, sql) -> None:
+    stages = load(database, call(1)).stages
+    assert min(stages.read_s, stages.waited_s, stages.keys_s, stages.events_s, stages.commit_s) > 0
 
 
 def test_a_rejected_row_does_not_take_the_key(database, sql) -> None:
@@ -171,7 +208,7 @@ def test_a_failed_import_leaves_only_its_record(database, sql) -> None:
 
     data = (CALLS_HEADER + "".join(call(key) for key in range(20))).encode()
     with pytest.raises(OSError, match="went away"):
-        import_file(database.dsn, Broken(data), calls(), NEW, block_bytes=100, now=lambda: NOW)
+        import_file(database.dsn, Broken(data), calls(), NEW, block_bytes=100, batch_rows=1, now=lambda: NOW)
     assert ask(sql, "SELECT count(*) FROM usage_events") == [(0,)]
     assert ask(sql, "SELECT count(*) FROM usage_keys") == [(0,)]
     (record,) = stored(database, lambda cur: list_imports(cur, 10))
@@ -198,7 +235,7 @@ def test_sources_are_imported_side_by_side(database, sql) -> None:
         made = parse_format(CALLS.replace('"switch"', f'"{name}"'), "f")
         new = NewImport(name, "calls", CALLS, "calls.csv", "accept", "test")
         lines = [call(key, begun=f"{1 + key % 20:02d}.{month}.2026 10:00:00") for key in range(60) for month in (9, 10)]
-        return load(database, *dict.fromkeys(lines[:60]), made=made, new=new, block_bytes=500).counts
+        return load(database, *dict.fromkeys(lines[:60]), made=made, new=new, block_bytes=500, batch_rows=1).counts
 
     with ThreadPoolExecutor(4) as pool:
         for counts in pool.map(one, ["a", "b", "c", "d"]):
@@ -214,7 +251,7 @@ from billing.usage_bulk import NewImport
 from tests.billing.usage_files import CALLS, NOW, calls
 new = NewImport("switch", "calls", CALLS, "calls.csv", "accept", "test")
 show = lambda read_bytes, counts: print(counts.accepted, flush=True)
-import_file(sys.argv[1], sys.stdin.buffer, calls(), new, progress=show, block_bytes=200, now=lambda: NOW)
+import_file(sys.argv[1], sys.stdin.buffer, calls(), new, progress=show, block_bytes=200, batch_rows=1, now=lambda: NOW)
 """
 
 

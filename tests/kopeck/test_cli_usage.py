@@ -1,6 +1,8 @@
 """``kopeck usage`` as an operator types it."""
 
 import gzip
+import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -51,6 +53,8 @@ def test_a_wrong_format_is_one_sentence_with_its_line(kopeck, desk) -> None:
 def test_a_file_is_imported_and_its_rejects_are_corrected(kopeck, desk) -> None:
     said = kopeck("usage", "import", "calls.csv", "--format", "calls")
     assert said.out.startswith("import 1: 3 lines, 1 accepted (0 late), 0 repeated, 2 rejected; ")
+    stages = r"s: waited for lines [0-9.]+ \(read in [0-9.]+\), keys [0-9.]+, events [0-9.]+, commit [0-9.]+\n"
+    assert re.search(stages, said.out)
     again = kopeck("usage", "import", "calls.csv", "--format", "calls")
     assert again.out == "this very file is import 1 already: nothing to do (--again reads it again)\n"
     listed = kopeck("usage", "rejects", "list", "1").out
@@ -66,6 +70,14 @@ def test_a_file_is_imported_and_its_rejects_are_corrected(kopeck, desk) -> None:
     imports = kopeck("usage", "imports").out
     assert "\tswitch\tcalls.csv\tdone\t3\t1\t0\t2\t0\t0\t-\n" in imports
     assert "\tswitch\trejects.txt\tdone\t2\t2\t0\t0\t0\t0\t-\n" in imports
+
+
+def test_what_came_of_an_import_is_told_to_programs(kopeck, desk) -> None:
+    first = json.loads(kopeck("usage", "import", "calls.csv", "--format", "calls", "--json").out)
+    told = [first[name] for name in ("import", "same_as", "lines", "accepted", "repeated", "rejected", "late")]
+    assert told == [1, None, 3, 1, 0, 2, 0]
+    assert first["took_s"] >= first["waited_s"] + first["keys_s"] + first["events_s"] + first["commit_s"] > 0
+    assert json.loads(kopeck("usage", "import", "calls.csv", "--format", "calls", "--json").out)["same_as"] == 1
 
 
 def test_rejects_are_dropped_with_a_reason(kopeck, desk) -> None:
