@@ -25,13 +25,14 @@ import tornado
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import bench_payments
+from loadtests import bench_payments, bench_rating
 from loadtests.figures import BenchError, Figure, Setting
 from loadtests.stand import StandError
 
 #: Groups of figures by name, in the order they run.
 GROUPS: Final[Mapping[str, Callable[[Setting], Iterator[Figure]]]] = {
     "payments": bench_payments.figures,
+    "rating": bench_rating.figures,
 }
 
 
