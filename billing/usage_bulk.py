@@ -13,7 +13,7 @@ Does not know: files, formats, where the lines came from.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -99,6 +99,9 @@ _ACCOUNTS: Final = """
 _BY_INDEX: Final = tuple(f"SET LOCAL enable_{way} = off" for way in ("hashjoin", "mergejoin", "seqscan"))
 _AS_PLANNED: Final = tuple(f"SET LOCAL enable_{way} = on" for way in ("hashjoin", "mergejoin", "seqscan"))
 
+#: Numbers that grow, as most keys are, lie beyond all earlier ones, and none of them needs to be looked up.
+_USED_BETWEEN: Final = "SELECT EXISTS (SELECT FROM usage_keys WHERE source_id = $1 AND key >= $2 AND key <= $3)"
+
 #: A subquery and not a join, so that it stays a look-up a key whatever the planner thinks of a table nobody analysed.
 _USED: Final = """
     SELECT a.place FROM usage_asked a
@@ -177,6 +180,14 @@ class NewImport:
     late: str
     actor: str
     refeeds: int | None = None
+
+
+@dataclass(slots=True)
+class Accounts:
+    """Accounts that a load has met, by number: a file names the same ones again and again."""
+
+    numbers: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
+    ids: pa.Array = field(default_factory=lambda: pa.array([], pa.int64()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,13 +302,14 @@ def make_months(record: Any, events: pa.Table, known: set[int]) -> None:
         known.add(month)
 
 
-def claim_keys(load: Any, source_id: int, events: pa.Table) -> Claimed:
+def claim_keys(load: Any, source_id: int, events: pa.Table, accounts: Accounts) -> Claimed:
     """Find a batch's accounts, and take the keys that nobody has used yet, each for the first event that has it.
 
     Args:
         events: of usage_values.SCHEMA, sorted by key and line.
+        accounts: those of earlier batches; this batch's are added.
     """
-    events, strangers = _with_accounts(load, events)
+    events, strangers = _with_accounts(load, events, accounts)
     keys = events.column("key")
     is_first = np.ones(events.num_rows, np.bool_)
     is_first[1:] = ~flags(pc.equal(keys.slice(1), keys.slice(0, max(0, events.num_rows - 1))))
@@ -321,14 +333,20 @@ def claim_keys(load: Any, source_id: int, events: pa.Table) -> Claimed:
     return Claimed(fresh.take(pa.array(order)).append_column("id", pa.array(ids)), left, strangers)
 
 
-def _with_accounts(load: Any, events: pa.Table) -> tuple[pa.Table, list[tuple[int, str, str]]]:
+def _with_accounts(load: Any, events: pa.Table, known: Accounts) -> tuple[pa.Table, list[tuple[int, str, str]]]:
     """Events with the id of their account, and those of accounts that nobody has as (line, reason, detail)."""
     numbers = events.column("account").combine_chunks()
-    _ingest(load, "usage_numbers", pa.table({"number": numbers.unique()}), temporary=True)
-    found = _columns(load, _ACCOUNTS)
-    _do(load, "TRUNCATE usage_numbers")
-    places = pc.index_in(numbers, value_set=found.column("number").combine_chunks())
-    ids = found.column("id").combine_chunks().take(places)
+    places = pc.index_in(numbers, value_set=known.numbers)
+    if places.null_count:
+        _ingest(
+            load, "usage_numbers", pa.table({"number": numbers.filter(pc.is_null(places)).unique()}), temporary=True
+        )
+        found = _columns(load, _ACCOUNTS)
+        _do(load, "TRUNCATE usage_numbers")
+        known.numbers = pa.concat_arrays([known.numbers, found.column("number").combine_chunks()])
+        known.ids = pa.concat_arrays([known.ids, found.column("id").combine_chunks()])
+        places = pc.index_in(numbers, value_set=known.numbers)
+    ids = known.ids.take(places)
     events = events.drop_columns(["account"]).append_column("account_id", ids)
     if not ids.null_count:
         return events, []
@@ -344,6 +362,12 @@ def _used(load: Any, source_id: int, keys: pa.ChunkedArray, places: Ints) -> Int
     """Those of these places in ``keys`` whose key was used by an earlier batch or import."""
     if len(places) < len(keys):
         keys = keys.take(pa.array(places))
+    if not len(keys):
+        return places
+    with _by_index(load):
+        is_any = _rows(load, _USED_BETWEEN, (source_id, keys[0].as_py(), keys[-1].as_py()))[0][0]
+    if not is_any:
+        return places[:0]
     _ingest(load, "usage_asked", pa.table({"key": keys, "place": pa.array(places)}), temporary=True)
     with _by_index(load):
         found = _columns(load, _USED.format(source_id=int(source_id)))
@@ -393,7 +417,7 @@ def _columns(load: Any, statement: str) -> pa.Table:
 
 @contextmanager
 def _by_index(load: Any) -> Iterator[None]:
-    """For statements inside, until one fails and ends the transaction."""
+    """For statements inside. After one that failed nothing is set back: the transaction is over."""
     for statement in _BY_INDEX:
         _do(load, statement)
     yield

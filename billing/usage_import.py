@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 
 from billing.mediation import Mediated, mediate
 from billing.usage_bulk import (
+    Accounts,
     Counts,
     NewImport,
     append_events,
@@ -200,13 +201,14 @@ def _batch(parts: list[Mediated], begun: float) -> Batch:
 
 
 def _load_batches(run: _Run, coming: Iterator[Batch]) -> tuple[Counts, str, Stages]:
-    counts, header, months, spent = Counts(), "", set[int](), Stages()
+    counts, header, spent = Counts(), "", Stages()
+    months, accounts = set[int](), Accounts()
     asked = time.monotonic()
     for batch in _read_ahead(coming):
         begun = time.monotonic()
         header = batch.header or header
         make_months(run.record, batch.events, months)
-        claimed = claim_keys(run.load, run.source_id, batch.events)
+        claimed = claim_keys(run.load, run.source_id, batch.events, accounts)
         taken = time.monotonic()
         append_events(run.load, run.import_id, claimed)
         stored, refused = judge_left(run.load, run.source_id, claimed)
