@@ -23,7 +23,7 @@ yet begun may move by an hour, so whoever bills keeps the instants a period was 
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import cache, lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -198,7 +198,8 @@ def _check_span(start_s: int, end_s: int) -> None:
 @lru_cache(maxsize=512)
 def _starts(cadence: Cadence) -> Ints:
     """All starts of periods of a cadence, a little beyond the horizon, ascending, without doubles (rule 3)."""
-    starts = np.unique(_midnights(cadence.zone)[_start_days(cadence) - _FIRST_DAY])
+    starts = _midnights(cadence.zone)[_start_days(cadence) - _FIRST_DAY]
+    starts = starts[np.append(starts[:-1] < starts[1:], True)]
     starts.setflags(write=False)
     return starts
 
@@ -248,8 +249,9 @@ def _midnights(zone: str) -> Ints:
 
 def _offsets(zone: ZoneInfo, fold: int) -> Ints:
     """Seconds by which clocks are ahead of UTC at midnight of every date laid out."""
-    offsets = (zone.utcoffset(wall) or timedelta() for wall in _walls(fold))
-    return np.fromiter((offset.days * 86_400 + offset.seconds for offset in offsets), np.int64, _END_DAY - _FIRST_DAY)
+    offsets = map(zone.utcoffset, _walls(fold))  # never None: fromiter would miss it in the count
+    seconds = (offset.days * 86_400 + offset.seconds for offset in offsets if offset is not None)
+    return np.fromiter(seconds, np.int64, _END_DAY - _FIRST_DAY)
 
 
 @cache
