@@ -64,6 +64,7 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool) -> None:
     """
     from billing.catalogue_diff import changes_of_the_past, diff_catalogues
     from billing.catalogue_store import find_version, lock_catalogue, now_s, read_version, save_version
+    from web.audit import record
 
     catalogue, source = load_catalogue(file)
     _refuse_errors(catalogue, 1)
@@ -75,7 +76,11 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool) -> None:
         past = [] if rewrite_past else changes_of_the_past(changes, now_s())
         if past:
             raise _PastError(past)
-        return *await save_version(cur, source, catalogue, actor(), note[:500]), changes
+        saved, is_new = await save_version(cur, source, catalogue, actor(), note[:500])
+        if is_new:
+            detail = {"version": saved.version, "sha256": saved.sha256, "changes": len(changes)}
+            await record(cur, actor(), "catalogue_loaded", "", "catalogue", saved.name, **detail)
+        return saved, is_new, changes
 
     try:
         saved, is_new, changes = _in_store(context, work)

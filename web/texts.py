@@ -493,6 +493,7 @@ _ACTIONS: Final[dict[str, _Pair]] = {
     "action.partner_key_retired": ("Вывод ключа партнёра", "Retired partner key"),
     "action.partner_paused": ("Приостановка партнёра", "Paused partner"),
     "action.partner_resumed": ("Возобновление партнёра", "Resumed partner"),
+    "action.catalogue_loaded": ("Загрузка каталога тарифов", "Loaded catalogue"),
     "action.user_added": ("Новый пользователь", "Added user"),
     "action.user_role_set": ("Смена роли", "Changed role"),
     "action.user_state_set": ("Включение или отключение", "Enabled or disabled"),
