@@ -308,6 +308,17 @@ CREATE TABLE payment_allocations (
     created_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (transfer_id, invoice_id)
 );
+CREATE INDEX payment_allocations_invoice ON payment_allocations (invoice_id);
+
+-- Who wrote a credit note and why; key makes a repeat harmless. A line of a credit note has the number of the line that
+-- it corrects, so what of a line was credited is the sum over the notes of its invoice.
+CREATE TABLE credit_notes (
+    invoice_id bigint PRIMARY KEY REFERENCES invoices,
+    key text NOT NULL UNIQUE CHECK (length(key) BETWEEN 1 AND 200),
+    actor text NOT NULL,
+    why text NOT NULL CHECK (why <> ''),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
 
 CREATE FUNCTION issued_stays() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -390,24 +401,47 @@ CREATE INDEX ageing_events_account ON ageing_events (account_id, id);
 -- On accounts, so that a payment to an account that owes nothing pays one comparison for it.
 ALTER TABLE accounts ADD COLUMN ageing_step smallint NOT NULL DEFAULT 0;
 
--- What is overdue: the debt less what is not due yet. (Payments go to the oldest invoices, so what is unpaid is the
--- newest.) today: in the account's own zone.
-CREATE FUNCTION overdue_minor(account bigint, balance bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
-    SELECT greatest(0, -balance - coalesce((
-        SELECT sum(greatest(i.total_minor, 0))
+-- What each invoice asks for: its total less its credit notes and the payments told to go to it (a payment that was
+-- reversed went nowhere). What nobody directed goes to the oldest, so what is unpaid is the newest of it.
+CREATE VIEW open_invoices AS
+    SELECT o.*, greatest(0, o.total_minor + o.credited_minor - o.allocated_minor)::bigint AS open_minor
+    FROM (
+        SELECT i.id, i.account_id, i.currency, i.invoiced_on, i.due_on, i.total_minor, b.state AS block_state,
+               coalesce((SELECT sum(c.total_minor) FROM invoices c WHERE c.corrects_id = i.id), 0)::bigint
+                   AS credited_minor,
+               coalesce((SELECT sum(p.amount_minor) FROM payment_allocations p
+                         JOIN transfers t ON t.id = p.transfer_id
+                         WHERE p.invoice_id = i.id AND NOT EXISTS (
+                             SELECT FROM transfers r
+                             WHERE r.source = t.source AND r.source_id = t.source_id AND r.step = 'reverse')), 0)::bigint
+                   AS allocated_minor
         FROM invoices i JOIN invoice_blocks b ON b.id = i.id >> 20
-        WHERE i.account_id = account AND b.state IN ('posted', 'issued')
-          AND i.due_on >= (now() AT TIME ZONE coalesce(
-              (SELECT zone FROM billing_accounts WHERE account_id = account), 'UTC'))::date), 0))::bigint
+        WHERE b.state IN ('posted', 'issued') AND i.corrects_id IS NULL
+    ) o;
+
+-- What is overdue: the debt less what invoices that are not due yet ask for, and no more than the others ask for (a
+-- debt that no invoice tells of is not due). today: in the account's own zone.
+CREATE FUNCTION overdue_minor(account bigint, balance bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT greatest(0, least(-balance - coalesce(sum(o.open_minor) FILTER (WHERE o.due_on >= d.today), 0),
+                             coalesce(sum(o.open_minor) FILTER (WHERE o.due_on < d.today), 0)))::bigint
+    FROM (SELECT (now() AT TIME ZONE coalesce(
+              (SELECT zone FROM billing_accounts WHERE account_id = account), 'UTC'))::date AS today) d
+    LEFT JOIN open_invoices o ON o.account_id = account
 $$;
 
--- A payment lifts the state at once, in the payment's own transaction.
+-- A payment lifts the state at once, in the payment's own transaction. What ageing has cancelled stays cancelled.
 CREATE FUNCTION ageing_lift() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
     IF overdue_minor(NEW.id, NEW.balance_minor) = 0 THEN
-        UPDATE order_suspensions s SET until_at = greatest(now(), s.from_at + interval '1 microsecond')
-        FROM orders o
-        WHERE o.payer_account_id = NEW.id AND s.order_id = o.id AND s.until_at IS NULL AND s.reason = 'ageing';
+        WITH lifted AS (
+            UPDATE order_suspensions s
+            SET until_at = greatest(date_trunc('second', now()), s.from_at + interval '1 second')
+            FROM orders o
+            WHERE o.payer_account_id = NEW.id AND s.order_id = o.id AND s.until_at IS NULL AND s.reason = 'ageing'
+            RETURNING s.order_id
+        )
+        INSERT INTO order_events (order_id, event, details, actor)
+        SELECT order_id, 'resumed', '{"reason": "ageing"}', 'system:payment' FROM lifted ORDER BY order_id;
         INSERT INTO ageing_events (account_id, step, action, overdue_minor, actor)
         VALUES (NEW.id, 0, 'lifted', 0, 'system:payment');
         NEW.ageing_step := 0;
@@ -422,6 +456,8 @@ CREATE TRIGGER accounts_ageing_lift BEFORE UPDATE OF balance_minor ON accounts F
 
 CREATE TRIGGER order_events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON order_events
     FOR EACH STATEMENT EXECUTE FUNCTION append_only();
+CREATE TRIGGER credit_notes_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credit_notes
+    FOR EACH STATEMENT EXECUTE FUNCTION append_only();
 CREATE TRIGGER ageing_events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ageing_events
     FOR EACH STATEMENT EXECUTE FUNCTION append_only();
 
@@ -430,8 +466,8 @@ GRANT SELECT, INSERT, UPDATE (prefix, digits, next_number) ON invoice_series TO 
 GRANT SELECT, INSERT, UPDATE (name, customer_group, parent_id, language, contacts, details, state) ON customers
     TO kopeck_app;
 GRANT SELECT, INSERT, UPDATE (payer_account_id, legal_entity_id, zone, due_days) ON billing_accounts TO kopeck_app;
-GRANT SELECT, INSERT ON order_terms, order_events, ageing_events, payment_allocations, bill_run_catalogues, bill_failures,
-    bill_shard_totals TO kopeck_app;
+GRANT SELECT, INSERT ON order_terms, order_events, ageing_events, payment_allocations, credit_notes, bill_run_catalogues,
+    bill_failures, bill_shard_totals TO kopeck_app;
 GRANT SELECT, INSERT, UPDATE (payer_account_id, ends_at, settled_at, note) ON orders TO kopeck_app;
 GRANT SELECT, INSERT, UPDATE (until_at) ON order_suspensions TO kopeck_app;
 GRANT SELECT, INSERT, UPDATE (payer_account_id, invoice_id) ON manual_lines TO kopeck_app;
@@ -441,5 +477,5 @@ GRANT SELECT, INSERT, UPDATE (state, failure, worker, accounts_count, orders_cou
 GRANT SELECT, INSERT, UPDATE (state, first_number, issued_at) ON invoice_blocks TO kopeck_app;
 GRANT SELECT, INSERT, DELETE ON order_periods, invoices, invoice_lines TO kopeck_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ageing_steps TO kopeck_app;
-GRANT SELECT ON numbered_invoices TO kopeck_app;
+GRANT SELECT ON numbered_invoices, open_invoices TO kopeck_app;
 GRANT UPDATE (ageing_step) ON accounts TO kopeck_app;
