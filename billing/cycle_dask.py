@@ -1,0 +1,70 @@
+"""Shards on a Dask cluster: workers on other machines, which connect to the database by themselves.
+
+Rules. The one module that knows Dask, which is an optional dependency (``pip install 'kopeck[dask]'``). A task is a
+plain function of plain values; what crosses is the run's number, a shard's number and the address of the database as
+that worker shall use it. A worker that is lost has its shard done by another: the scheduler sees to it, and the
+database has rolled back what it had begun. A worker's threads each have a connection and the run's prices of their own.
+
+Does not know: what a shard is.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from distributed import Client, Future, as_completed
+
+from billing.cycle_shard import Job, ShardDone, ShardWorker
+
+#: How often a task may lose its worker.
+_RETRIES: Final = 10
+_CONNECT_TIMEOUT_S: Final = 15
+
+_own = threading.local()
+
+
+class ClusterAway(Exception):
+    """The scheduler cannot be reached. The message is for people."""
+
+
+def run_shards(
+    job: Job, shards: Sequence[int], address: str, stopping: Callable[[], bool] = lambda: False
+) -> Iterator[ShardDone]:
+    """Do shards on the cluster of a scheduler, and yield each as it is done; after ``stopping`` only those under way.
+
+    Raises:
+        ClusterAway: no scheduler at this address, or it went away.
+    """
+    try:
+        client = Client(address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ClusterAway(f"no Dask scheduler answers at {address}: {error}") from error
+    with client:
+        tasks = [client.submit(do_shard, job, number, pure=False, retries=_RETRIES) for number in shards]
+        numbers = {task.key: number for task, number in zip(tasks, shards, strict=True)}
+        cancelled = False
+        for task in as_completed(tasks):
+            if stopping() and not cancelled:
+                cancelled = True
+                client.cancel([one for one in tasks if one.status == "pending"])
+            if task.status != "cancelled":
+                yield _result(task, numbers[task.key])
+
+
+def _result(task: Future, shard_no: int) -> ShardDone:
+    error = task.exception()
+    if error is not None:
+        return ShardDone(shard_no, "failed", why=f"on the cluster: {type(error).__name__}: {error}")
+    done: ShardDone = task.result()
+    return done
+
+
+def do_shard(job: Job, shard_no: int) -> ShardDone:
+    """The task: do a shard with what this thread has prepared for the run."""
+    worker: Any = getattr(_own, "worker", None)
+    if worker is None or worker.job != job:
+        if worker is not None:
+            worker.close()
+        worker = _own.worker = ShardWorker(job)
+    done: ShardDone = worker.do(shard_no)
+    return done

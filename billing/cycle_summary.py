@@ -1,0 +1,250 @@
+"""What a billing run came to: counts, money, failures, how it compares with a month before, and whether it reconciles.
+
+Rules. Reconciliation trusts no sum that was kept: lines, invoices and transfers are added up again by PostgreSQL and
+laid beside each other, by currency. Of a run that did not post there are no transfers to compare.
+
+Does not know: how a summary is printed. Functions take the caller's connection and change nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+
+from billing.cycle_link import rows
+
+#: Failures that a summary lists; all are counted.
+MAX_LISTED: Final = 20
+
+_RUN: Final = """
+    SELECT r.id, r.bill_on, r.kind, r.state, r.actor, r.started_at, r.finished_at, coalesce(a.number, '')
+    FROM bill_runs r LEFT JOIN accounts a ON a.id = r.only_account_id
+    WHERE r.id = $1::int
+"""
+
+_NEWEST: Final = "SELECT id FROM bill_runs ORDER BY id DESC LIMIT $1::int"
+
+_UNDER_WAY: Final = "SELECT id FROM bill_runs WHERE state IN ('running', 'reviewed', 'approving')"
+
+_SHARDS: Final = """
+    SELECT count(*) FILTER (WHERE state = 'due'), count(*) FILTER (WHERE state = 'drafted'),
+           count(*) FILTER (WHERE state = 'posted'), count(*) FILTER (WHERE state = 'failed'),
+           coalesce(sum(accounts_count), 0)::bigint, coalesce(sum(orders_count), 0)::bigint,
+           coalesce(sum(events_count), 0)::bigint, coalesce(sum(periods_count), 0)::bigint,
+           coalesce(sum(invoices_count), 0)::bigint, coalesce(sum(lines_count), 0)::bigint,
+           coalesce(sum(failures_count), 0)::bigint
+    FROM bill_shards WHERE run_id = $1::int
+"""
+
+_FAILED_SHARDS: Final = """
+    SELECT shard_no, failure FROM bill_shards WHERE run_id = $1::int AND state = 'failed' ORDER BY shard_no
+"""
+
+_TOTALS: Final = """
+    SELECT currency, sum(net_minor)::bigint, sum(tax_minor)::bigint, sum(total_minor)::bigint
+    FROM bill_shard_totals WHERE run_id = $1::int GROUP BY currency ORDER BY currency
+"""
+
+_FAILURES: Final = """
+    SELECT a.number, f.order_id, f.period_start, coalesce(f.part, ''), f.reason, f.detail
+    FROM bill_failures f LEFT JOIN accounts a ON a.id = f.payer_account_id
+    WHERE f.run_id = $1::int ORDER BY f.payer_account_id, f.id LIMIT $2::int
+"""
+
+_REASONS: Final = """
+    SELECT reason, count(*), count(DISTINCT payer_account_id) FROM bill_failures
+    WHERE run_id = $1::int GROUP BY reason ORDER BY 2 DESC, 1
+"""
+
+_WAIVED: Final = """
+    SELECT reason, count(*) FROM order_periods WHERE run_id = $1::int AND outcome = 'waived'
+    GROUP BY reason ORDER BY reason
+"""
+
+#: The run to compare with: the newest that is done and a month or more older, else the newest that is done.
+_BEFORE: Final = """
+    SELECT p.id, p.bill_on FROM bill_runs p, bill_runs r
+    WHERE r.id = $1::int AND p.id < r.id AND p.state = 'done'
+      AND p.only_account_id IS NOT DISTINCT FROM r.only_account_id
+    ORDER BY p.bill_on <= r.bill_on - interval '1 month' DESC, p.bill_on DESC, p.id DESC LIMIT 1
+"""
+
+_INVOICES: Final = """
+    invoice_blocks b JOIN invoices i ON i.id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
+"""
+
+_SUM_INVOICES: Final = f"""
+    SELECT i.currency, count(*), sum(i.net_minor)::bigint, sum(i.tax_minor)::bigint
+    FROM {_INVOICES} WHERE b.run_id = $1::int GROUP BY i.currency
+"""
+
+_SUM_LINES: Final = f"""
+    SELECT i.currency, count(*), sum(l.net_minor)::bigint, sum(l.tax_minor)::bigint
+    FROM {_INVOICES} JOIN invoice_lines l ON l.invoice_id = i.id
+    WHERE b.run_id = $1::int GROUP BY i.currency
+"""
+
+_SUM_TRANSFERS: Final = """
+    SELECT t.currency, count(*),
+           coalesce(sum(CASE WHEN a.kind = 'revenue' THEN d.delta END), 0)::bigint,
+           coalesce(sum(CASE WHEN a.kind = 'tax' THEN d.delta END), 0)::bigint
+    FROM invoice_blocks b
+    JOIN transfers t ON t.source = 'invoice' AND t.source_id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
+    CROSS JOIN LATERAL (VALUES (t.credit_account_id, t.amount_minor), (t.debit_account_id, -t.amount_minor))
+         AS d (id, delta)
+    JOIN accounts a ON a.id = d.id AND a.kind IN ('revenue', 'tax')
+    WHERE b.run_id = $1::int GROUP BY t.currency
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """Sums of a currency in minor units."""
+
+    currency: str
+    net_minor: int
+    tax_minor: int
+
+    @property
+    def total_minor(self) -> int:
+        return self.net_minor + self.tax_minor
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailure:
+    """Something that could not be billed. order_id, period_start: None for a whole account."""
+
+    account: str
+    order_id: int | None
+    period_start: datetime | None
+    part: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """Sums of a run by currency: of lines, of invoices, of transfers (None: nothing was posted yet)."""
+
+    lines: tuple[Money, ...]
+    invoices: tuple[Money, ...]
+    transfers: tuple[Money, ...] | None
+
+    @property
+    def agrees(self) -> bool:
+        return self.lines == self.invoices and self.transfers in (None, self.invoices)
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The run that a review is compared with."""
+
+    run_id: int
+    bill_on: date
+    invoices: int
+    money: tuple[Money, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run as it stands. due, drafted, posted, failed: shards; failures: all; failed_shards: (number, why)."""
+
+    run_id: int
+    bill_on: date
+    kind: str
+    state: str
+    actor: str
+    account: str
+    started_at: datetime
+    finished_at: datetime | None
+    due: int
+    drafted: int
+    posted: int
+    failed: int
+    payers: int
+    orders: int
+    events: int
+    periods: int
+    invoices: int
+    lines: int
+    failures: int
+    money: tuple[Money, ...]
+    failed_shards: tuple[tuple[int, str], ...] = ()
+    listed: tuple[RunFailure, ...] = ()
+    reasons: tuple[tuple[str, int, int], ...] = ()
+    waived: tuple[tuple[str, int], ...] = ()
+    before: Before | None = None
+
+    @property
+    def is_clean(self) -> bool:
+        """Nothing failed and nothing is left to do."""
+        return not (self.failures or self.failed or self.due)
+
+
+def under_way(opened: Any) -> int | None:
+    """The run that is not done, if there is one."""
+    found = rows(opened, _UNDER_WAY)
+    return int(found[0][0]) if found else None
+
+
+def newest_runs(opened: Any, limit: int) -> list[int]:
+    """Newest first."""
+    return [int(row[0]) for row in rows(opened, _NEWEST, (limit,))]
+
+
+def summarise(opened: Any, run_id: int, *, with_details: bool = True) -> Summary | None:
+    """A run as it stands, None where there is none.
+
+    Args:
+        with_details: also failures, waived periods and the run before; these read many rows.
+    """
+    found = rows(opened, _RUN, (run_id,))
+    if not found:
+        return None
+    _, bill_on, kind, state, actor, started_at, finished_at, account = found[0]
+    counts = [int(value) for value in rows(opened, _SHARDS, (run_id,))[0]]
+    details: dict[str, Any] = {}
+    if with_details:
+        details = {
+            "listed": tuple(RunFailure(*row) for row in rows(opened, _FAILURES, (run_id, MAX_LISTED))),
+            "reasons": tuple((str(row[0]), int(row[1]), int(row[2])) for row in rows(opened, _REASONS, (run_id,))),
+            "waived": tuple((str(row[0]), int(row[1])) for row in rows(opened, _WAIVED, (run_id,))),
+            "before": _before(opened, run_id),
+        }
+    return Summary(
+        run_id,
+        bill_on,
+        kind,
+        state,
+        actor,
+        account,
+        started_at,
+        finished_at,
+        *counts,
+        money=_money(opened, run_id),
+        failed_shards=tuple((int(row[0]), str(row[1])) for row in rows(opened, _FAILED_SHARDS, (run_id,))),
+        **details,
+    )
+
+
+def _money(opened: Any, run_id: int) -> tuple[Money, ...]:
+    return tuple(Money(str(row[0]), int(row[1]), int(row[2])) for row in rows(opened, _TOTALS, (run_id,)))
+
+
+def _before(opened: Any, run_id: int) -> Before | None:
+    found = rows(opened, _BEFORE, (run_id,))
+    if not found:
+        return None
+    before_id, bill_on = int(found[0][0]), found[0][1]
+    invoices = rows(opened, _SHARDS, (before_id,))[0][8]
+    return Before(before_id, bill_on, int(invoices), _money(opened, before_id))
+
+
+def reconcile(opened: Any, run_id: int, *, is_posted: bool) -> Reconciled:
+    """Add up the run's lines, invoices and, where it is posted, transfers."""
+
+    def sums(statement: str) -> tuple[Money, ...]:
+        found = rows(opened, statement, (run_id,))
+        return tuple(Money(str(row[0]), int(row[2]), int(row[3])) for row in sorted(found))
+
+    transfers = sums(_SUM_TRANSFERS) if is_posted else None
+    return Reconciled(sums(_SUM_LINES), sums(_SUM_INVOICES), transfers)
