@@ -198,8 +198,8 @@ def _check_span(start_s: int, end_s: int) -> None:
 @lru_cache(maxsize=512)
 def _starts(cadence: Cadence) -> Ints:
     """All starts of periods of a cadence, a little beyond the horizon, ascending, without doubles (rule 3)."""
-    starts = _midnights(cadence.zone)[_start_days(cadence) - _FIRST_DAY]
-    starts = starts[np.append(starts[:-1] < starts[1:], True)]
+    midnights = _midnights(cadence.zone)[_start_days(cadence) - _FIRST_DAY]
+    starts: Ints = midnights[np.append(midnights[:-1] < midnights[1:], True)]
     starts.setflags(write=False)
     return starts
 

@@ -5,6 +5,8 @@ date), which dates a cadence starts on (every interval and anchor, against what 
 periods start at the first instants of those dates (every zone with every anchor). The long forms are slow ones.
 """
 
+import struct
+import zoneinfo
 from bisect import bisect_left
 from calendar import monthrange
 from datetime import UTC, date, datetime, timedelta
@@ -316,6 +318,22 @@ def test_a_day_starts_with_the_first_the_clocks_show_of_it(zone, day, start, fir
     start_s = local_midnight(date.fromisoformat(day), zone)
     assert start_s == instant(start)
     assert (shown(start_s, zone), shown(start_s - 1, zone)) == (first_shown, shown_before)
+
+
+def test_a_day_starts_within_an_hour_that_a_change_of_clocks_took_or_gave_around_midnight(tmp_path) -> None:
+    """No zone does that in these years (Toronto did in 1919), so one is made: clocks go from 23:30 to 00:30 on the
+    last Sunday of March, and from 00:30 back to 23:30 on the last Sunday of October."""
+    counts = struct.pack(">4sc15x6l", b"TZif", b"2", 0, 0, 0, 0, 1, 4) + struct.pack(">lBB4s", 0, 0, 0, b"AAA")
+    (tmp_path / "Late").write_bytes(2 * counts + b"\nAAA0BBB,M3.5.0/23:30,M10.5.0/0:30\n")
+    paths = zoneinfo.TZPATH
+    zoneinfo.reset_tzpath(to=[str(tmp_path), *paths])
+    try:
+        assert walk_days("Late") == []
+        assert shown(local_midnight(date(2026, 3, 30), "Late"), "Late") == "2026-03-30 00:30:00"
+        assert local_midnight(date(2026, 3, 30), "Late") == instant("2026-03-29T23:30")
+        assert local_midnight(date(2026, 10, 25), "Late") == instant("2026-10-24T23:00")
+    finally:
+        zoneinfo.reset_tzpath(to=paths)
 
 
 def test_a_day_that_a_zone_leapt_over_makes_no_empty_period_and_counts_for_nobody() -> None:
