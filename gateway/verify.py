@@ -13,7 +13,7 @@ Does not know: who asked, how it is printed (`Report.lines` gives plain text), t
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -175,13 +175,19 @@ class _Transfer:
     currency: str
 
 
-async def verify(dsn: str, journal: Journal | None, wait_s: float = 60.0) -> Report:
+async def verify(
+    dsn: str,
+    journal: Journal | None,
+    wait_s: float = 60.0,
+    also: Sequence[Callable[[Any], Awaitable[list[Check]]]] = (),
+) -> Report:
     """Check truths 1 to 5.
 
     Args:
         dsn: of the program's role or any that may read; nothing is written.
         journal: None leaves truth 5 unexamined, and the report says so.
         wait_s: how long the relay may take to carry what the snapshot's outbox holds.
+        also: further checks in the same snapshot; each is given its cursor.
 
     Raises:
         VerifyAway: PostgreSQL is away. (MongoDB away is a finding: truth 5 does not hold then.)
@@ -195,6 +201,8 @@ async def verify(dsn: str, journal: Journal | None, wait_s: float = 60.0) -> Rep
             last = int((await cur.fetchone())[0])
             checks = await verify_ledger(cur)
             checks += await _verify_payments(cur)
+            for examine in also:
+                checks += await examine(cur)
             checks += await _verify_journal(cur, live, journal, last, wait_s)
             await cur.execute("COMMIT")
     return Report(at, tuple(checks))

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--wait", "wait_s", type=click.IntRange(0), default=60, show_default=True, help="Seconds for the relay.")
-@click.option("--no-journal", is_flag=True, help="Look at the accounts alone.")
+@click.option("--no-journal", is_flag=True, help="Look at PostgreSQL alone.")
 @pass_context
 def verify(context: Context, wait_s: int, no_journal: bool) -> None:
-    """Check on the live database that the money adds up and the journal tells the same.
+    """Check on the live database that money and usage add up and that the journal tells the same.
 
     Reads one snapshot while gateways run on. Prints what was examined and every row that differs; exit status 1 on
     any difference.
@@ -43,6 +43,7 @@ def verify(context: Context, wait_s: int, no_journal: bool) -> None:
 
 
 async def _verify(stores: "Stores", wait_s: int, no_journal: bool) -> "Report":
+    from billing.usage_verify import verify_usage
     from gateway.journal import Journal
     from gateway.relay import RelayOptions, run_relay
     from gateway.verify import verify as examine
@@ -53,7 +54,7 @@ async def _verify(stores: "Stores", wait_s: int, no_journal: bool) -> "Report":
     if journal is not None and stores.started_here:  # nobody else would carry what the outbox still holds
         relay = asyncio.create_task(run_relay(RelayOptions(stores.dsn), journal, stop))
     try:
-        return await examine(stores.dsn, journal, wait_s)
+        return await examine(stores.dsn, journal, wait_s, also=(verify_usage,))
     finally:
         stop.set()
         if relay is not None:
