@@ -133,12 +133,14 @@ def register() -> None:
     """Hang the groups of the other modules on the command."""
     from kopeck.cli_accounts import account
     from kopeck.cli_catalog import catalog, rate
+    from kopeck.cli_customers import customer
     from kopeck.cli_journal import journal, verify
+    from kopeck.cli_orders import order
     from kopeck.cli_partners import partner
     from kopeck.cli_usage import usage
     from kopeck.cli_users import user
 
-    for command in (account, catalog, partner, rate, user, verify, journal, usage):
+    for command in (account, catalog, customer, order, partner, rate, user, verify, journal, usage):
         cli.add_command(command)
 
 
