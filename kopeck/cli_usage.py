@@ -5,6 +5,7 @@ Does not know: how files are read and kept (billing.mediation, billing.usage_imp
 
 import gzip
 import json
+import resource
 import sys
 import time
 import zlib
@@ -385,4 +386,6 @@ def _tell(outcome: "Outcome", took_s: float) -> None:
 
 def _as_json(outcome: "Outcome", took_s: float) -> dict[str, Any]:
     seconds = {name: round(value, 3) for name, value in (*asdict(outcome.stages).items(), ("took_s", took_s))}
-    return {"import": outcome.import_id, "same_as": outcome.same_as, **asdict(outcome.counts), **seconds}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1_024)
+    counts = {"import": outcome.import_id, "same_as": outcome.same_as, **asdict(outcome.counts)}
+    return {**counts, **seconds, "peak_bytes": peak}

@@ -25,13 +25,14 @@ import tornado
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import bench_payments, bench_rating
+from loadtests import bench_payments, bench_rating, bench_usage
 from loadtests.figures import BenchError, Figure, Setting
 from loadtests.stand import StandError
 
 #: Groups of figures by name, in the order they run.
 GROUPS: Final[Mapping[str, Callable[[Setting], Iterator[Figure]]]] = {
     "payments": bench_payments.figures,
+    "usage": bench_usage.figures,
     "rating": bench_rating.figures,
 }
 

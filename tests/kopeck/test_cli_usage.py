@@ -76,6 +76,7 @@ def test_what_came_of_an_import_is_told_to_programs(kopeck, desk) -> None:
     first = json.loads(kopeck("usage", "import", "calls.csv", "--format", "calls", "--json").out)
     told = [first[name] for name in ("import", "same_as", "lines", "accepted", "repeated", "rejected", "late")]
     assert told == [1, None, 3, 1, 0, 2, 0]
+    assert 10**7 < first["peak_bytes"] < 10**11
     assert first["took_s"] >= first["waited_s"] + first["keys_s"] + first["events_s"] + first["commit_s"] > 0
     assert json.loads(kopeck("usage", "import", "calls.csv", "--format", "calls", "--json").out)["same_as"] == 1
 
