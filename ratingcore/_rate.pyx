@@ -7,7 +7,8 @@ pools are read and written; nothing allocates, raises or touches a Python object
 Why it looks like this (figures: one thread of a shared 2-core machine, 2 M events on 1 M accounts in random order):
 - A tariff that is one curve or one rate card (most usage) skips the frame, the snapshot and the walk over steps.
 - Line records, meters and ranges of prefixes miss every cache, so they are prefetched some events ahead. Graduated
-  usage: 8 M events/s without, 34 M with; calls on 50,000 prefixes: 5 M without, 12 to 16 M with.
+  usage: 8 M events/s without, 34 M with; calls on 50,000 prefixes: 5 M without, 12 to 18 M with.
+- A call at ordinary terms (``Rate.narrow``) is priced in 64 bits without a frame.
 - 64 bits where ``narrow`` of the step allows, 128 otherwise: a 128-bit division is a library call.
 - A rejected event must leave no trace, and a step may reject after others have written. The words of the line and the
   pools of its owner are few, so they are copied before and put back, which is cheaper than deciding twice.
@@ -41,6 +42,7 @@ cdef enum:
     LINEAR_TIERS = 8
     EDGE_SHIFT = 15
     MICRO = 1_000_000
+    NARROW_CALL = 1_073_741_824
 
 cdef enum Kind:
     FLAT = 0
@@ -125,7 +127,7 @@ cdef struct Rate:
     int64_t first
     int64_t next
     int64_t grace
-    int64_t spare
+    int64_t narrow
 
 cdef struct Range:
     uint64_t start
@@ -135,6 +137,7 @@ cdef struct Range:
 cdef struct Card:
     int64_t first_index
     int64_t shift
+    int64_t rounds
 
 cdef struct Calendar:
     int64_t start_s
@@ -510,23 +513,26 @@ cdef inline void _prefetch_index(const Book* book, const Line* line, uint64_t de
 
 
 cdef inline void _prefetch_range(const Book* book, const Line* line, uint64_t destination) noexcept nogil:
+    """Both ends of what the index leaves open: a few ranges, often on two lines of the cache."""
     cdef int32_t card = book.prices[line.price].card
+    cdef const int32_t* index
     if card >= 0:
-        prefetch_to_read(book.ranges + book.card_index[
-            book.cards[card].first_index + (destination >> book.cards[card].shift)])
+        index = book.card_index + book.cards[card].first_index + (destination >> book.cards[card].shift)
+        prefetch_to_read(book.ranges + index[0])
+        prefetch_to_read(book.ranges + index[1])
 
 
 cdef inline const Range* _range_of(const Book* book, const Card* card, uint64_t destination) noexcept nogil:
     """The last range that starts at or before the key: the longest prefix, or none where its rate is -1."""
     cdef const int32_t* index = book.card_index + card.first_index + (destination >> card.shift)
-    cdef int32_t low = index[0], high = index[1], middle
-    while low < high:
-        middle = (low + high + 1) >> 1
-        if book.ranges[middle].start <= destination:
-            low = middle
-        else:
-            high = middle - 1
-    return book.ranges + low
+    cdef const Range* low = book.ranges + index[0]
+    cdef int64_t left = index[1] - index[0] + 1, half, i
+    # Always as many halvings as the card's fullest entry needs: one more costs less than a branch guessed wrong.
+    for i in range(card.rounds):
+        half = left >> 1
+        low += half & -<int64_t>(low[half].start <= destination)
+        left -= half
+    return low
 
 
 cdef inline void _prefetch_rate(const Book* book, const Line* line, uint64_t destination) noexcept nogil:
@@ -544,7 +550,16 @@ cdef inline uint8_t _single_card(const Book* book, const Step* step, const Event
                                  Out* out) noexcept nogil:
     """A tariff of one rate card remembers nothing."""
     cdef Frame frame
+    cdef const Range* span
     cdef uint8_t reject
+    if event.quantity < NARROW_CALL and not event.closing:
+        span = _range_of(book, book.cards + step.first, event.destination)
+        if span.rate < 0:
+            return NO_RATE
+        if book.rates[span.row].narrow:
+            out.amount = _narrow_call(book.rates + span.row, <uint32_t>event.quantity)
+            out.rate, out.version = span.rate, version
+            return OK
     frame.quantity, frame.amount = event.quantity, 0
     frame.seen, frame.counted, frame.raw, frame.paid, frame.connected = 0, 0, 0, 0, False
     reject = _rate_card(book, step, event, &frame, out)
@@ -555,6 +570,18 @@ cdef inline uint8_t _single_card(const Book* book, const Step* step, const Event
         return reject
     out.amount, out.version = <int64_t>frame.amount, version
     return OK
+
+
+cdef inline int64_t _narrow_call(const Rate* rate, uint32_t quantity) noexcept nogil:
+    """A call in one part where terms fit 30 bits: products stay below 2^62, and hardly a branch is a guess."""
+    cdef uint32_t first = <uint32_t>rate.first, next = <uint32_t>rate.next
+    cdef uint32_t beyond = quantity - first if quantity > first else 0
+    cdef uint64_t counted = first + (beyond + next - 1) // next * next
+    cdef int64_t owed
+    if quantity <= rate.grace:
+        return 0
+    owed = <int64_t>((<uint64_t>rate.price * counted + (<uint64_t>rate.per >> 1)) // <uint64_t>rate.per) + rate.fee
+    return owed if owed > rate.minimum else rate.minimum
 
 
 cdef inline uint8_t _rate_card(const Book* book, const Step* step, const Event* event, Frame* frame,

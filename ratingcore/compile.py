@@ -68,9 +68,11 @@ STEP: Final = np.dtype(
 TARIFF: Final = np.dtype([(name, "i4") for name in ("first_step", "steps", "calendar", "single")])
 VERSION: Final = np.dtype([("since_s", "i8"), ("tariff", "i8")])
 PRICE: Final = np.dtype([(name, "i4") for name in ("first_version", "versions", "slots", "card")])
-RATE: Final = np.dtype([(name, "i8") for name in ("price", "per", "fee", "minimum", "first", "next", "grace", "spare")])
+RATE: Final = np.dtype(
+    [(name, "i8") for name in ("price", "per", "fee", "minimum", "first", "next", "grace", "narrow")]
+)
 RANGE: Final = np.dtype([("start", "u8"), ("rate", "i4"), ("row", "i4")])
-CARD: Final = np.dtype([("first_index", "i8"), ("shift", "i8")])
+CARD: Final = np.dtype([("first_index", "i8"), ("shift", "i8"), ("rounds", "i8")])
 CALENDAR: Final = np.dtype([(name, "i8") for name in ("start_s", "first_index", "last_edge")])
 
 #: Step kinds, as in the kernel.
@@ -80,6 +82,8 @@ ALWAYS: Final = 0xFFFF_FFFF
 #: A calendar's edges are found from the 2^15 seconds (nine hours) an instant lies in.
 EDGE_SHIFT: Final = 15
 NARROW: Final = 2**61
+#: Calls below it at prices and increments below it need no more than 64 bits.
+NARROW_CALL: Final = 2**30
 KEY_BITS: Final = 64
 #: Five digits. Six of sixteen values of four bits are never used, so little of the index is ever touched.
 MAX_INDEX_BITS: Final = 20
@@ -319,13 +323,19 @@ def _add_card(tables: _Tables, rates: Sequence[Rate]) -> None:
     buckets = np.arange(2**bits, dtype=np.uint64) << np.uint64(shift)
     before = sum(len(block) for block in tables.ranges)
     first = np.searchsorted(ranges["start"], buckets, side="right") - 1 + before
-    tables.cards.append((sum(len(block) for block in tables.card_index), shift))
-    tables.card_index.append(np.append(first, before + len(found) - 1).astype(np.int32))
+    index = np.append(first, before + len(found) - 1).astype(np.int32)
+    # Halvings that find one among as many ranges as any entry of the index leaves open.
+    rounds = int(np.diff(index).max()).bit_length()
+    tables.cards.append((sum(len(block) for block in tables.card_index), shift, rounds))
+    tables.card_index.append(index)
     tables.ranges.append(ranges)
 
 
 def _rate_row(rate: Rate) -> tuple[int, ...]:
-    return (rate.price_micro, rate.per, rate.fee_micro, rate.minimum_micro, rate.first, rate.next, rate.grace, 0)
+    terms = (rate.price_micro, rate.per, rate.fee_micro, rate.minimum_micro, rate.first, rate.next, rate.grace)
+    # The largest event, 9 * 10^18, is then out of reach.
+    sums = rate.fee_micro < NARROW and rate.minimum_micro < NARROW
+    return (*terms, int(sums and max(rate.price_micro, rate.first, rate.next) < NARROW_CALL))
 
 
 def ranges_of(rates: Sequence[Rate]) -> list[tuple[int, int]]:

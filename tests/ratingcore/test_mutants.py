@@ -68,9 +68,10 @@ MUTANTS = [
         WIDE,
     ),
     Mutant("_rate", "if after <= step.narrow:\n        frame", "if after <= step.narrow * 8:\n        frame", WIDE),
-    Mutant(
-        "_rate", "if book.ranges[middle].start <= destination:", "if book.ranges[middle].start < destination:", PREFIXES
-    ),
+    Mutant("_rate", "(low[half].start <= destination)", "(low[half].start < destination)", PREFIXES),
+    Mutant("_rate", "(beyond + next - 1)", "(beyond + next)", JUDGE),
+    Mutant("_rate", "if quantity <= rate.grace:", "if quantity < rate.grace:", JUDGE),
+    Mutant("_rate", "return owed if owed > rate.minimum else", "return owed if owed < rate.minimum else", JUDGE),
     Mutant("_rate", "(frame.seen - first + next - 1)", "(frame.seen - first + next)", JUDGE),
     Mutant("_rate", "if event_quantity > grace and", "if event_quantity >= grace and", EDGES),
     Mutant("_rate", "if not frame.connected:", "if True:", EDGES),

@@ -380,3 +380,24 @@ def test_columns_that_do_not_fit_are_refused(attempt: Callable[[Lines], object],
 def test_a_float_is_no_quantity() -> None:
     with pytest.raises(TypeError, match="quantity: integers expected, not float64"):
         make_events([0], [0], [0.5])
+
+
+def test_calls_where_30_bits_end_are_rated_as_the_judge_says() -> None:
+    """Either side of the short way of a rate card: every term at its last narrow value and at the next one."""
+    end = 2**30
+    rates = tuple(
+        Rate(str(number), price, per, fee, minimum, first, following, grace)
+        for number, (price, per, fee, minimum, first, following, grace) in enumerate(
+            (
+                (end - 1, 1, 2**61 - 1, 0, end - 1, end - 1, 0),
+                (end, 1, 2**61, 0, 1, 1, 0),
+                (end - 1, 10**12, 0, 2**61 - 1, 0, end - 1, end - 1),
+                (1, 2, 0, 2**61, end, end, end),
+                (end - 1, 7, 5, 9, 0, 7, 6),
+            )
+        )
+    )
+    catalogue = Catalogue((Price(((START_S, Tariff((RateCard(rates),))),)),), START_S, END_S, POOLS)
+    quantities = [0, 1, 6, 7, 8, end - 2, end - 1, end, end + 1, 2 * end]
+    calls = [reference.Event(0, START_S, q, 0, str(number)) for number in range(6) for q in quantities]
+    compare(Trial(catalogue, [reference.Line(0, 0)], calls, [[0, 0]], [7], 1))
