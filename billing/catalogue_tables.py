@@ -41,7 +41,7 @@ def price_tables(catalogue: Catalogue, wanted: Iterable[tuple[str, Buyer]]) -> P
     places: dict[tuple[int, ...], int] = {}
     resolved: list[Resolved] = []
     for item, buyer in wanted:
-        key = item, _narrowed(catalogue, item, buyer)
+        key = item, narrowed(catalogue, item, buyer)
         if key not in known:
             known[key] = _row_of(resolve_price(catalogue, *key), places, resolved)
         rows[item, buyer] = known[key]
@@ -52,7 +52,31 @@ def price_tables(catalogue: Catalogue, wanted: Iterable[tuple[str, Buyer]]) -> P
     return PriceTables(tables, rows, tuple(resolved))
 
 
-def _narrowed(catalogue: Catalogue, item: str, buyer: Buyer) -> Buyer:
+def is_recurring(catalogue: Catalogue, item: str, resolved: Mapping[str, Resolved | None]) -> bool:
+    """Does this item's price read no quantity, so that it is charged for time and needs no usage?
+
+    Every step of every version is then a flat of the period, a multiplier, a cap or a minimum commitment. A percentage
+    item is recurring when all items that it is a percentage of are, as far as the order has them.
+
+    Args:
+        resolved: prices of all the order's items for its buyer, None where there is none (free units left aside).
+    """
+    found = resolved[item]
+    if found is None:
+        return False
+    parts_of = catalogue.items[item].percentage_of
+    if parts_of:
+        return all(is_recurring(catalogue, one, resolved) for one in parts_of if one in resolved)
+    return all(_is_of_period(step) for _, tariff in found.price.versions for step in tariff.steps)
+
+
+def _is_of_period(step: core.Step) -> bool:
+    if isinstance(step, core.Flat):
+        return step.scope == core.Scope.PERIOD
+    return isinstance(step, core.Multiplier | core.Cap | core.MinimumCommitment)
+
+
+def narrowed(catalogue: Catalogue, item: str, buyer: Buyer) -> Buyer:
     """The buyer as far as price lists of this item can tell him from others."""
     customers, groups = named_customers(catalogue, item, buyer.currency)
     return replace(

@@ -182,14 +182,16 @@ def rate_events(lines: Lines, accumulators: Accumulators, events: Events, thread
     return _run(lines, accumulators, events, threads, closing=False)
 
 
-def close_lines(lines: Lines, accumulators: Accumulators, line: ArrayLike, time_s: int, threads: int = 1) -> Rated:
+def close_lines(
+    lines: Lines, accumulators: Accumulators, line: ArrayLike, time_s: int | Ints, threads: int = 1
+) -> Rated:
     """What these lines still owe as their period ends: flats never charged, minimums not reached.
 
     A second close of the same lines adds nothing.
 
     Args:
         line: rows of the lines.
-        time_s: the last instant of the period; the version in force then applies.
+        time_s: the last instant of the period, of all lines or of each; the version in force then applies.
 
     Raises:
         TypeError, ValueError: as ``make_events`` and ``rate_events``.

@@ -1,0 +1,423 @@
+"""Usage in a shard of the billing cycle: whose event is whose, and what it comes to, by the kernel.
+
+Rules. An event belongs to the account's lowest recurring order that has its item and whose life covers counts_at;
+that does not depend on what is due. It is billed in the due arrears tile of that order whose stretch covers
+counts_at, if the item is metered there; else it is passed over. Events are rated at their own time, in order of
+(at, id) over the whole account, for pools are shared by all its lines of one tile. A line closes one second before its
+stretch ends. Quantities are steps of the item's unit exactly, or the order cannot be billed.
+
+Does not know: promotions but for free units in prices, rounding, recurring charges.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from billing.catalogue import plan_items
+from billing.catalogue_tables import NO_ROW
+from billing.cycle_amounts import MAX_QUANTITY, Cause, Unrounded
+from billing.cycle_due import Due
+from billing.cycle_prices import RowTable
+from billing.cycle_records import ARREARS, NONE, USAGE, ShardInput
+from billing.cycle_tariffs import Shelf, Tariffs, reject_reason
+from ratingcore import tariff as core
+from ratingcore.arrays import Ints, Words
+from ratingcore.digits import MAX_NUMBER_CHARS, pack_numbers
+from ratingcore.lines import Sums, add_events, new_sums
+from ratingcore.rate import Accumulators, Lines, close_lines, make_events, make_lines, new_accumulators, rate_events
+from ratingcore.rounding import MICRO_PER_MINOR
+
+_LARGEST_WHOLE: Final = MAX_QUANTITY // MICRO_PER_MINOR
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Lines of usage to be, by tile and place. entry: index into the metered shelf; row: of the price, or NO_ROW."""
+
+    tile: Ints
+    entry: Ints
+    row: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """Events that are billed: row among the shard's, tile, entry of the metered shelf, slot, quantity in steps."""
+
+    event: Ints
+    tile: Ints
+    entry: Ints
+    slot: Ints
+    quantity: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What slots come to, by part: those of a slot begin at ``first``, one for each tax and rounding of its price."""
+
+    first: Ints
+    sums: Sums
+    quantities: Sums
+
+
+def usage_lines(
+    shard: ShardInput, tariffs: Tariffs, due: Due, shelf: Shelf, table: RowTable
+) -> tuple[Unrounded, list[Cause], int]:
+    """(parts of lines, why tiles cannot be billed, how many events were billed)."""
+    event, tile = _tiles_of_events(shard, tariffs, due)
+    entry = _entries_of(shard, tariffs, due, shelf, event, tile)
+    kept = np.flatnonzero(entry != NONE)
+    event, tile, entry = event[kept], tile[kept], entry[kept]
+    slots, slot = _slots_of(due, shelf, table, tile, entry)
+    micro, divisor = shard.events.quantity_micro[event], shelf.divisor[entry]
+    quantity = micro // divisor
+    used = Metered(event, tile, entry, slot, quantity)
+    priced = shelf.row[entry] != NO_ROW
+    whole = quantity * divisor == micro
+    causes = _causes(shard, shelf, used, np.flatnonzero(~priced), "no_price", "has no price for this buyer")
+    causes += _causes(shard, shelf, used, np.flatnonzero(priced & ~whole), "bad_quantity", "is in no whole steps")
+    groups = np.append(table.groups, 0)[slots.row]
+    parts = int(groups.sum())
+    tally = Tally(np.cumsum(groups) - groups, new_sums(parts), new_sums(parts))
+    book = np.append(table.catalogue, NONE)[slots.row]
+    ratable = priced & whole
+    for catalogue_id in np.unique(book[book != NONE]).tolist():
+        mine = np.flatnonzero(ratable & (book[slot] == catalogue_id))
+        there = np.flatnonzero(book == catalogue_id)
+        causes += _rate(shard, tariffs, due, shelf, table, catalogue_id, slots, there, used, mine, tally)
+    return _unrounded(shelf, table, slots, groups, tally, causes), causes, len(event)
+
+
+# ---- whose event
+
+
+@dataclass(frozen=True, slots=True)
+class _Owners:
+    """Recurring orders by account and id, settled ones too. row: of Orders, or NONE where settled."""
+
+    account: Ints
+    offer: Ints
+    starts_s: Ints
+    ends_s: Ints
+    row: Ints
+
+
+def _owners_of(shard: ShardInput, tariffs: Tariffs) -> _Owners:
+    orders, settled, terms = shard.orders, shard.settled, tariffs.terms
+    mine = np.flatnonzero(~terms.once[orders.terms_id])
+    gone = np.flatnonzero(~terms.once[settled.terms_id])
+    account = np.concatenate([orders.account_id[mine], settled.account_id[gone]])
+    number = np.concatenate([orders.order_id[mine], settled.order_id[gone]])
+    owners = _Owners(
+        account,
+        terms.offer[np.concatenate([orders.terms_id[mine], settled.terms_id[gone]])],
+        np.concatenate([orders.starts_s[mine], settled.starts_s[gone]]),
+        np.concatenate([orders.ends_s[mine], settled.ends_s[gone]]),
+        np.concatenate([mine, np.full(len(gone), NONE, np.int64)]),
+    )
+    later = (account[1:] > account[:-1]) | ((account[1:] == account[:-1]) & (number[1:] > number[:-1]))
+    if later.all():
+        return owners
+    by = np.lexsort((number, account))
+    return _Owners(account[by], owners.offer[by], owners.starts_s[by], owners.ends_s[by], owners.row[by])
+
+
+def _tiles_of_events(shard: ShardInput, tariffs: Tariffs, due: Due) -> tuple[Ints, Ints]:
+    """(row of the event, tile) of events that fall into a due arrears tile of the order they belong to."""
+    owners, events = _owners_of(shard, tariffs), shard.events
+    if not len(events.id) or not len(owners.account):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    has = _items_by_offer(tariffs, events.items)
+    firsts = np.flatnonzero(np.diff(owners.account, prepend=-1))
+    ends = np.append(firsts[1:], len(owners.account))
+    accounts = owners.account[firsts]
+    low = np.searchsorted(events.account_id, accounts)
+    counts = np.searchsorted(events.account_id, accounts, side="right") - low
+    # Events of accounts without orders lie between the others and are passed over.
+    event = np.arange(counts.sum()) + np.repeat(low - (np.cumsum(counts) - counts), counts)
+    owner, end = np.repeat(firsts, counts), np.repeat(ends, counts)
+    found: list[tuple[Ints, Ints]] = []
+    while len(event):
+        counts_at = events.counts_at_s[event]
+        covers = (
+            has[owners.offer[owner], events.item[event]]
+            & (owners.starts_s[owner] <= counts_at)
+            & (counts_at < owners.ends_s[owner])
+        )
+        found.append((event[covers], owners.row[owner[covers]]))
+        left = np.flatnonzero(~covers & (owner + 1 < end))
+        event, owner, end = event[left], owner[left] + 1, end[left]
+    event, row = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    unsettled = np.flatnonzero(row != NONE)
+    return _stretches(shard, due, event[unsettled], row[unsettled])
+
+
+def _items_by_offer(tariffs: Tariffs, items: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Which offers have which items, whatever the price."""
+    has = np.zeros((len(tariffs.offers), len(items)), np.bool_)
+    for number, offer in enumerate(tariffs.offers):
+        catalogue = tariffs.catalogues.get(offer.catalogue_id)
+        known = catalogue is not None and offer.plan in catalogue.plans
+        listed = plan_items(catalogue, offer.plan) if catalogue is not None and known else (offer.item,)
+        has[number] = [item in listed for item in items]
+    return has
+
+
+def _stretches(shard: ShardInput, due: Due, event: Ints, row: Ints) -> tuple[Ints, Ints]:
+    """The due arrears tile of its order that an event counts in; those without are left out. Events in their order."""
+    arrears = np.flatnonzero(due.tiles.part == ARREARS)
+    counts = np.bincount(due.tiles.order[arrears], minlength=len(shard.orders.order_id))
+    ends = np.cumsum(counts)
+    nth, end = (ends - counts)[row], ends[row]
+    found: list[tuple[Ints, Ints]] = []
+    live = np.flatnonzero(nth < end)
+    event, nth, end = event[live], nth[live], end[live]
+    while len(event):
+        tile = arrears[nth]
+        at = shard.events.counts_at_s[event]
+        within = (due.tiles.from_s[tile] <= at) & (at < due.tiles.until_s[tile])
+        found.append((event[within], tile[within]))
+        left = np.flatnonzero(~within & (nth + 1 < end))
+        event, nth, end = event[left], nth[left] + 1, end[left]
+    if not found:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    event, tile = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    by_event = np.argsort(event)
+    return event[by_event], tile[by_event]
+
+
+def _entries_of(shard: ShardInput, tariffs: Tariffs, due: Due, shelf: Shelf, event: Ints, tile: Ints) -> Ints:
+    """Which of its basket's metered items an event is of, as index into the shelf; NONE where it is not metered."""
+    places = np.full((len(due.baskets), max(1, len(shard.events.items))), NONE, np.int64)
+    codes = {tariffs.item_code(item): number for number, item in enumerate(shard.events.items)}
+    baskets, entries = shelf.expand(np.arange(len(due.baskets)))
+    for basket, entry in zip(baskets.tolist(), entries.tolist(), strict=True):
+        number = codes.get(int(shelf.item[entry]))
+        if number is not None:
+            places[basket, number] = entry
+    return places[due.tiles.basket[tile], shard.events.item[event]]
+
+
+def _slots_of(due: Due, shelf: Shelf, table: RowTable, tile: Ints, entry: Ints) -> tuple[Slots, Ints]:
+    """(slots that have events or must be closed, the slot of each event)."""
+    width = max(1, int(np.diff(shelf.first).max(initial=0)))
+    basket = due.tiles.basket
+    arrears = np.flatnonzero(due.tiles.part == ARREARS)
+    rows, entries = shelf.expand(basket[arrears])
+    closes = np.append(table.needs_close, False)[shelf.row[entries]]
+    rows, entries = rows[closes], entries[closes]
+    live = np.zeros(len(basket) * width, np.bool_)
+    live[arrears[rows] * width + entries - shelf.first[basket[arrears[rows]]]] = True
+    key = tile * width + entry - shelf.first[basket[tile]]
+    live[key] = True
+    dense = np.flatnonzero(live)
+    number = np.cumsum(live) - 1
+    tiles = dense // width
+    found = shelf.first[basket[tiles]] + dense % width
+    return Slots(tiles, found, shelf.row[found]), number[key]
+
+
+# ---- what it comes to
+
+
+def _rate(
+    shard: ShardInput,
+    tariffs: Tariffs,
+    due: Due,
+    shelf: Shelf,
+    table: RowTable,
+    catalogue_id: int,
+    slots: Slots,
+    there: Ints,
+    used: Metered,
+    mine: Ints,
+    tally: Tally,
+) -> list[Cause]:
+    """Rate the slots ``there`` and their events ``mine`` under one catalogue, into the tally."""
+    owner, pools = _pools_of(shard, tariffs, due, catalogue_id, slots.tile[there])
+    lines = make_lines(tariffs.prices.compiled(catalogue_id), table.local[slots.row[there]], owner)
+    accumulators = new_accumulators(lines, pools)
+    line_of = np.full(len(slots.tile), NONE, np.int64)
+    line_of[there] = np.arange(len(there))
+    events, event, slot = shard.events, used.event[mine], used.slot[mine]
+    columns = make_events(
+        line_of[slot],
+        events.at_s[event],
+        used.quantity[mine],
+        events.duration_s[event],
+        _keys(events.destination, event),
+    )
+    rated = rate_events(lines, accumulators, columns)
+    part = _part_of(table, slots, tally, slot, rated.version)
+    add_events(tally.sums, part, rated.amount_micro, rated.reject)
+    add_events(tally.quantities, part, used.quantity[mine], rated.reject)
+    causes = []
+    for reject in np.unique(rated.reject[rated.reject != core.Reject.OK]).tolist():
+        rows = mine[np.flatnonzero(rated.reject == reject)]
+        causes += _causes(shard, shelf, used, rows, reject_reason(reject), f"cannot be rated: {reject_words(reject)}")
+    return causes + _close(due, shelf, table, slots, there, lines, accumulators, tally)
+
+
+def _close(
+    due: Due,
+    shelf: Shelf,
+    table: RowTable,
+    slots: Slots,
+    there: Ints,
+    lines: Lines,
+    accumulators: Accumulators,
+    tally: Tally,
+) -> list[Cause]:
+    """Close lines at the last second of their stretches. One without a price by then had no event that counted."""
+    local = np.flatnonzero(table.needs_close[slots.row[there]])
+    slot = there[local]
+    closed = close_lines(lines, accumulators, local, due.tiles.until_s[slots.tile[slot]] - 1)
+    add_events(tally.sums, _part_of(table, slots, tally, slot, closed.version), closed.amount_micro, closed.reject)
+    failed = np.flatnonzero((closed.reject != core.Reject.OK) & (closed.reject != core.Reject.NO_PRICE))
+    return [
+        Cause(
+            int(slots.tile[slot[row]]),
+            reject_reason(closed.reject[row]),
+            f"item {shelf.goods[slots.entry[slot[row]]].item} cannot be closed: {reject_words(closed.reject[row])}",
+        )
+        for row in failed
+    ]
+
+
+def _part_of(table: RowTable, slots: Slots, tally: Tally, slot: Ints, version: Any) -> Ints:
+    group: Ints = table.group[table.first[slots.row[slot]] + np.maximum(version, 0)]
+    return tally.first[slot] + group
+
+
+def _pools_of(shard: ShardInput, tariffs: Tariffs, due: Due, catalogue_id: int, tile: Ints) -> tuple[Ints, Ints | None]:
+    """(owner of the slots of these tiles, what each owner has in the catalogue's pools at the start)."""
+    width = len(tariffs.catalogues[catalogue_id].pools)
+    if not width:
+        return np.zeros(len(tile), np.int64), None
+    tiles, orders = due.tiles, shard.orders
+    arrears = np.flatnonzero(tiles.part == ARREARS)
+    account = np.unique(orders.account_id, return_inverse=True)[1][tiles.order[arrears]]
+    # Instants are below 2^35 and periods shorter than 2^29 seconds: ten years.
+    spans = np.unique(tiles.start_s[arrears] << 29 | (tiles.end_s - tiles.start_s)[arrears], return_inverse=True)[1]
+    owner = np.unique(account * (int(spans.max(initial=0)) + 1) + spans, return_inverse=True)[1]
+    of_tile = np.full(len(tiles.order), NONE, np.int64)
+    of_tile[arrears] = owner
+    pools = np.zeros((int(owner.max(initial=-1)) + 1, width), np.int64)
+    for number in np.unique(due.stock[tiles.order[arrears]]).tolist():
+        stock = tariffs.stocks[number]
+        if stock.offer.catalogue_id == catalogue_id and stock.grants:
+            rows = arrears[np.flatnonzero(due.stock[tiles.order[arrears]] == number)]
+            for pool, grant in stock.grants:
+                _fill(pools, of_tile[rows], pool, grant, orders.quantity[tiles.order[rows]])
+    return _dense(of_tile[tile], pools)
+
+
+def _fill(pools: Ints, owner: Ints, pool: int, grant: int, quantity: Ints) -> None:
+    """Add grants to a pool, which holds at most MAX_METER: nobody uses up more in a period."""
+    most = core.MAX_METER // max(1, grant)
+    added = np.where(quantity > most, core.MAX_METER, np.minimum(quantity, most) * grant)
+    if len(np.unique(owner)) == len(owner):
+        pools[owner, pool] = np.minimum(pools[owner, pool] + added, core.MAX_METER)
+        return
+    for one, more in zip(owner.tolist(), added.tolist(), strict=True):
+        pools[one, pool] = min(int(pools[one, pool]) + more, core.MAX_METER)
+
+
+def _dense(owner: Ints, pools: Ints) -> tuple[Ints, Ints]:
+    """Only the owners there are."""
+    there, dense = np.unique(owner, return_inverse=True)
+    return dense.astype(np.int64), pools[there]
+
+
+def _keys(destination: Any, event: Ints) -> Words | None:
+    """Packed numbers of these events from an Arrow array of strings; None where no event has any."""
+    if destination is None:
+        return None
+    _, offsets, data = destination.buffers()
+    wide = "large" in str(destination.type)
+    places = np.frombuffer(offsets, np.int64 if wide else np.int32)[destination.offset :].astype(np.int64)
+    begin, length = places[event], places[event + 1] - places[event]
+    width = min(int(length.max(initial=0)), MAX_NUMBER_CHARS + 1)
+    if width == 0:
+        return None
+    text = np.frombuffer(data, np.uint8)
+    rows = np.zeros((len(event), width), np.uint8)
+    for place in range(width):
+        held = np.flatnonzero(length > place)
+        rows[held, place] = text[begin[held] + place]
+    numbers: Any = rows.view(f"S{width}").reshape(-1)
+    return pack_numbers(numbers)
+
+
+def _unrounded(
+    shelf: Shelf, table: RowTable, slots: Slots, groups: Ints, tally: Tally, causes: list[Cause]
+) -> Unrounded:
+    """Parts of lines in which something was used or that come to something."""
+    slot = np.repeat(np.arange(len(groups)), groups)
+    group = np.arange(len(slot)) - tally.first[slot]
+    used, sums = tally.quantities, tally.sums
+    made = np.flatnonzero((used.whole != 0) | (used.rest != 0) | (sums.whole != 0) | (sums.rest != 0))
+    slot, group = slot[made], group[made]
+    too_many = np.flatnonzero(used.whole[made] >= _LARGEST_WHOLE)
+    causes += [
+        Cause(
+            int(slots.tile[slot[row]]),
+            "out_of_range",
+            f"too much is used of {shelf.goods[slots.entry[slot[row]]].item}",
+        )
+        for row in too_many
+    ]
+    whole = np.minimum(used.whole[made], _LARGEST_WHOLE)
+    entry = slots.entry[slot]
+    return Unrounded(
+        slot,
+        slots.tile[slot],
+        np.full(len(slot), USAGE, np.int64),
+        shelf.item[entry],
+        shelf.place[entry],
+        group,
+        whole * MICRO_PER_MINOR + used.rest[made],
+        Sums(sums.whole[made], sums.rest[made]),
+        shelf.discounts[entry],
+        table.group_version[table.group_first[slots.row[slot]] + group],
+    )
+
+
+# ---- causes
+
+
+def reject_words(reject: int) -> str:
+    """Why the core refused, in words that follow a colon."""
+    return _WORDS[core.Reject(reject)]
+
+
+_WORDS: Final = {
+    core.Reject.BAD_LINE: "it has no line",
+    core.Reject.BAD_QUANTITY: "its quantity is out of bounds",
+    core.Reject.BAD_DURATION: "its duration is out of bounds",
+    core.Reject.OUT_OF_HORIZON: "the catalogue is not good for that time",
+    core.Reject.NO_PRICE: "there is no price yet at that time",
+    core.Reject.NO_RATE: "the rate card has no rate for its destination",
+    core.Reject.OUT_OF_RANGE: "the amount is out of range",
+    core.Reject.BAD_DESTINATION: "its destination is no number",
+}
+
+
+def _causes(shard: ShardInput, shelf: Shelf, used: Metered, rows: Ints, reason: str, why: str) -> list[Cause]:
+    """One cause a tile, naming the first of its events and counting the others."""
+    first: dict[int, int] = {}
+    counts: dict[int, int] = {}
+    for row in rows.tolist():
+        tile = int(used.tile[row])
+        first.setdefault(tile, row)
+        counts[tile] = counts.get(tile, 0) + 1
+    return [
+        Cause(
+            tile,
+            reason,
+            f"event {shard.events.id[used.event[row]]}: item {shelf.goods[used.entry[row]].item} {why}"
+            + (f" (and {counts[tile] - 1} more events)" if counts[tile] > 1 else ""),
+        )
+        for tile, row in first.items()
+    ]
