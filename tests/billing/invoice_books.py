@@ -227,5 +227,11 @@ class Books:
         )  # fmt: skip
         return int(made)
 
+    def direct(self, transfer: int, invoice: int, amount: int) -> None:
+        self.ask(
+            "INSERT INTO payment_allocations (transfer_id, invoice_id, amount_minor, actor) VALUES (%s, %s, %s, 't')",
+            transfer, invoice, amount,
+        )  # fmt: skip
+
     def balance(self, account: int) -> int:
         return int(self.one("SELECT balance_minor FROM accounts WHERE id = %s", account))

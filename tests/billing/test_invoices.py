@@ -115,10 +115,7 @@ def test_a_directed_payment_goes_where_it_was_told(books: Books) -> None:
     old = books.invoices(books.run(LONG_AGO), [(account, [Charge(10_000)])], on=LONG_AGO)[0]
     new = books.invoices(books.run(TODAY), [(account, [Charge(20_000)])], on=TODAY)[0]
     transfer = books.pay(account, 20_000)
-    books.ask(
-        "INSERT INTO payment_allocations (transfer_id, invoice_id, amount_minor, actor) VALUES (%s, %s, 20000, 't')",
-        transfer, new,
-    )  # fmt: skip
+    books.direct(transfer, new, 20000)
     assert shown(books, old, new) == [("overdue", 10_000), ("paid", 0)]
     assert books.one("SELECT overdue_minor(%s, %s)", account, books.balance(account)) == 10_000
 

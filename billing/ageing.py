@@ -1,0 +1,401 @@
+"""Ageing: reminders, warnings, suspension and cancellation of who does not pay, and what lifts them.
+
+Rules.
+ 1. Steps are data, by customer group (the group '' for those whose group has none), each so many days after the due
+    date of the oldest unpaid invoice. A step on that date or before it (days 0 and below) comes once for an invoice and
+    is of no spell.
+ 2. A run does every step whose day has come and that this spell of debt has not seen, in order, one event each. A spell
+    begins with its first step and ends when nothing is overdue; accounts.ageing_step is the last step done.
+ 3. Suspension suspends all orders of the payer that are not over; what somebody suspended on request stays as it is.
+    Cancellation ends them at the run's instant, or where billed arrears end if that is later.
+ 4. A payment lifts the state at once, in its own transaction (trigger of migration 0006): suspensions by ageing end. A
+    run lifts what became settled otherwise. Cancelled orders stay cancelled: selling again is a new order.
+ 5. Who has something to do is found without locks; those are locked by id, looked at again and written, CHUNK of them a
+    transaction, so a payment waits for a moment only.
+
+Does not know: how people are told (a reader of ageing_events is).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+
+from billing.arrays import int_array, text_array
+from billing.invoices import InvoiceError, apply_payments, open_invoices
+from ratingcore.money import Minor
+
+#: Accounts one transaction looks at.
+CHUNK: Final = 20_000
+MAX_STEPS: Final = 100
+FIRST_DAY: Final = -60
+LAST_DAY: Final = 3650
+ACTIONS: Final = ("reminder", "warning", "suspension", "cancellation")
+
+
+class AgeingError(InvoiceError):
+    """A clear sentence for whoever asked for the impossible; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happens so many days after the due date."""
+
+    step: int
+    days: int
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A step that is due of an account. overdue: minor units; oldest: its oldest unpaid invoice."""
+
+    account_id: int
+    step: int
+    action: str
+    overdue: Minor
+    oldest_invoice_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a chunk came to: where to go on (None: that was all), events by action, orders suspended and cancelled."""
+
+    after: int | None
+    actions: Mapping[str, int]
+    suspended: int
+    cancelled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row of the record of ageing. step 0: lifted."""
+
+    at: datetime
+    step: int
+    action: str
+    overdue: Minor
+    invoice: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an account stands. step: the last step done, 0 for none. oldest_due_on: of its oldest unpaid invoice."""
+
+    account_id: int
+    balance: Minor
+    currency: str
+    step: int
+    group: str
+    overdue: Minor
+    oldest_due_on: date | None
+
+
+#: Steps that are due. The debt lies on the newest invoices (billing.invoices rule 2); {accounts} says whose.
+_DUE: Final = """
+    WITH owing AS (
+        SELECT a.id, -a.balance_minor AS debt, a.ageing_step,
+               coalesce(%(today)s::date, (now() AT TIME ZONE b.zone)::date) AS today,
+               CASE WHEN EXISTS (SELECT FROM ageing_steps s WHERE s.customer_group = c.customer_group)
+                    THEN c.customer_group ELSE '' END AS steps_of
+        FROM accounts a
+        JOIN billing_accounts b ON b.account_id = a.id
+        JOIN customers c ON c.id = b.customer_id
+        WHERE a.balance_minor < 0 AND {accounts}
+    ), laid AS (
+        SELECT w.*, o.id AS invoice_id, o.due_on,
+               greatest(0, least(o.open_minor, w.debt - coalesce(sum(o.open_minor) OVER (
+                   PARTITION BY w.id ORDER BY o.due_on DESC, o.id DESC
+                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0))) AS unpaid
+        FROM owing w JOIN open_invoices o ON o.account_id = w.id AND o.open_minor > 0
+    ), unpaid AS (
+        SELECT id, ageing_step, today, steps_of, min(due_on) AS oldest_due_on,
+               (array_agg(invoice_id ORDER BY due_on, invoice_id))[1] AS oldest_id,
+               coalesce(sum(unpaid) FILTER (WHERE due_on < today), 0)::bigint AS overdue
+        FROM laid WHERE unpaid > 0 GROUP BY id, ageing_step, today, steps_of
+    )
+    SELECT u.id, s.step, s.action, u.overdue, u.oldest_id
+    FROM unpaid u
+    JOIN ageing_steps s ON s.customer_group = u.steps_of AND s.step > u.ageing_step
+     AND u.oldest_due_on + s.days_after_due <= u.today
+    WHERE (u.overdue > 0 OR s.days_after_due <= 0)
+      AND (s.days_after_due > 0 OR NOT EXISTS (
+        SELECT FROM ageing_events e
+        WHERE e.account_id = u.id AND e.step = s.step AND e.oldest_invoice_id = u.oldest_id))
+    ORDER BY u.id, s.step
+"""
+
+_DUE_AFTER: Final = _DUE.format(accounts="a.id > %(after)s AND a.id <= %(last)s")
+_DUE_OF: Final = _DUE.format(accounts="a.id = ANY(%(ids)s::bigint[])")
+
+_LAST_OF_CHUNK: Final = """
+    SELECT max(account_id), count(*) FROM (
+        SELECT account_id FROM billing_accounts WHERE account_id > %(after)s ORDER BY account_id LIMIT %(limit)s) n
+"""
+
+#: Those who owe nothing overdue any more though no payment said so.
+_SETTLED: Final = """
+    SELECT id FROM accounts
+    WHERE ageing_step > 0 AND id > %(after)s AND id <= %(last)s AND overdue_minor(id, balance_minor) = 0
+"""
+
+_LOCK: Final = "SELECT id FROM accounts WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
+
+_EVENTS: Final = """
+    INSERT INTO ageing_events (account_id, step, action, overdue_minor, oldest_invoice_id, actor)
+    SELECT e.*, %(actor)s
+    FROM unnest(%(ids)s::bigint[], %(steps)s::smallint[], %(actions)s::text[], %(overdue)s::bigint[],
+                %(oldest)s::bigint[]) AS e (account_id, step, action, overdue_minor, oldest_invoice_id)
+    ORDER BY account_id, step
+"""
+
+_STEP: Final = """
+    UPDATE accounts a SET ageing_step = n.step
+    FROM (SELECT id, max(step) AS step
+          FROM unnest(%(ids)s::bigint[], %(steps)s::smallint[], %(overdue)s::bigint[]) AS s (id, step, overdue)
+          WHERE overdue > 0 GROUP BY id) n
+    WHERE a.id = n.id
+"""
+
+_SUSPEND: Final = """
+    WITH made AS (
+        INSERT INTO order_suspensions (order_id, from_at, reason, actor)
+        SELECT id, date_trunc('second', now()), 'ageing', %(actor)s FROM orders
+        WHERE payer_account_id = ANY(%(ids)s::bigint[]) AND settled_at IS NULL
+          AND (ends_at IS NULL OR ends_at > now())
+        ORDER BY id
+        ON CONFLICT (order_id) WHERE until_at IS NULL DO NOTHING
+        RETURNING order_id
+    )
+    INSERT INTO order_events (order_id, event, details, actor)
+    SELECT order_id, 'suspended', '{"reason": "ageing"}', %(actor)s FROM made ORDER BY order_id
+"""
+
+_CANCEL: Final = """
+    WITH ended AS (
+        UPDATE orders o SET ends_at = greatest(date_trunc('second', now()), o.starts_at, (
+            SELECT max(p.period_end) FROM order_periods p WHERE p.order_id = o.id AND p.part = 'arrears'))
+        WHERE o.payer_account_id = ANY(%(ids)s::bigint[]) AND o.settled_at IS NULL
+          AND (o.ends_at IS NULL OR o.ends_at > now())
+        RETURNING o.id, o.ends_at
+    )
+    INSERT INTO order_events (order_id, event, details, actor)
+    SELECT id, 'ended', jsonb_build_object('reason', 'ageing', 'ends_at', ends_at), %(actor)s FROM ended ORDER BY id
+"""
+
+_RESUME: Final = """
+    WITH lifted AS (
+        UPDATE order_suspensions s
+        SET until_at = greatest(date_trunc('second', now()), s.from_at + interval '1 second')
+        FROM orders o
+        WHERE o.payer_account_id = ANY(%(ids)s::bigint[]) AND s.order_id = o.id AND s.until_at IS NULL
+          AND s.reason = 'ageing'
+        RETURNING s.order_id
+    )
+    INSERT INTO order_events (order_id, event, details, actor)
+    SELECT order_id, 'resumed', '{"reason": "ageing"}', %(actor)s FROM lifted ORDER BY order_id
+"""
+
+_LIFT: Final = """
+    WITH lifted AS (
+        UPDATE accounts SET ageing_step = 0
+        WHERE id = ANY(%(ids)s::bigint[]) AND ageing_step > 0 AND overdue_minor(id, balance_minor) = 0
+        RETURNING id
+    )
+    INSERT INTO ageing_events (account_id, step, action, overdue_minor, actor)
+    SELECT id, 0, 'lifted', 0, %(actor)s FROM lifted ORDER BY id
+    RETURNING account_id
+"""
+
+_STEPS: Final = """
+    SELECT customer_group, step, days_after_due, action FROM ageing_steps ORDER BY customer_group, step
+"""
+_FORGET_STEPS: Final = "DELETE FROM ageing_steps WHERE customer_group = %(group)s"
+_NEW_STEPS: Final = """
+    INSERT INTO ageing_steps
+    SELECT %(group)s, * FROM unnest(%(steps)s::smallint[], %(days)s::smallint[], %(actions)s::text[])
+"""
+
+_STANDING: Final = """
+    SELECT a.id, a.balance_minor, a.currency, a.ageing_step, coalesce(c.customer_group, ''),
+           overdue_minor(a.id, a.balance_minor)
+    FROM accounts a
+    LEFT JOIN billing_accounts b ON b.account_id = a.id
+    LEFT JOIN customers c ON c.id = b.customer_id
+    WHERE a.number = %(number)s
+"""
+
+_HISTORY: Final = """
+    SELECT e.at, e.step, e.action, e.overdue_minor, coalesce(i.full_number, ''), e.actor
+    FROM ageing_events e LEFT JOIN numbered_invoices i ON i.id = e.oldest_invoice_id
+    WHERE e.account_id = %(id)s ORDER BY e.id DESC LIMIT %(limit)s
+"""
+
+_TOMORROW: Final = "SELECT (now() AT TIME ZONE 'UTC')::date + 1"
+
+
+async def run_chunk(cur: Any, after: int, today: date | None, actor: str, limit: int = CHUNK) -> Ran:
+    """Do what is due of the next accounts after an id; the caller commits and asks again until ``after`` is None.
+
+    Args:
+        cur: aiopg cursor inside the caller's READ COMMITTED transaction.
+        today: the date to count by; None: the present one in each account's zone.
+
+    Raises:
+        AgeingError: a date to come.
+    """
+    await _check_date(cur, today)
+    await cur.execute(_LAST_OF_CHUNK, {"after": after, "limit": limit})
+    last, count = await cur.fetchone()
+    if not count:
+        return Ran(None, {}, 0, 0)
+    span = {"after": after, "last": last, "today": today}
+    await cur.execute(_DUE_AFTER, span)
+    ids = sorted({int(row[0]) for row in await cur.fetchall()})
+    due: list[Due] = []
+    if ids:
+        await cur.execute(_LOCK, {"ids": ids})
+        await cur.execute(_DUE_OF, {"ids": ids, "today": today})
+        due = [Due(*row) for row in await cur.fetchall()]
+    suspended, cancelled = await _do(cur, due, actor)
+    lifted = await _lift(cur, span, actor)
+    actions = Counter(one.action for one in due) + Counter({"lifted": lifted})
+    return Ran(int(last) if count == limit else None, dict(actions), suspended, cancelled)
+
+
+async def _check_date(cur: Any, today: date | None) -> None:
+    await cur.execute(_TOMORROW)
+    tomorrow = (await cur.fetchone())[0]
+    if today is not None and today > tomorrow:  # east of Greenwich it may be tomorrow already
+        raise AgeingError(f"{today} is to come: nobody is overdue by it yet")
+
+
+async def _do(cur: Any, due: Sequence[Due], actor: str) -> tuple[int, int]:
+    """Write the steps; returns how many orders were suspended and cancelled."""
+    if not due:
+        return 0, 0
+    values = {
+        "ids": int_array(one.account_id for one in due),
+        "steps": int_array(one.step for one in due),
+        "actions": text_array(one.action for one in due),
+        "overdue": int_array(one.overdue for one in due),
+        "oldest": int_array(one.oldest_invoice_id for one in due),
+        "actor": actor,
+    }
+    await cur.execute(_EVENTS, values)
+    await cur.execute(_STEP, values)
+    counts = []
+    for action, statement in (("suspension", _SUSPEND), ("cancellation", _CANCEL)):
+        ids = [one.account_id for one in due if one.action == action]
+        await cur.execute(statement, {"ids": int_array(ids), "actor": actor})
+        counts.append(int(cur.rowcount))
+    return counts[0], counts[1]
+
+
+async def _lift(cur: Any, span: Mapping[str, Any], actor: str) -> int:
+    await cur.execute(_SETTLED, span)
+    ids = sorted(int(row[0]) for row in await cur.fetchall())
+    if not ids:
+        return 0
+    await cur.execute(_LOCK, {"ids": ids})
+    await cur.execute(_LIFT, {"ids": ids, "actor": actor})
+    lifted = [int(row[0]) for row in await cur.fetchall()]
+    await cur.execute(_RESUME, {"ids": int_array(lifted), "actor": actor})
+    return len(lifted)
+
+
+async def list_steps(cur: Any) -> dict[str, list[Step]]:
+    """Steps by customer group."""
+    await cur.execute(_STEPS)
+    found: dict[str, list[Step]] = {}
+    for group, *step in await cur.fetchall():
+        found.setdefault(group, []).append(Step(*step))
+    return found
+
+
+async def set_steps(cur: Any, group: str, steps: Sequence[Step]) -> None:
+    """Replace a group's steps; none: the group goes by those of ''. Accounts in debt keep the number of their last one.
+
+    Raises:
+        AgeingError: steps that cannot be.
+    """
+    check_steps(steps)
+    if not steps and not group:
+        raise AgeingError("the steps of everybody cannot be empty: name at least one")
+    await cur.execute(_FORGET_STEPS, {"group": group})
+    values = {
+        "group": group,
+        "steps": int_array(one.step for one in steps),
+        "days": int_array(one.days for one in steps),
+        "actions": text_array(one.action for one in steps),
+    }
+    await cur.execute(_NEW_STEPS, values)
+
+
+def check_steps(steps: Sequence[Step]) -> None:
+    """Refuse steps that are out of order or impossible. Pure.
+
+    Raises:
+        AgeingError: what is wrong, as a sentence.
+    """
+    if len(steps) > MAX_STEPS:
+        raise AgeingError(f"{len(steps)} steps, at most {MAX_STEPS}")
+    for one in steps:
+        if one.action not in ACTIONS:
+            raise AgeingError(f"action {one.action[:40]!r} must be one of: {', '.join(ACTIONS)}")
+        if not FIRST_DAY <= one.days <= LAST_DAY:
+            raise AgeingError(f"a step is {FIRST_DAY} to {LAST_DAY} days after the due date, not {one.days}")
+        if one.days < 1 and one.action in ("suspension", "cancellation"):
+            raise AgeingError(f"{one.action} comes after the due date, not {one.days} days after it")
+    days = [one.days for one in steps]
+    if days != sorted(set(days)):
+        raise AgeingError("the days of the steps must ascend")
+
+
+async def standing_of(cur: Any, number: str) -> Standing:
+    """How an account stands.
+
+    Raises:
+        AgeingError: there is no such account.
+    """
+    await cur.execute(_STANDING, {"number": number})
+    row = await cur.fetchone()
+    if row is None:
+        raise AgeingError(f"there is no account {number[:40]!r}")
+    claims = await open_invoices(cur, row[0])
+    unpaid = apply_payments(-row[1], claims).unpaid
+    oldest = min((one.due_on for one in claims if unpaid[one.id]), default=None)
+    return Standing(*(*row, oldest))
+
+
+async def history_of(cur: Any, account_id: int, limit: int) -> list[Event]:
+    """The newest events of an account, the newest first."""
+    await cur.execute(_HISTORY, {"id": account_id, "limit": limit})
+    return [Event(*row) for row in await cur.fetchall()]
+
+
+def added(total: Ran, one: Ran) -> Ran:
+    """What two chunks came to."""
+    actions = Counter(total.actions) + Counter(one.actions)
+    return Ran(one.after, dict(actions), total.suspended + one.suspended, total.cancelled + one.cancelled)
+
+
+def parse_steps(words: Iterable[str]) -> list[Step]:
+    """Steps as a person writes them, ``7:warning``, numbered from 1.
+
+    Raises:
+        AgeingError: a word that is no step.
+
+    >>> parse_steps(["1:reminder", "14:suspension"])
+    [Step(step=1, days=1, action='reminder'), Step(step=2, days=14, action='suspension')]
+    """
+    steps = []
+    for number, word in enumerate(words, 1):
+        days, _, action = word.partition(":")
+        digits = days.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 4 and action):
+            raise AgeingError(f"{word[:40]!r} is no step such as 7:warning")
+        steps.append(Step(number, int(days), action))
+    return steps
