@@ -24,12 +24,14 @@ RECONNECT_LIMIT_S: Final = 120.0
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 2.0
 
-#: jit: compiling costs more than these queries. Time zone: nothing of ours may depend on the server's.
+#: Time zone: nothing of ours may depend on the server's. jit: compiling costs more than these queries. Parallel: every
+#: core has a worker of ours already.
 _SESSION: Final = (
     "SET application_name = 'kopeck-bill'",
     "SET timezone = 'UTC'",
     "SET jit = off",
     "SET work_mem = '64MB'",
+    "SET max_parallel_workers_per_gather = 0",
 )
 
 

@@ -21,7 +21,7 @@ from ratingcore.arrays import Ints
 #: Paying accounts of a shard, unless settings say otherwise: their balances are locked for a fraction of a second.
 SHARD_PAYERS: Final = 20_000
 MAX_SHARD_PAYERS: Final = 1_000_000
-#: A shard has at most this many orders a payer on the average.
+#: Payers with more orders than this count for more than one payer.
 _ORDERS_PER_PAYER: Final = 5
 
 #: Waits for imports of usage under way, before anything else is locked.
@@ -144,9 +144,9 @@ def cut_shards(payers: Ints, orders: Ints, shard_payers: int) -> tuple[Ints, Int
     """
     if not len(payers):
         return payers, payers
-    by_payers = np.arange(len(payers)) // shard_payers
-    by_orders = (np.cumsum(orders) - orders) // (shard_payers * _ORDERS_PER_PAYER)
-    begins = np.flatnonzero(np.diff(by_payers, prepend=-1) | np.diff(by_orders, prepend=-1))
+    weights = np.maximum(orders, _ORDERS_PER_PAYER)
+    shards = (np.cumsum(weights) - weights) // (shard_payers * _ORDERS_PER_PAYER)
+    begins = np.flatnonzero(np.diff(shards, prepend=-1))
     return payers[begins], payers[np.append(begins[1:], len(payers)) - 1]
 
 

@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from billing.cycle_due import windows
+from billing.cycle_due import find_due, windows
 from billing.cycle_lines import bill_shard
 from billing.cycle_link import RECONNECT_LIMIT_S, CycleStoreError, DatabaseAway, Link
 from billing.cycle_post import CycleRefused, approve_shard, post_shard
 from billing.cycle_records import OrderTerms
 from billing.cycle_store import (
     Claim,
+    Wanted,
     claim_shard,
     mark_failed,
     read_catalogues,
@@ -32,7 +33,7 @@ from billing.cycle_store import (
     read_usage,
     write_shard,
 )
-from billing.cycle_tariffs import Tariffs, named_customers_of, prepare_tariffs
+from billing.cycle_tariffs import Tariffs, prepare_tariffs
 
 #: How often a shard that raises is tried.
 _TRIES: Final = 2
@@ -75,9 +76,7 @@ class ShardWorker:
         self.job: Final = job
         self.name: Final = f"{socket.gethostname()}:{os.getpid()}"
         self._link = Link(job.dsn, job.reconnect_limit_s)
-        self._tariffs: Tariffs | None = None
-        self._terms: dict[int, OrderTerms] = {}
-        self._named: frozenset[str] = frozenset()
+        self._prepared: _Prepared | None = None
 
     def close(self) -> None:
         self._link.close()
@@ -126,16 +125,18 @@ class ShardWorker:
     def _bill(self, opened: Any, claim: Claim) -> ShardDone:
         seconds: dict[str, float] = {}
         with _timed(seconds, "prepare"):
-            tariffs = self._prepared(opened)
+            prepared = self._prepare(opened)
+            tariffs = prepared.tariffs
         with _timed(seconds, "read"):
-            shard = read_shard(opened, claim, self._named)
+            shard = read_shard(opened, claim, prepared.wanted)
         with _timed(seconds, "due"):
-            wanted = windows(shard, tariffs)
+            due = find_due(shard, tariffs)
+            wanted = windows(due, shard, tariffs)
         with _timed(seconds, "usage"):
             settled = read_settled(opened, claim, shard, wanted)
             shard = replace(shard, settled=settled, events=read_usage(opened, claim, wanted))
         with _timed(seconds, "bill"):
-            bill = bill_shard(shard, tariffs)
+            bill = bill_shard(shard, tariffs, due)
         with _timed(seconds, "write"):
             write_shard(opened, claim, shard, bill, self.name)
         if claim.kind == "post":
@@ -145,14 +146,31 @@ class ShardWorker:
         state = "posted" if claim.kind == "post" else "drafted"
         return ShardDone(claim.shard_no, state, of.payers, of.invoices, of.lines, len(bill.failures), "", seconds)
 
-    def _prepared(self, opened: Any) -> Tariffs:
+    def _prepare(self, opened: Any) -> "_Prepared":
         """The run's prices, made once and again only where orders brought terms that are new since."""
         terms = read_terms(opened)
-        if self._tariffs is None or terms != self._terms:
-            catalogues = read_catalogues(opened, self.job.run_id)
-            self._tariffs, self._terms = prepare_tariffs(catalogues, terms), terms
-            self._named = named_customers_of(catalogues.values())
-        return self._tariffs
+        if self._prepared is None or terms != self._prepared.terms:
+            self._prepared = _prepared(terms, prepare_tariffs(read_catalogues(opened, self.job.run_id), terms))
+        return self._prepared
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What shards of a run have in common."""
+
+    terms: dict[int, OrderTerms]
+    tariffs: Tariffs
+    wanted: Wanted
+
+
+def _prepared(terms: dict[int, OrderTerms], tariffs: Tariffs) -> _Prepared:
+    wanted = Wanted(
+        advance=frozenset(number for number, one in terms.items() if one.in_advance),
+        once=frozenset(number for number, one in terms.items() if one.kind == "one_time"),
+        groups=frozenset[str]().union(*(groups for groups, _ in tariffs.named.values())),
+        customers=frozenset[str]().union(*(customers for _, customers in tariffs.named.values())),
+    )
+    return _Prepared(terms, tariffs, wanted)
 
 
 @contextmanager

@@ -99,25 +99,34 @@ _TERMS: Final = """
 """
 
 # ---- a shard's columns. {payers}: o.payer_account_id BETWEEN ... AND o.settled_at IS NULL
+#
+# Tables grow by millions of rows while a run goes on, before the planner hears of it. So what must be looked up is in a
+# subquery with LIMIT or OFFSET 0, which can be done in no other way.
 
 _ORDERS: Final = """
     SELECT o.id, o.account_id, o.payer_account_id, o.terms_id, o.quantity, o.starts_at, o.ends_at, o.trial_until,
            o.minimum_minor, o.price_minor, array_to_json(o.codes)::text AS codes,
-           coalesce(c.customer_group, '') AS customer_group, {customer} AS customer,
-           CASE WHEN t.in_advance THEN (
+           CASE WHEN o.terms_id IN ({advance}) THEN (
                SELECT p.period_end FROM order_periods p WHERE p.order_id = o.id AND p.part = 'advance'
                ORDER BY p.period_start DESC LIMIT 1) END AS advance_done,
-           CASE WHEN t.kind = 'recurring' THEN (
+           CASE WHEN o.terms_id NOT IN ({once}) THEN (
                SELECT p.period_end FROM order_periods p WHERE p.order_id = o.id AND p.part = 'arrears'
                ORDER BY p.period_start DESC LIMIT 1) END AS arrears_done,
-           t.kind = 'one_time' AND EXISTS (
-               SELECT FROM order_periods p WHERE p.order_id = o.id AND p.part = 'once') AS once_done
+           CASE WHEN o.terms_id IN ({once}) THEN coalesce((
+               SELECT true FROM order_periods p WHERE p.order_id = o.id AND p.part = 'once' LIMIT 1), false)
+           ELSE false END AS once_done
     FROM orders o
-    JOIN order_terms t ON t.id = o.terms_id
-    LEFT JOIN billing_accounts b ON b.account_id = o.account_id
-    LEFT JOIN customers c ON c.id = b.customer_id
     WHERE {payers}
     ORDER BY o.payer_account_id, o.id
+"""
+
+#: Of customers whom anything in a catalogue names, alone or by their group.
+_BUYERS: Final = """
+    SELECT b.account_id, CASE WHEN c.customer_group IN ({groups}) THEN c.customer_group ELSE '' END AS customer_group,
+           CASE WHEN c.number IN ({customers}) THEN c.number ELSE '' END AS customer
+    FROM billing_accounts b JOIN customers c ON c.id = b.customer_id
+    WHERE {accounts} AND (c.customer_group IN ({groups}) OR c.number IN ({customers}))
+    ORDER BY b.account_id
 """
 
 _SUSPENSIONS: Final = """
@@ -129,32 +138,44 @@ _SUSPENSIONS: Final = """
 
 #: Only an end or a suspension within the tile makes a share differ from what was billed.
 _TRUEUPS: Final = """
+    WITH changed AS MATERIALIZED (
+        SELECT o.id, o.ends_at FROM orders o
+        WHERE {payers} AND o.terms_id IN ({advance})
+          AND (o.ends_at IS NOT NULL OR EXISTS (SELECT FROM order_suspensions s WHERE s.order_id = o.id))
+    )
     SELECT p.order_id, p.period_start, p.period_end, p.active_num, p.active_den, l.item, l.amount_minor, l.tax_ppm,
            l.tax_inside
-    FROM orders o
-    JOIN order_terms t ON t.id = o.terms_id AND t.in_advance
-    JOIN order_periods p ON p.order_id = o.id AND p.part = 'advance' AND p.outcome = 'billed' AND p.active_num > 0
-    JOIN invoice_lines l ON l.invoice_id = p.invoice_id AND l.order_id = p.order_id AND l.kind = 'recurring'
-                        AND l.period_start >= p.period_start AND l.period_end <= p.period_end
-    WHERE {payers}
-      AND (o.ends_at < p.period_end OR EXISTS (
-          SELECT FROM order_suspensions s
-          WHERE s.order_id = o.id AND s.from_at < p.period_end AND coalesce(s.until_at, 'infinity') > p.period_start))
-      AND NOT EXISTS (
-          SELECT FROM order_periods d
-          WHERE d.order_id = o.id AND d.part = 'trueup' AND d.period_start = p.period_start)
+    FROM changed o
+    CROSS JOIN LATERAL (
+        SELECT p.* FROM order_periods p
+        WHERE p.order_id = o.id AND p.part = 'advance' AND p.outcome = 'billed' AND p.active_num > 0
+          AND (o.ends_at < p.period_end OR EXISTS (
+              SELECT FROM order_suspensions s
+              WHERE s.order_id = o.id AND s.from_at < p.period_end
+                AND coalesce(s.until_at, 'infinity') > p.period_start))
+          AND (SELECT true FROM order_periods d
+               WHERE d.order_id = o.id AND d.part = 'trueup' AND d.period_start = p.period_start LIMIT 1) IS NULL
+        OFFSET 0
+    ) p
+    CROSS JOIN LATERAL (
+        SELECT l.* FROM invoice_lines l
+        WHERE l.invoice_id = p.invoice_id AND l.order_id = p.order_id AND l.kind = 'recurring'
+          AND l.period_start >= p.period_start AND l.period_end <= p.period_end
+        OFFSET 0
+    ) l
     ORDER BY p.order_id, p.period_start, l.invoice_id, l.line
 """
 
 _ADVANCES: Final = """
     SELECT p.order_id, p.period_start, p.amount_minor
-    FROM orders o
-    JOIN order_terms t ON t.id = o.terms_id AND t.in_advance
-    JOIN order_periods p ON p.order_id = o.id AND p.part = 'advance'
-    WHERE {payers} AND o.minimum_minor > 0
-      AND NOT EXISTS (
-          SELECT FROM order_periods d
-          WHERE d.order_id = o.id AND d.part = 'arrears' AND d.period_start = p.period_start)
+    FROM (SELECT o.id FROM orders o WHERE {payers} AND o.terms_id IN ({advance}) AND o.minimum_minor > 0 OFFSET 0) o
+    CROSS JOIN LATERAL (
+        SELECT p.* FROM order_periods p
+        WHERE p.order_id = o.id AND p.part = 'advance'
+          AND (SELECT true FROM order_periods d
+               WHERE d.order_id = o.id AND d.part = 'arrears' AND d.period_start = p.period_start LIMIT 1) IS NULL
+        OFFSET 0
+    ) p
     ORDER BY p.order_id, p.period_start
 """
 
@@ -270,47 +291,51 @@ def read_terms(opened: Any) -> dict[int, OrderTerms]:
 # ---- reading
 
 
-def read_shard(opened: Any, claim: Claim, named: Iterable[str]) -> ShardInput:
-    """Everything of a shard but its usage and its settled orders.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a run's prices reading depends on: ids of terms, and the groups and customers that catalogues name."""
 
-    Args:
-        named: customers that price lists name; the others are nobody in particular.
-    """
+    advance: frozenset[int]
+    once: frozenset[int]
+    groups: frozenset[str]
+    customers: frozenset[str]
+
+
+def read_shard(opened: Any, claim: Claim, wanted: Wanted) -> ShardInput:
+    """Everything of a shard but its usage and its settled orders."""
     first, last = claim.first_account_id, claim.last_account_id
     payers = f"o.payer_account_id BETWEEN {first} AND {last} AND o.settled_at IS NULL"
-    orders, codes, buyers = _read_orders(opened, payers, sorted(set(named)))
-    trueups, items = _read_trueups(opened, payers)
+    known = {"payers": payers, "advance": _listed(wanted.advance), "once": _listed(wanted.once)}
+    found = columns(opened, _ORDERS.format_map(known))
+    codes, code_words = _codes(found)
+    buyer, buyers = _read_buyers(opened, claim, _ints(found, "account_id"), wanted)
+    orders = _orders(found, codes, buyer)
+    trueups, items = _read_trueups(opened, known)
     manual = _read_manual(opened, first, last, claim.bill_on)
-    wanted = np.union1d(orders.payer_account_id, manual.payer_account_id)
-    found, currencies = _read_payers(opened, first, last, wanted)
+    paying = np.union1d(orders.payer_account_id, manual.payer_account_id)
+    accounts, currencies = _read_payers(opened, first, last, paying)
     return ShardInput(
         claim.bill_on,
         orders,
-        found,
+        accounts,
         currencies,
-        codes,
+        code_words,
         buyers,
         items,
-        _read_suspensions(opened, payers),
+        _read_suspensions(opened, known),
         trueups,
-        _read_advances(opened, payers),
+        _read_advances(opened, known),
         manual,
     )
 
 
-def _read_orders(
-    opened: Any, payers: str, named: list[str]
-) -> tuple[Orders, tuple[tuple[str, ...], ...], tuple[tuple[str, str], ...]]:
-    listed = ", ".join(_literal(number) for number in named)
-    customer = f"CASE WHEN c.number IN ({listed}) THEN c.number ELSE '' END" if named else "''::text"
-    found = columns(opened, _ORDERS.format(payers=payers, customer=customer))
-    codes, code_texts = _dictionary(found, "codes", "[]")
-    every_code = ((), *(tuple(json.loads(text)) for text in code_texts))
-    groups, group_names = _dictionary(found, "customer_group")
-    customers, customer_names = _dictionary(found, "customer")
-    pairs, buyers = np.unique(groups.astype(np.int64) * max(1, len(customer_names)) + customers, return_inverse=True)
-    width = max(1, len(customer_names))
-    orders = Orders(
+def _listed(ids: Iterable[int]) -> str:
+    """Ids for IN, which takes no empty list: 0 is none of them."""
+    return ", ".join(map(str, sorted(ids))) or "0"
+
+
+def _orders(found: pa.Table, codes: Any, buyer: Any) -> Orders:
+    return Orders(
         order_id=_ints(found, "id"),
         account_id=_ints(found, "account_id"),
         payer_account_id=_ints(found, "payer_account_id"),
@@ -321,23 +346,66 @@ def _read_orders(
         trial_until_s=_seconds(found, "trial_until", 0),
         minimum_minor=_ints(found, "minimum_minor"),
         price_minor=_ints(found, "price_minor", NONE),
-        codes=(codes + 1).astype(np.int32),
-        buyer=buyers.astype(np.int32),
+        codes=codes,
+        buyer=buyer,
         advance_done_s=_seconds(found, "advance_done", NONE),
         arrears_done_s=_seconds(found, "arrears_done", NONE),
         once_done=_bytes(found, "once_done"),
     )
-    names = tuple((group_names[pair // width], customer_names[pair % width]) for pair in pairs.tolist())
-    return orders, every_code, names or (("", ""),)
 
 
-def _read_suspensions(opened: Any, payers: str) -> Suspensions:
-    found = columns(opened, _SUSPENSIONS.format(payers=payers))
+def _codes(found: pa.Table) -> tuple[Any, tuple[tuple[str, ...], ...]]:
+    """Promotion codes of orders: 0 for none."""
+    codes, texts = _dictionary(found, "codes")
+    return (codes + 1).astype(np.int32), ((), *(tuple(json.loads(text)) for text in texts))
+
+
+def _read_buyers(opened: Any, claim: Claim, accounts: Ints, wanted: Wanted) -> tuple[Any, tuple[tuple[str, str], ...]]:
+    """Who buys, as far as any catalogue can tell: mostly nobody in particular, code 0."""
+    if not wanted.groups and not wanted.customers:
+        return np.zeros(len(accounts), np.int32), (("", ""),)
+    every = np.unique(accounts)
+    words = {name: _literals(getattr(wanted, name)) for name in ("groups", "customers")}
+    parts = [
+        columns(opened, _BUYERS.format(accounts=where, **words)) for where in _wheres("b.account_id", every, claim)
+    ]
+    found = pa.concat_tables(parts).combine_chunks().sort_by("account_id")
+    pairs = list(zip(found["customer_group"].to_pylist(), found["customer"].to_pylist(), strict=True))
+    buyers = (("", ""), *sorted(set(pairs) - {("", "")}))
+    numbers = {pair: number for number, pair in enumerate(buyers)}
+    known, codes = _ints(found, "account_id"), np.array([numbers[pair] for pair in pairs], np.int32)
+    return np.append(codes, np.int32(0))[_places(known, accounts)], buyers
+
+
+def _places(known: Ints, wanted: Ints) -> Ints:
+    """Where each wanted value is among the known ones, which ascend; len(known) where it is not."""
+    places = np.searchsorted(known, wanted)
+    found = known[np.minimum(places, max(0, len(known) - 1))] == wanted if len(known) else np.zeros(len(wanted), bool)
+    return np.where(found, places, len(known))
+
+
+def _literals(words: Iterable[str]) -> str:
+    """Words for IN; an apostrophe is doubled, and nothing else is special."""
+    return ", ".join("'" + word.replace("'", "''") + "'" for word in sorted(words)) or "NULL"
+
+
+def _wheres(column: str, accounts: Ints, claim: Claim) -> list[str]:
+    """Conditions that find these accounts (ascending): by the range of the shard's payers, and the others by name."""
+    low, high = np.searchsorted(accounts, [claim.first_account_id, claim.last_account_id + 1])
+    outside = np.concatenate([accounts[:low], accounts[high:]])
+    found = [f"{column} BETWEEN {accounts[low]} AND {accounts[high - 1]}"] if low < high else []
+    if len(outside):
+        found.append(f"{column} = ANY ('{int_array(outside.tolist())}'::bigint[])")
+    return found
+
+
+def _read_suspensions(opened: Any, known: dict[str, str]) -> Suspensions:
+    found = columns(opened, _SUSPENSIONS.format_map(known))
     return Suspensions(_ints(found, "order_id"), _seconds(found, "from_at"), _seconds(found, "until_at", NEVER))
 
 
-def _read_trueups(opened: Any, payers: str) -> tuple[TrueUps, tuple[str, ...]]:
-    found = columns(opened, _TRUEUPS.format(payers=payers))
+def _read_trueups(opened: Any, known: dict[str, str]) -> tuple[TrueUps, tuple[str, ...]]:
+    found = columns(opened, _TRUEUPS.format_map(known))
     items, names = _dictionary(found, "item")
     trueups = TrueUps(
         order_id=_ints(found, "order_id"),
@@ -353,8 +421,8 @@ def _read_trueups(opened: Any, payers: str) -> tuple[TrueUps, tuple[str, ...]]:
     return trueups, names
 
 
-def _read_advances(opened: Any, payers: str) -> AdvanceAmounts:
-    found = columns(opened, _ADVANCES.format(payers=payers))
+def _read_advances(opened: Any, known: dict[str, str]) -> AdvanceAmounts:
+    found = columns(opened, _ADVANCES.format_map(known))
     return AdvanceAmounts(_ints(found, "order_id"), _seconds(found, "period_start"), _ints(found, "amount_minor"))
 
 
@@ -394,14 +462,8 @@ def read_settled(opened: Any, claim: Claim, shard: ShardInput, windows: Windows)
     if not len(windows.account_id):
         return SettledOrders()
     accounts, from_s = np.unique(shard.orders.account_id), int(windows.from_s.min())
-    inside, outside = _in_and_out(accounts, claim)
-    parts = []
-    if len(inside):
-        where = f"account_id BETWEEN {inside[0]} AND {inside[-1]}"
-        parts.append(columns(opened, _SETTLED.format(accounts=where, from_s=from_s)))
-    if len(outside):
-        where = f"account_id = ANY ('{int_array(outside.tolist())}'::bigint[])"
-        parts.append(columns(opened, _SETTLED.format(accounts=where, from_s=from_s)))
+    wheres = _wheres("account_id", accounts, claim)
+    parts = [columns(opened, _SETTLED.format(accounts=where, from_s=from_s)) for where in wheres]
     found = pa.concat_tables(parts).sort_by([("account_id", "ascending"), ("id", "ascending")])
     found = found.filter(pa.array(np.isin(_ints(found, "account_id"), accounts)))
     return SettledOrders(
@@ -411,12 +473,6 @@ def read_settled(opened: Any, claim: Claim, shard: ShardInput, windows: Windows)
         starts_s=_seconds(found, "starts_at"),
         ends_s=_seconds(found, "ends_at", NEVER),
     )
-
-
-def _in_and_out(accounts: Ints, claim: Claim) -> tuple[Ints, Ints]:
-    """Accounts (sorted) within the range of the shard's payers, and those elsewhere."""
-    low, high = np.searchsorted(accounts, [claim.first_account_id, claim.last_account_id + 1])
-    return accounts[low:high], np.concatenate([accounts[:low], accounts[high:]])
 
 
 def read_usage(opened: Any, claim: Claim, windows: Windows) -> UsageEvents:
@@ -642,14 +698,11 @@ def _bytes(table: pa.Table, name: str) -> Any:
     return np.asarray(table[name].combine_chunks().cast(pa.uint8()))
 
 
-def _dictionary(table: pa.Table, name: str, nothing: str | None = None) -> tuple[Any, tuple[str, ...]]:
-    """A column of text as codes (int32) and words; NULL, and ``nothing``, is code -1."""
+def _dictionary(table: pa.Table, name: str) -> tuple[Any, tuple[str, ...]]:
+    """A column of text as codes (int32) and words; NULL is code -1."""
     found = table[name].combine_chunks().dictionary_encode()
-    words = found.dictionary.to_pylist()
     codes = np.asarray(pc.fill_null(found.indices, -1)).astype(np.int32)
-    if nothing is not None and nothing in words:
-        codes = np.where(codes == words.index(nothing), -1, codes).astype(np.int32)
-    return codes, tuple(words)
+    return codes, tuple(found.dictionary.to_pylist())
 
 
 def _words(words: tuple[str, ...], codes: Any) -> pa.Array:
@@ -666,7 +719,3 @@ def _found(values: Ints, places: Ints) -> pa.Array:
 
 def _instants(seconds: Ints) -> pa.Array:
     return pa.array(seconds * _MICROSECONDS).view(_UTC)
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

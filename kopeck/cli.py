@@ -132,6 +132,7 @@ def settings(context: Context, markdown: bool) -> None:
 def register() -> None:
     """Hang the groups of the other modules on the command."""
     from kopeck.cli_accounts import account
+    from kopeck.cli_bill import bill
     from kopeck.cli_catalog import catalog, rate
     from kopeck.cli_customers import customer
     from kopeck.cli_journal import journal, verify
@@ -140,7 +141,7 @@ def register() -> None:
     from kopeck.cli_usage import usage
     from kopeck.cli_users import user
 
-    for command in (account, catalog, customer, order, partner, rate, user, verify, journal, usage):
+    for command in (account, bill, catalog, customer, order, partner, rate, user, verify, journal, usage):
         cli.add_command(command)
 
 

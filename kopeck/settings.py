@@ -177,6 +177,17 @@ class Usage(_Section, frozen=True):
     formats_dir: str = "usage-formats"
 
 
+class Billing(_Section, frozen=True):
+    """The billing cycle.
+
+    shard_payers: paying accounts of a shard; their balances are locked together for the end of its transaction
+    reconnect_limit_s: how long the workers of a run wait for a database that is away
+    """
+
+    shard_payers: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
+    reconnect_limit_s: PositiveInt = 120
+
+
 class Metrics(_Section, frozen=True):
     """Health and metrics of every process.
 
@@ -210,6 +221,7 @@ class Settings(_Section, frozen=True):
     web: Web = Web()
     relay: Relay = Relay()
     usage: Usage = Usage()
+    billing: Billing = Billing()
     metrics: Metrics = Metrics()
     log: Log = Log()
 
