@@ -25,7 +25,11 @@ _NOWHERE = Place("", 0)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change. whom: circles of buyers. since_s, until_s: for use in which time; None: not bound to one."""
+    """One change.
+
+    whom: circles of buyers. since_s, until_s: for use in which time; None: not bound to one. plan: whose contents
+    change, which no date holds back.
+    """
 
     what: str
     change: str
@@ -33,6 +37,7 @@ class Change:
     since_s: int | None = None
     until_s: int | None = None
     example: str = ""
+    plan: str = ""
 
 
 def diff_catalogues(old: Catalogue, new: Catalogue) -> list[Change]:
@@ -80,19 +85,19 @@ def _plan_changes(old: Catalogue, new: Catalogue) -> Iterator[Change]:
         before, after = old.plans.get(number), new.plans.get(number)
         whom = f"plan {number}"
         if before is None or after is None:
-            yield Change(whom, "added" if before is None else "removed")
+            yield Change(whom, "added") if before is None else Change(whom, "removed", whom, plan=number)
             continue
         if before.names != after.names:
             yield Change(whom, "changed: names", whom)
         had, has = set(plan_items(old, number)), set(plan_items(new, number))
-        yield from (Change(whom, f"item {item} added", whom) for item in sorted(has - had))
-        yield from (Change(whom, f"item {item} removed", whom) for item in sorted(had - has))
+        yield from (Change(whom, f"item {item} added", whom, plan=number) for item in sorted(has - had))
+        yield from (Change(whom, f"item {item} removed", whom, plan=number) for item in sorted(had - has))
         grants, now = plan_grants(old, number), plan_grants(new, number)
         for pool in sorted(grants.keys() | now.keys()):
             if grants.get(pool, 0) != now.get(pool, 0):
                 unit = (new.pools.get(pool) or old.pools[pool]).unit
                 shown = " -> ".join(format_quantity(one.get(pool, 0), unit) for one in (grants, now))
-                yield Change(whom, f"pool {pool}: {shown}", whom)
+                yield Change(whom, f"pool {pool}: {shown}", whom, plan=number)
 
 
 def _promotion_changes(old: Catalogue, new: Catalogue) -> Iterator[Change]:
@@ -222,3 +227,8 @@ def _samples(tariffs: Iterable[core.Tariff], unit: Unit) -> Iterator[tuple[int, 
 def changes_of_the_past(changes: Iterable[Change], now_s: int) -> list[Change]:
     """Changes that act on bills for use before ``now_s``."""
     return [one for one in changes if one.since_s is not None and one.since_s < now_s]
+
+
+def plans_changed_at_once(changes: Iterable[Change]) -> list[str]:
+    """Plans whose contents differ. These have no dates: every bill made after the load is made with the new ones."""
+    return sorted({one.plan for one in changes if one.plan})

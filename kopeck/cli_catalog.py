@@ -55,14 +55,17 @@ def check(file: Path, as_json: bool) -> None:
 @click.argument("file", type=FILE)
 @click.option("--note", default="", help="Why, for whoever reads the list of versions.")
 @click.option("--rewrite-past", is_flag=True, help="Also when prices of use before this moment change.")
+@click.option("--yes-change-plans", is_flag=True, help="Also when what a plan holds changes, which happens at once.")
 @pass_context
-def load(context: Context, file: Path, note: str, rewrite_past: bool) -> None:
+def load(context: Context, file: Path, note: str, rewrite_past: bool, yes_change_plans: bool) -> None:
     """Make a catalogue the next version in the database; the same files again are no new version.
 
     Refused when the check finds errors, and when it would change what was used before now costs (unless
-    --rewrite-past): date the change, and prices before it stay as they are.
+    --rewrite-past): date the change, and prices before it stay as they are. Also refused when a plan loses or gets
+    items or pools, or goes (unless --yes-change-plans): what plans hold has no dates, so every bill made from then on
+    is made with the new contents, those of periods before included.
     """
-    from billing.catalogue_diff import changes_of_the_past, diff_catalogues
+    from billing.catalogue_diff import changes_of_the_past, diff_catalogues, plans_changed_at_once
     from billing.catalogue_store import find_version, lock_catalogue, now_s, read_version, save_version
     from web.audit import record
 
@@ -75,7 +78,10 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool) -> None:
         changes = diff_catalogues(await read_version(cur, newest), catalogue) if newest else []
         past = [] if rewrite_past else changes_of_the_past(changes, now_s())
         if past:
-            raise _PastError(past)
+            raise _RefusedError("this would change what earlier use costs; --rewrite-past does it all the same", past)
+        plans = [] if yes_change_plans else plans_changed_at_once(changes)
+        if plans:
+            raise _RefusedError(f"{_at_once(plans)}; --yes-change-plans does it", changes)
         saved, is_new = await save_version(cur, source, catalogue, actor(), note[:500])
         if is_new:
             detail = {"version": saved.version, "sha256": saved.sha256, "changes": len(changes)}
@@ -84,10 +90,9 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool) -> None:
 
     try:
         saved, is_new, changes = _in_store(context, work)
-    except _PastError as refused:
+    except _RefusedError as refused:
         _show_changes(refused.changes, err=True)
-        message = "nothing was loaded: this would change what earlier use costs; --rewrite-past does it all the same"
-        click.echo(f"kopeck: {message}", err=True)
+        click.echo(f"kopeck: nothing was loaded: {refused}", err=True)
         raise click.exceptions.Exit(1) from refused
     _show_changes(changes)
     click.echo(f"catalogue {saved.name} has version {saved.version}{'' if is_new else ', as before'}")
@@ -99,7 +104,7 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool) -> None:
 @pass_context
 def diff(context: Context, file: Path, version: int | None) -> None:
     """Show what loading a catalogue would change, for whom and from when."""
-    from billing.catalogue_diff import diff_catalogues
+    from billing.catalogue_diff import diff_catalogues, plans_changed_at_once
     from billing.catalogue_store import CatalogueStoreError, find_version, read_version
 
     catalogue, _ = load_catalogue(file)
@@ -112,6 +117,8 @@ def diff(context: Context, file: Path, version: int | None) -> None:
 
     found, changes = _in_store(context, work)
     _show_changes(changes)
+    if plans := plans_changed_at_once(changes):
+        click.echo(_at_once(plans))
     click.echo(f"{len(changes)} changes against {found.name} version {found.version}")
 
 
@@ -163,11 +170,16 @@ def list_(context: Context, name: str | None) -> None:
     )
 
 
-class _PastError(Exception):
-    """A load that would change what earlier use costs; rolls the transaction back."""
+class _RefusedError(Exception):
+    """A load that has to be meant; rolls the transaction back. changes: why."""
 
-    def __init__(self, changes: "list[Change]") -> None:
+    def __init__(self, why: str, changes: "list[Change]") -> None:
+        super().__init__(why)
         self.changes = changes
+
+
+def _at_once(plans: list[str]) -> str:
+    return f"contents of plans have no dates and change at once, for open periods too: {', '.join(plans)}"
 
 
 def _of(version: int | None) -> str:

@@ -31,3 +31,31 @@ def test_a_load_that_is_refused_is_not_on_the_audit_record(kopeck, database, tmp
     broken.write_text("catalogue: mobile\n", "utf-8")
     assert kopeck("catalog", "load", str(broken)).status == 2
     assert audited(database) == []
+
+
+def test_a_load_that_changes_what_a_plan_holds_is_refused_until_it_is_meant(kopeck, database, tmp_path) -> None:
+    kopeck("catalog", "load", str(EXAMPLE))
+    kopeck("catalog", "export", "mobile", "--to", str(tmp_path))
+    edited = tmp_path / "mobile.yaml"
+    text = edited.read_text("utf-8")
+    edited.write_text(text.replace("quantity: 300 min", "quantity: 200 min"), "utf-8")
+    sentence = "contents of plans have no dates and change at once, for open periods too: smart"
+    said = kopeck("catalog", "load", str(edited))
+    assert (said.status, said.out) == (1, "")
+    assert "plan smart: pool minutes: 18000 s -> 12000 s" in said.err
+    assert said.err.endswith(f"nothing was loaded: {sentence}; --yes-change-plans does it\n")
+    assert sentence in kopeck("catalog", "diff", str(edited)).out
+    assert len(audited(database)) == 1
+    assert kopeck("catalog", "load", str(edited), "--yes-change-plans").status == 0
+    assert [row[3]["version"] for row in audited(database)] == [1, 2]
+
+
+def test_a_new_plan_is_loaded_without_asking(kopeck, tmp_path) -> None:
+    kopeck("catalog", "load", str(EXAMPLE))
+    kopeck("catalog", "export", "mobile", "--to", str(tmp_path))
+    edited = tmp_path / "mobile.yaml"
+    text = edited.read_text("utf-8")
+    edited.write_text(text.replace("plans:\n", "plans:\n  wise: {extends: smart}\n", 1), "utf-8")
+    said = kopeck("catalog", "load", str(edited))
+    assert (said.status, said.err) == (0, "")
+    assert "plan wise: added" in said.out
