@@ -26,7 +26,9 @@ from ratingcore.bands import Calendar, edges_of
 from ratingcore.digits import pack_number
 from ratingcore.tariff import (
     MAX_DURATION_S,
+    MAX_EVENT_MICRO,
     MAX_METER,
+    MAX_PRICE_MICRO,
     Allowance,
     Cap,
     Catalogue,
@@ -84,6 +86,9 @@ EDGE_SHIFT: Final = 15
 NARROW: Final = 2**61
 #: Calls below it at prices and increments below it need no more than 64 bits.
 NARROW_CALL: Final = 2**30
+
+#: first + quantity + next counted at most, and a fee: the largest event's amount is out of reach.
+assert 3 * NARROW_CALL * NARROW_CALL + MAX_PRICE_MICRO < MAX_EVENT_MICRO
 KEY_BITS: Final = 64
 #: Five digits. Six of sixteen values of four bits are never used, so little of the index is ever touched.
 MAX_INDEX_BITS: Final = 20
@@ -333,9 +338,7 @@ def _add_card(tables: _Tables, rates: Sequence[Rate]) -> None:
 
 def _rate_row(rate: Rate) -> tuple[int, ...]:
     terms = (rate.price_micro, rate.per, rate.fee_micro, rate.minimum_micro, rate.first, rate.next, rate.grace)
-    # The largest event, 9 * 10^18, is then out of reach.
-    sums = rate.fee_micro < NARROW and rate.minimum_micro < NARROW
-    return (*terms, int(sums and max(rate.price_micro, rate.first, rate.next) < NARROW_CALL))
+    return (*terms, int(max(rate.price_micro, rate.first, rate.next) < NARROW_CALL))
 
 
 def ranges_of(rates: Sequence[Rate]) -> list[tuple[int, int]]:

@@ -389,10 +389,10 @@ def test_calls_where_30_bits_end_are_rated_as_the_judge_says() -> None:
         Rate(str(number), price, per, fee, minimum, first, following, grace)
         for number, (price, per, fee, minimum, first, following, grace) in enumerate(
             (
-                (end - 1, 1, 2**61 - 1, 0, end - 1, end - 1, 0),
-                (end, 1, 2**61, 0, 1, 1, 0),
-                (end - 1, 10**12, 0, 2**61 - 1, 0, end - 1, end - 1),
-                (1, 2, 0, 2**61, end, end, end),
+                (end - 1, 1, 10**18, 0, end - 1, end - 1, 0),
+                (end, 1, 10**18, 0, 1, 1, 0),
+                (end - 1, 10**12, 0, 10**18, 0, end - 1, end - 1),
+                (1, 2, 0, 10**9, end, end, end),
                 (end - 1, 7, 5, 9, 0, 7, 6),
             )
         )
