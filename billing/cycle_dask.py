@@ -15,6 +15,7 @@ from typing import Any, Final
 from distributed import Client, Future, as_completed
 
 from billing.cycle_shard import Job, ShardDone, ShardWorker
+from billing.cycle_workers import WorkersLost
 
 #: How often a task may lose its worker.
 _RETRIES: Final = 10
@@ -23,22 +24,18 @@ _CONNECT_TIMEOUT_S: Final = 15
 _own = threading.local()
 
 
-class ClusterAway(Exception):
-    """The scheduler cannot be reached. The message is for people."""
-
-
 def run_shards(
     job: Job, shards: Sequence[int], address: str, stopping: Callable[[], bool] = lambda: False
 ) -> Iterator[ShardDone]:
     """Do shards on the cluster of a scheduler, and yield each as it is done; after ``stopping`` only those under way.
 
     Raises:
-        ClusterAway: no scheduler at this address, or it went away.
+        WorkersLost: no scheduler answers at this address.
     """
     try:
         client = Client(address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise ClusterAway(f"no Dask scheduler answers at {address}: {error}") from error
+        raise WorkersLost(f"no Dask scheduler answers at {address}: {error}") from error
     with client:
         tasks = [client.submit(do_shard, job, number, pure=False, retries=_RETRIES) for number in shards]
         numbers = {task.key: number for task, number in zip(tasks, shards, strict=True)}

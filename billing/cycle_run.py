@@ -10,7 +10,7 @@ Does not know: how progress and results are shown.
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from billing import cycle_plan, cycle_post, cycle_summary, cycle_workers
 from billing.cycle_link import RECONNECT_LIMIT_S, Link, rows
@@ -24,6 +24,7 @@ _LEFT: Final = """
 #: By the state of a run: the states of shards that are to be done.
 _TO_DO: Final = {"running": "due failed", "approving": "drafted"}
 
+T = TypeVar("T")
 Progress = Callable[[int, ShardDone], None]
 
 
@@ -81,6 +82,7 @@ def go_on(
     Raises:
         CycleRefused: no such run, or one that is over.
         CycleStoreError: the database refused, or stayed away.
+        WorkersLost: processes die one after another, or no cluster answers.
     """
     link = Link(dsn, crew.reconnect_limit_s)
     try:
@@ -168,7 +170,7 @@ def _summary(opened: Any, run_id: int) -> Summary:
     return found
 
 
-def _in_one_go(dsn: str, work: Callable[[Any], Any]) -> Any:
+def _in_one_go(dsn: str, work: Callable[[Any], T]) -> T:
     link = Link(dsn, 0.0)
     try:
         return link.run(work)

@@ -35,6 +35,21 @@ _SHARDS: Final = """
     FROM bill_shards WHERE run_id = $1::int
 """
 
+#: Names of what _SHARDS counts, in its order.
+_COUNTED: Final = (
+    "due",
+    "drafted",
+    "posted",
+    "failed",
+    "payers",
+    "orders",
+    "events",
+    "periods",
+    "invoices",
+    "lines",
+    "failures",
+)
+
 _FAILED_SHARDS: Final = """
     SELECT shard_no, failure FROM bill_shards WHERE run_id = $1::int AND state = 'failed' ORDER BY shard_no
 """
@@ -201,10 +216,9 @@ def summarise(opened: Any, run_id: int, *, with_details: bool = True) -> Summary
     if not found:
         return None
     _, bill_on, kind, state, actor, started_at, finished_at, account = found[0]
-    counts = [int(value) for value in rows(opened, _SHARDS, (run_id,))[0]]
-    details: dict[str, Any] = {}
+    details: dict[str, Any] = dict(zip(_COUNTED, map(int, rows(opened, _SHARDS, (run_id,))[0]), strict=True))
     if with_details:
-        details = {
+        details |= {
             "listed": tuple(RunFailure(*row) for row in rows(opened, _FAILURES, (run_id, MAX_LISTED))),
             "reasons": tuple((str(row[0]), int(row[1]), int(row[2])) for row in rows(opened, _REASONS, (run_id,))),
             "waived": tuple((str(row[0]), int(row[1])) for row in rows(opened, _WAIVED, (run_id,))),
@@ -219,7 +233,6 @@ def summarise(opened: Any, run_id: int, *, with_details: bool = True) -> Summary
         account,
         started_at,
         finished_at,
-        *counts,
         money=_money(opened, run_id),
         failed_shards=tuple((int(row[0]), str(row[1])) for row in rows(opened, _FAILED_SHARDS, (run_id,))),
         **details,
@@ -235,7 +248,7 @@ def _before(opened: Any, run_id: int) -> Before | None:
     if not found:
         return None
     before_id, bill_on = int(found[0][0]), found[0][1]
-    invoices = rows(opened, _SHARDS, (before_id,))[0][8]
+    invoices = rows(opened, _SHARDS, (before_id,))[0][_COUNTED.index("invoices")]
     return Before(before_id, bill_on, int(invoices), _money(opened, before_id))
 
 

@@ -25,7 +25,7 @@ _JOIN_S: Final = 10.0
 
 
 class WorkersLost(Exception):
-    """Processes die one after another. The message is for people."""
+    """Nobody is left to do shards. The message is for people."""
 
 
 @dataclass

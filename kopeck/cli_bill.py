@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -166,6 +167,8 @@ def _crew(context: Context, workers: int | None, dask: str) -> "Crew":
 
     if workers and dask:
         raise click.UsageError("--workers are processes of this machine; with --dask the cluster has its own")
+    if dask and find_spec("distributed") is None:
+        raise click.UsageError("--dask needs Dask: pip install 'kopeck[dask]'")
     return Crew(workers or 0, dask, float(context.settings.billing.reconnect_limit_s))
 
 
