@@ -16,6 +16,7 @@ Does not know: prices, usage, what a waived tile means to anybody.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -222,7 +223,7 @@ def _spans_of(orders: Orders, tariffs: Tariffs, bound: Ints, rows: Ints) -> _Spa
     found = np.zeros((5, len(rows)), np.int64)
     laid: list[Ints] = []
     before = 0
-    for first, last in zip(cuts, [*cuts[1:], len(rows)], strict=True):
+    for first, last in pairwise([*cuts.tolist(), len(rows)]):
         group = by_cadence[first:last]
         starts = boundaries(tariffs.cadences[cadence[group[0]]], HORIZON_START_S, HORIZON_END_S)
         found[:, group] = before + _group_spans(orders, starts, int(bound[rows[group[0]]]), rows[group])
