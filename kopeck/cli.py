@@ -132,16 +132,19 @@ def settings(context: Context, markdown: bool) -> None:
 def register() -> None:
     """Hang the groups of the other modules on the command."""
     from kopeck.cli_accounts import account
+    from kopeck.cli_ageing import ageing
     from kopeck.cli_bill import bill
     from kopeck.cli_catalog import catalog, rate
     from kopeck.cli_customers import customer
+    from kopeck.cli_invoices import invoice
     from kopeck.cli_journal import journal, verify
     from kopeck.cli_orders import order
     from kopeck.cli_partners import partner
     from kopeck.cli_usage import usage
     from kopeck.cli_users import user
 
-    for command in (account, bill, catalog, customer, order, partner, rate, user, verify, journal, usage):
+    people, money = (account, customer, order, partner, user), (ageing, bill, catalog, invoice, rate, usage)
+    for command in (*people, *money, verify, journal):
         cli.add_command(command)
 
 
@@ -169,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _explained(error: Exception) -> tuple[str, int]:
     """A sentence and an exit status for what a command raised; imports only what has been imported anyway."""
     from billing.accounts import AccountError
+    from billing.invoices import InvoiceError
     from gateway.contracts import ContractError
     from kopeck.embedded_postgres import EmbeddedError
     from kopeck.migrate import MigrateError
@@ -176,7 +180,7 @@ def _explained(error: Exception) -> tuple[str, int]:
     from kopeck.transactions import CommandFailed
     from web.users import UserError
 
-    if isinstance(error, AccountError | ContractError | UserError):
+    if isinstance(error, AccountError | ContractError | InvoiceError | UserError):
         return str(error), 2
     if isinstance(error, EmbeddedError | MigrateError | ProcessError | CommandFailed):
         return str(error), 1

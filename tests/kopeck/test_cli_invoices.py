@@ -1,0 +1,145 @@
+"""``kopeck invoice`` and ``kopeck ageing`` as a person types them."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.billing.invoice_books import Books, Charge
+
+TODAY = datetime.now(UTC).date()
+LONG_AGO = TODAY - timedelta(days=100)
+
+
+@pytest.fixture
+def books(database) -> Books:
+    """Two customers; A1 has an old invoice of two lines and a new one, A2 an old one in English."""
+    found = Books(database.dsn)
+    found.catalogue()
+    first = found.account("A1", name="Ромашка")
+    second = found.account("A2", name="Daisy Ltd", language="en")
+    order = found.order(first, "2026-01-01 00:00+03")
+    lines = [Charge(12_200, order_id=order), Charge(2_440, "data", "usage", order, 1_500)]
+    found.invoices(found.run(LONG_AGO), [(first, lines), (second, [Charge(6_100)])], on=LONG_AGO)
+    found.invoices(found.run(TODAY), [(first, [Charge(1_220)])], on=TODAY)
+    return found
+
+
+def test_invoices_are_listed_with_what_is_unpaid(kopeck, books) -> None:
+    said = kopeck("invoice", "list")
+    assert said.status == 0
+    rows = [line.split("\t") for line in said.out.splitlines()]
+    assert [(row[0], row[4], row[5], row[8]) for row in rows[1:]] == [
+        ("I-000003", "12.20", "12.20", "issued"),
+        ("I-000002", "61.00", "61.00", "overdue"),
+        ("I-000001", "146.40", "146.40", "overdue"),
+    ]
+    assert "I-000001" not in kopeck("invoice", "list", "--account", "A2").out
+    told = json.loads(kopeck("invoice", "list", "--state", "issued", "--json").out)
+    assert [(one["number"], one["unpaid"]) for one in told] == [("I-000003", 1_220)]
+
+
+def test_an_invoice_is_shown_in_either_language(kopeck, books) -> None:
+    english = kopeck("invoice", "show", "I-000001").out
+    assert "Monthly fee · Plan Home 100 · 1 Oct 2026–31 Oct 2026" in english
+    assert "Amount to pay: 146.40" in english
+    assert "Мобильный интернет" in kopeck("invoice", "show", "I-000001", "--language", "ru").out
+    assert json.loads(kopeck("invoice", "show", "I-000001", "--json").out)["invoice"]["total"] == 14_640
+
+
+def test_a_pdf_is_written_under_the_invoices_number(kopeck, books, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert kopeck("invoice", "pdf", "I-000002").out == "I-000002.pdf\n"
+    assert (tmp_path / "I-000002.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_the_pdfs_of_a_run_are_written_into_a_folder(kopeck, books, tmp_path) -> None:
+    said = kopeck("invoice", "pdf", "--run", "1", "--out", str(tmp_path / "run"), "--workers", "2")
+    assert said.out.startswith(f"2 PDFs in {tmp_path / 'run'}, ")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["I-000001.pdf", "I-000002.pdf"]
+    missing = kopeck("invoice", "pdf", "--run", "99", "--out", str(tmp_path / "none"))
+    assert (missing.status, missing.err) == (2, "kopeck: run 99 has no invoices\n")
+
+
+def test_a_line_is_credited_and_the_key_acts_once(kopeck, books) -> None:
+    credit = ("invoice", "credit", "I-000001", "--key", "call 5521", "--why", "обрыв связи")
+    assert kopeck(*credit, "--amount", "12.20", "--line", "2").out == "C-000001 credits 12.20 RUB of I-000001\n"
+    again = kopeck(*credit, "--amount", "12.20", "--line", "2")
+    assert again.out == "C-000001 was written before with this key: it credits 12.20 RUB of I-000001\n"
+    assert "to invoice No. I-000001" in kopeck("invoice", "show", "C-000001").out
+    rest = kopeck("invoice", "credit", "I-000001", "--all", "--key", "k2", "--why", "all of it")
+    assert rest.out == "C-000002 credits 134.20 RUB of I-000001\n"
+    assert json.loads(kopeck("invoice", "list", "--state", "credited", "--json").out)[0]["number"] == "I-000001"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("credit", "I-000001", "--key", "k", "--why", "w"), "say what to credit"),
+        (("credit", "I-000001", "--all", "--lines", "1", "--key", "k", "--why", "w"), "say what to credit"),
+        (("credit", "I-000001", "--lines", "1,x", "--key", "k", "--why", "w"), "no line numbers"),
+        (("credit", "I-000001", "--lines", "7", "--key", "k", "--why", "w"), "the invoice has no line 7"),
+        (("credit", "I-000001", "--amount", "1,50", "--line", "1", "--key", "k", "--why", "w"), "not a sum"),
+        (("credit", "I-000001", "--amount", "122.01", "--line", "1", "--key", "k", "--why", "w"), "122.00 left"),
+        (("credit", "I-000009", "--all", "--key", "k", "--why", "w"), "there is no invoice 'I-000009'"),
+        (("show", "nonsense"), "there is no invoice 'nonsense'"),
+        (("show", "999999999999"), "there is no invoice"),
+        (("pdf",), "name an invoice"),
+        (("pdf", "--run", "1"), "--run needs --out"),
+        (("allocate", "I-000001"), "name the payment"),
+        (("allocate", "I-000001", "--payment", "5"), "account A1 has no such payment"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence_and_nothing_changes(kopeck, books, words, message) -> None:
+    said = kopeck("invoice", *words)
+    assert said.status == 2
+    assert message in said.err
+    assert books.one("SELECT count(*) FROM invoices") == 3
+
+
+def test_a_payment_is_directed_to_an_invoice(kopeck, books) -> None:
+    account = books.one("SELECT id FROM accounts WHERE number = 'A1'")
+    transfer = books.pay(account, 1_220)
+    said = kopeck("invoice", "allocate", "I-000003", "--transfer", str(transfer))
+    assert said.out == "12.20 go to I-000003\n"
+    assert (
+        kopeck("invoice", "allocate", "I-000003", "--transfer", str(transfer)).out == "12.20 went already to I-000003\n"
+    )
+    told = json.loads(kopeck("invoice", "list", "--account", "A1", "--json").out)
+    assert [(one["number"], one["state"]) for one in told] == [("I-000003", "paid"), ("I-000001", "overdue")]
+
+
+# ---- ageing
+
+
+def test_ageing_runs_once_and_tells_what_it_did(kopeck, books) -> None:
+    said = kopeck("ageing", "run")
+    assert said.out == (
+        "events: 2 reminder, 2 warning, 2 suspension, 2 cancellation, 0 lifted\norders: 1 suspended, 1 cancelled\n"
+    )
+    assert json.loads(kopeck("ageing", "run", "--json").out) == {"orders_suspended": 0, "orders_cancelled": 0}
+    shown = kopeck("ageing", "show", "A1").out
+    assert "overdue 146.40 RUB, the oldest unpaid invoice was due on " in shown
+    assert "cancellation\t146.40\tI-000001\tsystem:cli" in shown
+
+
+def test_steps_are_set_and_listed(kopeck, books) -> None:
+    assert kopeck("ageing", "steps", "set", "--group", "gold", "5:reminder", "90:suspension").out == "gold: 2 steps\n"
+    assert "gold\t2\t90\tsuspension" in kopeck("ageing", "steps", "list").out
+    assert json.loads(kopeck("ageing", "steps", "list", "--json").out)["gold"][0] == {
+        "step": 1, "days": 5, "action": "reminder",
+    }  # fmt: skip
+    for words, message in (
+        (("5:shout",), "must be one of"),
+        (("9:warning", "5:warning"), "must ascend"),
+        ((), "empty"),
+    ):
+        said = kopeck("ageing", "steps", "set", *words)
+        assert said.status == 2
+        assert message in said.err
+
+
+def test_an_account_that_is_not_there_and_a_date_to_come_are_told(kopeck, books) -> None:
+    assert kopeck("ageing", "show", "A9").err == "kopeck: there is no account 'A9'\n"
+    said = kopeck("ageing", "run", "--date", "2100-01-01")
+    assert (said.status, said.err) == (2, "kopeck: 2100-01-01 is to come: nobody is overdue by it yet\n")
