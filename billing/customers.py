@@ -104,7 +104,7 @@ class LegalEntity:
     prefixes: Mapping[str, str]
 
 
-_LOCK_TREE: Final = "SELECT pg_advisory_xact_lock(hashtextextended('kopeck customers', 0))"
+LOCK_TREE: Final = "SELECT pg_advisory_xact_lock(hashtextextended('kopeck customers', 0))"
 
 _FIND: Final = """
     SELECT c.id, c.state, c.created_at, b.account_id, c.number, c.name, c.customer_group, coalesce(p.number, ''),
@@ -297,7 +297,7 @@ def _problem_with_zone(zone: str) -> str | None:
 
 async def lock_tree(cur: Any) -> None:
     """Make others who would change who is whose child, or who pays, wait until the transaction ends."""
-    await cur.execute(_LOCK_TREE)
+    await cur.execute(LOCK_TREE)
 
 
 async def add_customer(cur: Any, new: NewCustomer) -> bool:

@@ -788,8 +788,8 @@ async def _suspend(cur: Any, order: Order, from_s: int, until_s: int | None, act
             raise OrderError(f"order {order.number} is suspended ({one.reason}) from {shown(one.from_s, zone)}{until}")
     await _guard(cur, order, from_s, "a suspension")
     await cur.execute(_SUSPEND, (order.id, from_s, until_s, actor))
-    until = None if until_s is None else shown(until_s, zone)
-    await _note(cur, order.id, "suspended", {"from": shown(from_s, zone), "until": until, "why": why}, actor)
+    details = {"from": shown(from_s, zone), "until": None if until_s is None else shown(until_s, zone), "why": why}
+    await _note(cur, order.id, "suspended", details, actor)
     return True
 
 
