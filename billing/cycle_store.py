@@ -488,6 +488,12 @@ def read_usage(opened: Any, claim: Claim, windows: Windows) -> UsageEvents:
     return _events(pa.concat_tables(parts).combine_chunks())
 
 
+def read_usage_of_range(opened: Any, first: int, last: int, from_s: int, until_s: int) -> UsageEvents:
+    """Usage that counts in [from_s, until_s) of all accounts of a range of ids, whoever buys what."""
+    bounds = {"first": first, "last": last, "from_s": from_s, "until_s": until_s}
+    return _events(columns(opened, _EVENTS_OF_RANGE.format_map(bounds)))
+
+
 def _by_range(claim: Claim, windows: Windows) -> Any:
     """Which windows are read by one range of accounts and time: the many that are alike, if they are many."""
     near = (windows.account_id >= claim.first_account_id) & (windows.account_id <= claim.last_account_id)

@@ -65,7 +65,7 @@ def usage_lines(
     shard: ShardInput, tariffs: Tariffs, due: Due, shelf: Shelf, table: RowTable
 ) -> tuple[Unrounded, list[Cause], int]:
     """(parts of lines, why tiles cannot be billed, how many events were billed)."""
-    event, tile = _tiles_of_events(shard, tariffs, due)
+    event, tile = _stretches(shard, due, *orders_of_events(shard, tariffs))
     entry = _entries_of(shard, tariffs, due, shelf, event, tile)
     kept = np.flatnonzero(entry != NONE)
     event, tile, entry = event[kept], tile[kept], entry[kept]
@@ -123,8 +123,8 @@ def _owners_of(shard: ShardInput, tariffs: Tariffs) -> _Owners:
     return _Owners(account[by], owners.offer[by], owners.starts_s[by], owners.ends_s[by], owners.row[by])
 
 
-def _tiles_of_events(shard: ShardInput, tariffs: Tariffs, due: Due) -> tuple[Ints, Ints]:
-    """(row of the event, tile) of events that fall into a due arrears tile of the order they belong to."""
+def orders_of_events(shard: ShardInput, tariffs: Tariffs) -> tuple[Ints, Ints]:
+    """(row of the event, row of the order it belongs to) of events that belong to an unsettled order."""
     owners, events = _owners_of(shard, tariffs), shard.events
     if not len(events.id) or not len(owners.account):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -148,9 +148,11 @@ def _tiles_of_events(shard: ShardInput, tariffs: Tariffs, due: Due) -> tuple[Int
         found.append((event[covers], owners.row[owner[covers]]))
         left = np.flatnonzero(~covers & (owner + 1 < end))
         event, owner, end = event[left], owner[left] + 1, end[left]
+    if not found:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     event, row = (np.concatenate(columns) for columns in zip(*found, strict=True))
     unsettled = np.flatnonzero(row != NONE)
-    return _stretches(shard, due, event[unsettled], row[unsettled])
+    return event[unsettled], row[unsettled]
 
 
 def _items_by_offer(tariffs: Tariffs, items: tuple[str, ...]) -> NDArray[np.bool_]:
