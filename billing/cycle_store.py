@@ -77,7 +77,7 @@ _SHARD_DONE: Final = """
     UPDATE bill_shards
     SET state = $3, failure = NULL, worker = $4, accounts_count = $5, orders_count = $6, events_count = $7,
         periods_count = $8, invoices_count = $9, lines_count = $10, failures_count = $11,
-        seconds = extract(epoch FROM clock_timestamp() - now()), finished_at = clock_timestamp()
+        duration_ms = extract(epoch FROM clock_timestamp() - now()) * 1000, finished_at = clock_timestamp()
     WHERE run_id = $1::int AND shard_no = $2::int
 """
 

@@ -188,7 +188,7 @@ CREATE TABLE bill_shards (
     invoices_count bigint NOT NULL DEFAULT 0,
     lines_count bigint NOT NULL DEFAULT 0,
     failures_count bigint NOT NULL DEFAULT 0,
-    seconds double precision NOT NULL DEFAULT 0,
+    duration_ms bigint NOT NULL DEFAULT 0,
     finished_at timestamptz,
     PRIMARY KEY (run_id, shard_no),
     CHECK ((state = 'failed') = (failure IS NOT NULL))
@@ -473,7 +473,7 @@ GRANT SELECT, INSERT, UPDATE (until_at) ON order_suspensions TO kopeck_app;
 GRANT SELECT, INSERT, UPDATE (payer_account_id, invoice_id) ON manual_lines TO kopeck_app;
 GRANT SELECT, INSERT, UPDATE (state, approved_by, finished_at) ON bill_runs TO kopeck_app;
 GRANT SELECT, INSERT, UPDATE (state, failure, worker, accounts_count, orders_count, events_count, periods_count,
-    invoices_count, lines_count, failures_count, seconds, finished_at) ON bill_shards TO kopeck_app;
+    invoices_count, lines_count, failures_count, duration_ms, finished_at) ON bill_shards TO kopeck_app;
 GRANT SELECT, INSERT, UPDATE (state, first_number, issued_at) ON invoice_blocks TO kopeck_app;
 GRANT SELECT, INSERT, DELETE ON order_periods, invoices, invoice_lines TO kopeck_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ageing_steps TO kopeck_app;

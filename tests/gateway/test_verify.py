@@ -104,7 +104,11 @@ OF = "(SELECT id FROM payments WHERE partner_key = '{}')"
 CORRUPTIONS: list[tuple[int, str, list[str]]] = [
     (3, "has no contract 99", [f"UPDATE payments SET contract_version = 99 WHERE partner_key = '{POSTED}'"]),
     (3, "is another", [f"UPDATE payments SET account_number = '1' WHERE partner_key = '{POSTED}'"]),
-    (1, "accounts.balance_minor is numeric", ["ALTER TABLE accounts ALTER balance_minor TYPE numeric"]),
+    (
+        1,
+        "accounts.balance_minor is numeric",
+        ["DROP TRIGGER accounts_ageing_lift ON accounts", "ALTER TABLE accounts ALTER balance_minor TYPE numeric"],
+    ),
     (2, "balances sum to", ["UPDATE accounts SET balance_minor = 1 WHERE number = '79031112233'"]),
     (2, "account 79161234567", ["UPDATE accounts SET balance_minor = 24999 WHERE number = '79161234567'"]),
     (
