@@ -1,0 +1,214 @@
+"""Customers: accounts with them, a tree of parents, who pays, and closing."""
+
+import psycopg2
+import pytest
+
+from billing.accounts import NewAccount, create_accounts
+from billing.customers import (
+    CustomerError,
+    LegalEntity,
+    NewCustomer,
+    accounts_of,
+    add_customer,
+    close_customer,
+    customer_by_number,
+    edit_customer,
+    list_customers,
+    list_entities,
+    move_customer,
+    set_entity,
+)
+from billing.orders import Charge, WantedOrder, add_charge, add_order
+from tests.billing.shop import act, bill, open_shop, rows
+
+
+def add(database, number, **facts):
+    return act(database, lambda cur: add_customer(cur, NewCustomer(number, **facts)))
+
+
+def move(database, number, parent, parent_pays=False):
+    act(database, lambda cur: move_customer(cur, number, parent, parent_pays, "test"))
+
+
+def payer(database, number):
+    return rows(
+        database,
+        "SELECT p.number FROM billing_accounts b JOIN accounts a ON a.id = b.account_id "
+        "JOIN accounts p ON p.id = b.payer_account_id WHERE a.number = %s",
+        number,
+    )[0][0]
+
+
+def test_a_customer_comes_with_his_account(database) -> None:
+    assert add(database, "ann", name="Анна", contacts={"email": "a@example.ru"}, zone="Asia/Omsk", due_days=5)
+
+    async def look(cur):
+        found = await customer_by_number(cur, "ann")
+        return found, await accounts_of(cur, found.id)
+
+    found, (account,) = act(database, look)
+    assert found.facts == NewCustomer(
+        "ann", "Анна", contacts={"email": "a@example.ru"}, account="ann", zone="Asia/Omsk", due_days=5
+    )
+    assert (account.number, account.payer, account.balance_minor, account.due_days) == ("ann", "ann", 0, 5)
+
+
+def test_the_same_customer_again_is_nothing_new_and_another_is_refused(database) -> None:
+    assert add(database, "ann", name="Анна")
+    assert not add(database, "ann", name="Анна")
+    with pytest.raises(CustomerError, match="not the same: other name"):
+        add(database, "ann", name="Иван")
+
+
+def test_an_account_of_nobodys_is_taken_and_one_of_somebodys_is_not(database) -> None:
+    act(database, lambda cur: create_accounts(cur, [NewAccount("79010000001")]))
+    assert add(database, "ann", account="79010000001")
+    assert rows(database, "SELECT count(*) FROM accounts WHERE kind = 'subscriber'") == [(1,)]
+    with pytest.raises(CustomerError, match="belongs to customer ann"):
+        add(database, "ben", account="79010000001")
+
+
+def test_an_account_of_another_kind_or_currency_is_not_taken(database) -> None:
+    act(database, lambda cur: create_accounts(cur, [NewAccount("79010000001", currency="USD")]))
+    with pytest.raises(CustomerError, match="is there already and is a subscriber account in USD"):
+        add(database, "ann", account="79010000001")
+    assert rows(database, "SELECT count(*) FROM customers") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ({"number": "a b"}, "customer number 'a b' must be"),
+        ({"zone": "Europe/Nowhere"}, "zone 'Europe/Nowhere' is no IANA time zone"),
+        ({"language": "de"}, "language 'de' must be one of: ru, en"),
+        ({"currency": "rub"}, "currency 'rub' must be"),
+        ({"kind": "bank"}, "kind 'bank' must be one of"),
+        ({"due_days": 400}, "due days must be 0 to 365"),
+        ({"contacts": {"fax": "1"}}, "'fax' is none of: person, email, phone, address"),
+        ({"name": "a\nb"}, "name must be printable"),
+        ({"parent": "nobody"}, "there is no customer 'nobody'"),
+        ({"parent_pays": True}, "there is no parent who could pay"),
+        ({"parent": "ann"}, "a customer cannot be his own parent"),
+        ({"legal_entity": "other"}, "there is no legal entity 'other'"),
+    ],
+)
+def test_what_cannot_be_a_customer_is_refused_in_a_sentence(database, facts, sentence) -> None:
+    with pytest.raises(CustomerError, match=sentence):
+        add(database, **({"number": "ann"} | facts))
+    assert rows(database, "SELECT count(*) FROM customers") == [(0,)]
+
+
+def test_a_parent_pays_only_if_he_pays_for_himself_and_in_the_currency(database) -> None:
+    add(database, "top")
+    add(database, "middle", parent="top", parent_pays=True)
+    assert payer(database, "middle") == "top"
+    with pytest.raises(CustomerError, match="middle does not pay for himself"):
+        add(database, "low", parent="middle", parent_pays=True)
+    with pytest.raises(CustomerError, match="top has no account in USD"):
+        add(database, "far", parent="top", parent_pays=True, currency="USD")
+    add(database, "low", parent="middle")
+    assert payer(database, "low") == "low"
+
+
+def test_who_pays_for_others_cannot_be_paid_for(database) -> None:
+    add(database, "top")
+    add(database, "middle")
+    add(database, "low", parent="middle", parent_pays=True)
+    with pytest.raises(CustomerError, match="middle pays for 1 other accounts"):
+        move(database, "middle", "top", parent_pays=True)
+    move(database, "middle", "top")
+    assert payer(database, "middle") == "middle"
+
+
+def test_parents_never_form_a_circle(database) -> None:
+    add(database, "a")
+    add(database, "b", parent="a")
+    add(database, "c", parent="b")
+    with pytest.raises(CustomerError, match="c stands below a: they would be each other's parents"):
+        move(database, "a", "c")
+    with pytest.raises(CustomerError, match="his own parent"):
+        move(database, "a", "a")
+
+
+def test_another_payer_gets_what_is_not_billed_yet(database) -> None:
+    open_shop(database)
+    charge = Charge("k", "ann", "repair", 100, 0, True, None, "broken")
+
+    async def begin(cur):
+        await add_order(cur, WantedOrder("ann", "A1", plan="basic", starts="2026-01-01"), "test")
+        await add_order(cur, WantedOrder("ann", "A2", plan="basic", starts="2026-01-01"), "test")
+        await add_charge(cur, charge, "test")
+
+    act(database, begin)
+    with psycopg2.connect(database.owner_dsn) as connection, connection.cursor() as cur:
+        cur.execute("UPDATE orders SET settled_at = now() WHERE number = 'A1'")
+    move(database, "ann", "ben", parent_pays=True)
+    moved = "SELECT o.number, p.number FROM orders o JOIN accounts p ON p.id = o.payer_account_id ORDER BY 1"
+    assert rows(database, moved) == [("A1", "ann"), ("A2", "ben")]
+    assert rows(database, "SELECT p.number FROM manual_lines l JOIN accounts p ON p.id = l.payer_account_id") == [
+        ("ben",)
+    ]
+    events = "SELECT o.number, e.details FROM order_events e JOIN orders o ON o.id = e.order_id WHERE e.event = %s"
+    assert rows(database, events, "payer_moved") == [("A2", {"from": "ann", "parent": "ben"})]
+    move(database, "ann", "")
+    assert rows(database, moved) == [("A1", "ann"), ("A2", "ann")]
+
+
+def test_facts_change_and_texts_are_merged(database) -> None:
+    add(database, "ann", contacts={"email": "a@example.ru", "phone": "1"})
+    changes = {"group": "vip", "contacts": {"phone": "", "person": "Анна"}, "due_days": 30}
+    act(database, lambda cur: edit_customer(cur, "ann", changes))
+    found = act(database, lambda cur: customer_by_number(cur, "ann"))
+    assert (found.facts.group, found.facts.due_days) == ("vip", 30)
+    assert found.facts.contacts == {"email": "a@example.ru", "person": "Анна"}
+    with pytest.raises(CustomerError, match="no customer 'eve'"):
+        act(database, lambda cur: edit_customer(cur, "eve", changes))
+
+
+def test_customers_are_listed_by_number_in_pages(database) -> None:
+    for number in ("c", "a", "b"):
+        add(database, number, group="vip" if number != "c" else "")
+
+    def listed(**wanted):
+        return [one.facts.number for one in act(database, lambda cur: list_customers(cur, **wanted))]
+
+    assert listed() == ["a", "b", "c"]
+    assert listed(after="a", limit=1) == ["b"]
+    assert listed(group="vip", after="a") == ["b"]
+
+
+def test_a_customer_is_closed_when_nothing_is_left_to_do(database) -> None:
+    open_shop(database)
+    add(database, "child", parent="ann")
+    wanted = WantedOrder("ann", "A1", plan="basic", starts="2026-01-01")
+    act(database, lambda cur: add_order(cur, wanted, "test"))
+    with pytest.raises(CustomerError, match="1 orders that are not billed to their end, 1 active children"):
+        act(database, lambda cur: close_customer(cur, "ann"))
+    assert act(database, lambda cur: close_customer(cur, "child"))
+    assert not act(database, lambda cur: close_customer(cur, "child"))
+    bill(database, "A1", "arrears", "2026-01-01", "2026-02-01")
+    with psycopg2.connect(database.owner_dsn) as connection, connection.cursor() as cur:
+        cur.execute("UPDATE orders SET settled_at = now()")
+    assert act(database, lambda cur: close_customer(cur, "ann"))
+    assert rows(database, "SELECT state FROM accounts WHERE number = 'ann'") == [("closed",)]
+    with pytest.raises(CustomerError, match="ann is closed"):
+        act(database, lambda cur: edit_customer(cur, "ann", {"name": "x"}))
+
+
+def test_a_prefix_stays_once_a_number_was_given(database) -> None:
+    def set_(number, name="ООО", **prefixes):
+        act(database, lambda cur: set_entity(cur, LegalEntity(number, name, {"inn": "77"}, prefixes)))
+
+    set_("west", invoice="W-", credit_note="WC-")
+    set_("west", invoice="V-")
+    with pytest.raises(CustomerError, match="needs a prefix for its invoices"):
+        set_("east")
+    with pytest.raises(CustomerError, match="prefix 'I-' is that of legal entity main"):
+        set_("west", invoice="I-")
+    with psycopg2.connect(database.owner_dsn) as connection, connection.cursor() as cur:
+        cur.execute("UPDATE invoice_series SET next_number = 2 WHERE prefix = 'V-'")
+    with pytest.raises(CustomerError, match="numbers were given in the series of invoices already"):
+        set_("west", invoice="X-")
+    set_("west", name="ЗАО", invoice="V-")
+    west = act(database, list_entities)[1]
+    assert (west.name, west.prefixes) == ("ЗАО", {"invoice": "V-", "credit_note": "WC-"})
