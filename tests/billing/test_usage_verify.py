@@ -69,6 +69,11 @@ def test_usage_written_by_the_program_is_clean_and_every_check_examined_somethin
     assert [check.examined for check in checks] == [5, 5, 3, 3, 3]
 
 
+def test_the_owner_cannot_take_an_event_out_of_its_month_by_the_months_own_name(used) -> None:
+    with pytest.raises(psycopg2.errors.RaiseException, match="append-only"):
+        do(used.admin_dsn, "DELETE FROM usage_events_202610 WHERE line = 2 AND import_id = 1")
+
+
 def test_a_database_without_usage_is_clean(database) -> None:
     assert findings(database.dsn) == []
 
