@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from distributed import Client, Future, as_completed
+from distributed import Client, Future, wait
 
 from billing.cycle_shard import Job, ShardDone, ShardWorker
 from billing.cycle_workers import WorkersLost
@@ -20,6 +20,8 @@ from billing.cycle_workers import WorkersLost
 #: How often a task may lose its worker.
 _RETRIES: Final = 10
 _CONNECT_TIMEOUT_S: Final = 15
+#: How often it is asked whether to stop.
+_LOOK_S: Final = 1
 
 _own = threading.local()
 
@@ -27,7 +29,7 @@ _own = threading.local()
 def run_shards(
     job: Job, shards: Sequence[int], address: str, stopping: Callable[[], bool] = lambda: False
 ) -> Iterator[ShardDone]:
-    """Do shards on the cluster of a scheduler, and yield each as it is done; after ``stopping`` only those under way.
+    """Do shards on the cluster of a scheduler, and yield each as it is done, until ``stopping`` says so.
 
     Raises:
         WorkersLost: no scheduler answers at this address.
@@ -36,16 +38,18 @@ def run_shards(
         client = Client(address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise WorkersLost(f"no Dask scheduler answers at {address}: {error}") from error
-    with client:
+    with client, client.as_current():
         tasks = [client.submit(do_shard, job, number, pure=False, retries=_RETRIES) for number in shards]
         numbers = {task.key: number for task, number in zip(tasks, shards, strict=True)}
-        cancelled = False
-        for task in as_completed(tasks):
-            if stopping() and not cancelled:
-                cancelled = True
-                client.cancel([one for one in tasks if one.status == "pending"])
-            if task.status != "cancelled":
+        while tasks and not stopping():
+            try:
+                found = wait(tasks, timeout=_LOOK_S, return_when="FIRST_COMPLETED")
+            except TimeoutError:
+                continue
+            for task in found.done:
                 yield _result(task, numbers[task.key])
+            tasks = list(found.not_done)
+        client.cancel(tasks)  # those under way end in the database all the same
 
 
 def _result(task: Future, shard_no: int) -> ShardDone:

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from billing import cycle_plan, cycle_post, cycle_summary, cycle_workers
 from billing.cycle_link import RECONNECT_LIMIT_S, Link, rows
 from billing.cycle_post import CycleRefused
-from billing.cycle_shard import Job, ShardDone
+from billing.cycle_shard import Job, ShardDone, ShardWorker
 from billing.cycle_summary import Reconciled, Summary
 
 _LEFT: Final = """
@@ -111,7 +111,17 @@ def _done_by(crew: Crew, job: Job, shards: list[int], stopping: Callable[[], boo
         from billing import cycle_dask  # an optional dependency
 
         return cycle_dask.run_shards(job, shards, crew.dask, stopping)
+    if len(shards) <= 1:  # no processes for the invoice of one account
+        return _done_here(job, shards)
     return cycle_workers.run_shards(job, shards, crew.processes or os.cpu_count() or 1, stopping)
+
+
+def _done_here(job: Job, shards: list[int]) -> Iterator[ShardDone]:
+    worker = ShardWorker(job)
+    try:
+        yield from map(worker.do, shards)
+    finally:
+        worker.close()
 
 
 def _shards_left(opened: Any, run_id: int) -> list[int]:
