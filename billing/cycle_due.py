@@ -200,7 +200,7 @@ def _tiles_of(
     found.append((once, np.full(len(once), ONCE, np.uint8), at, at, np.ones(len(once), np.int64)))
     order, part, start, end, number = (np.concatenate(columns) for columns in zip(*found, strict=True))
     # Rows are below 2^24, instants below 2^35 (the calendar ends in 2100), parts below 4.
-    by_order = np.argsort(order << 37 | start << 2 | part)
+    by_order = np.argsort(order << 37 | start << 2 | part, kind="stable")  # three runs in order: quick to merge
     return order[by_order], part[by_order], start[by_order], end[by_order], number[by_order]
 
 
@@ -218,7 +218,8 @@ class _Spans:
 
 def _spans_of(orders: Orders, tariffs: Tariffs, bound: Ints, rows: Ints) -> _Spans:
     cadence = tariffs.terms.cadence[orders.terms_id[rows]]
-    by_cadence = np.argsort(cadence, kind="stable")
+    # Cadences are few; NumPy sorts 16 bits by radix.
+    by_cadence = np.argsort(cadence.astype(np.int16) if len(tariffs.cadences) < 2**15 else cadence, kind="stable")
     cuts = np.flatnonzero(np.diff(cadence[by_cadence], prepend=-1))
     found = np.zeros((5, len(rows)), np.int64)
     laid: list[Ints] = []
@@ -398,18 +399,28 @@ def _baskets_of(
 
 def _by_distinct(key: Ints, number_of: Callable[[int], int]) -> Ints:
     """A number for every key, asked for once for each there is."""
+    codes, count = codes_of(key)
+    distinct = np.zeros(count, np.int64)
+    distinct[codes] = key
+    return np.array([number_of(one) for one in distinct.tolist()], np.int64)[codes]
+
+
+def codes_of(key: Ints) -> tuple[Ints, int]:
+    """(numbers from 0 without gaps that are equal and ordered as the keys are, how many), without sorting if it can."""
     if not len(key):
-        return np.zeros(0, np.int64)
-    size = int(key.max()) + 1
-    if size > 4 * len(key) + 1_000_000:
-        distinct, inverse = np.unique(key, return_inverse=True)
-        return np.array([number_of(one) for one in distinct.tolist()], np.int64)[inverse]
-    numbers = np.zeros(size, np.int64)
+        return np.zeros(0, np.int64), 0
+    steps = np.diff(key)
+    if (steps >= 0).all():
+        codes = np.cumsum(np.append(False, steps != 0))
+        return codes, int(codes[-1]) + 1
+    low, size = int(key.min()), int(key.max()) - int(key.min()) + 1
+    if size > 16 * len(key) + 1_000_000:
+        distinct, codes = np.unique(key, return_inverse=True)
+        return codes.astype(np.int64), len(distinct)
     seen = np.zeros(size, np.bool_)
-    seen[key] = True
-    distinct = np.flatnonzero(seen)
-    numbers[distinct] = [number_of(one) for one in distinct.tolist()]
-    return numbers[key]
+    seen[key - low] = True
+    numbers = np.cumsum(seen)
+    return numbers[key - low] - 1, int(numbers[-1])
 
 
 def _failing(tariffs: Tariffs, stock: Ints, tiles: Tiles, in_advance: Flags) -> list[OrderFailure]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from billing.catalogue import plan_items
 from billing.catalogue_tables import NO_ROW
 from billing.cycle_amounts import MAX_QUANTITY, Cause, Unrounded
-from billing.cycle_due import Due
+from billing.cycle_due import Due, codes_of
 from billing.cycle_prices import RowTable
 from billing.cycle_records import ARREARS, NONE, USAGE, ShardInput
 from billing.cycle_tariffs import Shelf, Tariffs, reject_reason
@@ -185,7 +185,7 @@ def _stretches(shard: ShardInput, due: Due, event: Ints, row: Ints) -> tuple[Int
     if not found:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     event, tile = (np.concatenate(columns) for columns in zip(*found, strict=True))
-    by_event = np.argsort(event)
+    by_event = np.argsort(event, kind="stable")  # a few runs in order: quick to merge
     return event[by_event], tile[by_event]
 
 
@@ -299,37 +299,28 @@ def _pools_of(shard: ShardInput, tariffs: Tariffs, due: Due, catalogue_id: int, 
         return np.zeros(len(tile), np.int64), None
     tiles, orders = due.tiles, shard.orders
     arrears = np.flatnonzero(tiles.part == ARREARS)
-    account = np.unique(orders.account_id, return_inverse=True)[1][tiles.order[arrears]]
+    order = tiles.order[arrears]
+    account, _ = codes_of(orders.account_id)
     # Instants are below 2^35 and periods shorter than 2^29 seconds: ten years.
-    spans = np.unique(tiles.start_s[arrears] << 29 | (tiles.end_s - tiles.start_s)[arrears], return_inverse=True)[1]
-    owner = np.unique(account * (int(spans.max(initial=0)) + 1) + spans, return_inverse=True)[1]
-    of_tile = np.full(len(tiles.order), NONE, np.int64)
-    of_tile[arrears] = owner
-    pools = np.zeros((int(owner.max(initial=-1)) + 1, width), np.int64)
-    for number in np.unique(due.stock[tiles.order[arrears]]).tolist():
-        stock = tariffs.stocks[number]
-        if stock.offer.catalogue_id == catalogue_id and stock.grants:
-            rows = arrears[np.flatnonzero(due.stock[tiles.order[arrears]] == number)]
+    span, spans = codes_of(tiles.start_s[arrears] << 29 | (tiles.end_s - tiles.start_s)[arrears])
+    owner, owners = codes_of(account[order] * spans + span)
+    grants = np.zeros((len(tariffs.stocks), width), np.int64)
+    for number, stock in enumerate(tariffs.stocks):
+        if stock.offer.catalogue_id == catalogue_id:
             for pool, grant in stock.grants:
-                _fill(pools, of_tile[rows], pool, grant, orders.quantity[tiles.order[rows]])
-    return _dense(of_tile[tile], pools)
-
-
-def _fill(pools: Ints, owner: Ints, pool: int, grant: int, quantity: Ints) -> None:
-    """Add grants to a pool, which holds at most MAX_METER: nobody uses up more in a period."""
-    most = core.MAX_METER // max(1, grant)
-    added = np.where(quantity > most, core.MAX_METER, np.minimum(quantity, most) * grant)
-    if len(np.unique(owner)) == len(owner):
-        pools[owner, pool] = np.minimum(pools[owner, pool] + added, core.MAX_METER)
-        return
-    for one, more in zip(owner.tolist(), added.tolist(), strict=True):
-        pools[one, pool] = min(int(pools[one, pool]) + more, core.MAX_METER)
-
-
-def _dense(owner: Ints, pools: Ints) -> tuple[Ints, Ints]:
-    """Only the owners there are."""
-    there, dense = np.unique(owner, return_inverse=True)
-    return dense.astype(np.int64), pools[there]
+                grants[number, pool] = grant
+    held = new_sums(owners * width)
+    for pool in range(width):
+        grant = grants[due.stock[order], pool]
+        most = core.MAX_METER // np.maximum(grant, 1)
+        add_events(held, owner * width + pool, np.minimum(orders.quantity[order], most) * grant)
+    # A pool holds MAX_METER at most: nobody uses up more in a period.
+    full = held.whole >= core.MAX_METER // MICRO_PER_MINOR
+    left = np.where(full, core.MAX_METER, np.where(full, 0, held.whole) * MICRO_PER_MINOR + held.rest)
+    of_tile = np.zeros(len(tiles.order), np.int64)
+    of_tile[arrears] = owner
+    # Owners whom no line has would only make the pools longer; the last one there is counts them.
+    return of_tile[tile], left.reshape(owners, width)[: int(of_tile[tile].max(initial=-1)) + 1]
 
 
 def _keys(destination: Any, event: Ints) -> Words | None:
