@@ -6,7 +6,7 @@ from textwrap import dedent, indent
 from billing.catalogue import Catalogue
 from billing.catalogue_read import read_catalogue
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "kopeck" / "examples"
 
 HEAD = """\
 kopeck_catalogue: 1
@@ -44,5 +44,5 @@ def one_price(steps: str, unit: str = "s", more: str = "", item: str = "", versi
 
 
 def example(name: str) -> Catalogue:
-    """A catalogue of docs/examples."""
+    """A catalogue of kopeck/examples."""
     return read_catalogue(name, (EXAMPLES / name).read_bytes(), lambda beside: (EXAMPLES / beside).read_bytes())
