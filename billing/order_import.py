@@ -451,9 +451,10 @@ def _judge_texts(load: _Load, texts: Any, text: dict[str, Coded[str]], problems:
     problems.add(unprintable(texts["note"], MAX_NOTE), f"the note must be printable and at most {MAX_NOTE} characters")
 
     def check(said: str, catalogue: str) -> bool:
-        code = unknown_code(load.catalogue(catalogue), said.split()) if said else None
+        found = load.catalogue(catalogue)
+        code = unknown_code(found, said.split())
         if code is not None:
-            raise OrderError(f"no promotion of the catalogue has the code {code[:40]!r}")
+            raise OrderError(f"no promotion of catalogue {found.name} has the code {code[:40]!r}")
         return True
 
     each([text["codes"], text["catalogue"]], check, False, problems, "")

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from billing.calendar import HORIZON_END_S, HORIZON_START_S, Cadence, Interval, local_midnight
-from billing.catalogue import Buyer, Catalogue, Resolved, named_customers, plan_items, resolve_price
+from billing.catalogue import Buyer, Catalogue, Resolved, plan_items, resolve_price
+from billing.catalogue_tables import is_recurring
 from billing.cycle_records import NEVER
-from ratingcore import tariff as core
 from ratingcore.bands import zone_of
 from ratingcore.money import MAX_MINOR
 
@@ -70,13 +70,15 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What terms buy. problem: why not. unit_prices: per item, from when it has a price and from when it has none."""
+    """What terms buy. problem: why not. priced: per item, from when it has a price and from when it has none.
+
+    start_s, end_s: when the catalogue is valid.
+    """
 
     problem: str | None
     priced: tuple[tuple[str, Ints, NDArray[np.bool_]], ...] = ()
     start_s: int = 0
     end_s: int = NEVER
-    takes_price: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +188,12 @@ def offer_of(catalogue: Catalogue, terms: Terms, buyer: Buyer, has_price: bool) 
         return Offer(f"item {missing[0]} has no price in {terms.currency} for this buyer")
     if terms.in_advance:
         for item in items:
-            if len({_is_metered(catalogue, base, found) for base in _bases(catalogue, item, found)}) == 2:
+            bases = [base for base in catalogue.items[item].percentage_of if base in found]
+            if len({is_recurring(catalogue, base, found) for base in bases}) == 2:
                 why = f"item {item} is a percentage of recurring and of metered items"
                 return Offer(f"{why}: {terms.what} cannot be billed in advance")
     priced = () if has_price else tuple((item, *_priced(one)) for item, one in found.items() if one is not None)
-    return Offer(None, priced, catalogue.start_s, catalogue.end_s, has_price)
+    return Offer(None, priced, catalogue.start_s, catalogue.end_s)
 
 
 def _problem_with_what(catalogue: Catalogue, terms: Terms, has_price: bool) -> str | None:
@@ -207,32 +210,6 @@ def _priced(resolved: Resolved) -> tuple[Ints, NDArray[np.bool_]]:
     """From when there is a price (True) and from when there is none again (False), ascending."""
     changes = sorted([(one.since_s, True) for one in resolved.versions] + [(at, False) for at in resolved.gaps])
     return np.array([at for at, _ in changes], np.int64), np.array([is_priced for _, is_priced in changes])
-
-
-def _bases(catalogue: Catalogue, item: str, among: Iterable[str]) -> list[str]:
-    return [base for base in catalogue.items[item].percentage_of if base in among]
-
-
-def _is_metered(catalogue: Catalogue, item: str, found: dict[str, Resolved | None]) -> bool:
-    bases = _bases(catalogue, item, found)
-    if catalogue.items[item].percentage_of:
-        return any(_is_metered(catalogue, base, found) for base in bases)
-    resolved = found[item]
-    return resolved is not None and not all(
-        isinstance(step, core.Multiplier | core.Cap | core.MinimumCommitment)
-        or (isinstance(step, core.Flat) and step.scope is core.Scope.PERIOD)
-        for _, tariff in resolved.price.versions
-        for step in tariff.steps
-    )
-
-
-def narrowed_buyer(catalogue: Catalogue, items: Iterable[str], buyer: Buyer) -> Buyer:
-    """The buyer as far as price lists of these items can tell him from others."""
-    named = [named_customers(catalogue, item, buyer.currency) for item in items if item in catalogue.items]
-    is_named = any(buyer.customer in customers for customers, _ in named)
-    is_grouped = any(buyer.group in groups for _, groups in named)
-    group, customer = buyer.group if is_grouped else "", buyer.customer if is_named else ""
-    return Buyer(buyer.currency, buyer.plan, group, customer)
 
 
 def unknown_code(catalogue: Catalogue, codes: Iterable[str]) -> str | None:

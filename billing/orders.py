@@ -350,8 +350,11 @@ def read_order(wanted: WantedOrder, facts: Facts, catalogue: str) -> NewOrder:
         OrderError: text that cannot be read.
     """
     zone = wanted.zone or facts.zone
+    try:
+        zone_of(zone)
+    except ValueError as error:
+        raise OrderError(f"zone: {error}") from error
     starts_s = _instant("start", wanted.starts, zone)
-    assert starts_s is not None  # "" is no date and was refused
     is_once = wanted.kind == "one_time"
     interval = parse_interval("month" if is_once else wanted.period)
     day, month = (1, 1) if is_once else default_anchor(interval, local_date(starts_s, zone))
@@ -435,7 +438,7 @@ async def facts_of(cur: Any, account: str) -> Facts:
     await cur.execute(_FACTS, (account,))
     row = await cur.fetchone()
     if row is None:
-        raise OrderError(f"no customer has an account {account[:40]!r}: `kopeck customer add` makes one")
+        raise OrderError(f"no customer has an account {account[:40]!r}")
     return Facts(*row)
 
 
