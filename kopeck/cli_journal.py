@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--no-journal", is_flag=True, help="Look at PostgreSQL alone.")
 @pass_context
 def verify(context: Context, wait_s: int, no_journal: bool) -> None:
-    """Check on the live database that money and usage add up and that the journal tells the same.
+    """Check on the live database that money, usage and invoices add up and that the journal tells the same.
 
     Reads one snapshot while gateways run on. Prints what was examined and every row that differs; exit status 1 on
     any difference.
@@ -43,6 +43,7 @@ def verify(context: Context, wait_s: int, no_journal: bool) -> None:
 
 
 async def _verify(stores: "Stores", wait_s: int, no_journal: bool) -> "Report":
+    from billing.cycle_verify import verify_cycle
     from billing.usage_verify import verify_usage
     from gateway.journal import Journal
     from gateway.relay import RelayOptions, run_relay
@@ -54,7 +55,7 @@ async def _verify(stores: "Stores", wait_s: int, no_journal: bool) -> "Report":
     if journal is not None and stores.started_here:  # nobody else would carry what the outbox still holds
         relay = asyncio.create_task(run_relay(RelayOptions(stores.dsn), journal, stop))
     try:
-        return await examine(stores.dsn, journal, wait_s, also=(verify_usage,))
+        return await examine(stores.dsn, journal, wait_s, also=(verify_usage, verify_cycle))
     finally:
         stop.set()
         if relay is not None:

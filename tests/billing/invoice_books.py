@@ -1,5 +1,6 @@
 """Invoices for tests, written into the database as a billing run writes them, but by hand and one at a time."""
 
+import asyncio
 import itertools
 from collections.abc import Sequence
 from contextlib import closing
@@ -7,14 +8,36 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import aiopg
 import psycopg2
 from psycopg2.extras import Json
 
+from billing.catalogue_store import Source, catalogue_of, save_version
 from ratingcore import reference
 from ratingcore import tariff as core
 from ratingcore.money import Minor
 
 _keys = itertools.count(1)
+
+CATALOGUE = """\
+kopeck_catalogue: 1
+name: test
+currency: RUB
+zone: Europe/Moscow
+valid: {from: 2020-01-01, until: 2040-01-01}
+taxes:
+  vat: {name: VAT, rates: [{from: 2019-01-01, percent: 20}, {from: 2026-01-01, percent: 22}]}
+items:
+  fee: {name: {ru: Абонентская плата, en: Monthly fee}, unit: piece, tax: vat}
+  data: {name: {ru: Мобильный интернет, en: Mobile internet}, unit: GB, decimals: 3, tax: vat}
+  setup: {name: {ru: Подключение, en: Connection}, unit: piece, tax: vat}
+plans:
+  home: {name: {ru: Домашний 100, en: Home 100}, items: [fee, data]}
+prices:
+  - {item: fee, versions: [{from: 2020-01-01, tax: inside, steps: [flat: {amount: 490.00}]}]}
+  - {item: data, versions: [{from: 2020-01-01, tax: inside, steps: [per_unit: {price: 100.00}]}]}
+  - {item: setup, versions: [{from: 2020-01-01, tax: inside, steps: [flat: {amount: 50.00}]}]}
+"""
 
 
 @dataclass(frozen=True)
@@ -57,28 +80,18 @@ class Books:
         return self.ask(statement, *values)[0][0]
 
     def catalogue(self) -> None:
-        """Items fee, data and setup in plan home, as rows."""
-        self.catalogue_id = self.one("INSERT INTO catalogues (name) VALUES ('test') RETURNING id")
-        self.version_id = self.one(
-            "INSERT INTO catalogue_versions (catalogue_id, version, main_file, sha256, currency, zone, starts_at,"
-            " ends_at, actor) VALUES (%s, 1, 'test.yaml', repeat('0', 64), 'RUB', 'Europe/Moscow', '2020-01-01',"
-            " '2040-01-01', 't') RETURNING id",
-            self.catalogue_id,
-        )
-        items = [
-            ("fee", {"ru": "Абонентская плата", "en": "Monthly fee"}, "piece", 0),
-            ("data", {"ru": "Мобильный интернет", "en": "Mobile internet"}, "GB", 3),
-            ("setup", {"ru": "Подключение", "en": "Connection"}, "piece", 0),
-        ]
-        for number, names, unit, decimals in items:
-            self.ask(
-                "INSERT INTO catalogue_items VALUES (%s, %s, %s, %s, %s, '', 'vat', false, '{}')",
-                self.version_id, number, Json(names), unit, decimals,
-            )  # fmt: skip
-        self.ask(
-            "INSERT INTO catalogue_plans VALUES (%s, 'home', %s, '{fee,data}', '')",
-            self.version_id, Json({"ru": "Домашний 100", "en": "Home 100"}),
-        )  # fmt: skip
+        """Items fee and data in plan home, and setup, loaded as ``kopeck catalog load`` does."""
+
+        async def load() -> int:
+            async with aiopg.connect(self.dsn) as connection, connection.cursor() as cur:
+                await cur.execute("BEGIN")
+                source = Source("test.yaml", {"test.yaml": CATALOGUE.encode()})
+                version, _ = await save_version(cur, source, catalogue_of(source), "t")
+                await cur.execute("COMMIT")
+                return version.id
+
+        self.version_id = asyncio.run(load())
+        self.catalogue_id = self.one("SELECT catalogue_id FROM catalogue_versions WHERE id = %s", self.version_id)
 
     def account(
         self,
