@@ -8,6 +8,7 @@ well is an error at once.
 Does not know: what the work is.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -122,8 +123,8 @@ def sentence_of(error: Exception) -> str:
         if start in text:
             text = text[text.index(start) :]
             break
-    lines = [line for line in text.splitlines() if not line.startswith(("LINE ", "Query was"))]
-    return " ".join(" ".join(lines).split())[:500]
+    told = itertools.takewhile(lambda line: not line.startswith(("LINE ", "Query was")), text.splitlines())
+    return " ".join(" ".join(told).split())[:500]
 
 
 def do(opened: Any, statement: str, parameters: Sequence[Any] = ()) -> None:

@@ -24,8 +24,10 @@ def outcome_lines(outcome: "Outcome", took_s: float) -> Iterator[str]:
         yield f"seconds of all workers: {stages}"
     if outcome.reconciled is not None:
         yield from _reconciled_lines(outcome.reconciled)
+    told = {number for number, _ in summary.failed_shards}
     for one in outcome.troubles:
-        yield f"shard {one.shard_no} is not done ({one.state}): {one.why or 'another session holds it'}"
+        if one.shard_no not in told:
+            yield f"shard {one.shard_no} is not done ({one.state}): {one.why or 'another session holds it'}"
 
 
 def summary_lines(summary: "Summary") -> Iterator[str]:
