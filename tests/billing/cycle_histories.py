@@ -55,6 +55,7 @@ USED_BY = {
     "shop": ("turnover",),
     "family": ("voice", "sms", "extra"),
     "late": (),
+    "": (),
 }
 CHANGES = {
     "fee": "flat: {amount: %s}",
@@ -130,6 +131,15 @@ class Bought:
     pauses: list[tuple[int, int]] = field(default_factory=list)
 
 
+@dataclass
+class UsageFile:
+    """The import under way, and what it has stored."""
+
+    id: int
+    lines: int = 0
+    late: int = 0
+
+
 class History:
     """Customers and what they do; everything goes through one connection of the program's role."""
 
@@ -142,8 +152,9 @@ class History:
         self.bought: list[Bought] = []
         self.keys = 0
         self.months: set[tuple[int, int]] = set()
-        self.catalogue_id = 0
+        self.catalogue_id = self.source_id = 0
         self.usage: dict[int, list[Usage]] = {}
+        self.file = UsageFile(0)
         self._wanted = customers
 
     def close(self) -> None:
@@ -161,6 +172,7 @@ class History:
     def begin(self, day: date) -> None:
         """Customers, some with parents, some prepaid, one in another currency."""
         (self.catalogue_id,) = self.row("SELECT id FROM catalogues WHERE name = 'histories'")
+        (self.source_id,) = self.row("INSERT INTO usage_sources (name) VALUES ('sim') RETURNING id")
         for number in range(self._wanted):
             self.customers.append(self._new_customer(number))
         for customer in self.customers:
@@ -199,14 +211,14 @@ class History:
     def live(self, since: date, until: date, book: Book) -> None:
         """Everything that happens between two runs."""
         days = max(1, (until - since).days)
+        self._import(since, until)
         for customer in self.customers:
-            self._use(customer, since, until)
             chances = (
                 (0.06, self._order),
                 (0.05, self._change_plan),
                 (0.06, self._suspend),
-                (0.10, self._resume),
-                (0.05, self._cancel),
+                (0.35, self._resume),
+                (0.07, self._cancel),
                 (0.08, self._charge),
                 (0.40, self._pay),
                 (0.02, self._move),
@@ -238,7 +250,7 @@ class History:
         anchor_day = dice.randint(1, 31) if unit in ("month", "quarter", "year") else 1
         anchor_day = dice.randint(1, 7) if unit == "week" else anchor_day
         anchor_month = dice.randint(1, 12) if unit in ("quarter", "year") or (unit, count) == ("month", 2) else 1
-        in_advance = kind == "recurring" and (plan in IN_ADVANCE or item != "") and dice.random() < 0.4
+        in_advance = kind == "recurring" and (plan in IN_ADVANCE or item != "") and dice.random() < 0.6
         zone = dice.choice((customer.zone, dice.choice(ZONES)))
         proration = dice.choice(("none", "day", "second"))
         terms = (self.catalogue_id, plan, item, customer.currency, kind, unit, count, anchor_day, anchor_month, zone)
@@ -366,10 +378,32 @@ class History:
         ):
             self.do(statement, payer, customer.account)
 
+    def _import(self, since: date, until: date) -> None:
+        """A file of everybody's usage."""
+        (number,) = self.row(
+            "INSERT INTO usage_imports (source_id, format_name, format_text, file_name, late, actor)"
+            " VALUES (%s, 'sim', '', %s, 'accept', 'sim') RETURNING id",
+            *(self.source_id, f"{until}.csv"),
+        )
+        self.file = UsageFile(number)
+        for customer in self.customers:
+            self._use(customer, since, until)
+        self.do(
+            "UPDATE usage_imports SET state = 'done', lines_count = %s, accepted_count = %s, late_count = %s,"
+            " finished_at = now() WHERE id = %s",
+            *(self.file.lines, self.file.lines, self.file.late, number),
+        )
+
     def _use(self, customer: Customer, since: date, until: date) -> None:
         """Usage of what the customer's orders measure, some of it late, some of it early."""
-        plans = [one.plan for one in self.bought if one.owner is customer and one.plan]
-        items = sorted({item for plan in plans for item in USED_BY[plan]})
+        items = sorted(
+            {
+                item
+                for one in self.bought
+                if one.owner is customer and one.starts < seconds(until) and one.ends > seconds(since)
+                for item in USED_BY[one.plan]
+            }
+        )
         days = max(1, (until - since).days)
         for _ in range(int(len(items) * days * 0.12 + self.dice.random())):
             at = seconds(since) + self.dice.randint(0, days * DAY - 1)
@@ -384,20 +418,23 @@ class History:
             self.do("SELECT usage_month(%s)", when(counts_at))
             self.months.add(month)
         most, step = USED[item]
-        quantity = self.dice.randint(1, most) * step
+        quantity = self.dice.randint(1, most) * step + (1 if self.dice.random() < 0.0005 else 0)
         is_call = item in ("voice", "abroad")
         duration = quantity // 1_000_000 if is_call else 0
         numbers = ("79161234567", "74951112233", "971501234567", "4915123456")
         destination = self.dice.choice(numbers) if item == "abroad" else ""
         (number,) = self.row("SELECT nextval('usage_ids')")
+        self.file.lines += 1
+        self.file.late += counts_at != at
         self.do(
             "INSERT INTO usage_events (id, account_id, item, at, counts_at, quantity_micro, duration_s, destination,"
-            " import_id, line) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 1, %s)",
-            *(number, customer.account, item, when(at), when(counts_at), quantity, duration, destination, number),
+            " import_id, line) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            *(number, customer.account, item, when(at), when(counts_at), quantity, duration, destination),
+            *(self.file.id, self.file.lines),
         )
         self.do(
-            "INSERT INTO usage_keys (source_id, key, usage_id, counts_at) VALUES (1, %s, %s, %s)",
-            *(f"u-{number}", number, when(counts_at)),
+            "INSERT INTO usage_keys (source_id, key, usage_id, counts_at) VALUES (%s, %s, %s, %s)",
+            *(self.source_id, f"u-{number}", number, when(counts_at)),
         )
         event = Usage(number, customer.account, item, at, counts_at, quantity, duration, destination)
         self.usage.setdefault(customer.account, []).append(event)
