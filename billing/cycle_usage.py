@@ -248,7 +248,7 @@ def _rate(
         events.at_s[event],
         used.quantity[mine],
         events.duration_s[event],
-        _keys(events.destination, event),
+        number_keys(events.destination, event),
     )
     rated = rate_events(lines, accumulators, columns)
     part = _part_of(table, slots, tally, slot, rated.version)
@@ -323,7 +323,7 @@ def _pools_of(shard: ShardInput, tariffs: Tariffs, due: Due, catalogue_id: int, 
     return of_tile[tile], left.reshape(owners, width)[: int(of_tile[tile].max(initial=-1)) + 1]
 
 
-def _keys(destination: Any, event: Ints) -> Words | None:
+def number_keys(destination: Any, event: Ints) -> Words | None:
     """Packed numbers of these events from an Arrow array of strings; None where no event has any."""
     if destination is None:
         return None
