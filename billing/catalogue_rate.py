@@ -300,12 +300,13 @@ def _line(plan: str, item: str, resolved: Resolved, events: list[RatedEvent], pr
     discounts = discounts_of(promotions, total)
     off = discounts[0].before_micro - discounts[-1].after_micro if discounts else 0
     shares = split_minor(off, [max(0, value) for value in sums.values()]) if off else [Minor(0)] * len(sums)
-    parts = tuple(_part(*key, value, value - share) for (key, value), share in zip(sums.items(), shares, strict=True))
+    parts = tuple(part_of(*key, value, value - share) for (key, value), share in zip(sums.items(), shares, strict=True))
     used = sum(one.event.quantity for one in events if not one.closing)
     amount, gross = (Minor(sum(getattr(part, name) for part in parts)) for name in ("amount", "gross"))
     return BillLine(plan, item, resolved, tuple(events), used, total, tuple(discounts), parts, amount, gross)
 
 
-def _part(tax: core.Tax, rounding: Rounding, sum_micro: int, discounted_micro: int) -> TaxPart:
+def part_of(tax: core.Tax, rounding: Rounding, sum_micro: int, discounted_micro: int) -> TaxPart:
+    """What is left of a sum after promotions, rounded once and taxed."""
     amount = round_micro(discounted_micro, rounding)
     return TaxPart(tax, rounding, sum_micro, discounted_micro, amount, *reference.tax_of(amount, tax))

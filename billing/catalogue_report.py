@@ -245,7 +245,13 @@ def _line_name(catalogue: Catalogue, line: BillLine, words: Words) -> str:
 
 
 def explain_line(catalogue: Catalogue, line: BillLine, words: Words) -> Iterator[str]:
-    """How a line's amount came about.
+    """How a line's amount came about; raises as ``event_texts`` does."""
+    yield from event_texts(catalogue, line, words)
+    yield from sum_texts(line, words)
+
+
+def event_texts(catalogue: Catalogue, line: BillLine, words: Words) -> Iterator[str]:
+    """How the events of a line were priced, the close of the period included.
 
     Raises:
         ValueError: a derivation does not come to the amount it explains (a defect; nothing is shown then).
@@ -259,6 +265,10 @@ def explain_line(catalogue: Catalogue, line: BillLine, words: Words) -> Iterator
             yield _price_text(catalogue, line, shown_version, words)
         if not one.closing or one.rated.amount_micro:  # a close that adds nothing is no news
             yield from _event_texts(catalogue, line, one, words)
+
+
+def sum_texts(line: BillLine, words: Words) -> Iterator[str]:
+    """From a line's sum to its amounts: promotions, rounding, tax."""
     yield words.say("sum", sum=words.price(line.sum_micro))
     for step in line.discounts:
         yield _discount_text(step.promotion.names, step.promotion, step.before_micro, step.after_micro, words)

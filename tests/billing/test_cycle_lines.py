@@ -549,7 +549,7 @@ def test_a_payer_who_is_not_in_the_shard_is_our_mistake() -> None:
 
 # ---- cuts
 
-PLANS = ("line", "both", "text", "gigs", "world", "pooled", "cared", "levied", "later", "gone")
+PLANS = ("", "", "line", "both", "text", "gigs", "world", "pooled", "pooled", "cared", "levied", "later", "gone")
 ITEMS = ("call", "sms", "data", "fee", "abroad")
 STARTS = st.sampled_from(("2025-10-31", "2025-12-15 7:00", "2026-01-01", "2026-01-20", "2026-02-28"))
 
@@ -558,10 +558,17 @@ STARTS = st.sampled_from(("2025-10-31", "2025-12-15 7:00", "2026-01-01", "2026-0
 def made_orders(draw, number: int) -> Order:
     account = draw(st.integers(1, 6))
     pauses = draw(st.sampled_from(([], [("2026-01-03", "2026-01-20")], [("2026-02-10", "")])))
+    plan = draw(st.sampled_from(PLANS))
+    item, price = (
+        ("", -1) if plan else draw(st.sampled_from((("odd", 3_333), ("setup", 777), ("setup", -1), ("data", -1))))
+    )
     return Order(
         number,
         draw(STARTS),
-        plan=draw(st.sampled_from(PLANS)),
+        plan=plan,
+        item=item,
+        price=price,
+        kind=draw(st.sampled_from(("recurring", "one_time"))) if item else "recurring",
         account=account,
         payer=account % 4 + 10,
         ends=draw(st.sampled_from(("", "", "2026-02-28", "2026-03-05 3:00"))),
