@@ -343,8 +343,8 @@ _SAME_CHARGE: Final = """
 # ---- reading what is wanted
 
 
-def read_order(wanted: WantedOrder, facts: Facts, catalogue: str) -> NewOrder:
-    """What is wanted in numbers, with the defaults of its account.
+def read_order(wanted: WantedOrder, facts: Facts, catalogue: str, now_s: int | None = None) -> NewOrder:
+    """What is wanted in numbers, with the defaults of its account; without a start it begins with the day of now_s.
 
     Raises:
         OrderError: text that cannot be read.
@@ -354,7 +354,8 @@ def read_order(wanted: WantedOrder, facts: Facts, catalogue: str) -> NewOrder:
         zone_of(zone)
     except ValueError as error:
         raise OrderError(f"zone: {error}") from error
-    starts_s = _instant("start", wanted.starts, zone)
+    today = "" if now_s is None else local_date(now_s, zone).isoformat()
+    starts_s = _instant("start", wanted.starts or today, zone)
     is_once = wanted.kind == "one_time"
     interval = parse_interval("month" if is_once else wanted.period)
     day, month = (1, 1) if is_once else default_anchor(interval, local_date(starts_s, zone))
@@ -458,10 +459,13 @@ async def newest_catalogue(cur: Any, name: str = "") -> Catalogue:
     return await read_version(cur, version)
 
 
-async def add_order(cur: Any, wanted: WantedOrder, actor: str) -> tuple[Order, bool]:
+async def add_order(cur: Any, wanted: WantedOrder, actor: str, now_s: int | None = None) -> tuple[Order, bool]:
     """Add an order; False where the very same one is there already.
 
     Without a number it gets one from its account's, and a repeat would be another order.
+
+    Args:
+        now_s: where the order names no start it is the beginning of this instant's day.
 
     Raises:
         OrderError: a rule is broken; roll back.
@@ -469,7 +473,7 @@ async def add_order(cur: Any, wanted: WantedOrder, actor: str) -> tuple[Order, b
     facts = await facts_of(cur, wanted.account)
     catalogue = await newest_catalogue(cur, wanted.catalogue)
     number = wanted.number or await _free_number(cur, wanted.account, facts.account_id)
-    new = read_order(replace(wanted, number=number), facts, catalogue.name)
+    new = read_order(replace(wanted, number=number), facts, catalogue.name, now_s)
     known = await _known(cur, number)
     if known is not None:
         if not _is_same(known, facts, new):

@@ -68,15 +68,10 @@ def order() -> None:
 @pass_context
 def add(context: Context, /, **given: Any) -> None:
     """Add an order on a plan or an item for ACCOUNT, by the newest version of the catalogue."""
-    from billing.order_rules import local_date
-    from billing.orders import WantedOrder, add_order, facts_of
+    from billing.orders import WantedOrder, add_order
 
     async def work(cur: Any) -> Any:
-        starts = given["starts"]
-        if not starts:
-            zone = given["zone"] or (await facts_of(cur, given["account"])).zone
-            starts = local_date(_now_s(), zone).isoformat()
-        return await add_order(cur, WantedOrder(**{**given, "starts": starts}), actor())
+        return await add_order(cur, WantedOrder(**given), actor(), _now_s())
 
     found, is_new = in_store(context, work)
     click.echo(f"order {found.number} {'is added' if is_new else 'was there already, just so'}")

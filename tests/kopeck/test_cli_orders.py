@@ -1,0 +1,178 @@
+"""``kopeck customer`` and ``kopeck order`` as staff type them: a whole life from the shell."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.billing.catalogues import EXAMPLES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def desk(kopeck):
+    """The example catalogue, a company and a child of it for whom it pays."""
+    assert kopeck("catalog", "load", str(EXAMPLES / "mobile.yaml")).status == 0
+    assert kopeck("customer", "add", "firm", "--name", "ООО Ромашка", "--detail", "inn=7701234567").status == 0
+    assert kopeck("customer", "add", "desk", "--parent", "firm", "--parent-pays").status == 0
+    return kopeck
+
+
+def test_a_whole_life_of_a_customer_is_run_from_the_shell(desk) -> None:
+    added = desk("order", "add", "desk", "--plan", "smart", "--number", "A1", "--starts", "2026-01-31", "--in-advance")
+    assert added.out == "order A1 is added\n"
+    assert desk("order", "suspend", "A1", "--from", "2026-05-01", "--why", "asked").out == "order A1 is suspended\n"
+    assert desk("order", "resume", "A1", "--at", "2026-05-10").out == "order A1 goes on\n"
+    assert desk("order", "change-quantity", "A1", "3", "--at-period-end").out.startswith(
+        "order desk-2 replaces A1 from "
+    )
+    assert "replaces A1 from " in desk("order", "change-quantity", "A1", "3", "--at-period-end").out
+    charge = ("order", "charge", "desk", "--amount", "-150.00", "--description", "Извинение", "--tax", "22")
+    keyed = (*charge, "--key", "k1", "--why", "an outage", "--on", "2026-12-01")
+    assert desk(*keyed).out == "charge k1 is written, for a run on or after 2026-12-01\n"
+    assert desk(*keyed).out == "charge k1 was written already, for a run on or after 2026-12-01\n"
+    assert desk("order", "cancel", "A1", "--at", "2026-06-01").out == "order A1 ends at 2026-06-01\n"
+    assert desk("customer", "move", "desk", "--no-parent").out == "customer desk is nobody's child\n"
+    assert desk("customer", "edit", "desk", "--contact", "email=d@example.ru").status == 0
+    refused = desk("customer", "close", "desk")
+    assert (refused.status, refused.err.splitlines()) == (
+        2,
+        [
+            "Error: customer desk cannot be closed yet: 2 orders that are not billed to their end, "
+            "1 manual lines not billed"
+        ],
+    )
+    assert desk("customer", "close", "firm").out == "customer firm is closed\n"
+
+
+def test_an_order_is_shown_with_its_life(desk) -> None:
+    desk("order", "add", "desk", "--plan", "smart", "--number", "A1", "--starts", "2026-01-31", "--code", "WELCOME")
+    desk("order", "suspend", "A1", "--from", "2026-05-01", "--until", "2026-05-10T12:00")
+    said = desk("order", "show", "A1").out
+    assert said.startswith(
+        "A1  plan smart x 1, catalogue mobile, for account desk\nfrom 2026-01-31 until further notice"
+    )
+    assert "every month from day 31, in arrears, broken periods by day\ncodes: WELCOME\npaid by account: firm\n" in said
+    assert "1\t2026-01-31\t2026-02-28\t2026-02-28\n2\t2026-02-28\t2026-03-31\t2026-03-31\n" in said
+    assert "suspended (asked) from 2026-05-01 until 2026-05-10 12:00:00\n" in said
+    assert re.search(r"\tsuspended\tfrom 2026-05-01, until 2026-05-10 12:00:00\tsystem:cli", said)
+    shown = json.loads(desk("order", "show", "A1", "--json").out)
+    assert (shown["number"], shown["starts"], shown["ends"]) == ("A1", "2026-01-30T21:00:00Z", None)
+    assert [tile["number"] for tile in shown["next"]] == [1, 2, 3]
+    assert [event["event"] for event in shown["events"]] == ["suspended", "created"]
+    assert desk("order", "list", "--open").out.splitlines()[1] == "A1\tdesk\tplan smart\t1\t2026-01-31\t-\tmonth\topen"
+    assert [one["number"] for one in json.loads(desk("order", "list", "--json").out)] == ["A1"]
+
+
+def test_a_one_time_order_and_a_closed_order_are_shown(desk) -> None:
+    desk("order", "add", "desk", "--item", "fee", "--one-time", "--number", "S1", "--starts", "2026-02-01")
+    refused = desk("order", "show", "S1")
+    assert refused.status == 2  # the example's fee has a price in a plan only
+    desk("order", "add", "desk", "--item", "roaming", "--one-time", "--number", "S1", "--starts", "2026-02-01")
+    assert "billed once\n" in desk("order", "show", "S1").out
+    assert desk("order", "cancel", "S1", "--now").out == "order S1 ends at 2026-02-01\n"
+    assert desk("order", "cancel", "S1", "--now").out == "order S1 ends at 2026-02-01 already\n"
+    assert desk("order", "list").out.splitlines()[1].endswith("\tonce\tended")
+
+
+def test_a_customer_is_shown_with_accounts_children_and_orders(desk) -> None:
+    desk("order", "add", "desk", "--plan", "smart", "--number", "A1", "--starts", "2026-01-31")
+    assert desk("customer", "show", "firm").out.startswith("firm  ООО Ромашка\nactive, group -, language ru, since ")
+    assert "inn: 7701234567\nchildren: desk\n" in desk("customer", "show", "firm").out
+    child = desk("customer", "show", "desk").out
+    assert "child of firm, who pays\n" in child
+    assert "desk\tsubscriber\tactive\t0.00\tRUB\tfirm\tEurope/Moscow\tmain\t14\n" in child
+    shown = json.loads(desk("customer", "show", "desk", "--json").out)
+    assert (shown["parent"], shown["accounts"][0]["payer"], shown["orders"][0]["number"]) == ("firm", "firm", "A1")
+    assert desk("customer", "list", "--parent", "firm").out.splitlines()[1:] == [
+        "desk\t\t-\tfirm\tparent\tdesk\tactive"
+    ]
+    assert [one["number"] for one in json.loads(desk("customer", "list", "--json").out)] == ["desk", "firm"]
+
+
+def test_legal_entities_are_set_and_listed(kopeck) -> None:
+    assert kopeck("customer", "entity", "set", "main", "--name", "ООО Связь", "--detail", "inn=77").status == 0
+    kopeck("customer", "entity", "set", "main", "--detail", "kpp=78", "--invoice-prefix", "С-")
+    (main,) = json.loads(kopeck("customer", "entity", "list", "--json").out)
+    assert (main["name"], main["details"], main["prefixes"]["invoice"]) == (
+        "ООО Связь",
+        {"inn": "77", "kpp": "78"},
+        "С-",
+    )
+    assert "main\tООО Связь\tС-\tC-\tinn=77, kpp=78\n" in kopeck("customer", "entity", "list").out
+    refused = kopeck("customer", "entity", "set", "main", "--detail", "fax=1")
+    assert refused.err.startswith("Error: 'fax' is none of: inn, kpp, address")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("order", "show", "none"),
+        ("order", "add", "none", "--plan", "smart"),
+        ("order", "add", "desk", "--plan", "smart", "--starts", "soon"),
+        ("order", "add", "desk", "--plan", "smart", "--zone", "Europe/Nowhere"),
+        ("order", "cancel", "none", "--now"),
+        ("order", "cancel", "none", "--now", "--at", "2026-01-01"),
+        ("order", "cancel", "none"),
+        ("order", "change-plan", "none", "smart"),
+        ("order", "change-plan", "none", "smart", "--now"),
+        ("order", "suspend", "none"),
+        ("order", "resume", "none"),
+        ("order", "charge", "desk", "--amount", "1,5", "--description", "x", "--tax", "0", "--key", "k", "--why", "w"),
+        ("customer", "show", "none"),
+        ("customer", "edit", "none", "--name", "x"),
+        ("customer", "edit", "desk"),
+        ("customer", "edit", "desk", "--contact", "email"),
+        ("customer", "move", "desk"),
+        ("customer", "move", "firm", "--parent", "desk"),
+        ("customer", "close", "none"),
+    ],
+)
+def test_a_mistake_is_a_sentence_and_status_two(desk, command) -> None:
+    said = desk(*command)
+    assert (said.status, said.out) == (2, "")
+    assert "Error: " in said.err
+
+
+def test_files_are_imported_with_every_bad_line_told(desk, tmp_path) -> None:
+    people = tmp_path / "people.csv"
+    people.write_text("number,parent\nx1,firm\nx2,ghost\n", "utf-8")
+    refused = desk("customer", "import", str(people))
+    assert refused.status == 2
+    assert f"{people}:3: there is no customer ghost, or his line is bad\n" in refused.err
+    assert "nothing was loaded: 1 of 2 lines are bad" in refused.err
+    assert desk("customer", "import", "--skip-bad", str(people)).out.startswith(
+        "loaded 1 customers, 0 exist already, 1 bad, 2 lines; "
+    )
+    lines = "number,account,plan,starts\n" + "".join(f"N{n},x1,smart,2026-02-0{n}\n" for n in range(4))
+    rejects = tmp_path / "rejects.txt"
+    said = desk("order", "import", "-", "--skip-bad", "--rejects", str(rejects), stdin=lines)
+    assert said.out.startswith("loaded 3 orders, 0 exist already, 1 bad, 4 lines; ")
+    assert rejects.read_text("utf-8").startswith("standard input:2: start: '2026-02-00' is no date such as")
+    told = json.loads(desk("order", "import", "-", "--json", "--dry-run", "--skip-bad", stdin=lines).out)
+    assert (told["lines"], told["added"], told["repeated"], told["bad"][0]["line"]) == (4, 0, 3, 2)
+    assert {"read", "judge", "store"} <= set(told["stages_s"])
+
+
+def test_a_wrong_file_is_one_sentence(desk) -> None:
+    said = desk("order", "import", "-", stdin="number\nA1\n")
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith("Error: standard input: line 1 must name the columns, number and account and starts")
+
+
+def test_the_page_for_staff_is_true(kopeck, tmp_path, monkeypatch) -> None:
+    """Every command of docs/orders.md works as it stands, one after the other."""
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs" / "orders.md").read_text("utf-8")
+    for name, text in re.findall(r"^`(\w+\.csv)`:\n\n```\n(.*?)```", page, re.MULTILINE | re.DOTALL):
+        (tmp_path / name).write_text(text, "utf-8")
+    commands = [line.strip().removeprefix("kopeck ") for line in page.splitlines() if line.startswith("    kopeck ")]
+    assert len(commands) > 20
+    for command in commands:
+        words = [word.strip("'\"") for word in re.findall(r"'[^']*'|\"[^\"]*\"|\S+", command)]
+        if words[0] in ("customer", "order", "catalog"):
+            words = [str(tmp_path / word) if (tmp_path / word).is_file() else word for word in words]
+            said = kopeck(*words)
+            assert said.status == 0, (command, said.err)
