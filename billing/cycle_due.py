@@ -120,7 +120,7 @@ def find_due(shard: ShardInput, tariffs: Tariffs) -> Due:
     _check(orders, tariffs)
     active = _activity_of(orders, shard.suspensions)
     bound = tariffs.bounds(shard.bill_on)[tariffs.terms.zone[orders.terms_id]]
-    stock = _stocks_of(shard, tariffs)
+    stock = stocks_of(shard, tariffs)
     outside = (orders.starts_s < HORIZON_START_S) | (orders.starts_s >= HORIZON_END_S)
     metered = np.array([one.has_metered for one in tariffs.stocks] or [False])[stock]
     order, part, start, end, number = _tiles_of(orders, tariffs, bound, metered | (orders.minimum_minor > 0), ~outside)
@@ -356,7 +356,7 @@ def _apart(suspensions: Suspensions) -> tuple[Ints, Ints, Ints]:
 # ---- stocks and baskets
 
 
-def _stocks_of(shard: ShardInput, tariffs: Tariffs) -> Ints:
+def stocks_of(shard: ShardInput, tariffs: Tariffs) -> Ints:
     """The stock of every order."""
     orders = shard.orders
     offer = tariffs.terms.offer[orders.terms_id]
