@@ -110,7 +110,7 @@ def demo(context: Context) -> None:
     """Print the demo's addresses, login and three requests with fresh ids."""
     from kopeck.run_all import announcement
 
-    click.echo(announcement(context.settings))
+    click.echo(announcement(context.settings, context.config))
 
 
 @cli.command()

@@ -1,19 +1,23 @@
-"""Demo data for a first look: two partners with test keys, subscribers with money on their accounts, one person.
+"""Demo data for a first look: two partners with test keys, subscribers with money, one person, a month's invoices.
 
-Rules. Made once, on the first start of the embedded databases, in one transaction; everything in it goes the ways a
-real installation goes (contracts, keys, transfers). The names are made up from common ones, the numbers are those of
-no operator's present subscribers by intent only: do not call them. Secrets of the demo lie in ``data_dir/demo``,
-readable by the owner alone, and are worth nothing elsewhere.
+Rules. Made once, on the first start of the embedded databases, in one transaction (but for the month that is billed,
+kopeck.demo_billing); everything in it goes the ways a real installation goes (contracts, keys, transfers, a billing
+run). The names are made up from common ones, the numbers are those of no operator's present subscribers by intent only:
+do not call them. Secrets of the demo lie in ``data_dir/demo``, readable by the owner alone, and are worth nothing
+elsewhere.
 
 Does not know: how partners' protocols are decoded; requests are built by the adapters' client side.
 """
 
 import itertools
+import multiprocessing
 import random
 import secrets
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +43,12 @@ SUBSCRIBERS = 3_000
 INACTIVE_EVERY = 100
 #: The subscriber the printed lines pay; always active.
 FIRST_NUMBER = 79161234567
+
+#: When the demo's orders began, where their first month is still to be billed and nobody else has billed anything.
+_UNBILLED = """
+    SELECT starts_at FROM orders
+    WHERE number = 'demo-1' AND NOT EXISTS (SELECT FROM bill_runs WHERE state = 'done' OR actor <> %s)
+"""
 
 _SURNAMES = (
     "Иванов Смирнов Кузнецов Попов Васильев Петров Соколов Михайлов Новиков Фёдоров Морозов Волков "
@@ -66,12 +76,44 @@ class _Secrets:
 
 
 def make_demo(settings: Settings, dsn: str) -> bool:
-    """Fill an empty database; False when it has partners already."""
-    if in_transaction(dsn, list_partners):
+    """Fill an empty database, or finish what a killed start began; False when there was nothing to do.
+
+    In a process of its own: what billing imports, and the threads that brings along, are no business of the process
+    that keeps others alive.
+    """
+    if in_transaction(dsn, _is_complete):
         return False
-    keys = _load_or_make_secrets(settings)
-    in_transaction(dsn, lambda cur: _fill(cur, keys, settings.gateway.key_passphrase))
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawning, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        pool.submit(_make, settings, dsn).result()
     return True
+
+
+async def _is_complete(cur: Any) -> bool:
+    return bool(await list_partners(cur)) and await _unbilled_since(cur) is None
+
+
+async def _unbilled_since(cur: Any) -> datetime | None:
+    await cur.execute(_UNBILLED, (ACTOR,))
+    row = await cur.fetchone()
+    return row[0] if row else None
+
+
+def _make(settings: Settings, dsn: str) -> None:
+    from kopeck.demo_billing import PEOPLE, bill_month, month_before, open_for_business
+
+    people = [(account.number, account.name) for account, _ in itertools.islice(_subscribers(), PEOPLE)]
+    keys = _load_or_make_secrets(settings)
+
+    async def fill(cur: Any) -> None:
+        if not await list_partners(cur):
+            await _fill(cur, keys, settings.gateway.key_passphrase)
+            await open_for_business(cur, people, month_before(datetime.now(UTC)), ACTOR)
+
+    in_transaction(dsn, fill)
+    since = in_transaction(dsn, _unbilled_since)
+    if since is not None:
+        bill_month(dsn, _folder(settings), [number for number, _ in people], since, ACTOR)
 
 
 def demo_lines(settings: Settings, now: datetime) -> list[str]:

@@ -3,7 +3,10 @@
 Does not know: how each of them does its work.
 """
 
+import shlex
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 import structlog
@@ -13,6 +16,9 @@ from kopeck.demo import LOGIN, demo_lines, demo_password, make_demo
 from kopeck.embedded import Stores, host_stores
 from kopeck.settings import Settings
 from kopeck.supervisor import Supervisor
+
+#: What to try of billing; the demo's first invoice has that number.
+BILLING_LINES = ("invoice list", "invoice pdf I-000001", "order show demo-2")
 
 log = structlog.get_logger("kopeck.run")
 
@@ -30,15 +36,15 @@ def run_all(settings: Settings, config: str | None, demo: bool | None) -> None:
         supervisor = Supervisor(settings, servers, config)
         try:
             if supervisor.start():
-                click.echo(announcement(settings))
+                click.echo(announcement(settings, config))
                 supervisor.watch()
         finally:
             log.info("stopping")
             supervisor.stop()
 
 
-def announcement(settings: Settings) -> str:
-    """Where everything is, for the person who started it."""
+def announcement(settings: Settings, config: str | None = None) -> str:
+    """Where everything is, for the person who started it. config: the settings file that was named, if any."""
     web_scheme = "https" if settings.web.tls_cert else "http"
     gateway_scheme = "https" if settings.gateway.tls_cert else "http"
     lines = [
@@ -50,6 +56,7 @@ def announcement(settings: Settings) -> str:
     password = demo_password(settings)
     if password:
         check, pay, signed = demo_lines(settings, datetime.now(UTC))
+        command = _typed_command(config)
         lines += [
             f"  sign in    {LOGIN} / {password}",
             "",
@@ -60,8 +67,17 @@ def announcement(settings: Settings) -> str:
             f"  {signed}",
             "",
             "Send a line again: the answer is the same and the money moves once. `kopeck demo` prints fresh lines.",
+            "",
+            "Last month is billed. Look at its invoices, at one of them on paper, at the life of an order:",
+            *(f"  {command} {words}" for words in BILLING_LINES),
         ]
     return "\n".join([*lines, "Ctrl-C stops everything.", ""])
+
+
+def _typed_command(config: str | None) -> str:
+    """How this very command was called, so that a printed line works in the same shell."""
+    command = sys.argv[0] if Path(sys.argv[0]).name == "kopeck" else "kopeck"
+    return f"{command} --config {shlex.quote(config)}" if config else command
 
 
 def _bring_up_to_date(stores: Stores) -> None:
