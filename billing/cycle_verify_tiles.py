@@ -1,11 +1,12 @@
 """Truth 6 on a live database: each period of each order is recorded once, or reported; so is each event of usage.
 
 Rules. Tiles are made again here from the calendar and the orders alone, not by the code that bills. The records of a
-part of an order must begin with the tile that holds its start, follow each other without gap or overlap, each be a tile
-of its cadence, have been due on the date of its run, and reach as far as the last complete run had to bill. What a run
-could not bill must be in bill_failures of its payer; what was ordered or changed since the run is due in the next one.
-Both are counted, not hidden. Boundaries may differ by less than half a day from today's, for zones' rules change and
-records keep the instants they were billed with (billing.calendar).
+part of an order must begin with the tile that holds its start (or with one that an earlier system billed: it is on no
+invoice), follow each other without gap or overlap, each be a tile of its cadence, have been due on the date of its run,
+and reach as far as the last complete run had to bill. What a run could not bill must be in bill_failures of its payer;
+what was ordered or changed since the run is due in the next one. Both are counted, not hidden. Boundaries may differ by
+less than half a day from today's, for zones' rules change and records keep the instants they were billed with
+(billing.calendar).
 
 Orders are walked by id, CHUNK at a time, and come as columns of bytes (``string_agg``), for millions of rows would take
 minutes as Python objects.
@@ -71,9 +72,10 @@ _ORDERS: Final = """
 
 _RECORDS: Final = """
     SELECT string_agg(int8send(order_id), ''), string_agg(int8send(part::bigint), ''), string_agg(int8send(starts), ''),
-           string_agg(int8send(ends), ''), string_agg(int8send(run_id::bigint), '')
+           string_agg(int8send(ends), ''), string_agg(int8send(run_id::bigint), ''),
+           string_agg(int8send(is_foreign), '')
     FROM (
-        SELECT order_id, run_id,
+        SELECT order_id, run_id, (outcome = 'billed' AND invoice_id IS NULL)::int::bigint AS is_foreign,
                CASE part WHEN 'advance' THEN 0 WHEN 'arrears' THEN 1 WHEN 'once' THEN 2 ELSE 3 END AS part,
                floor(extract(epoch FROM period_start))::bigint AS starts,
                floor(extract(epoch FROM period_end))::bigint AS ends
@@ -130,13 +132,14 @@ class _Orders:
 
 @dataclass(frozen=True, slots=True)
 class _Records:
-    """By order, part, start. row: the order's place in _Orders, -1 for none."""
+    """By order, part, start. is_foreign: 1 where another system billed. row: place in _Orders, -1 for no such order."""
 
     order: Ints
     part: Ints
     start_s: Ints
     end_s: Ints
     run: Ints
+    is_foreign: Ints
     row: Ints
 
 
@@ -305,7 +308,8 @@ def _check_sequence(orders: _Orders, records: _Records, of: Any, found: _Found) 
     found.add(tiled[is_next & (start > before)], lambda row: f"{of(row)}: there is a gap before it")
     found.add(tiled[is_next & (start < before)], lambda row: f"{of(row)}: it overlaps the one before it")
     begins = orders.starts_s[records.row[tiled]]
-    wrong = ~is_next & ((start > begins) | (end <= begins))
+    begun_here = records.is_foreign[tiled] == 0
+    wrong = ~is_next & (((start > begins) & begun_here) | (end <= begins))
 
     def first(row: int) -> str:
         return f"{of(row)}: is the first, but the order starts {_day(orders.starts_s[records.row[row]])}"

@@ -197,6 +197,15 @@ def test_usage_of_an_order_in_advance_is_billed_in_arrears_too(books: Books) -> 
     assert noted(books) == (0, "")
 
 
+def test_records_may_begin_where_an_earlier_system_stopped(books: Books) -> None:
+    order = books.order(books.account("B1"), "2020-01-01 00:00+03")
+    books.ask(
+        "INSERT INTO order_periods SELECT %s, 'arrears', %s, %s, 'billed', '', 1, 1, 500, NULL, 1", order, *TILES[:2]
+    )
+    books.period(order, "arrears", *TILES[1:3], run=2)
+    assert noted(books) == (0, "")
+
+
 def test_orders_are_walked_in_chunks(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cycle_verify_tiles, "CHUNK", 2)
     tiles = asyncio.run(checked(books.dsn))[0]
