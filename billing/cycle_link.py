@@ -2,7 +2,8 @@
 
 Rules. ``Link.run`` is the only way to the database: the work it is given is one transaction, which is committed when
 the work returns. Where the connection is lost, even in the middle of COMMIT, the same work is run again on a new one;
-so every work of the cycle looks first whether it was done already. What the database refuses on a connection that is
+so every work of the cycle looks first whether it was done already. A loss in the midst of reading comes as an error of
+Arrow; whether the connection is well tells it from a mistake of ours. What the database refuses on a connection that is
 well is an error at once.
 
 Does not know: what the work is.
@@ -58,14 +59,17 @@ class Link:
         Raises:
             CycleStoreError: the database refused; DatabaseAway: it was away for too long; whatever ``work`` raises.
         """
-        deadline, pause_s = time.monotonic() + self._limit_s, _FIRST_PAUSE_S
+        deadline, pause_s = 0.0, _FIRST_PAUSE_S
         while True:
             try:
                 return self._once(work)
-            except adbc_driver_manager.Error as error:
+            except (adbc_driver_manager.Error, pa.ArrowException, OSError) as error:
                 if self._is_well():
+                    if not isinstance(error, adbc_driver_manager.Error):
+                        raise
                     raise CycleStoreError(f"the database refused: {sentence_of(error)}") from error
                 self.close()
+                deadline = deadline or time.monotonic() + self._limit_s  # from the loss on
                 if time.monotonic() + pause_s > deadline:
                     raise DatabaseAway(f"the database is away: {sentence_of(error)}") from error
             time.sleep(pause_s)

@@ -110,8 +110,9 @@ def _dismiss(crew: list[_Process]) -> None:
     for one in crew:
         one.pipe.close()
     for one in crew:
-        one.process.join(_JOIN_S)
-        if one.process.is_alive():
+        if one.shard_no is None:
+            one.process.join(_JOIN_S)
+        if one.process.is_alive():  # at a shard still, when the run is given up: the database rolls it back
             one.process.kill()
             one.process.join()
 

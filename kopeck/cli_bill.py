@@ -183,12 +183,18 @@ def _under_way(dsn: str) -> int:
 
 
 def _go_on(dsn: str, run_id: int, crew: "Crew", as_json: bool, leave_failed: bool = False) -> None:
+    from billing.cycle_link import CycleStoreError
     from billing.cycle_run import go_on
+    from billing.cycle_workers import WorkersLost
     from kopeck.bill_report import outcome_json, outcome_lines
+    from kopeck.transactions import CommandFailed
 
     begun = time.monotonic()
-    with _stoppable() as stopping, _progress(run_id) as progress:
-        outcome = go_on(dsn, run_id, crew, progress, stopping, leave_failed=leave_failed)
+    try:
+        with _stoppable() as stopping, _progress(run_id) as progress:
+            outcome = go_on(dsn, run_id, crew, progress, stopping, leave_failed=leave_failed)
+    except (CycleStoreError, WorkersLost) as error:
+        raise CommandFailed(f"{error}; `kopeck bill resume` goes on with run {run_id}") from error
     took_s = time.monotonic() - begun
     if as_json:
         click.echo(json.dumps(outcome_json(outcome, took_s), ensure_ascii=False, indent=1))
@@ -275,15 +281,14 @@ def _speaking() -> Iterator[None]:
     """Errors of the cycle as sentences: status 2 for what is refused, 1 where the database did not do it."""
     from billing.cycle_link import CycleStoreError
     from billing.cycle_post import CycleRefused
-    from billing.cycle_workers import WorkersLost
     from kopeck.transactions import CommandFailed
 
     try:
         yield
     except CycleRefused as error:
         raise click.ClickException(str(error)) from error
-    except (CycleStoreError, WorkersLost) as error:
-        raise CommandFailed(f"{error}; `kopeck bill resume` goes on where it was") from error
+    except CycleStoreError as error:
+        raise CommandFailed(str(error)) from error
 
 
 @contextmanager

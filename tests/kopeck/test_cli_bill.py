@@ -108,9 +108,16 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(kopeck, base: Base, argumen
     assert base.one("SELECT open_from FROM usage_open") is None
 
 
+def test_a_database_that_is_away_is_a_sentence(kopeck, monkeypatch) -> None:
+    monkeypatch.setenv("KOPECK_DATABASE__DSN", "postgresql://nobody@127.0.0.1:1/none")
+    said = kopeck("bill", "status")
+    assert said.status == 1
+    assert said.err.startswith("kopeck: the database is away: connection to server at")
+
+
 def test_a_cluster_that_does_not_answer_is_a_sentence(kopeck, base: Base) -> None:
     base.order(base.subscriber("S1"))
     said = kopeck("bill", "run", "--date", "2026-02-01", "--dask", "nowhere")
     assert said.status == 1
     assert "no Dask scheduler answers at nowhere" in said.err
-    assert "`kopeck bill resume` goes on where it was" in said.err
+    assert "`kopeck bill resume` goes on with run 1" in said.err
