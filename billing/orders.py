@@ -17,7 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 
@@ -133,6 +133,11 @@ class Order:
     @property
     def number(self) -> str:
         return self.contents.number
+
+    @property
+    def never_begins(self) -> bool:
+        """Whether it was cancelled before its start."""
+        return self.contents.ends_s == self.contents.starts_s
 
     def covers(self, time_s: int) -> bool:
         """Whether some of its life lies after an instant."""
@@ -293,6 +298,9 @@ _BILLED_UNTIL: Final = """
 """
 
 _END: Final = "UPDATE orders SET ends_at = to_timestamp(%s) WHERE id = %s"
+
+#: A one-time order that is taken back is nothing to the cycle any more.
+_TAKE_BACK: Final = "UPDATE orders SET ends_at = starts_at, settled_at = now() WHERE id = %s"
 
 _SUSPENSIONS: Final = """
     SELECT id, extract(epoch FROM from_at)::bigint, extract(epoch FROM until_at)::bigint, reason, actor
@@ -612,17 +620,31 @@ def tiles_from(new: NewOrder, from_s: int, count: int) -> list[Tile]:
 
 
 async def _to_change(cur: Any, number: str) -> list[Order]:
-    """An order and those that are to replace it, locked, when nobody is billing them."""
+    """An order and those that are to replace it, locked, when nobody is billing them.
+
+    Raises:
+        OrderError: there is no such order, or it is billed to its end.
+    """
+    found = await _locked(cur, number)
+    if found[0].is_settled:
+        _refuse_settled(found[0])
+    return found
+
+
+def _refuse_settled(order: Order) -> NoReturn:
+    if order.never_begins:
+        raise OrderError(f"order {order.number} is taken back for good: add another")
+    raise OrderError(f"order {order.number} is billed to its end; nothing of it can change")
+
+
+async def _locked(cur: Any, number: str) -> list[Order]:
     values = {"number": number, "with_later": True}
     found = await _found(cur, _BY_NUMBER, values)
     if not found:
         raise OrderError(f"there is no order {number[:40]!r}")
     await cur.execute(_WAIT_FOR_SHARD, (found[0].payer_account_id,))
     await cur.execute(_LOCK, ([order.id for order in found],))
-    found = await _found(cur, _BY_NUMBER, values)  # as they are now that nobody else is at them
-    if found[0].is_settled:
-        raise OrderError(f"order {number} is billed to its end; nothing of it can change")
-    return found
+    return await _found(cur, _BY_NUMBER, values)  # as they are now that nobody else is at them
 
 
 async def _guard(cur: Any, order: Order, at_s: int, what: str) -> None:
@@ -656,8 +678,12 @@ async def end_order(cur: Any, number: str, at_s: int, actor: str, why: str = "",
     Raises:
         OrderError: it is billed beyond that instant, or replaced by then; roll back.
     """
-    order, *later = await _to_change(cur, number)
+    order, *later = await _locked(cur, number)
     new = order.contents
+    if order.is_settled:
+        if is_exact or order.covers(at_s):
+            _refuse_settled(order)
+        return False
     if new.terms.kind == "one_time":
         return await _end_once(cur, order, actor, why)
     at_s = max(at_s, new.starts_s)
@@ -680,12 +706,11 @@ async def _set_end(cur: Any, order: Order, at_s: int, actor: str, why: str) -> N
 
 
 async def _end_once(cur: Any, order: Order, actor: str, why: str) -> bool:
-    if order.contents.ends_s is not None:
-        return False
     await cur.execute(_BILLED_UNTIL, (order.id,))
     if (await cur.fetchone())[1]:
         raise OrderError(f"order {order.number} is billed: a credit note takes it back")
-    await _set_end(cur, order, order.contents.starts_s, actor, why)
+    await cur.execute(_TAKE_BACK, (order.id,))
+    await _note(cur, order.id, "ended", {"why": why}, actor)
     return True
 
 

@@ -137,7 +137,7 @@ def _tell(found: "Order") -> None:
         f"{found.number}  {terms.what} x {new.quantity}, catalogue {terms.catalogue}, for account {found.account}"
     )
     ends = _shown(new.ends_s, terms.zone) if new.ends_s is not None else "further notice"
-    state = ", billed to its end" if found.is_settled else ""
+    state = ", never begins" if found.never_begins else ", billed to its end" if found.is_settled else ""
     click.echo(f"from {_shown(new.starts_s, terms.zone)} until {ends}, {terms.zone}{state}")
     if terms.kind == "recurring":
         how = "in advance" if terms.in_advance else "in arrears"
@@ -190,7 +190,9 @@ def order_row(found: "Order") -> tuple[str, ...]:
     """An order as a row of a list, under ORDER_HEADINGS."""
     new, terms = found.contents, found.contents.terms
     every = _period(found) if terms.kind == "recurring" else "once"
-    state = "settled" if found.is_settled else "ended" if not found.covers(_now_s()) else "open"
+    state = "open" if found.covers(_now_s()) else "ended"
+    if found.is_settled or found.never_begins:
+        state = "taken back" if found.never_begins else "settled"
     life = (_shown(new.starts_s, terms.zone), _shown(new.ends_s, terms.zone))
     return (found.number, found.account, terms.what, str(new.quantity), *life, every, state)
 

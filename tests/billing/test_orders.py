@@ -278,6 +278,9 @@ def test_a_one_time_order_is_taken_back_until_it_is_billed(shop) -> None:
     assert end(shop, "A1", "2026-03-01")
     assert not end(shop, "A1", "2026-03-01")
     assert life(shop, "A1") == (at("2026-01-31"), at("2026-01-31"))
+    assert [one.number for one in act(shop, lambda cur: list_orders(cur, only_open=True))] == ["A2"]
+    with pytest.raises(OrderError, match="A1 is taken back for good"):
+        act(shop, lambda cur: withdraw_end(cur, "A1", "test"))
     bill(shop, "A2", "once", "2026-01-31", "2026-01-31")
     with pytest.raises(OrderError, match="order A2 is billed: a credit note takes it back"):
         end(shop, "A2", "2026-03-01")
@@ -289,6 +292,9 @@ def test_an_order_billed_to_its_end_does_not_change(shop) -> None:
         cur.execute("UPDATE orders SET settled_at = now()")
     with pytest.raises(OrderError, match="A1 is billed to its end"):
         end(shop, "A1", "2026-02-05")
+    with pytest.raises(OrderError, match="A1 is billed to its end"):
+        suspend(shop, "A1", "2026-02-05")
+    assert not end(shop, "A1", "2026-03-01")
 
 
 # ---- replacing

@@ -74,7 +74,7 @@ def test_a_one_time_order_and_a_closed_order_are_shown(desk) -> None:
     assert "billed once\n" in desk("order", "show", "S1").out
     assert desk("order", "cancel", "S1", "--now").out == "order S1 ends at 2026-02-01\n"
     assert desk("order", "cancel", "S1", "--now").out == "order S1 ends at 2026-02-01 already\n"
-    assert desk("order", "list").out.splitlines()[1].endswith("\tonce\tended")
+    assert desk("order", "list").out.splitlines()[1].endswith("\tonce\ttaken back")
 
 
 def test_a_customer_is_shown_with_accounts_children_and_orders(desk) -> None:
