@@ -68,18 +68,9 @@ class Unrounded:
     version: Ints
 
 
-def no_drafts() -> Drafts:
-    return Drafts(*(np.zeros(0, np.int64) for _ in fields(Drafts)))
-
-
 def joined(drafts: Sequence[Drafts]) -> Drafts:
     """All of these, one after the other."""
     return Drafts(*(np.concatenate([getattr(one, name.name) for one in drafts]) for name in fields(Drafts)))
-
-
-def picked(drafts: Drafts, rows: Ints) -> Drafts:
-    """Those rows, in that order."""
-    return Drafts(*(getattr(drafts, name.name)[rows] for name in fields(Drafts)))
 
 
 def amounts_of(

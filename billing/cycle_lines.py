@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from billing.catalogue_tables import NO_ROW
-from billing.cycle_amounts import Cause, Drafts, Unrounded, amounts_of, joined, no_drafts
+from billing.cycle_amounts import Cause, Drafts, Unrounded, amounts_of, joined
 from billing.cycle_due import Due, Flags, find_due, shares_of
 from billing.cycle_prices import RowTable
 from billing.cycle_records import (
@@ -184,20 +184,15 @@ def _take_percentages(work: _Work, shelf: Shelf, among: Ints, level: int, always
 
 def _bases(work: _Work, shelf: Shelf, tile: Ints, entry: Ints) -> Ints:
     """What each percentage is taken of: the amounts of those items in its tile."""
-    drafts = joined(work.drafts or [no_drafts()])
-    width = len(work.tariffs.item_names)
-    key = drafts.tile * width + drafts.item
-    keys, place = np.unique(key, return_inverse=True)
-    amounts = np.zeros(len(keys) + 1, np.int64)
-    np.add.at(amounts, place, drafts.amount_minor)
+    wanted = sorted({item for one in np.flatnonzero(np.bincount(entry)).tolist() for item in shelf.goods[one].of_items})
     base = np.zeros(len(tile), np.int64)
-    for number in np.unique(entry).tolist():
-        rows = np.flatnonzero(entry == number)
-        for item in shelf.goods[number].of_items:
-            wanted = tile[rows] * width + work.tariffs.item_code(item)
-            found = np.searchsorted(keys, wanted)
-            there = (found < len(keys)) & (np.append(keys, -1)[found] == wanted)
-            base[rows] += np.where(there, amounts[found], 0)
+    for item in wanted:
+        code, amounts = work.tariffs.item_code(item), np.zeros(len(work.due.tiles.order), np.int64)
+        for drafts in work.drafts:
+            rows = np.flatnonzero(drafts.item == code)
+            np.add.at(amounts, drafts.tile[rows], drafts.amount_minor[rows])
+        has = np.array([item in one.of_items for one in shelf.goods], np.bool_)
+        base += np.where(has[entry], amounts[tile], 0)
     return base
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.catalogue import Buyer
-from billing.catalogue_tables import NO_ROW, price_tables, steps_of_micro
+from billing.catalogue import Buyer, resolve_price
+from billing.catalogue_tables import NO_ROW, is_recurring, price_tables, steps_of_micro
 from billing.catalogue_units import Unit, parse_instant
 from ratingcore import reference
 from ratingcore.compile import Compiled, compile_catalogue
@@ -80,3 +80,52 @@ def test_millionths_of_a_unit_become_steps_exactly_or_not_at_all(steps, decimals
     if decimals < 6:
         with pytest.raises(ValueError, match="no whole number of steps"):
             steps_of_micro(micro + 1, unit)
+
+
+MIXED = read(
+    HEAD
+    + """\
+items:
+  fee: {unit: piece}
+  call: {unit: s}
+  each: {unit: piece}
+  later: {unit: piece}
+  care: {percentage_of: [fee, gone]}
+  levy: {percentage_of: [fee, call]}
+  top: {percentage_of: [care]}
+  gone: {unit: piece}
+prices:
+  - item: fee
+    versions:
+      - from: 2026-01-01
+        steps: [flat: {amount: 1}, discount: {percent: 10}, cap: {maximum: 5}, minimum_commitment: {minimum: 1}]
+  - {item: call, versions: [{from: 2026-01-01, steps: [per_unit: {price: 1}]}]}
+  - {item: each, versions: [{from: 2026-01-01, steps: [flat: {amount: 1, each: event}]}]}
+  - item: later
+    versions: [{from: 2026-01-01, steps: [flat: {amount: 1}]}, {from: 2026-02-01, steps: [per_unit: {price: 1}]}]
+  - {item: care, versions: [{from: 2026-01-01, steps: [percentage: {percent: 1}]}]}
+  - {item: levy, versions: [{from: 2026-01-01, steps: [percentage: {percent: 1}]}]}
+  - {item: top, versions: [{from: 2026-01-01, steps: [percentage: {percent: 1}]}]}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("item", "others", "expected"),
+    [
+        ("fee", (), True),
+        ("call", (), False),
+        ("each", (), False),
+        ("later", (), False),
+        ("gone", (), False),
+        ("care", ("fee",), True),
+        ("care", ("fee", "gone"), False),
+        ("care", (), True),
+        ("levy", ("fee", "call"), False),
+        ("levy", ("fee",), True),
+        ("top", ("care", "fee"), True),
+    ],
+)
+def test_an_item_is_recurring_when_its_price_reads_no_quantity(item, others, expected) -> None:
+    resolved = {one: resolve_price(MIXED, one, Buyer("RUB")) for one in (item, *others)}
+    assert is_recurring(MIXED, item, resolved) is expected
