@@ -70,7 +70,7 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool, yes_change
     from web.audit import record
 
     catalogue, source = load_catalogue(file)
-    _refuse_errors(catalogue, 1)
+    refuse_errors(catalogue, 1)
 
     async def work(cur: Any) -> Any:
         await lock_catalogue(cur, catalogue.name)
@@ -239,7 +239,7 @@ def rate(
     from billing.catalogue_yaml import CatalogueError
 
     catalogue = load_catalogue(catalog_file)[0]
-    _refuse_errors(catalogue, 2)
+    refuse_errors(catalogue, 2)
     if plan and plan not in catalogue.plans:
         raise click.UsageError(f"there is no plan {plan!r} in {catalog_file.name}")
     terms = Terms(currency or catalogue.currency, codes, _month(since))
@@ -309,7 +309,7 @@ def _problem_json(one: "Problem") -> dict[str, Any]:
     }
 
 
-def _refuse_errors(catalogue: "Catalogue", status: int) -> None:
+def refuse_errors(catalogue: "Catalogue", status: int) -> None:
     """End the command when some order could not be billed under this catalogue."""
     from billing.catalogue_check import check_catalogue
 

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from kopeck.cli_context import Context, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli_usage_rate import rate_stored
 
 if TYPE_CHECKING:
     from billing.usage_bulk import Counts, NewImport
@@ -32,6 +33,9 @@ _SAMPLE_ROWS = 5
 @click.group()
 def usage() -> None:
     """Files of usage: what subscribers used, to be rated and billed. docs/usage.md describes formats."""
+
+
+usage.add_command(rate_stored)
 
 
 @usage.command()
