@@ -547,6 +547,16 @@ def test_a_payer_who_is_not_in_the_shard_is_our_mistake() -> None:
         bill_shard(shard, tariffs)
 
 
+def test_tariffs_grow_with_the_buyers_that_shards_bring() -> None:
+    events = [Event(1, "call", "2026-01-05", MINUTE), Event(2, "sms", "2026-01-05", 5_000_000)]
+    plain = Order(1, "2026-01-01", plan="both")
+    staff = Order(1, "2026-01-01", plan="both", group="staff")
+    named = Order(1, "2026-01-01", plan="both", customer="77", codes=("GIFT",))
+    tariffs = shop(plain).tariffs()
+    for order, fee in ((plain, 31_000), (staff, 3_100), (named, 6_200), (plain, 31_000)):
+        assert amounts(bill(shop(order, events=events), "2026-02-01", tariffs)) == [fee, 120]
+
+
 # ---- cuts
 
 PLANS = ("", "", "line", "both", "text", "gigs", "world", "pooled", "pooled", "cared", "levied", "later", "gone")
