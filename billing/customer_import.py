@@ -144,9 +144,9 @@ _NO_ENTITY: Final = """
 """
 
 _NO_PARENT: Final = """
-    SELECT s.line, 'there is no customer ' || s.parent || ', or his line is bad' FROM import_customers s
+    SELECT s.line, 'there is no active customer ' || s.parent || ', or his line is bad' FROM import_customers s
     WHERE s.parent <> '' AND NOT EXISTS (SELECT FROM import_customers p WHERE p.number = s.parent)
-      AND NOT EXISTS (SELECT FROM customers p WHERE p.number = s.parent)
+      AND NOT EXISTS (SELECT FROM customers p WHERE p.number = s.parent AND p.state = 'active')
 """
 
 #: The first account of stored parents in each currency.

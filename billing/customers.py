@@ -318,8 +318,8 @@ async def add_customer(cur: Any, new: NewCustomer) -> bool:
                 f"there is a customer {new.number} already, and he is not the same: {_differs(known, new)}"
             )
         return False
-    if new.parent and await customer_by_number(cur, new.parent) is None:
-        raise CustomerError(f"there is no customer {new.parent[:40]!r}")
+    if new.parent:
+        _refuse_closed(await find_customer(cur, new.parent))
     account_id = await _account_for(cur, new)
     payer_id = await _payer_of(cur, new.parent, new.currency) if new.parent_pays else account_id
     await cur.execute(_ADD, _columns(new))

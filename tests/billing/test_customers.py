@@ -192,6 +192,8 @@ def test_a_customer_is_closed_when_nothing_is_left_to_do(database) -> None:
     assert act(database, lambda cur: close_customer(cur, "ann"))
     assert rows(database, "SELECT state FROM accounts WHERE number = 'ann'") == [("closed",)]
     with pytest.raises(CustomerError, match="ann is closed"):
+        add(database, "late", parent="ann")
+    with pytest.raises(CustomerError, match="ann is closed"):
         act(database, lambda cur: edit_customer(cur, "ann", {"name": "x"}))
 
 

@@ -96,7 +96,7 @@ def test_every_bad_line_of_customers_is_told_and_nothing_is_loaded(shop) -> None
     done = customers(shop, text)
     assert told(done) == [
         (3, "the customer number must be 1 to 64 letters, digits or ._@+-"),
-        (4, "there is no customer ghost, or his line is bad"),
+        (4, "there is no active customer ghost, or his line is bad"),
         (5, "there is no parent who could pay"),
         (6, "a customer cannot be his own parent"),
         (7, "kind 'bank' must be one of: subscriber, prepaid"),
@@ -111,7 +111,7 @@ def test_every_bad_line_of_customers_is_told_and_nothing_is_loaded(shop) -> None
         (16, "parent ann has no account in USD from which he pays for himself, so he cannot pay for others"),
         (17, "parent paid has no account in RUB from which he pays for himself, so he cannot pay for others"),
         (19, "there is no legal entity nobody"),
-        (20, "there is no customer n11, or his line is bad"),
+        (20, "there is no active customer n11, or his line is bad"),
         (21, "account ok is that of line 2 already"),
         (22, "'maybe' is not yes or no"),
         (23, 'the quotes (") do not close before the line ends, or text stands outside them'),
