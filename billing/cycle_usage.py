@@ -336,7 +336,10 @@ def number_keys(destination: Any, event: Ints) -> Words | None:
         return None
     text = np.frombuffer(data, np.uint8)
     rows = np.zeros((len(event), width), np.uint8)
-    for place in range(width):
+    common = min(int(length.min()), width)  # most numbers are of one length
+    for place in range(common):
+        rows[:, place] = text[begin + place]
+    for place in range(common, width):
         held = np.flatnonzero(length > place)
         rows[held, place] = text[begin[held] + place]
     numbers: Any = rows.view(f"S{width}").reshape(-1)

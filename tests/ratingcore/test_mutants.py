@@ -28,6 +28,7 @@ SUM = "test_lines.py::test_a_line_is_the_exact_sum_of_its_accepted_events_howeve
 TIES = "test_lines.py::test_every_mode_agrees_with_the_one_rounding_function_around_every_tie"
 TAX = "test_lines.py::test_tax_is_the_rounded_share_and_net_with_tax_is_gross"
 SHARES = "test_lines.py::test_shares_sum_to_the_whole_and_equal_the_slow_twin"
+PARTS = "test_shares.py::test_halves_go_away_from_zero_and_bounds_are_within_on_both_sides_of_64_bits"
 PACK = "test_digits.py::test_the_kernel_packs_as_python_does"
 
 
@@ -132,6 +133,13 @@ MUTANTS = [
     Mutant("_lines", "half = denominator // 2", "half = denominator // 2 - 1", TAX),
     Mutant("_lines", "<int64_t>900_000_000_000:", "<int64_t>9_000_000_000_000:", TAX),
     Mutant("_lines", "if left > 0 and", "if left > 1 and", SHARES),
+    Mutant(
+        "_shares", "<uint64_t>product + <uint64_t>(den // 2)", "<uint64_t>product + <uint64_t>((den - 1) // 2)", PARTS
+    ),
+    Mutant("_shares", "if amount >= 0 and not too_large", "if not too_large", PARTS),
+    Mutant("_shares", "(wide + den // 2) // den\n", "(wide + (den - 1) // 2) // den\n", PARTS),
+    Mutant("_shares", "if rest[0] < 0:", "if rest[0] <= 0:", PARTS),
+    Mutant("_shares", "if wide > <int128>max_minor * MICRO", "if wide >= <int128>max_minor * MICRO", PARTS),
     Mutant("_digits", "if i < 16:", "if i < 15:", PACK),
     Mutant("_digits", "if digit > 9:", "if digit > 10:", PACK),
 ]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ratingcore.money import MAX_MINOR
@@ -23,17 +23,31 @@ def judged(amount: int, quantity: int, num: int, den: int) -> tuple[int, int, in
     return *divmod(exact, MICRO_PER_MINOR), 0
 
 
-@given(st.lists(ROWS, max_size=20))
-@example([(1, 1, 1, 2), (-1, 1, 1, 2), (3, 1, 1, 2), (-3, 1, 1, 2), (1, 1, 1, 3), (2, 1, 1, 3)])
-@example([(2**62, 2, 1, 1), (2**62, 2, 1, 2), (2**33, 2**29, 2, 2), (3037000500, 10**9, 3, 3)])
-@example([(MAX_EVENT_MICRO, MAX_COUNT, MAX_PARTS, 1), (-MAX_EVENT_MICRO, MAX_COUNT, MAX_PARTS, 1)])
-@example([(10**12, 10**9, 1, 1), (10**12 + 1, 10**9, 1, 1), (-(10**12), 10**9, 1, 1), (-(10**12) - 1, 10**9, 1, 1)])
-@example([(9223372036854775807 // 3, 1, 3, 2), (9223372036854775807 // 3, 1, 3, 10**9)])
-def test_a_share_is_the_exact_quotient_rounded_once_or_a_reject(rows) -> None:
+def shared(rows: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int]]:
     columns = np.array(rows, np.int64).reshape(-1, 4).T
-    shared = share_amounts(*(np.ascontiguousarray(one) for one in columns))
-    found = zip(shared.sums.whole.tolist(), shared.sums.rest.tolist(), shared.reject.tolist(), strict=True)
-    assert list(found) == [judged(*row) for row in rows]
+    found = share_amounts(*(np.ascontiguousarray(one) for one in columns))
+    return list(zip(found.sums.whole.tolist(), found.sums.rest.tolist(), found.reject.tolist(), strict=True))
+
+
+@given(st.lists(ROWS, max_size=20))
+def test_a_share_is_the_exact_quotient_rounded_once_or_a_reject(rows) -> None:
+    assert shared(rows) == [judged(*row) for row in rows]
+
+
+EDGES = [
+    *((amount, 1, 1, den) for amount in (1, -1, 2, -2, 3, -3) for den in (2, 3)),
+    *((sign * (2**62 + 1), 3, 1, 2) for sign in (1, -1)),
+    *((sign * amount, 10**9, 1, 1) for sign in (1, -1) for amount in (10**12, 10**12 + 1)),
+    *((sign * MAX_EVENT_MICRO, MAX_COUNT, MAX_PARTS, 1) for sign in (1, -1)),
+    *((2**62, quantity, 1, den) for quantity in (1, 2) for den in (1, 2)),
+    *((2**63 // 3, 1, 3, den) for den in (1, 2, 10**9)),
+    *((-(10**12), quantity, 1, 1) for quantity in (1, 10**7)),
+]
+
+
+@pytest.mark.parametrize("row", EDGES)
+def test_halves_go_away_from_zero_and_bounds_are_within_on_both_sides_of_64_bits(row) -> None:
+    assert shared([row]) == [judged(*row)]
 
 
 @pytest.mark.parametrize(
