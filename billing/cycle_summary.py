@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
-from billing.cycle_link import rows
+from billing.arrays import int_array
+from billing.cycle_link import do, rows
 
 #: Failures that a summary lists; all are counted.
 MAX_LISTED: Final = 20
@@ -83,31 +84,53 @@ _BEFORE: Final = """
     ORDER BY p.bill_on <= r.bill_on - interval '1 month' DESC, p.bill_on DESC, p.id DESC LIMIT 1
 """
 
-_INVOICES: Final = """
-    invoice_blocks b JOIN invoices i ON i.id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
+_BOUNDS: Final = """
+    SELECT min(id) << 20, ((max(id) + 1) << 20) - 1 FROM invoice_blocks WHERE run_id = $1::int HAVING count(*) > 0
 """
 
-_SUM_INVOICES: Final = f"""
-    SELECT i.currency, count(*), sum(i.net_minor)::bigint, sum(i.tax_minor)::bigint
-    FROM {_INVOICES} WHERE b.run_id = $1::int GROUP BY i.currency
+#: Blocks in between that are not the run's: credit notes written meanwhile.
+_OTHERS: Final = """
+    SELECT id FROM invoice_blocks
+    WHERE id BETWEEN $2::bigint >> 20 AND $3::bigint >> 20 AND run_id IS DISTINCT FROM $1::int
 """
 
-_SUM_LINES: Final = f"""
-    SELECT i.currency, count(*), sum(l.net_minor)::bigint, sum(l.tax_minor)::bigint
-    FROM {_INVOICES} JOIN invoice_lines l ON l.invoice_id = i.id
-    WHERE b.run_id = $1::int GROUP BY i.currency
+#: Workers have done their shards, so the cores are free for the server.
+_ON_ALL_CORES: Final = "SET LOCAL max_parallel_workers_per_gather = 4"
+
+# A run's invoices lie between the first and the last of its blocks: one sweep over the range, written into the
+# statement, for the planner must see how much it is.
+
+_SUM_INVOICES: Final = """
+    SELECT i.currency, sum(i.net_minor)::bigint, sum(i.tax_minor)::bigint
+    FROM invoices i
+    WHERE i.id BETWEEN {low} AND {high} AND i.id >> 20 <> ALL ('{others}'::bigint[])
+    GROUP BY i.currency ORDER BY i.currency
 """
 
+_SUM_LINES: Final = """
+    SELECT i.currency, sum(l.net_minor)::bigint, sum(l.tax_minor)::bigint
+    FROM invoice_lines l JOIN invoices i ON i.id = l.invoice_id
+    WHERE l.invoice_id BETWEEN {low} AND {high} AND i.id BETWEEN {low} AND {high}
+      AND i.id >> 20 <> ALL ('{others}'::bigint[])
+    GROUP BY i.currency ORDER BY i.currency
+"""
+
+#: Both ends of a transfer are looked at: what is credited to revenue or tax less what is debited.
 _SUM_TRANSFERS: Final = """
-    SELECT t.currency, count(*),
-           coalesce(sum(CASE WHEN a.kind = 'revenue' THEN d.delta END), 0)::bigint,
-           coalesce(sum(CASE WHEN a.kind = 'tax' THEN d.delta END), 0)::bigint
-    FROM invoice_blocks b
-    JOIN transfers t ON t.source = 'invoice' AND t.source_id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
-    CROSS JOIN LATERAL (VALUES (t.credit_account_id, t.amount_minor), (t.debit_account_id, -t.amount_minor))
-         AS d (id, delta)
-    JOIN accounts a ON a.id = d.id AND a.kind IN ('revenue', 'tax')
-    WHERE b.run_id = $1::int GROUP BY t.currency
+    SELECT t.currency,
+           sum(t.amount_minor * ((t.credit_account_id = s.revenue_id)::int - (t.debit_account_id = s.revenue_id)::int))
+               ::bigint,
+           sum(t.amount_minor * ((t.credit_account_id = s.tax_id)::int - (t.debit_account_id = s.tax_id)::int))::bigint
+    FROM transfers t
+    JOIN (
+        SELECT c.currency, r.id AS revenue_id, x.id AS tax_id
+        FROM (SELECT DISTINCT currency FROM bill_shard_totals WHERE run_id = {run_id}) c
+        JOIN accounts r ON r.number = 'revenue:' || c.currency
+        JOIN accounts x ON x.number = 'tax:' || c.currency
+    ) s ON s.currency = t.currency
+    WHERE t.source = 'invoice' AND t.source_id BETWEEN {low} AND {high}
+      AND t.source_id >> 20 <> ALL ('{others}'::bigint[])
+    GROUP BY t.currency ORDER BY t.currency
 """
 
 
@@ -255,9 +278,16 @@ def _before(opened: Any, run_id: int) -> Before | None:
 def reconcile(opened: Any, run_id: int, *, is_posted: bool) -> Reconciled:
     """Add up the run's lines, invoices and, where it is posted, transfers."""
 
+    bounds = rows(opened, _BOUNDS, (run_id,))
+    if not bounds:
+        return Reconciled((), (), () if is_posted else None)
+    low, high = bounds[0]
+    others = int_array(row[0] for row in rows(opened, _OTHERS, (run_id, low, high)))
+    do(opened, _ON_ALL_CORES)
+
     def sums(statement: str) -> tuple[Money, ...]:
-        found = rows(opened, statement, (run_id,))
-        return tuple(Money(str(row[0]), int(row[2]), int(row[3])) for row in sorted(found))
+        found = rows(opened, statement.format(run_id=int(run_id), low=int(low), high=int(high), others=others))
+        return tuple(Money(str(currency), int(net), int(tax)) for currency, net, tax in found)
 
     transfers = sums(_SUM_TRANSFERS) if is_posted else None
     return Reconciled(sums(_SUM_LINES), sums(_SUM_INVOICES), transfers)

@@ -18,6 +18,7 @@ from billing.cycle_plan import NewRun, cut_shards
 from billing.cycle_post import CycleRefused
 from billing.cycle_run import Crew, Outcome
 from billing.cycle_shard import Job, ShardWorker
+from billing.cycle_summary import reconcile
 from tests.billing.cycle_base import FEBRUARY, MARCH, Base, cycle_base
 
 FEE = 30_000
@@ -60,6 +61,46 @@ def test_orders_become_numbered_invoices_and_money_moves(base: Base) -> None:
     )
     assert (revenue + tax, tax) == (90_600, sum(round(total * 22 / 122) for total in (FEE, 100, FEE, 200, FEE, 300)))
     assert base.differences() == []
+
+
+def test_a_credit_note_written_meanwhile_is_none_of_the_runs(base: Base) -> None:
+    accounts = subscribers(base, 2)
+    run_id = cycle_run.start_run(base.dsn, NewRun(FEBRUARY, "post", "test", shard_payers=1))
+    worker = ShardWorker(Job(base.dsn, run_id))
+    assert worker.do(0).state == "posted"
+    block = base.one(
+        "INSERT INTO invoice_blocks (series_id, invoices_count) "
+        "SELECT id, 1 FROM invoice_series WHERE kind = 'credit_note' RETURNING id"
+    )
+    base.rows(
+        "INSERT INTO invoices (id, account_id, currency, invoiced_on, due_on, net_minor, tax_minor, total_minor) "
+        "VALUES (%s, %s, 'RUB', '2026-02-01', '2026-02-01', -82, -18, -100)",
+        block << 20,
+        accounts[0],
+    )
+    assert worker.do(1).state == "posted"
+    worker.close()
+    outcome = cycle_run.go_on(base.dsn, run_id, Crew(1))
+    assert outcome.reconciled is not None
+    assert outcome.reconciled.agrees
+    assert sum(money.total_minor for money in outcome.reconciled.invoices) == 2 * FEE + 300
+
+
+def test_a_run_that_does_not_reconcile_says_so(base: Base) -> None:
+    account = subscribers(base, 1)[0]
+    run_id = base.bill().summary.run_id
+    invoice = base.one("SELECT id FROM invoices WHERE account_id = %s", account)
+    base.rows(
+        "INSERT INTO transfers (source, source_id, step, debit_account_id, credit_account_id, amount_minor, currency) "
+        "SELECT 'invoice', %s, 'again', %s, id, 1, 'RUB' FROM accounts WHERE number = 'tax:RUB'",
+        invoice,
+        account,
+    )
+    link = Link(base.dsn)
+    found = link.run(lambda opened: reconcile(opened, run_id, is_posted=True))
+    link.close()
+    assert found.lines == found.invoices
+    assert not found.agrees
 
 
 def test_what_was_billed_is_not_billed_again_and_what_was_missed_is(base: Base) -> None:
