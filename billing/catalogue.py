@@ -341,6 +341,20 @@ def _with_meter(number: int, step: core.Step) -> core.Step:
     return replace(step, meter=keys[0][0][0])
 
 
+def prices_as_of(catalogue: Catalogue, time_s: int) -> Catalogue:
+    """The catalogue with the prices it has in force at an instant, at all times; lists that begin later are gone.
+
+    Taxes and promotions keep their dates.
+    """
+    prices = []
+    for one in catalogue.prices:
+        begun = [version for version in one.versions if version.since_s <= time_s]
+        if begun:
+            first = replace(begun[-1], since_s=min(catalogue.start_s, one.versions[0].since_s))
+            prices.append(replace(one, versions=(first,)))
+    return replace(catalogue, prices=tuple(prices), _lists={}, _named={}, _taxed={})
+
+
 # ---- promotions
 
 

@@ -59,15 +59,16 @@ def _before_lines(summary: "Summary") -> Iterator[str]:
     yield f"compared with run {before.run_id} of {before.bill_on}: {summary.invoices - before.invoices:+d} invoices"
     for currency in sorted(now | then):
         change = now.get(currency, 0) - then.get(currency, 0)
-        yield f"  {currency}: {_signed(change)} ({_percent(change, then.get(currency, 0))})"
+        yield f"  {currency}: {signed(change)} ({percent_of(change, then.get(currency, 0))})"
 
 
-def _signed(amount_minor: int) -> str:
+def signed(amount_minor: int) -> str:
+    """A change of money, with its sign."""
     return f"{'+' if amount_minor >= 0 else ''}{format_minor(amount_minor)}"
 
 
-def _percent(change: int, of: int) -> str:
-    """In tenths of a percent, by integers."""
+def percent_of(change: int, of: int) -> str:
+    """A change in percent of what was before, to a tenth, by integers."""
     if of == 0:
         return "nothing to compare with"
     tenths = (abs(change) * 1000 + abs(of) // 2) // abs(of)

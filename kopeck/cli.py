@@ -142,8 +142,9 @@ def register() -> None:
     from kopeck.cli_partners import partner
     from kopeck.cli_usage import usage
     from kopeck.cli_users import user
+    from kopeck.cli_whatif import whatif
 
-    people, money = (account, customer, order, partner, user), (ageing, bill, catalog, invoice, rate, usage)
+    people, money = (account, customer, order, partner, user), (ageing, bill, catalog, invoice, rate, usage, whatif)
     for command in (*people, *money, verify, journal):
         cli.add_command(command)
 
