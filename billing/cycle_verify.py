@@ -1,7 +1,7 @@
 """Truth 8 on a live database: invoices are numbered without gaps, add up, stand in the ledger, and cannot be rewritten.
 
 Rules. As in billing.verify: one snapshot of the caller's, nothing written, PostgreSQL does the adding and returns only
-what differs. ``verify_cycle`` runs these and truth 6 (cycle_verify_tiles).
+what differs. ``verify_cycle`` runs these, truth 6 (cycle_verify_tiles) and truth 9 (cycle_verify_lines).
 
 Does not know: what an invoice should have cost, how a report is printed.
 """
@@ -9,6 +9,7 @@ Does not know: what an invoice should have cost, how a report is printed.
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from billing.cycle_verify_lines import SAMPLE, check_explained
 from billing.cycle_verify_tiles import check_tiles, check_usage
 from billing.verify import MAX_LISTED, Check, Guard, check_guards, count, listed
 from ratingcore.money import format_minor
@@ -252,10 +253,12 @@ async def verify_invoices(cur: Any) -> list[Check]:
     return [*checks, await check_guards(cur, TRUTH, GUARDS)]
 
 
-async def verify_cycle(cur: Any) -> list[Check]:
-    """Truths 6 and 8.
+async def verify_cycle(cur: Any, sample: int | None = SAMPLE) -> list[Check]:
+    """Truths 6, 8 and 9.
 
     Args:
         cur: aiopg cursor inside the caller's REPEATABLE READ, READ ONLY transaction.
+        sample: how many lines are computed again; None: all of them.
     """
-    return [await check_tiles(cur), await check_usage(cur), *await verify_invoices(cur)]
+    tiles = [await check_tiles(cur), await check_usage(cur)]
+    return [*tiles, *await verify_invoices(cur), await check_explained(cur, sample)]

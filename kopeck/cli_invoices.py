@@ -5,6 +5,7 @@ looks.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,8 @@ import click
 from kopeck.cli_context import Context, actor, pass_context, show_table
 
 if TYPE_CHECKING:
-    from billing.invoices import InvoiceDetails
+    from billing.cycle_facts import Judged
+    from billing.invoices import InvoiceDetails, Line
     from ratingcore.money import Minor
 
 DAY = click.DateTime(["%Y-%m-%d"])
@@ -177,6 +179,52 @@ def _details(context: Context, number: str) -> "InvoiceDetails":
 
     found: InvoiceDetails = context.in_transaction(work)
     return found
+
+
+@invoice.command()
+@click.argument("number")
+@click.option("--line", type=click.IntRange(1), help="Only this line.")
+@click.option("--language", type=click.Choice(("ru", "en")), default="en", show_default=True)
+@pass_context
+def explain(context: Context, number: str, line: int | None, language: str) -> None:
+    """Derive the lines of an invoice: events, price, steps, share, promotions, rounding, tax.
+
+    Each line is computed again by the judge; exit status 1 where it does not come to what was billed.
+    """
+    from billing.cycle_facts import KINDS, judge_lines
+    from billing.invoices import InvoiceError
+
+    found = _details(context, number)
+    lines = [one for one in found.lines if line is None or one.line == line]
+    if not lines:
+        raise InvoiceError(f"{number} has no line {line}")
+    wanted = [(found.invoice.id, one.line) for one in lines if one.kind in KINDS]
+
+    async def work(cur: Any) -> Any:
+        return await judge_lines(cur, wanted, {})
+
+    judged = {one.line.line: one for one in context.in_transaction(work)}
+    for one in lines:
+        for text in _derivation(one, judged.get(one.line), language, found.invoice.currency):
+            click.echo(text)
+    if any(one.wrong for one in judged.values()):
+        raise click.exceptions.Exit(1)
+
+
+def _derivation(line: "Line", judged: "Judged | None", language: str, currency: str) -> Iterator[str]:
+    from billing.catalogue_report import Words
+    from billing.cycle_explain import explain_words
+
+    words = Words(language, currency)
+    name = line.description or (words.name(line.names) if line.names else line.item) or line.kind
+    yield f"{line.line}. {name}, {line.kind}: {words.money(line.net + line.tax)}"
+    if judged is None:
+        yield f"    written by a person: {words.money(line.amount)}, tax {words.money(line.tax)}"
+        return
+    if judged.wrong:
+        yield f"    differs from what was billed: {judged.wrong}"
+    if judged.explained is not None and judged.catalogue is not None:
+        yield from (f"    {text}" for text in explain_words(judged.catalogue, judged.explained, words))
 
 
 @invoice.command()

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--wait", "wait_s", type=click.IntRange(0), default=60, show_default=True, help="Seconds for the relay.")
 @click.option("--no-journal", is_flag=True, help="Look at PostgreSQL alone.")
+@click.option(
+    "--lines", type=click.IntRange(0), default=1_000, show_default=True, help="Lines the judge computes again."
+)
+@click.option("--all-lines", is_flag=True, help="All lines of all invoices; a long time.")
 @pass_context
-def verify(context: Context, wait_s: int, no_journal: bool) -> None:
+def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_lines: bool) -> None:
     """Check on the live database that money, usage and invoices add up and that the journal tells the same.
 
     Reads one snapshot while gateways run on. Prints what was examined and every row that differs; exit status 1 on
@@ -33,7 +37,7 @@ def verify(context: Context, wait_s: int, no_journal: bool) -> None:
     configure_logs(context.settings.log, "cli")
     with open_stores(context.settings) as stores:
         try:
-            report = asyncio.run(_verify(stores, wait_s, no_journal))
+            report = asyncio.run(_verify(stores, wait_s, no_journal, None if all_lines else lines))
         except VerifyAway as error:
             raise CommandFailed(str(error)) from error
     for line in report.lines():
@@ -42,7 +46,9 @@ def verify(context: Context, wait_s: int, no_journal: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-async def _verify(stores: "Stores", wait_s: int, no_journal: bool) -> "Report":
+async def _verify(stores: "Stores", wait_s: int, no_journal: bool, lines: int | None) -> "Report":
+    from functools import partial
+
     from billing.cycle_verify import verify_cycle
     from billing.usage_verify import verify_usage
     from gateway.journal import Journal
@@ -55,7 +61,7 @@ async def _verify(stores: "Stores", wait_s: int, no_journal: bool) -> "Report":
     if journal is not None and stores.started_here:  # nobody else would carry what the outbox still holds
         relay = asyncio.create_task(run_relay(RelayOptions(stores.dsn), journal, stop))
     try:
-        return await examine(stores.dsn, journal, wait_s, also=(verify_usage, verify_cycle))
+        return await examine(stores.dsn, journal, wait_s, also=(verify_usage, partial(verify_cycle, sample=lines)))
     finally:
         stop.set()
         if relay is not None:

@@ -22,7 +22,7 @@ TILES = ["2026-01-01 00:00+03", "2026-02-01 00:00+03", "2026-03-01 00:00+03", "2
 async def checked(dsn: str) -> list[Check]:
     async with aiopg.connect(dsn) as connection, connection.cursor() as cur:
         await cur.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        return await verify_cycle(cur)
+        return await verify_cycle(cur, sample=0)  # the amounts here are made up
 
 
 def differing(checks: Sequence[Check]) -> list[tuple[int, str]]:
@@ -73,9 +73,10 @@ def test_what_a_run_wrote_is_clean_and_every_check_examined_something(books: Boo
     checks = asyncio.run(checked(books.dsn))
     assert differing(checks) == []
     assert [check.name for check in checks if check.examined == 0] == [
-        "each event of closed usage belongs to an order or is reported"
+        "each event of closed usage belongs to an order or is reported",
+        "lines come to the same when the judge computes them",
     ]
-    assert {check.truth for check in checks} == {6, 8}
+    assert {check.truth for check in checks} == {6, 8, 9}
 
 
 def test_an_empty_database_is_clean(database: Any) -> None:

@@ -109,6 +109,51 @@ def test_a_payment_is_directed_to_an_invoice(kopeck, books) -> None:
     assert [(one["number"], one["state"]) for one in told] == [("I-000003", "paid"), ("I-000001", "overdue")]
 
 
+# ---- what the judge makes of it
+
+
+@pytest.fixture
+def billed(database, kopeck) -> Books:
+    """An order of two thirds of a month and a manual line, billed by the program."""
+    found = Books(database.dsn)
+    found.catalogue()
+    account = found.account("B1")
+    found.order(account, "2026-09-11 00:00+03")
+    found.ask("INSERT INTO manual_lines (key, account_id, payer_account_id, description, amount_minor, tax_ppm,"
+              " tax_inside, bill_on, actor, why) VALUES ('m', %s, %s, 'visit', 700, 0, true, '2026-10-01', 't', 'w')",
+              account, account)  # fmt: skip
+    assert kopeck("bill", "run", "--date", "2026-10-01", "--workers", "1").status == 0
+    return found
+
+
+def test_a_billed_invoice_is_explained_line_by_line(kopeck, billed) -> None:
+    said = kopeck("invoice", "explain", "I-000001")
+    assert said.status == 0
+    assert "1. Monthly fee, recurring: 326.67 RUB\n" in said.out.replace("\u00a0", " ")
+    assert "490.00 x 1 x 20 / 30 of the period = 326.66666667" in said.out
+    assert "tax 22 %: 326.67" in said.out
+    assert "2. visit, manual: 7.00 RUB\n    written by a person: " in said.out.replace("\u00a0", " ")
+    assert "НДС" not in kopeck("invoice", "explain", "I-000001", "--line", "2").out
+    missing = kopeck("invoice", "explain", "I-000001", "--line", "9")
+    assert (missing.status, missing.err) == (2, "kopeck: I-000001 has no line 9\n")
+
+
+def test_verify_computes_lines_again_and_finds_one_that_was_tampered_with(kopeck, billed, database) -> None:
+    clean = kopeck("verify", "--no-journal")
+    assert (clean.status, clean.out.splitlines()[-1]) == (0, "no differences")
+    assert any("judge computes them" in line and "1 lines  ok" in line for line in clean.out.splitlines())
+    Books(database.admin_dsn).ask(
+        "SET session_replication_role = replica; UPDATE invoice_lines SET quantity = 2 WHERE line = 1"
+    )
+    for options in ((), ("--all-lines",)):
+        found = kopeck("verify", "--no-journal", *options)
+        assert found.status == 1
+        assert "line 1 (recurring fee): quantity 2, judged 1" in found.out
+    said = kopeck("invoice", "explain", "I-000001", "--line", "1")
+    assert said.status == 1
+    assert "differs from what was billed: quantity 2, judged 1" in said.out
+
+
 # ---- ageing
 
 

@@ -1,0 +1,78 @@
+"""Truth 9 on a live database: lines of invoices computed again by the judge, from the rows that still stand.
+
+Rules. As in billing.verify: one snapshot of the caller's, nothing written. A sample is drawn anew each time, the same
+number from each block of invoices, one line of an invoice; or every line is taken. BATCH lines are in memory at once.
+
+Does not know: how a line comes about (cycle_explain).
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from billing.catalogue import Catalogue
+from billing.cycle_facts import KINDS, judge_lines
+from billing.verify import Check, check_of
+
+TRUTH: Final = 9
+#: Lines computed again unless another number is asked for.
+SAMPLE: Final = 1_000
+BATCH: Final = 500
+
+_DRAWN: Final = """
+    WITH blocks AS (
+        SELECT b.id, b.invoices_count FROM invoice_blocks b
+        WHERE b.run_id IS NOT NULL AND b.state IN ('posted', 'issued')
+    ), picked AS (
+        SELECT DISTINCT (b.id << 20) + floor(random() * b.invoices_count)::bigint AS invoice_id
+        FROM blocks b, generate_series(1, greatest(1, %(sample)s / (SELECT greatest(1, count(*)) FROM blocks))::int)
+    )
+    SELECT l.invoice_id, l.line
+    FROM picked p CROSS JOIN LATERAL (
+        SELECT l.invoice_id, l.line FROM invoice_lines l
+        WHERE l.invoice_id = p.invoice_id AND l.kind = ANY(%(kinds)s) ORDER BY random() LIMIT 1) l
+    ORDER BY random() LIMIT %(sample)s
+"""
+
+_ALL: Final = """
+    SELECT l.invoice_id, l.line FROM invoice_lines l
+    JOIN invoice_blocks b ON b.id = l.invoice_id >> 20 AND b.state IN ('posted', 'issued')
+    WHERE (l.invoice_id, l.line) > (%(invoice_id)s, %(line)s) AND l.kind = ANY(%(kinds)s)
+    ORDER BY l.invoice_id, l.line LIMIT %(limit)s
+"""
+
+
+async def check_explained(cur: Any, sample: int | None = SAMPLE) -> Check:
+    """Lines come to the same minor unit when the judge computes them again.
+
+    Args:
+        cur: aiopg cursor inside the caller's REPEATABLE READ, READ ONLY transaction.
+        sample: how many; None: every line there is.
+    """
+    catalogues: dict[Any, Catalogue] = {}
+    examined, faults = 0, []
+    batches = _every(cur) if sample is None else _drawn(cur, sample)
+    async for batch in batches:
+        for one in await judge_lines(cur, batch, catalogues):
+            examined += 1
+            if one.wrong:
+                what = f"{one.line.kind} {one.line.item}".strip()
+                faults.append(f"invoice {one.line.invoice_id} line {one.line.line} ({what}): {one.wrong}")
+    return check_of(TRUTH, "lines come to the same when the judge computes them", examined, "lines", faults)
+
+
+async def _drawn(cur: Any, sample: int) -> AsyncIterator[list[tuple[int, int]]]:
+    await cur.execute(_DRAWN, {"sample": sample, "kinds": list(KINDS)})
+    rows = await cur.fetchall()
+    for first in range(0, len(rows), BATCH):
+        yield rows[first : first + BATCH]
+
+
+async def _every(cur: Any) -> AsyncIterator[list[tuple[int, int]]]:
+    last = (0, 0)
+    while True:
+        await cur.execute(_ALL, {"invoice_id": last[0], "line": last[1], "kinds": list(KINDS), "limit": BATCH})
+        rows = await cur.fetchall()
+        if not rows:
+            return
+        yield rows
+        last = rows[-1]
