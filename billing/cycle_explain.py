@@ -389,8 +389,7 @@ class _Judge:
     def _usage(self, item: str, priced: _Priced, events: tuple[RatedEvent, ...]) -> list[Explained]:
         assert priced.resolved is not None  # events were rated by it
         sums: dict[tuple[core.Tax, Rounding], tuple[int, int]] = {}
-        for _, tariff in priced.resolved.price.versions:
-            key = (tariff.tax, tariff.rounding)
+        for key in dict.fromkeys(_key_of(priced.resolved, one) for one in events):
             mine = [one for one in events if _key_of(priced.resolved, one) == key]
             total, used = sum(one.rated.amount_micro for one in mine), sum(one.event.quantity for one in mine)
             if total or used:

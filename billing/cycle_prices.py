@@ -59,6 +59,7 @@ class RowTable:
     """All rows as columns: catalogue to end_s by row, group_version by row and group, the rest by version.
 
     first: a row's first version; groups, group_first: how many groups it has, and where in group_version they begin.
+    returns: some row comes back to a tax and rounding it had before.
     """
 
     catalogue: Ints
@@ -77,6 +78,7 @@ class RowTable:
     tax_ppm: Ints
     inside: Bytes
     rounding: Codes
+    returns: bool
 
     def versions_at(self, row: Ints, time_s: Ints) -> tuple[Ints, Bytes]:
         """The version in force, and a ``tariff.Reject`` where there is none; the version is then the row's first."""
@@ -219,6 +221,7 @@ def _table_of(rows: list[Row]) -> RowTable:
         tax_ppm=np.array([version.tax.rate_ppm for version in every], np.int64),
         inside=np.array([version.tax.inside for version in every], np.uint8),
         rounding=np.array([version.rounding for version in every], np.int8),
+        returns=any(group != sorted(group) for group in groups),
     )
 
 

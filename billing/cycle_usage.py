@@ -54,9 +54,13 @@ class Metered:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What slots come to, by part: those of a slot begin at ``first``, one for each tax and rounding of its price."""
+    """What slots come to, by part: those of a slot begin at ``first``, one for each tax and rounding of its price.
+
+    seen: the first event of each part, where prices come back to an earlier tax (else parts are in order anyway).
+    """
 
     first: Ints
+    seen: Ints
     sums: Sums
     quantities: Sums
 
@@ -79,7 +83,8 @@ def usage_lines(
     causes += _causes(shard, shelf, used, np.flatnonzero(priced & ~whole), "bad_quantity", "is in no whole steps")
     groups = np.append(table.groups, 0)[slots.row]
     parts = int(groups.sum())
-    tally = Tally(np.cumsum(groups) - groups, new_sums(parts), new_sums(parts))
+    seen = np.full(parts, len(event), np.int64)
+    tally = Tally(np.cumsum(groups) - groups, seen, new_sums(parts), new_sums(parts))
     book = np.append(table.catalogue, NONE)[slots.row]
     ratable = priced & whole
     for catalogue_id in np.unique(book[book != NONE]).tolist():
@@ -254,6 +259,8 @@ def _rate(
     part = _part_of(table, slots, tally, slot, rated.version)
     add_events(tally.sums, part, rated.amount_micro, rated.reject)
     add_events(tally.quantities, part, used.quantity[mine], rated.reject)
+    if table.returns:
+        np.minimum.at(tally.seen, part, mine)
     causes = []
     for reject in np.unique(rated.reject[rated.reject != core.Reject.OK]).tolist():
         rows = mine[np.flatnonzero(rated.reject == reject)]
@@ -354,7 +361,10 @@ def _unrounded(
     group = np.arange(len(slot)) - tally.first[slot]
     used, sums = tally.quantities, tally.sums
     made = np.flatnonzero((used.whole != 0) | (used.rest != 0) | (sums.whole != 0) | (sums.rest != 0))
+    made = made[np.lexsort((tally.seen[made], slot[made]))] if table.returns else made
     slot, group = slot[made], group[made]
+    begins = np.append(True, slot[1:] != slot[:-1])[: len(slot)]
+    nth = np.arange(len(slot)) - np.flatnonzero(begins)[np.cumsum(begins) - 1]
     too_many = np.flatnonzero(used.whole[made] >= _LARGEST_WHOLE)
     causes += [
         Cause(
@@ -372,7 +382,7 @@ def _unrounded(
         np.full(len(slot), USAGE, np.int64),
         shelf.item[entry],
         shelf.place[entry],
-        group,
+        nth,
         whole * MICRO_PER_MINOR + used.rest[made],
         Sums(sums.whole[made], sums.rest[made]),
         shelf.discounts[entry],

@@ -269,6 +269,28 @@ def test_promotions_are_shared_among_the_parts_by_their_sums() -> None:
     assert found.lines.discount_minor.tolist()[1:] == [667, 333]
 
 
+def test_parts_are_in_the_order_of_their_first_event_where_a_tax_comes_back() -> None:
+    back = read(
+        HEAD
+        + """\
+taxes: {t: {rates: [{from: 2020-01-01, percent: 0}, {from: 2026-01-10, percent: 10}, {from: 2026-01-20, percent: 0}]}}
+items: {use: {unit: piece, tax: t}}
+prices: [{item: use, versions: [{from: 2020-01-01, steps: [per_unit: {price: 1}]}]}]
+promotions: [{promotion: off, from: 2020-01-01, amount: 0.01}]
+"""
+    )
+    events = [Event(1, "use", "2026-01-25", 1_000_000), Event(2, "use", "2026-01-15", 1_000_000)]
+    found = bill(World(back, [Order(1, "2026-01-01", item="use")], events), "2026-02-01")
+    assert [(one[0], amount) for one, amount in zip(taxes(found), amounts(found), strict=True)] == [
+        (100_000, 100),
+        (0, 100),
+    ]
+    assert found.lines.discount_minor.tolist() == [1, 1]  # half a kopeck each
+    early = Event(3, "use", "2026-01-05", 1_000_000)
+    again = bill(World(back, [Order(1, "2026-01-01", item="use")], [*events, early]), "2026-02-01")
+    assert [one[0] for one in taxes(again)] == [0, 100_000]
+
+
 def test_an_event_counts_where_it_was_counted_and_costs_what_it_did_then() -> None:
     order = Order(1, "2025-11-01", plan="both", arrears_done="2026-01-01")
     found = bill(shop(order, events=[Event(1, "call", "2025-12-30", MINUTE, counts="2026-01-01")]), "2026-02-01")
