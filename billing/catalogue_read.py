@@ -360,7 +360,9 @@ def _read_calendar(number: str, fields: Fields, reading: _Reading) -> tuple[Cale
     try:
         return calendar_of(zone, rules, holidays), fields.place
     except ValueError as error:
-        hint = "each minute of mon to sun and of holiday belongs to one band; the example shows one that does not"
+        hint = (
+            "each minute of mon to sun and of holiday is in one band; one may pass midnight: from: 23:00, until: 06:00"
+        )
         raise Refused(fields.place, f"calendar {number}: {error}", hint) from error
 
 

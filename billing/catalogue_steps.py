@@ -281,7 +281,6 @@ def read_tiers(node: Node, step: str, unit: Unit) -> tuple[core.Tier, ...]:
     for one in nodes:
         fields = Fields(one, f"a tier of {step}")
         tier = _read_tier(fields, step, unit, below)
-        fields.done()
         if tiers and tiers[-1].upto is None:
             raise Refused(fields.place, "a tier after the one without end", "give the tier before it an upto")
         tiers.append(tier)
@@ -310,6 +309,7 @@ def _read_tier(fields: Fields, step: str, unit: Unit, below: int) -> core.Tier:
     if upto is not None and upto <= below:
         message = f"the tier ends at {format_quantity(upto, unit)}, not above {format_quantity(below, unit)}"
         raise Refused(fields.place_of("upto"), f"{message}, where it begins", "write tiers in ascending order")
+    fields.done()  # a price that is misspelt is no tier without a price
     if numbers.get("price") is None and numbers["flat"] is None:
         raise Refused(fields.place, "a tier has a price, a flat, or both", "write price: 0 for a free tier")
     return core.Tier(upto, numbers.get("price") or 0, numbers["flat"] or 0)

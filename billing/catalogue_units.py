@@ -109,6 +109,8 @@ def parse_quantity(text: str, unit: Unit) -> int:
     if match is None:
         raise ValueError(f"{text[:40]!r} is no quantity such as 300 or 300 {unit.name}")
     number, named = match[1], match[2] or unit.name
+    if named == unit.name and len(number.partition(".")[2]) > unit.decimals:
+        raise ValueError(_too_fine(text, unit))
     if named == unit.name:
         return parse_decimal(number, unit.decimals)
     family = next((family for family in FAMILIES if unit.name in family), {})
@@ -117,8 +119,13 @@ def parse_quantity(text: str, unit: Unit) -> int:
         raise ValueError(f"{text[:40]!r}: the unit here is {unit.name}; {named!r} is none of: {known}")
     steps = Fraction(parse_decimal(number, 9) * family[named] * unit.steps, 10**9 * family[unit.name])
     if steps.denominator != 1:
-        raise ValueError(f"{text[:40]} is no whole number of steps of {format_quantity(1, unit)}")
+        raise ValueError(_too_fine(text, unit))
     return int(steps)
+
+
+def _too_fine(text: str, unit: Unit) -> str:
+    finest = format_quantity(1, unit)
+    return f"{text[:40]} is no whole number of steps of {finest}, the finest counted here: a smaller unit, or decimals?"
 
 
 def format_quantity(steps: int, unit: Unit) -> str:

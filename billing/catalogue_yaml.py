@@ -260,7 +260,10 @@ class Fields:
         """The field's value. Raises Refused where it is missing."""
         node = self.take(name)
         if node is None:
-            raise Refused(self.place, f"{self.what} needs the field {name!r}")
+            strays = [other for other in self._entries if other not in self._taken]
+            misspelt = difflib.get_close_matches(name, strays, 1)
+            hint = f"is {misspelt[0]!r} meant to be it?" if misspelt else ""
+            raise Refused(self.place, f"{self.what} needs the field {name!r}", hint)
         return node
 
     def text(self, name: str, default: str | None = None) -> str:

@@ -137,7 +137,7 @@ def test_pools_are_shared_by_all_orders_of_an_account() -> None:
         ("7,voice,2026-02-30,1", "is no date such as"),
         ("7,voice,2024-12-31,1", "outside the catalogue's dates"),
         ("7,voice,2026-02-01,-1", "it may not be negative"),
-        ("7,voice,2026-02-01,1.5", "1.5 has 1 decimals"),
+        ("7,voice,2026-02-01,1.5", "1.5 is no whole number of steps of 1 s"),
         ("7,voice,2026-02-01,9999999999999999999", "is absurd"),
         ("7,voice,2026-02-01,1000 h", "longer than 2,678,400"),
         ("7,voice,2026-02-01,", "no quantity"),

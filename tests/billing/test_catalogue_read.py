@@ -129,8 +129,12 @@ def test_ten_thousand_tiers_are_refused_and_a_thousand_are_read() -> None:
         ("[{upto: 10, price: 1}]", "quantities above 10 s are in no tier, 11 s for one"),
         ("[{price: 1}, {upto: 10, price: 1}]", "a tier after the one without end"),
         ("[{upto: 10}, {price: 1}]", "a tier has a price, a flat, or both"),
+        ("[{upto: 10, prise: 1}, {price: 1}]", "no field 'prise' [format]\n    hint: did you mean 'price'?"),
         ("[{upto: 10 GB, price: 1}, {price: 1}]", "the unit here is s; 'GB' is none of: s, min, h"),
-        ("[{upto: 1.5, price: 1}, {price: 1}]", "1.5 has 1 decimals, a whole number is needed"),
+        (
+            "[{upto: 1.5, price: 1}, {price: 1}]",
+            "1.5 is no whole number of steps of 1 s, the finest counted here: a smaller unit, or decimals?",
+        ),
         ("[]", "1 to 100000 tiers, not 0"),
     ],
 )
@@ -145,7 +149,7 @@ def test_tiers_follow_one_another(tiers, message) -> None:
         ("- flat: {amount: 1}\n  cap: {maximum: 1}", "a step is one key"),
         ("- flat: {amount: 1, each: week}", "each is period or event, not 'week'"),
         ("- flat: {amount: 1, bands: [night]}", "confined to bands, but the tariff has no calendar"),
-        ("- flat: {ammount: 1}", "flat needs the field 'amount'"),
+        ("- flat: {ammount: 1}", "flat needs the field 'amount' [format]\n    hint: is 'ammount' meant to be it?"),
         ("- flat: {amount: 1, ammount: 1}", "did you mean 'amount'?"),
         ("- allowance: {pool: minutes}", "there is no pool 'minutes'"),
         ("- allowance: {}", "an allowance has a quantity of its own, or a pool"),
