@@ -34,7 +34,7 @@ def bars_of(compared: "Compared") -> list[tuple[str, int]]:
     """(label, accounts) of the histogram, from the largest fall to the largest rise."""
     same = sum(money.same for money in compared.money.values())
     below = [f"{low}..{high} %" for low, high in pairwise(EDGES) if high <= 0]
-    above = [f"{low}..{high:+} %" for low, high in pairwise(EDGES) if low >= 0]
+    above = [f"+{low}..+{high} %" for low, high in pairwise(EDGES) if low >= 0]
     labels = [f"below {EDGES[0]} %", *below, *above, f"above +{EDGES[-1]} %"]
     counted = list(zip(labels, compared.bars, strict=True))
     middle = len(below) + 1
