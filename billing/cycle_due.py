@@ -79,7 +79,10 @@ class OrderFailure:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What a shard bills. baskets: numbers of the tariffs' baskets; bound_s, stock: by order; by_id: orders by id."""
+    """What a shard bills. baskets: numbers of the tariffs' baskets, as Tiles.basket counts them.
+
+    By order: bound_s, the midnight of the run's date in its zone; stock, a number of the tariffs' stocks.
+    """
 
     tiles: Tiles
     baskets: tuple[int, ...]
@@ -93,7 +96,7 @@ class Due:
 class Activity:
     """When orders are suspended: rows of ``from_s`` to ``until_s`` that do not overlap within an order.
 
-    by_id: rows of Orders in order of id; first: where an order's suspensions begin, one more than there are orders.
+    ids, by_id: ids of orders ascending, and their rows; first: where an order's suspensions begin, and one more.
     """
 
     by_id: Ints

@@ -66,7 +66,7 @@ class Failing:
 class Goods:
     """An item of a stock. place: in the invoice's order. row: of its price without free units, or NO_ROW.
 
-    of_items: of a percentage, what it is taken of. taken: level of a percentage, above all it is taken of; 0: none.
+    of_items: of a percentage, what it is taken of. level: of a percentage, above those of all it is taken of; else 0.
     """
 
     item: str
@@ -79,7 +79,11 @@ class Goods:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What orders of one offer have for one buyer. grants: (pool's place, quantity) a period."""
+    """What orders of one offer have for one buyer. by_hand: at a price of the order's own.
+
+    grants: (pool's place, quantity) a period. failure: of every part; advance_failure: of orders in advance.
+    tax_rows: rows of what has a price, in the plan's order: a minimum takes the tax of the first in force.
+    """
 
     offer: Offer
     buyer: Buyer
@@ -324,7 +328,10 @@ def _basket_of(tariffs: Tariffs, stock: int, codes: tuple[str, ...], time_s: int
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """Some of the items of many baskets, one after the other: those of basket b from first[b] to first[b + 1]."""
+    """Some of the items of many baskets, one after the other: those of basket b from first[b] to first[b + 1].
+
+    steps: of the item's unit; divisor: millionths of the unit in one step.
+    """
 
     first: Ints
     item: Ints
