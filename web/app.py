@@ -15,7 +15,7 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.web import Application, RedirectHandler, RequestHandler
 
-from web import admin, attempts, page, payments, people
+from web import admin, attempts, invoices, page, payments, people
 from web.site import Site, WebOptions
 
 __all__ = ["Site", "WebOptions", "close", "make_app", "make_server"]
@@ -42,6 +42,8 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/payments/([0-9]{1,19})", payments.PaymentPage),
     ("/payments/([0-9]{1,19})/cancel", payments.CancelPage),
     ("/attempts", attempts.AttemptsPage),
+    ("/invoices/([^/]{1,60})", invoices.InvoicePage),
+    ("/invoices/([^/]{1,60})/pdf", invoices.InvoicePdf),
     ("/partners", admin.PartnersPage),
     (f"/partners/{_CODE}", admin.PartnerPage),
     (f"/partners/{_CODE}/state", admin.PartnerStatePage),

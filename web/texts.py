@@ -281,6 +281,18 @@ _PAYMENT: Final[dict[str, _Pair]] = {
     "cancel.not_now": ("В этом состоянии платёж вернуть нельзя.", "In this state the payment cannot be reversed."),
 }
 
+_INVOICE: Final[dict[str, _Pair]] = {
+    "invoice.not_found": ("Счёта с таким номером нет", "There is no invoice with this number"),
+    "invoice.pdf": ("Скачать PDF", "Download PDF"),
+    "invoice.unpaid": ("Не оплачено", "Unpaid"),
+    "invoice.credited": ("Уменьшено корректировками", "Credited"),
+    "invoice_state.draft": ("проект", "draft"),
+    "invoice_state.issued": ("выставлен", "issued"),
+    "invoice_state.paid": ("оплачен", "paid"),
+    "invoice_state.overdue": ("просрочен", "overdue"),
+    "invoice_state.credited": ("скорректирован", "credited"),
+}
+
 _ADMIN: Final[dict[str, _Pair]] = {
     "partners.title": ("Партнёры", "Partners"),
     "partners.empty": ("Партнёров пока нет", "There are no partners yet"),
@@ -493,6 +505,7 @@ _ACTIONS: Final[dict[str, _Pair]] = {
     "action.partner_key_retired": ("Вывод ключа партнёра", "Retired partner key"),
     "action.partner_paused": ("Приостановка партнёра", "Paused partner"),
     "action.partner_resumed": ("Возобновление партнёра", "Resumed partner"),
+    "action.invoice_viewed": ("Просмотр счёта", "Viewed invoice"),
     "action.catalogue_loaded": ("Загрузка каталога тарифов", "Loaded catalogue"),
     "action.user_added": ("Новый пользователь", "Added user"),
     "action.user_role_set": ("Смена роли", "Changed role"),
@@ -562,7 +575,7 @@ _ERRORS: Final[dict[str, _Pair]] = {
 }
 
 CATALOGUE: Final[dict[str, _Pair]] = {
-    **_GENERAL, **_SIGN_IN, **_LISTS, **_PAYMENT, **_ADMIN, **_STATES, **_REASONS, **_ACTIONS, **_ERRORS,
+    **_GENERAL, **_SIGN_IN, **_LISTS, **_PAYMENT, **_INVOICE, **_ADMIN, **_STATES, **_REASONS, **_ACTIONS, **_ERRORS,
 }  # fmt: skip
 
 #: Russian: 1, 2 to 4, 5 and more. English: one, many.

@@ -31,6 +31,8 @@ OPEN_TO = {
     ("GET", "/payments/1/cancel"): OPERATOR,
     ("POST", "/payments/1/cancel"): OPERATOR,
     ("GET", "/attempts"): VIEWER,
+    ("GET", "/invoices/I-000001"): VIEWER,
+    ("GET", "/invoices/I-000001/pdf"): VIEWER,
     ("GET", "/partners"): VIEWER,
     ("GET", "/partners/osmp"): ADMINISTRATOR,
     ("POST", "/partners/osmp/state"): ADMINISTRATOR,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.messages import Op, Reason
+from billing.invoices import InvoiceState
 from gateway.states import Effect, Event, State
 from web import admin, audit, filters, texts
 from web.attempts import KINDS
@@ -17,6 +18,7 @@ WEB = Path(texts.__file__).parent
 #: Keys whose last part is a code: the prefix, and every code there is.
 CODED = {
     "state.": [*State],
+    "invoice_state.": [*InvoiceState],
     "event.": [*Event],
     "step.": [*Effect],
     "op.": [*Op],
@@ -37,7 +39,7 @@ CODED = {
     "column.": EXPORT_COLUMNS,
 }
 #: Beginnings by which a key is known where it is not the argument of t().
-KEYED = r"error|cancel|profile|sign_in|user\.error|users|partners|payment|payments|away|conflict|search|filter"
+KEYED = r"error|cancel|profile|sign_in|user\.error|users|partners|payment|payments|away|conflict|search|filter|invoice"
 
 
 def sources():

@@ -1,0 +1,40 @@
+"""The page and the PDF of an invoice."""
+
+from datetime import date
+
+import pytest
+
+from tests.billing.invoice_books import Books, Charge
+
+
+@pytest.fixture
+def invoiced(own_site):
+    books = Books(own_site.dsn)
+    books.catalogue()
+    account = books.account("A1", name="ООО «Ромашка» <b>", details={"inn": "7709876543"})
+    order = books.order(account, "2026-01-01 00:00+03")
+    books.invoices(books.run(date(2026, 3, 1)), [(account, [Charge(12_200, order_id=order)])], on=date(2026, 3, 1))
+    return own_site
+
+
+def test_an_invoice_is_shown_with_its_state_and_the_view_is_on_record(invoiced) -> None:
+    answer = invoiced.person("vera").get("/invoices/I-000001")
+    assert answer.status == 200
+    for words in ("Счёт № I-000001 от 01.03.2026", "просрочен", "Абонентская плата", "7709876543", "ООО «Ромашка» <b>"):
+        assert words in answer.words.replace("\u00a0", " ")
+    assert "<b>" not in answer.text
+    assert "Не оплачено 122,00 ₽" in answer.words.replace("\u00a0", " ")
+    assert "Просмотр счёта" in invoiced.person("anna").find("/audit", q="vera").words
+
+
+def test_the_pdf_is_downloaded_under_the_invoices_number(invoiced) -> None:
+    answer = invoiced.person("vera").get("/invoices/I-000001/pdf")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/pdf")
+    assert answer.headers["Content-Disposition"] == "attachment; filename*=UTF-8''I-000001.pdf"
+    assert answer.body.startswith(b"%PDF-")
+
+
+def test_an_invoice_that_is_not_there_is_told(invoiced) -> None:
+    answer = invoiced.person("vera").get("/invoices/I-000009")
+    assert answer.status == 404
+    assert "Счёта с таким номером нет" in answer.words
