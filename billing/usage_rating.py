@@ -110,7 +110,7 @@ def rate_month(
     stock = stocks_of(shard, tariffs)
     buyers, buyer = _buyers_of(shard, outside, order, account)
     book = _book_of(tariffs, events.items, outside.plan, buyers)
-    context = np.where(order == NONE, len(tariffs.stocks) + buyer, stock[np.maximum(order, 0)])
+    context = np.where(order == NONE, len(tariffs.stocks) + buyer, np.append(stock, 0)[order])
     owner = np.where(order == NONE, len(shard.orders.order_id) + account, order)
     line, _ = codes_of((owner * len(events.items) + events.item).astype(np.int64))
     placed = _Placed(context, line, account)
