@@ -11,7 +11,7 @@ KERNELS := $(wildcard ratingcore/*.pyx ratingcore/*.pxd)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help run test test-browser check format bench load sim clean
+.PHONY: help run test test-browser check format bench bench-billing load sim clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
@@ -39,6 +39,9 @@ format: $(VENV)/.dev  ## rewrite the code in the house's format
 
 bench: $(VENV)/.dev  ## figures of this machine; never fails for being slow
 	@$(BIN)/python -m loadtests.bench
+
+bench-billing: $(VENV)/.dev  ## a billing cycle of 2,000,000 subscribers, beside bare copying; BENCH_SUBSCRIBERS scales it
+	@$(BIN)/python -m loadtests.bench_billing
 
 load: $(VENV)/.dev  ## Locust against real gateways with faults, then the auditor
 	@$(BIN)/python -m loadtests.load

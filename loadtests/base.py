@@ -161,7 +161,8 @@ def catalogue_text() -> str:
         items = ["fee", *(["service"] if number % 5 == 0 else []), *used]
         grants = " pools: [{pool: minutes, quantity: 60 min}, {pool: traffic, quantity: 3 GB}]," if used else ""
         plans.append(f"  {_plan(number)}: {{name: Plan {number + 1},{grants} items: [{', '.join(items)}]}}")
-        fee = f"[{{flat: {{amount: {150 + 37 * number}.{number * 7 % 100:02d}}}}}]"
+        rubles, kopecks = divmod(fee_minor(number), 100)
+        fee = f"[{{flat: {{amount: {rubles}.{kopecks:02d}}}}}]"
         prices.append(_price("fee", fee, number))
         prices += [_price(item, _STEPS[item][number // 4 % 4], number) for item in used]
     prices += [
@@ -169,6 +170,11 @@ def catalogue_text() -> str:
         _price("setup", "[{flat: {amount: 990.00}}]"),
     ]
     return _CATALOGUE_HEAD + "\n".join([*plans, *prices]) + "\n"
+
+
+def fee_minor(plan: int) -> int:
+    """What a plan costs a month before anything is used, in minor units."""
+    return 100 * (150 + 37 * plan) + plan * 7 % 100
 
 
 def _plan(number: int) -> str:
