@@ -81,7 +81,8 @@ def _change_lines(found: "WhatIf") -> Iterator[str]:
         if paid:
             yield title
         for one in paid:
-            yield "  " + "\t".join(_cells(found, one))
+            number = found.numbers.get(one.account_id, str(one.account_id))
+            yield f"  {number}: {one.currency} {_moved(one.before_minor, one.after_minor)}"
     moved = _items(compared)
     if moved:
         yield "items that change, net:"
