@@ -169,7 +169,11 @@ class Bill:
 
 
 class _FailedError(Exception):
-    """A part that cannot be billed."""
+    """Parts that cannot be billed: those named, or the one that is being billed."""
+
+    def __init__(self, why: str, parts: "Sequence[Part]" = ()) -> None:
+        super().__init__(why)
+        self.parts = parts
 
 
 # ---- calendar
@@ -516,17 +520,20 @@ def usage_lines(prices: Prices, parts: Sequence[Part], world: World) -> None:
     lines = [reference.Line(0, number) for number in range(len(rows))]
     state = reference.State({}, pools_of(prices, parts))
     rated: list[list[Rated]] = [[] for _ in rows]
+    failed: list[Part] = []
     for number, usage in used_in(prices, rows, world):
         steps, rest = divmod(usage.quantity_micro * prices.catalogue.items[usage.item].unit.steps, 10**6)
         event = reference.Event(number, usage.at, steps, usage.duration_s, usage.destination)
         one, state = reference.rate_event(table, lines, state, event)
         if rest or one.reject:
-            raise _FailedError(f"event {usage.id}")
+            failed.append(rows[number].part)
         rated[number].append((steps, one))
+    if failed:
+        raise _FailedError("events that have no price", failed)
     for number, row in enumerate(rows):
         closed, state = reference.close_line(table, lines, state, number, row.part.until - 1)
         if closed.reject:
-            raise _FailedError(closed.reject.name)
+            raise _FailedError(closed.reject.name, [row.part])
         if closed.amount_micro:
             rated[number].append((0, closed))
         row.part.drafts += metered_lines(prices, row.part, "usage", (row.place, row.item), row.price, rated[number])
@@ -582,12 +589,12 @@ def minimum(prices: Prices, part: Part, book: Book, today: Mapping[tuple[int, st
     if missing <= 0:
         return
     wanted = plan_items(prices.catalogue, order.plan) if order.plan else (order.item,)
-    first = next((found for item in wanted if (found := prices.price(order, item)) is not None), None)
-    if first is None:
+    priced = [item for item in wanted if order.price is not None or prices.price(order, item) is not None]
+    if not priced:
         raise _FailedError("nothing of the order has a price")
-    _, tariff = _closed(prices, first, part.until - 1)
+    _, tax, _ = flat_micro(prices, order, priced[0], part.until - 1)
     place = (len(prices.items(order)), 0)
-    part.drafts.append(Draft("minimum", "", place, part.since, part.until, 1, 0, missing, tariff.tax))
+    part.drafts.append(Draft("minimum", "", place, part.since, part.until, 1, 0, missing, tax))
 
 
 def true_ups(prices: Prices, order: Order, bill_on: date, book: Book) -> Iterator[Part]:
@@ -685,8 +692,8 @@ def _fill(prices: Prices, world: World, parts: Sequence[Part], book: Book) -> se
     def tried(work: Callable[[], None], *concerned: Part) -> None:
         try:
             work()
-        except _FailedError:
-            failed.update((part.order.id, part.start, part.part) for part in concerned)
+        except _FailedError as error:
+            failed.update((part.order.id, part.start, part.part) for part in error.parts or concerned)
 
     for part in parts:
         tried(lambda part=part: _charges(prices, part), part)

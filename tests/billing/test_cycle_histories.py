@@ -154,7 +154,8 @@ def live(database, customers, seed, runs):
             judged = bill(history.world(), catalogue, bill_on, book)
             how = history.dice.choice(("post", "post", "post", "review", "review and void"))
             billed = read_bill(database.dsn, run_program(database.dsn, bill_on, how))
-            assert differences(billed, judged) == [], f"seed {seed}, run of {bill_on}"
+            found = differences(billed, judged)
+            assert not found, f"seed {seed}, run of {bill_on}, {len(found)} differences:\n" + "\n".join(found[:20])
             note(book, judged)
             kinds.update(line.kind for lines in judged.invoices.values() for line in lines)
             before = bill_on
