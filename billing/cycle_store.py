@@ -136,12 +136,15 @@ _SUSPENSIONS: Final = """
     ORDER BY s.order_id, s.from_at
 """
 
-#: Only an end or a suspension within the tile makes a share differ from what was billed.
+#: A share differs from what was billed by an end or a suspension within the tile, or where one that was foreseen then
+#: was withdrawn, moved or cut short: so orders that have or had any, and what was billed in part of those.
 _TRUEUPS: Final = """
     WITH changed AS MATERIALIZED (
         SELECT o.id, o.ends_at FROM orders o
         WHERE {payers} AND o.terms_id IN ({advance})
-          AND (o.ends_at IS NOT NULL OR EXISTS (SELECT FROM order_suspensions s WHERE s.order_id = o.id))
+          AND (o.ends_at IS NOT NULL OR EXISTS (SELECT FROM order_suspensions s WHERE s.order_id = o.id)
+               OR (SELECT true FROM order_events e
+                   WHERE e.order_id = o.id AND e.event = 'end_withdrawn' LIMIT 1) IS NOT NULL)
     )
     SELECT p.order_id, p.period_start, p.period_end, p.active_num, p.active_den, l.item, l.amount_minor, l.tax_ppm,
            l.tax_inside
@@ -149,7 +152,7 @@ _TRUEUPS: Final = """
     CROSS JOIN LATERAL (
         SELECT p.* FROM order_periods p
         WHERE p.order_id = o.id AND p.part = 'advance' AND p.outcome = 'billed' AND p.active_num > 0
-          AND (o.ends_at < p.period_end OR EXISTS (
+          AND (o.ends_at < p.period_end OR p.active_num < p.active_den OR EXISTS (
               SELECT FROM order_suspensions s
               WHERE s.order_id = o.id AND s.from_at < p.period_end
                 AND coalesce(s.until_at, 'infinity') > p.period_start))
@@ -228,9 +231,13 @@ _NEW_BLOCK: Final = """
 _SETTLE: Final = "UPDATE orders SET settled_at = now() WHERE id = ANY ($1::text::bigint[])"
 
 _MANUAL_BILLED: Final = """
-    UPDATE manual_lines m SET invoice_id = w.invoice_id
-    FROM unnest($1::text::bigint[], $2::text::bigint[]) AS w (id, invoice_id)
-    WHERE m.id = w.id AND m.invoice_id IS NULL
+    WITH billed AS (
+        UPDATE manual_lines m SET invoice_id = w.invoice_id
+        FROM unnest($1::text::bigint[], $2::text::bigint[]) AS w (id, invoice_id)
+        WHERE m.id = w.id AND m.invoice_id IS NULL
+        RETURNING 1
+    )
+    SELECT count(*) FROM billed
 """
 
 _TOTALS: Final = """
@@ -362,7 +369,7 @@ def _codes(found: pa.Table) -> tuple[Any, tuple[tuple[str, ...], ...]]:
 
 def _read_buyers(opened: Any, claim: Claim, accounts: Ints, wanted: Wanted) -> tuple[Any, tuple[tuple[str, str], ...]]:
     """Who buys, as far as any catalogue can tell: mostly nobody in particular, code 0."""
-    if not wanted.groups and not wanted.customers:
+    if not len(accounts) or (not wanted.groups and not wanted.customers):
         return np.zeros(len(accounts), np.int32), (("", ""),)
     every = np.unique(accounts)
     words = {name: _literals(getattr(wanted, name)) for name in ("groups", "customers")}
@@ -574,12 +581,19 @@ def write_shard(opened: Any, claim: Claim, shard: ShardInput, bill: ShardBill, w
     if len(bill.settled_order_ids):
         do(opened, _SETTLE, (int_array(bill.settled_order_ids.tolist()),))
     if len(bill.manual.manual_line_id):
-        billed = invoice_ids[bill.manual.invoice]
-        do(opened, _MANUAL_BILLED, (int_array(bill.manual.manual_line_id.tolist()), int_array(billed.tolist())))
+        _bill_manual(opened, bill.manual.manual_line_id, invoice_ids[bill.manual.invoice])
     do(opened, _TOTALS, (claim.run_id, claim.shard_no))
     of, failed = bill.counts, len(bill.failures)
     counts = (of.payers, of.orders, of.events, of.periods, of.invoices, of.lines, failed)
     do(opened, _SHARD_DONE, (claim.run_id, claim.shard_no, state, worker, *counts))
+
+
+def _bill_manual(opened: Any, lines: Ints, invoice_ids: Ints) -> None:
+    """Claim manual lines for their invoices. One that moved to another payer meanwhile may be on his invoice already:
+    then the shard is read again."""
+    claimed = rows(opened, _MANUAL_BILLED, (int_array(lines.tolist()), int_array(invoice_ids.tolist())))
+    if int(claimed[0][0]) != len(lines):
+        raise CycleStoreError(f"{len(lines) - int(claimed[0][0])} manual lines were billed by another shard meanwhile")
 
 
 def _new_invoices(opened: Any, claim: Claim, shard: ShardInput, bill: ShardBill, state: str) -> Ints:
