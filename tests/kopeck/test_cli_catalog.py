@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psycopg2
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "mobile.yaml"
+EXAMPLE = Path(__file__).parents[2] / "kopeck" / "examples" / "mobile.yaml"
 
 
 def audited(database) -> list[tuple[object, ...]]:
