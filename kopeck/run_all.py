@@ -18,7 +18,7 @@ from kopeck.settings import Settings
 from kopeck.supervisor import Supervisor
 
 #: What to try of billing; the demo's first invoice has that number.
-BILLING_LINES = ("invoice list", "invoice pdf I-000001", "order show demo-2")
+BILLING_LINES = ("invoice list", "invoice pdf I-000001", "invoice explain I-000001")
 
 log = structlog.get_logger("kopeck.run")
 
@@ -68,7 +68,7 @@ def announcement(settings: Settings, config: str | None = None) -> str:
             "",
             "Send a line again: the answer is the same and the money moves once. `kopeck demo` prints fresh lines.",
             "",
-            "Last month is billed. Look at its invoices, at one of them on paper, at the life of an order:",
+            "Last month is billed. Look at its invoices, at one of them on paper, and at where its numbers come from:",
             *(f"  {command} {words}" for words in BILLING_LINES),
         ]
     return "\n".join([*lines, "Ctrl-C stops everything.", ""])
