@@ -210,11 +210,14 @@ _MOVE_PAYER: Final = """
     SELECT id, 'payer_moved', %(details)s::jsonb, %(actor)s FROM unsettled ORDER BY id
 """
 
+#: What a billing run under way has settled is a draft, or not committed by all: it may yet be undone or charged.
 _LEFT_TO_DO: Final = """
     SELECT (SELECT count(*) FROM orders o JOIN billing_accounts b USING (account_id)
-            WHERE b.customer_id = %(id)s AND o.settled_at IS NULL),
+            WHERE b.customer_id = %(id)s AND (o.settled_at IS NULL OR o.settled_at >= (
+                SELECT min(started_at) FROM bill_runs WHERE state IN ('running', 'reviewed', 'approving')))),
            (SELECT count(*) FROM manual_lines l JOIN billing_accounts b USING (account_id)
-            WHERE b.customer_id = %(id)s AND l.invoice_id IS NULL),
+            WHERE b.customer_id = %(id)s AND (l.invoice_id IS NULL OR EXISTS (
+                SELECT FROM invoice_blocks k WHERE k.id = l.invoice_id >> 20 AND k.state = 'draft'))),
            (SELECT count(*) FROM customers WHERE parent_id = %(id)s AND state = 'active'),
            (SELECT count(*) FROM accounts a JOIN billing_accounts b ON b.account_id = a.id
             WHERE b.customer_id = %(id)s AND a.balance_minor <> 0)

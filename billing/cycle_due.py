@@ -3,10 +3,10 @@
 Rules. A tile is a period of an order's cadence; its *stretch* is what of it lies in the order's life. An order in
 advance has a part `advance` for its recurring items, due when the stretch begins, and one `arrears` for the rest (or
 none, where it has neither metered items nor a minimum); other orders have `arrears` for everything, due when the
-stretch is over; a one-time order has `once`, due when it starts. Due means not after the midnight that begins the
-run's date in the order's zone. Tiles missed earlier are due too: from the end of the last recorded tile of the part on.
-Where the zone's rules moved a boundary that was billed with (billing.calendar), the next tile begins at the billed
-instant all the same, so that records tile time.
+stretch is over; a one-time order has `once`, due when it starts, unless it was cancelled before. Due means not after
+the midnight that begins the run's date in the order's zone. Tiles missed earlier are due too: from the end of the last
+recorded tile of the part on. Where the zone's rules moved a boundary that was billed with (billing.calendar), the next
+tile begins at the billed instant all the same, so that records tile time.
 
 The share of a tile is what of it the order was active: its life less trial and suspensions. By day, a day counts for
 whoever is there at its first instant.
@@ -198,7 +198,8 @@ def _tiles_of(
         _expanded(spans, recurring, spans.next_advance, advance, orders.advance_done_s, ADVANCE),
         _expanded(spans, recurring, spans.next_arrears, arrears, orders.arrears_done_s, ARREARS),
     ]
-    once = np.flatnonzero(terms.once[of] & valid & (orders.once_done == 0) & (orders.starts_s <= bound))
+    begun = (orders.starts_s <= bound) & (orders.ends_s > orders.starts_s)
+    once = np.flatnonzero(terms.once[of] & valid & (orders.once_done == 0) & begun)
     at = orders.starts_s[once]
     found.append((once, np.full(len(once), ONCE, np.uint8), at, at, np.ones(len(once), np.int64)))
     order, part, start, end, number = (np.concatenate(columns) for columns in zip(*found, strict=True))

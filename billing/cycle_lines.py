@@ -570,6 +570,6 @@ def _settled(work: _Work, failed: Flags) -> Ints:
     orders, tiles = work.shard.orders, work.due.tiles
     once = work.tariffs.terms.once[orders.terms_id]
     done = (orders.ends_s <= work.due.bound_s) & ~once
-    done |= once & (orders.once_done > 0)
+    done |= once & ((orders.once_done > 0) | (orders.ends_s <= np.minimum(orders.starts_s, work.due.bound_s)))
     done[tiles.order[tiles.part == ONCE]] = True
     return orders.order_id[np.flatnonzero(done & ~failed)]

@@ -16,6 +16,7 @@ import numpy as np
 from billing.calendar import local_midnight
 from billing.cycle_link import columns, do, rows
 from billing.cycle_post import CycleRefused
+from billing.orders import CHANGES
 from ratingcore.arrays import Ints
 
 #: Paying accounts of a shard, unless settings say otherwise: their balances are locked for a fraction of a second.
@@ -37,6 +38,9 @@ _UNDER_WAY: Final = """
 """
 
 _LOCK_RUNS: Final = "SELECT pg_advisory_xact_lock(hashtextextended('kopeck bill run', 0))::text"
+
+#: After usage is closed, which may wait for an import: whoever changes orders waits for a plan, not for that.
+_LOCK_CHANGES: Final = f"SELECT pg_advisory_xact_lock(hashtextextended('{CHANGES}', 0))::text"
 
 _NEW_RUN: Final = """
     INSERT INTO bill_runs (bill_on, kind, only_account_id, actor) VALUES ($1, $2, nullif($3, 0), $4) RETURNING id
@@ -116,6 +120,7 @@ def plan_run(opened: Any, new: NewRun) -> int:
     only = _only(opened, new.account)
     _check(opened)
     _close_usage(opened, new.bill_on)
+    rows(opened, _LOCK_CHANGES)
     ensure_system_accounts(opened)
     run_id = int(rows(opened, _NEW_RUN, (new.bill_on, new.kind, only, new.actor))[0][0])
     do(opened, _FREEZE, (run_id,))

@@ -133,13 +133,23 @@ _RUN_STATE: Final = """
 
 # ---- void: everything the drafts claimed becomes due again
 
+#: While a review waits nobody but its shards settles orders, but for one-time orders that are taken back. Who pays is
+#: asked again: what seemed billed did not move with its account.
 _UNSETTLE: Final = """
-    UPDATE orders SET settled_at = NULL
-    WHERE settled_at IS NOT NULL AND id IN (SELECT order_id FROM order_periods WHERE run_id = $1::int)
+    UPDATE orders o
+    SET settled_at = NULL,
+        payer_account_id = coalesce(
+            (SELECT payer_account_id FROM billing_accounts b WHERE b.account_id = o.account_id), o.payer_account_id)
+    FROM bill_runs r, order_terms t
+    WHERE r.id = $1::int AND o.settled_at >= r.started_at
+      AND t.id = o.terms_id AND NOT (t.kind = 'one_time' AND coalesce(o.ends_at = o.starts_at, false))
 """
 
 _FREE_MANUAL: Final = """
-    UPDATE manual_lines m SET invoice_id = NULL
+    UPDATE manual_lines m
+    SET invoice_id = NULL,
+        payer_account_id = coalesce(
+            (SELECT payer_account_id FROM billing_accounts p WHERE p.account_id = m.account_id), m.payer_account_id)
     FROM invoice_blocks b
     WHERE b.run_id = $1::int AND m.invoice_id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
 """
@@ -214,14 +224,16 @@ def finish_run(opened: Any, run_id: int, *, leave_failed: bool = False) -> str:
     """Bring a run on when its shards are done: number and issue what is posted, or call a review reviewed.
 
     Args:
-        leave_failed: finish although shards failed; what is in them stays due.
+        leave_failed: finish although shards failed; what is in them stays due. Approving a review that left some
+            leaves them too.
 
     Returns:
         The run's state; unchanged where shards are left.
     """
     state, kind = rows(opened, _LOCK_RUN, (run_id,))[0]
     counts = {str(name): int(count) for name, count in rows(opened, _SHARD_STATES, (run_id,))}
-    if state not in ("running", "approving") or counts.get("due") or (counts.get("failed") and not leave_failed):
+    is_left = leave_failed or state == "approving"
+    if state not in ("running", "approving") or counts.get("due") or (counts.get("failed") and not is_left):
         return str(state)
     if kind == "review" and state == "running":
         do(opened, _RUN_STATE, (run_id, "reviewed", ""))

@@ -284,6 +284,11 @@ _EVENT: Final = "INSERT INTO order_events (order_id, event, details, actor) VALU
 
 _LOCK: Final = "SELECT FROM orders WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 
+#: Held together by all who change orders. The plan of a billing run (billing.cycle_plan) waits for it: a change that
+#: looked for a run before there was one is committed before shards are read.
+CHANGES: Final = "kopeck orders change"
+_WAIT_FOR_PLAN: Final = f"SELECT pg_advisory_xact_lock_shared(hashtextextended('{CHANGES}', 0))"
+
 _WAIT_FOR_SHARD: Final = """
     SELECT FROM bill_shards s JOIN bill_runs r ON r.id = s.run_id
     WHERE r.state = 'running' AND s.state IN ('due', 'failed') AND %s BETWEEN s.first_account_id AND s.last_account_id
@@ -642,6 +647,7 @@ async def _locked(cur: Any, number: str) -> list[Order]:
     found = await _found(cur, _BY_NUMBER, values)
     if not found:
         raise OrderError(f"there is no order {number[:40]!r}")
+    await cur.execute(_WAIT_FOR_PLAN)
     await cur.execute(_WAIT_FOR_SHARD, (found[0].payer_account_id,))
     await cur.execute(_LOCK, ([order.id for order in found],))
     return await _found(cur, _BY_NUMBER, values)  # as they are now that nobody else is at them

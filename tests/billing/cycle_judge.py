@@ -373,7 +373,7 @@ def due_parts(prices: Prices, order: Order, bill_on: date, book: Book) -> Iterat
     """Parts that are due and not recorded, oldest first, advance before arrears."""
     bound = midnight(bill_on, order.zone)
     if order.kind == "one_time":
-        if order.starts <= bound and (order.id, "once", order.starts) not in book.records:
+        if order.starts <= bound and order.starts < order.ends and (order.id, "once", order.starts) not in book.records:
             yield Part(order, "once", order.starts, order.starts, 1)
         return
     has_arrears = not order.in_advance or order.minimum > 0 or bool(prices.metered(order))

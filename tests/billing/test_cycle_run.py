@@ -2,8 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
+from datetime import date, datetime
+from typing import Any
 
 import numpy as np
 import psutil
@@ -12,13 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing import cycle_run
+from billing import cycle_run, cycle_shard
+from billing.customers import CustomerError, close_customer, move_customer
 from billing.cycle_link import CycleStoreError, DatabaseAway, Link, rows
 from billing.cycle_plan import NewRun, cut_shards
 from billing.cycle_post import CycleRefused
 from billing.cycle_run import Crew, Outcome
 from billing.cycle_shard import Job, ShardWorker
 from billing.cycle_summary import reconcile
+from billing.orders import end_order, withdraw_end
+from kopeck.transactions import in_transaction
 from tests.billing.cycle_base import FEBRUARY, MARCH, Base, cycle_base
 
 FEE = 30_000
@@ -430,3 +435,155 @@ def test_shards_on_a_dask_cluster_come_to_the_same(base: Base) -> None:
         (account, FEE + 100 * place) for place, account in enumerate(accounts, 1)
     ]
     assert base.differences() == []
+
+
+# ---- between runs and people
+
+
+def told(base: Base, work: Callable[..., Awaitable[Any]], *values: Any, **more: Any) -> Any:
+    """What a command comes to, in its own transaction."""
+
+    async def act(cur: Any) -> Any:
+        return await work(cur, *values, **more)
+
+    return in_transaction(base.dsn, act)
+
+
+def in_advance(base: Base, account: int, ends_at: str | None = None) -> None:
+    """Order A1 for the fee from February on, paid at the beginning of each month."""
+    base.order(account, in_advance=True, starts_at="2026-02-01T00:00:00+03:00", ends_at=ends_at)
+    base.rows("UPDATE orders SET number = 'A1'")
+
+
+def charge(base: Base, account: int) -> None:
+    """A line of 50.00 written by a person."""
+    base.rows(
+        "INSERT INTO manual_lines (key, account_id, payer_account_id, description, amount_minor, tax_ppm, tax_inside, "
+        "bill_on, actor, why) VALUES ('k', %s, %s, 'A card', 5000, 220000, true, '2026-01-20', 'test', 'lost')",
+        account,
+        account,
+    )
+
+
+def instant(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+def test_an_end_that_is_withdrawn_after_the_advance_is_charged_up(base: Base) -> None:
+    account = base.subscriber("S1")
+    in_advance(base, account, "2026-02-15T00:00:00+03:00")
+    base.bill()
+    assert base.balance(account) == -FEE // 2
+    told(base, withdraw_end, "A1", "test")
+    base.bill(MARCH)
+    assert base.balance(account) == -2 * FEE
+    base.bill(MARCH)
+    assert base.balance(account) == -2 * FEE
+
+
+def test_an_end_that_moves_out_of_a_billed_month_is_charged_up(base: Base) -> None:
+    account = base.subscriber("S1")
+    in_advance(base, account, "2026-02-15T00:00:00+03:00")
+    base.bill()
+    told(base, end_order, "A1", instant("2026-03-10T00:00:00+03:00"), "test", is_exact=True)
+    base.bill(MARCH)
+    assert base.balance(account) == -FEE - round(FEE * 9 / 31)
+
+
+def test_a_one_time_order_cancelled_before_its_start_is_not_billed(base: Base) -> None:
+    account, start = base.subscriber("S1"), "2026-01-05T00:00:00+03:00"
+    base.order(account, item="setup", kind="one_time", price_minor=100, starts_at=start, ends_at=start)
+    base.bill()
+    assert base.balance(account) == 0
+    assert base.one("SELECT count(*) FROM orders WHERE settled_at IS NULL") == 0
+
+
+def test_a_payer_with_nothing_but_a_line_by_hand_is_billed(base: Base) -> None:
+    account = base.subscriber("S1")
+    charge(base, account)
+    assert base.bill().summary.is_clean
+    assert base.balance(account) == -5_000
+
+
+def test_a_line_that_moves_to_another_payer_during_a_run_is_billed_once(base: Base, monkeypatch) -> None:
+    child, parent = base.subscriber("S1"), base.subscriber("S2")
+    base.order(child)
+    charge(base, child)
+    base.order(parent)
+    run_id = cycle_run.start_run(base.dsn, NewRun(FEBRUARY, "post", "test", shard_payers=1))
+    write, moved = cycle_shard.write_shard, []
+
+    def move_first(*values: Any) -> None:
+        if not moved:
+            moved.append(True)
+            told(base, move_customer, "S1", "S2", True, "test")
+            other = ShardWorker(Job(base.dsn, run_id))
+            assert other.do(1).state == "posted"
+            other.close()
+        write(*values)
+
+    monkeypatch.setattr(cycle_shard, "write_shard", move_first)
+    worker = ShardWorker(Job(base.dsn, run_id))
+    assert worker.do(0).state == "posted"
+    worker.close()
+    assert (base.balance(child), base.balance(parent)) == (0, -2 * FEE - 5_000)
+
+
+def test_a_change_under_way_is_seen_by_the_run_that_begins(base: Base) -> None:
+    account = base.subscriber("S1")
+    base.order(account)
+    base.rows("UPDATE orders SET number = 'A1'")
+    begun, waited = threading.Event(), threading.Event()
+
+    async def end_slowly(cur: Any) -> None:
+        await end_order(cur, "A1", instant("2026-01-11T00:00:00+03:00"), "test")
+        begun.set()
+        waited.wait(30)
+
+    change = threading.Thread(target=in_transaction, args=(base.dsn, end_slowly))
+    change.start()
+    assert begun.wait(30)
+    run = threading.Thread(target=base.bill)
+    run.start()
+    while run.is_alive() and not waiting_backends(base):
+        time.sleep(0.01)
+    waited.set()
+    change.join()
+    run.join()
+    assert base.balance(account) == -round(FEE * 10 / 31)
+
+
+def test_a_voided_review_forgets_what_it_settled_and_asks_who_pays_again(base: Base) -> None:
+    child, parent = base.subscriber("S1"), base.subscriber("S2")
+    gone = base.order(child, starts_at="2026-01-01T00:00:00+03:00", ends_at="2026-01-20T00:00:00+03:00")
+    base.bill(date(2026, 1, 25))
+    base.rows("UPDATE orders SET settled_at = NULL WHERE id = %s", gone)  # ended, and nothing of it is left to record
+    base.order(child, ends_at="2026-01-20T00:00:00+03:00")
+    charge(base, child)
+    before = base.balance(child)
+    run_id = base.bill(kind="review").summary.run_id
+    assert base.one("SELECT count(*) FROM orders WHERE settled_at IS NULL") == 0
+    told(base, move_customer, "S1", "S2", True, "test")
+    cycle_run.void_review(base.dsn, run_id)
+    assert base.one("SELECT count(*) FROM orders WHERE settled_at IS NOT NULL") == 0
+    base.bill()
+    assert base.balance(child) == before
+    assert base.balance(parent) < -5_000
+
+
+def test_nobody_is_closed_while_his_invoice_is_a_draft(base: Base) -> None:
+    account = base.subscriber("S1")
+    base.order(account, ends_at="2026-01-20T00:00:00+03:00")
+    base.bill(kind="review")
+    with pytest.raises(CustomerError, match="1 orders that are not billed to their end"):
+        told(base, close_customer, "S1")
+
+
+def test_a_review_that_left_a_shard_behind_is_approved_without_it(base: Base) -> None:
+    accounts = subscribers(base, 2)
+    base.rows(f"ALTER TABLE invoices ADD CONSTRAINT broken CHECK (account_id <> {accounts[0]})")
+    run_id = base.bill(kind="review", shard_payers=1).summary.run_id
+    assert cycle_run.go_on(base.dsn, run_id, Crew(1), leave_failed=True).summary.state == "reviewed"
+    cycle_run.approve(base.dsn, run_id, "somebody")
+    assert cycle_run.go_on(base.dsn, run_id, Crew(1)).summary.state == "done"
+    assert base.invoices() == [("I-000001", accounts[1], FEE + 200)]
