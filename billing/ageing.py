@@ -254,13 +254,16 @@ async def run_chunk(cur: Any, after: int, today: date | None, actor: str, limit:
     span = {"after": after, "last": last, "today": today}
     await cur.execute(_DUE_AFTER, span)
     ids = sorted({int(row[0]) for row in await cur.fetchall()})
+    await cur.execute(_SETTLED, span)
+    settled = sorted(int(row[0]) for row in await cur.fetchall())
+    if ids or settled:
+        await cur.execute(_LOCK, {"ids": ids + settled})  # all at once: two sets one after the other may deadlock
     due: list[Due] = []
     if ids:
-        await cur.execute(_LOCK, {"ids": ids})
         await cur.execute(_DUE_OF, {"ids": ids, "today": today})
         due = [Due(*row) for row in await cur.fetchall()]
     suspended, cancelled = await _do(cur, due, actor)
-    lifted = await _lift(cur, span, actor)
+    lifted = await _lift(cur, settled, actor)
     actions = Counter(one.action for one in due) + Counter({"lifted": lifted})
     return Ran(int(last) if count == limit else None, dict(actions), suspended, cancelled)
 
@@ -294,13 +297,11 @@ async def _do(cur: Any, due: Sequence[Due], actor: str) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
-async def _lift(cur: Any, span: Mapping[str, Any], actor: str) -> int:
-    await cur.execute(_SETTLED, span)
-    ids = sorted(int(row[0]) for row in await cur.fetchall())
+async def _lift(cur: Any, ids: Sequence[int], actor: str) -> int:
+    """Lift who owes nothing overdue any more, of these accounts, which are locked."""
     if not ids:
         return 0
-    await cur.execute(_LOCK, {"ids": ids})
-    await cur.execute(_LIFT, {"ids": ids, "actor": actor})
+    await cur.execute(_LIFT, {"ids": list(ids), "actor": actor})
     lifted = [int(row[0]) for row in await cur.fetchall()]
     await cur.execute(_RESUME, {"ids": int_array(lifted), "actor": actor})
     return len(lifted)

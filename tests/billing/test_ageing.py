@@ -1,11 +1,15 @@
 """billing.ageing: steps in order and once a spell, suspension and cancellation, and payments that lift at once."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
 import aiopg
+import psycopg2
 import pytest
 
 from billing.accounts import post_manual
@@ -228,6 +232,25 @@ def test_a_run_lifts_what_became_settled_without_a_payment(books: Books) -> None
     books.direct(transfer, claim, 10000)
     assert run(books) == {"lifted": 1}
     assert open_suspensions(books) == [asked]
+
+
+def test_accounts_to_lift_and_to_remind_are_locked_in_one_order(books: Books) -> None:
+    low, high = books.account("low"), books.account("high")
+    books.ask("UPDATE accounts SET ageing_step = 1 WHERE id = %s", low)  # settled by what was no payment
+    owe(books, high, 10000, 2)
+    with closing(psycopg2.connect(books.dsn)) as payment, payment.cursor() as cur:
+        cur.execute("SELECT FROM accounts WHERE id = %s FOR NO KEY UPDATE", (low,))
+        ageing = threading.Thread(target=run, args=(books,))
+        ageing.start()
+        while ageing.is_alive() and not books.one(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ):
+            time.sleep(0.01)
+        cur.execute("SELECT FROM accounts WHERE id = %s FOR NO KEY UPDATE NOWAIT", (high,))  # it holds nothing above
+        payment.rollback()
+        ageing.join()
+    assert events(books, low) == [(0, "lifted")]
+    assert events(books, high) == [(1, "reminder")]
 
 
 # ---- steps as data
