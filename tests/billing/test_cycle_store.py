@@ -224,3 +224,16 @@ def test_a_shard_is_claimed_by_one(base: Base, link: Link) -> None:
     link.run(claim)
     assert other.run(lambda opened: claim_shard(opened, run_id, 0)) is not None
     other.close()
+
+
+@pytest.mark.parametrize(
+    ("count", "accounts", "instants"),
+    [(0, 1, 1), (1, 1, 1), (500, 5, 5), (500, 40, 2**40), (500, 2**40, 2**40), (500, 40, 2**50)],
+)
+def test_usage_is_in_order_of_account_instant_and_id(count: int, accounts: int, instants: int) -> None:
+    chance = np.random.default_rng(count)
+    account, at = chance.integers(0, accounts, count) + 7, chance.integers(0, instants, count)
+    ids = chance.permutation(count)
+    order = cycle_store._by_account_and_time(account, at, ids)
+    expected = sorted(range(count), key=lambda row: (account[row], at[row], ids[row]))
+    assert order.tolist() == expected
