@@ -247,9 +247,11 @@ async def _terms(cur: Any, run_id: int) -> dict[int, _Terms]:
 
 
 def _has_metered(catalogue: Catalogue | None, currency: str, plan: str, item: str) -> bool:
-    """Whether an order in advance must have records in arrears too. False where it may depend on who buys: then what is
-    recorded is checked, and what is not is not missed."""
+    """Whether an order in advance must have records in arrears too. False where it may depend on who buys or on a price
+    written by hand: then what is recorded is checked, and what is not is not missed."""
     if catalogue is None or (plan and plan not in catalogue.plans) or (item and item not in catalogue.items):
+        return False
+    if item and catalogue.items[item].manual:
         return False
     items = plan_items(catalogue, plan) if plan else (item,)
     if any(any(named_customers(catalogue, one, currency)) for one in items):

@@ -557,11 +557,13 @@ def pools_of(prices: Prices, parts: Sequence[Part]) -> dict[tuple[int, str], int
 def used_in(prices: Prices, rows: Sequence[Row], world: World) -> Iterator[tuple[int, Usage]]:
     """Events with the number of their row, in order."""
     for usage in world.usage.get(rows[0].part.order.account, ()):
-        owner = owner_of(prices, world, usage)
-        for number, row in enumerate(rows):
-            is_within = row.part.since <= usage.counts_at < row.part.until
-            if is_within and (row.item, row.part.order.id) == (usage.item, owner):
-                yield number, usage
+        within = [
+            (number, row.part.order.id)
+            for number, row in enumerate(rows)
+            if row.item == usage.item and row.part.since <= usage.counts_at < row.part.until
+        ]
+        owner = owner_of(prices, world, usage) if within else None
+        yield from ((number, usage) for number, order in within if order == owner)
 
 
 def owner_of(prices: Prices, world: World, usage: Usage) -> int | None:

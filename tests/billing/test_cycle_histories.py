@@ -22,6 +22,9 @@ from billing.verify import verify_ledger
 from tests.billing.cycle_histories import CATALOGUE, History, with_connection
 from tests.billing.cycle_judge import Bill, Book, Line, Record, bill, note
 
+#: Few, so that there are several shards however few customers there are.
+SHARD_PAYERS = 7
+
 _LINES = """
     SELECT i.account_id, coalesce(l.order_id, 0), l.kind, l.item, extract(epoch FROM l.period_start)::bigint,
            extract(epoch FROM l.period_end)::bigint, l.quantity, l.discount_minor, l.amount_minor, l.tax_ppm,
@@ -69,7 +72,7 @@ def load(dsn, tariffs):
 
 def run_program(dsn, bill_on, how="post"):
     """A run by the program, in this process; a review is approved, or voided before a run that posts."""
-    run_id = work_off(dsn, cycle_run.start_run(dsn, NewRun(bill_on, how.split()[0], "sim", shard_payers=5)))
+    run_id = work_off(dsn, cycle_run.start_run(dsn, NewRun(bill_on, how.split()[0], "sim", shard_payers=SHARD_PAYERS)))
     if how == "post":
         return run_id
     if how == "review and void":
