@@ -132,6 +132,11 @@ def find_due(shard: ShardInput, tariffs: Tariffs) -> Due:
     num, den, reason = shares_of(orders, tariffs, active, order, start, end)
     once = part == ONCE
     num[once], den[once], reason[once] = 1, 1, BILLED
+    # A pause may end before the tile does: what is paused all through is decided when the tile is over.
+    decided = np.flatnonzero((part != ADVANCE) | (reason != SUSPENDED) | (until_s <= bound[order]))
+    order, start, end, number = (one[decided] for one in (order, start, end, number))
+    from_s, until_s, num, den = (one[decided] for one in (from_s, until_s, num, den))
+    part, reason = part[decided], reason[decided]
     baskets, basket = _baskets_of(shard, tariffs, stock, order, from_s, number)
     tiles = Tiles(order, part, start, end, from_s, until_s, number, num, den, reason, basket)
     failures = [

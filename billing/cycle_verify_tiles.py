@@ -60,13 +60,15 @@ _ORDERS: Final = """
     chunk AS (
         SELECT o.id, o.terms_id, floor(extract(epoch FROM o.starts_at))::bigint AS starts,
                coalesce(floor(extract(epoch FROM o.ends_at))::bigint, %(never)s) AS ends, o.minimum_minor,
+               coalesce((SELECT max(coalesce(ceil(extract(epoch FROM s.until_at))::bigint, %(never)s))
+                         FROM order_suspensions s WHERE s.order_id = o.id), 0) AS paused,
                CASE WHEN o.created_at > %(started_at)s OR o.id IN (SELECT order_id FROM changed) THEN 2
                     WHEN o.payer_account_id IN (SELECT payer_account_id FROM failed) THEN 1 ELSE 0 END AS excuse
         FROM orders o WHERE o.id > %(after)s ORDER BY o.id LIMIT %(limit)s
     )
     SELECT string_agg(int8send(id), ''), string_agg(int8send(terms_id::bigint), ''), string_agg(int8send(starts), ''),
            string_agg(int8send(ends), ''), string_agg(int8send(minimum_minor), ''),
-           string_agg(int8send(excuse::bigint), '')
+           string_agg(int8send(excuse::bigint), ''), string_agg(int8send(paused), '')
     FROM (SELECT * FROM chunk ORDER BY id) c
 """
 
@@ -120,7 +122,7 @@ class _Terms:
 
 @dataclass(frozen=True, slots=True)
 class _Orders:
-    """By id. ends_s: _NEVER without an end. excuse: 0, _FAILED or _CHANGED."""
+    """By id. ends_s: _NEVER without an end. excuse: 0, _FAILED or _CHANGED. paused_s: the last end of a pause, or 0."""
 
     id: Ints
     terms: Ints
@@ -128,6 +130,7 @@ class _Orders:
     ends_s: Ints
     minimum: Ints
     excuse: Ints
+    paused_s: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +363,11 @@ def _check_reach(orders: _Orders, done: Ints, rows: Ints, terms: _Terms, bound: 
         return
     if terms.in_advance:
         last = np.clip(np.minimum(bound, ends - 1), HORIZON_START_S, HORIZON_END_S - 1)
-        reach = np.where(lives & (starts <= bound), periods_of(terms.cadence, last)[1], -1)
+        tile_start, tile_end = periods_of(terms.cadence, last)
+        # A tile that is paused all through is decided when it is over, and one tile back may be the first.
+        waits = (orders.paused_s[rows] > tile_start) & (np.minimum(tile_end, ends) > bound)
+        before = np.where(tile_start > starts, tile_start, -1)
+        reach = np.where(lives & (starts <= bound), np.where(waits, before, tile_end), -1)
         _miss(orders, done, rows, _ADVANCE, reach, found)
     over = np.clip(np.where(ends <= bound, ends - 1, bound), HORIZON_START_S, HORIZON_END_S - 1)
     tile_start, tile_end = periods_of(terms.cadence, over)

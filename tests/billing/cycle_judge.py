@@ -9,7 +9,7 @@ Does not know: storage, numbers of invoices, transfers.
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from itertools import pairwise
@@ -381,10 +381,17 @@ def due_parts(prices: Prices, order: Order, bill_on: date, book: Book) -> Iterat
         advance, arrears = (Part(order, name, start, end, number) for name in ("advance", "arrears"))
         if advance.since > bound or advance.since >= order.ends:
             return
-        if order.in_advance and (order.id, "advance", start) not in book.records:
+        if order.in_advance and (order.id, "advance", start) not in book.records and not _waits(advance, bound):
             yield advance
         if has_arrears and arrears.until <= bound and (order.id, "arrears", start) not in book.records:
             yield arrears
+
+
+def _waits(part: Part, bound: int) -> bool:
+    """Whether only pauses keep a part that is not over from being charged: they may end yet."""
+    order, is_over = part.order, part.until <= bound
+    paused = not share_of(order, part.start, part.end)[0]
+    return paused and not is_over and bool(share_of(replace(order, pauses=()), part.start, part.end)[0])
 
 
 # ---- lines

@@ -1,6 +1,7 @@
 """Bills of the cycle worked out by hand, rule by rule; and that shards may be cut anywhere."""
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -159,6 +160,16 @@ def test_a_part_without_a_line_is_waived_with_its_reason() -> None:
     ]
     assert len(found.invoices.account_id) == 0
     assert found.settled_order_ids.tolist() == [3]
+
+
+def test_a_tile_in_advance_that_is_paused_all_through_waits_until_the_pause_ends_or_the_tile_is_over() -> None:
+    def billed(until: str, on: str) -> list[Any]:
+        order = Order(1, "2026-02-01", plan="line", ahead=True, pauses=[("2026-02-01", until)])
+        return periods(bill(shop(order), on))
+
+    assert billed("", "2026-02-01") == []
+    assert [one[3:6] for one in billed("2026-02-03", "2026-02-04")] == [("", 26, 28)]
+    assert [one[3:6] for one in billed("", "2026-03-01")] == [("suspended", 0, 28)]
 
 
 def test_usage_in_a_suspended_period_is_billed_all_the_same() -> None:
@@ -400,8 +411,10 @@ def test_a_percentage_of_recurring_and_metered_items_cannot_be_in_advance() -> N
 
 def test_a_suspended_recurring_percentage_is_not_made() -> None:
     order = Order(1, "2026-01-01", plan="cared", ahead=True, pauses=[("2025-12-01", "2026-03-01")])
-    found = bill(shop(order), "2026-01-01")
-    assert (lines(found), [one[3] for one in periods(found)]) == ([], ["suspended"])
+    assert periods(bill(shop(order), "2026-01-01")) == []
+    found = bill(shop(order), "2026-02-01")
+    assert lines(found) == []
+    assert [(one[1], one[3]) for one in periods(found)] == [("advance", "suspended"), ("arrears", "suspended")]
 
 
 def test_what_is_missing_from_the_minimum_is_charged_in_arrears() -> None:

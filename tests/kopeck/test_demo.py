@@ -64,7 +64,8 @@ def test_last_month_is_billed_and_the_printed_lines_work(kopeck, database, setti
     monkeypatch.chdir(tmp_path)
     for line in BILLING_LINES:
         said = kopeck(*line.split())
-        assert (said.status, said.err) == (0, "") and said.out
+        assert (said.status, said.err) == (0, "")
+        assert said.out
     assert (tmp_path / "I-000001.pdf").read_bytes().startswith(b"%PDF")
 
 
