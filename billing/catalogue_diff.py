@@ -15,6 +15,7 @@ from typing import Any
 from billing.catalogue import Buyer, Catalogue, Promotion, plan_grants, plan_items, resolve_price
 from billing.catalogue_check import buyers_of, cost_micro
 from billing.catalogue_read import shown_date
+from billing.catalogue_tables import is_recurring
 from billing.catalogue_units import Unit, format_price, format_quantity
 from billing.catalogue_yaml import Place
 from ratingcore import reference
@@ -232,3 +233,27 @@ def changes_of_the_past(changes: Iterable[Change], now_s: int) -> list[Change]:
 def plans_changed_at_once(changes: Iterable[Change]) -> list[str]:
     """Plans whose contents differ. These have no dates: every bill made after the load is made with the new ones."""
     return sorted({one.plan for one in changes if one.plan})
+
+
+def charged_otherwise(old: Catalogue, new: Catalogue) -> list[str]:
+    """Items that some buyer pays by the period in one catalogue and by use in the other.
+
+    What is paid by the period may be billed in advance, what is paid by use never is: an item that turns would be
+    billed again at the end of a period that was paid in advance, or not at all.
+    """
+    turned = {
+        item
+        for item in old.items.keys() & new.items.keys()
+        for buyer, _ in [*buyers_of(old, item), *buyers_of(new, item)]
+        if None not in (kinds := {_is_by_period(one, item, buyer) for one in (old, new)}) and len(kinds) > 1
+    }
+    return sorted(turned)
+
+
+def _is_by_period(catalogue: Catalogue, item: str, buyer: Buyer) -> bool | None:
+    """None for a buyer who has no price of the item."""
+    if buyer.plan and buyer.plan not in catalogue.plans:
+        return None
+    items = {item, *(plan_items(catalogue, buyer.plan) if buyer.plan else ())}
+    resolved = {one: resolve_price(catalogue, one, buyer) for one in items}
+    return is_recurring(catalogue, item, resolved) if resolved[item] is not None else None

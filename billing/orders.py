@@ -280,6 +280,13 @@ _ADD: Final = """
 
 _COUNT: Final = "SELECT count(*) FROM orders WHERE account_id = %s"
 
+_ANY_IN_ADVANCE: Final = """
+    SELECT EXISTS (
+        SELECT FROM order_terms t
+        WHERE t.catalogue_id = (SELECT id FROM catalogues WHERE name = %s) AND t.in_advance
+          AND EXISTS (SELECT FROM orders o WHERE o.terms_id = t.id AND o.settled_at IS NULL))
+"""
+
 _EVENT: Final = "INSERT INTO order_events (order_id, event, details, actor) VALUES (%s, %s, %s::jsonb, %s)"
 
 _LOCK: Final = "SELECT FROM orders WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
@@ -470,6 +477,12 @@ async def newest_catalogue(cur: Any, name: str = "") -> Catalogue:
     if version is None:
         raise OrderError(f"there is no catalogue{f' {name[:40]!r}' if name else ': `kopeck catalog load` loads one'}")
     return await read_version(cur, version)
+
+
+async def is_sold_in_advance(cur: Any, catalogue: str) -> bool:
+    """Whether an order on this catalogue that is not settled yet pays in advance."""
+    await cur.execute(_ANY_IN_ADVANCE, (catalogue,))
+    return bool((await cur.fetchone())[0])
 
 
 async def add_order(cur: Any, wanted: WantedOrder, actor: str, now_s: int | None = None) -> tuple[Order, bool]:

@@ -63,10 +63,12 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool, yes_change
     Refused when the check finds errors, and when it would change what was used before now costs (unless
     --rewrite-past): date the change, and prices before it stay as they are. Also refused when a plan loses or gets
     items or pools, or goes (unless --yes-change-plans): what plans hold has no dates, so every bill made from then on
-    is made with the new contents, those of periods before included.
+    is made with the new contents, those of periods before included. While orders pay in advance, an item cannot turn
+    from a price by the period to one by use, or back: sell it under another number.
     """
-    from billing.catalogue_diff import changes_of_the_past, diff_catalogues, plans_changed_at_once
+    from billing.catalogue_diff import changes_of_the_past, charged_otherwise, diff_catalogues, plans_changed_at_once
     from billing.catalogue_store import find_version, lock_catalogue, now_s, read_version, save_version
+    from billing.orders import is_sold_in_advance
     from web.audit import record
 
     catalogue, source = load_catalogue(file)
@@ -75,7 +77,15 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool, yes_change
     async def work(cur: Any) -> Any:
         await lock_catalogue(cur, catalogue.name)
         newest = await find_version(cur, catalogue.name)
-        changes = diff_catalogues(await read_version(cur, newest), catalogue) if newest else []
+        before = await read_version(cur, newest) if newest else catalogue
+        changes = diff_catalogues(before, catalogue)
+        turned = charged_otherwise(before, catalogue) if await is_sold_in_advance(cur, catalogue.name) else []
+        if turned:
+            raise _RefusedError(
+                f"orders pay in advance, and items turn from a price by the period to one by use or back: "
+                f"{', '.join(turned)}; periods paid already would be billed wrong. Give what is new another item",
+                changes,
+            )
         past = [] if rewrite_past else changes_of_the_past(changes, now_s())
         if past:
             raise _RefusedError("this would change what earlier use costs; --rewrite-past does it all the same", past)

@@ -59,3 +59,22 @@ def test_a_new_plan_is_loaded_without_asking(kopeck, tmp_path) -> None:
     said = kopeck("catalog", "load", str(edited))
     assert (said.status, said.err) == (0, "")
     assert "plan wise: added" in said.out
+
+
+def test_an_item_cannot_turn_from_the_period_to_use_while_orders_pay_in_advance(kopeck, database, tmp_path) -> None:
+    kopeck("catalog", "load", str(EXAMPLE))
+    kopeck("catalog", "export", "mobile", "--to", str(tmp_path))
+    edited = tmp_path / "mobile.yaml"
+    flat = "          - flat: {amount: 450.00}\n"
+    by_use = "      - from: 2028-01-01\n        steps:\n          - per_unit: {price: 1.00}\n"
+    edited.write_text(edited.read_text("utf-8").replace(flat, flat + by_use), "utf-8")
+    assert kopeck("customer", "add", "c1", "--name", "One").status == 0
+    order = ("order", "add", "c1", "--plan", "smart", "--starts", "2026-11-01", "--in-advance")
+    assert kopeck(*order).status == 0
+    said = kopeck("catalog", "load", str(edited))
+    assert (said.status, said.out) == (1, "")
+    assert "nothing was loaded: orders pay in advance, and items turn" in said.err
+    assert ": fee; periods paid already would be billed wrong. Give what is new another item" in said.err
+    with closing(psycopg2.connect(database.dsn)) as connection, connection, connection.cursor() as cur:
+        cur.execute("UPDATE orders SET settled_at = now()")
+    assert kopeck("catalog", "load", str(edited)).status == 0
