@@ -185,13 +185,18 @@ def explain_record(catalogue: Catalogue, record: RecordFacts) -> list[Explained]
 
 
 def explain_line(
-    catalogue: Catalogue, record: RecordFacts, kind: str, item: str, tax_ppm: int, inside: bool
+    catalogue: Catalogue, record: RecordFacts, kind: str, item: str, tax_ppm: int, inside: bool, place: int = 0
 ) -> Explained | None:
-    """One line of a record, or None where the judge makes no such line; raises as ``explain_record`` does."""
-    for one in explain_record(catalogue, record):
-        if (one.kind, one.item, one.part.tax) == (kind, item, core.Tax(tax_ppm, inside)):
-            return one
-    return None
+    """One line of a record, or None where the judge makes no such line; raises as ``explain_record`` does.
+
+    Args:
+        place: which of several that differ in their rounding alone, from 0.
+    """
+    tax = core.Tax(tax_ppm, inside)
+    found = [
+        one for one in explain_record(catalogue, record) if (one.kind, one.item, one.part.tax) == (kind, item, tax)
+    ]
+    return found[place] if place < len(found) else None
 
 
 def explain_words(catalogue: Catalogue, one: Explained, words: Words) -> Iterator[str]:

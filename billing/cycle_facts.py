@@ -23,7 +23,10 @@ KINDS: Final = ("recurring", "usage", "one_time", "percentage", "minimum", "adju
 
 @dataclass(frozen=True, slots=True)
 class BilledLine:
-    """A line as it was billed. Sums in minor units."""
+    """A line as it was billed. Sums in minor units.
+
+    place: among the lines of its order, item, period and tax, which then differ in their rounding, from 0.
+    """
 
     invoice_id: int
     line: int
@@ -36,6 +39,7 @@ class BilledLine:
     inside: bool
     net: int
     tax: int
+    place: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,12 @@ class _Record:
 
 _LINES: Final = """
     SELECT l.invoice_id, l.line, l.kind, l.item, l.quantity, l.discount_minor, l.amount_minor, l.tax_ppm, l.tax_inside,
-           l.net_minor, l.tax_minor, p.order_id, p.part, extract(epoch FROM p.period_start)::bigint,
+           l.net_minor, l.tax_minor,
+           (SELECT count(*) FROM invoice_lines s
+            WHERE s.invoice_id = l.invoice_id AND s.line < l.line AND s.order_id = l.order_id
+              AND (s.kind, s.item, s.period_start, s.tax_ppm, s.tax_inside)
+                  = (l.kind, l.item, l.period_start, l.tax_ppm, l.tax_inside)),
+           p.order_id, p.part, extract(epoch FROM p.period_start)::bigint,
            extract(epoch FROM p.period_end)::bigint, p.active_num, p.active_den, p.run_id, o.account_id
     FROM unnest(%(invoices)s::bigint[], %(lines)s::int[]) AS w (invoice_id, line)
     JOIN invoice_lines l ON l.invoice_id = w.invoice_id AND l.line = w.line
@@ -144,11 +153,11 @@ async def judge_lines(cur: Any, lines: Sequence[tuple[int, int]], catalogues: di
     values = {"invoices": int_array(one for one, _ in lines), "lines": int_array(number for _, number in lines)}
     await cur.execute(_LINES, values)
     rows = await cur.fetchall()
-    records = [_Record(*row[11:]) for row in rows if row[11] is not None]
+    records = [_Record(*row[12:]) for row in rows if row[12] is not None]
     world = await _read_world(cur, records, catalogues)
     candidates: dict[BilledLine, list[_Record]] = {}
     for row in rows:
-        candidates.setdefault(BilledLine(*row[:11]), []).extend([_Record(*row[11:])] if row[11] is not None else [])
+        candidates.setdefault(BilledLine(*row[:12]), []).extend([_Record(*row[12:])] if row[12] is not None else [])
     return [world.judged(line, of) for line, of in candidates.items()]
 
 
@@ -177,7 +186,7 @@ class _World:
         if catalogue is None:
             return Judged(line, None, None, f"run {record.run_id} has no version of its catalogue")
         try:
-            one = explain_line(catalogue, facts, line.kind, line.item, line.tax_ppm, line.inside)
+            one = explain_line(catalogue, facts, line.kind, line.item, line.tax_ppm, line.inside, line.place)
         except ValueError as error:
             return Judged(line, catalogue, None, f"the judge refuses: {error}")
         if one is None:

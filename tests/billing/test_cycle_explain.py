@@ -18,7 +18,8 @@ from billing.cycle_explain import (
     explain_words,
     owner_of,
 )
-from billing.cycle_records import KINDS, NEVER, PARTS, ShardBill
+from billing.cycle_records import KINDS, NEVER, PARTS, OrderTerms, ShardBill
+from tests.billing.catalogues import one_price, read
 from tests.billing.cycle_shards import Order, World, at, bill, periods
 from tests.billing.test_cycle_lines import BILLED, MINUTE, SHOP, made_worlds, shop
 
@@ -160,3 +161,17 @@ def test_usage_without_a_price_was_never_billed() -> None:
 
 def test_both_languages_say_the_same() -> None:
     assert TEXTS["en"].keys() == TEXTS["ru"].keys()
+
+
+def test_lines_that_differ_in_their_rounding_alone_are_told_apart_by_their_place() -> None:
+    text = one_price("- per_unit: {price: 0.015}", unit="piece", version="rounding: floor")
+    again = "      - {from: 2026-01-15, rounding: ceiling, steps: [per_unit: {price: 0.015}]}\n"
+    catalogue = read(text + again)
+    terms = OrderTerms(1, "", "use", "RUB", "recurring", "month", 1, 1, 1, "Europe/Moscow", False, "none")
+    start, end = at("2026-01-01"), at("2026-02-01")
+    usage = tuple(
+        UsageFacts(number, 1, "use", at(day), 1_000_000) for number, day in enumerate(("2026-01-10", "2026-01-20"))
+    )
+    record = RecordFacts(OrderFacts(1, 1, terms, 1, start, NEVER), "arrears", start, end, 1, 1, usage=usage)
+    found = [explain_line(catalogue, record, "usage", "use", 0, True, place) for place in range(3)]
+    assert [one and one.amount_minor for one in found] == [1, 2, None]

@@ -52,9 +52,9 @@ _OUTCOME = {
     """,
     "balances": "SELECT count(*), md5(string_agg((number, balance_minor)::text, ' ' ORDER BY number)) FROM accounts",
     "transfers": """
-        SELECT count(*), md5(string_agg((debit_account_id, credit_account_id, step, amount_minor)::text, ' '
-                                        ORDER BY debit_account_id, credit_account_id, step, amount_minor))
-        FROM transfers
+        SELECT count(*), md5(string_agg((d.number, c.number, t.step, t.amount_minor)::text, ' '
+                                        ORDER BY d.number, c.number, t.step, t.amount_minor))
+        FROM transfers t JOIN accounts d ON d.id = t.debit_account_id JOIN accounts c ON c.id = t.credit_account_id
     """,
     "settled": "SELECT count(*) FROM orders WHERE settled_at IS NOT NULL",
     "failures": "SELECT count(*) FROM bill_failures",
