@@ -7,7 +7,6 @@ Does not know: what the attempts mean.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ import psycopg2
 
 from gateway import metrics, store
 from gateway.decide import Attempt
+from gateway.driver import end_tasks
 from gateway.lanes import Connection, CoreOptions, DatabaseAway, at_the_edge
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,7 @@ class AttemptWriter:
     async def stop(self) -> None:
         """Write what waits, once, then close."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end_tasks([self._task])
         while self._buffer and await self._write_some():
             pass
         await self._connection.discard()

@@ -7,8 +7,9 @@ thousand partners connected, ten races for a key took 70 s. Importing this modul
 Does not know: SQL.
 """
 
+import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +25,20 @@ def _open_or_oserror(read: Sequence[int], *_: object) -> tuple[list[int], list[i
 
 
 aiopg.connection.select = SimpleNamespace(select=_open_or_oserror)
+
+
+async def end_tasks(tasks: Iterable["asyncio.Task[None]"], again_s: float = 1.0) -> None:
+    """Cancel tasks until they have ended; what they raised is passed over.
+
+    Once is not enough: ``asyncio.wait_for``, in which aiopg waits for PostgreSQL, forgets a cancellation that meets the
+    answer it waited for (Python 3.11), and a task that polls for ever would be awaited for ever.
+    """
+    named = list(tasks)
+    while waiting := [task for task in named if not task.done()]:
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting, timeout=again_s)
+    await asyncio.gather(*named, return_exceptions=True)
 
 
 async def connect(dsn: str, *, timeout_s: float, lock_timeout_s: float) -> Any:

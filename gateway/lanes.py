@@ -200,9 +200,7 @@ class Core:
         end = loop.time() + drain_s
         while self._outstanding and loop.time() < end:
             await asyncio.sleep(0.01)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await driver.end_tasks(self._tasks)
         for waiting in list(self._outstanding):
             self._resolve(waiting, self._temporary(waiting))
 

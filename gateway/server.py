@@ -45,6 +45,7 @@ from gateway import metrics
 from gateway.attempts import AttemptWriter
 from gateway.contracts import Binding, Book, Network, book_at, load_book, revision
 from gateway.decide import Attempt, Command
+from gateway.driver import end_tasks
 from gateway.lanes import Connection, Core, CoreOptions, DatabaseAway, at_the_edge
 
 log = logging.getLogger(__name__)
@@ -97,9 +98,7 @@ class ContractBook:
     async def stop(self) -> None:
         """Stop polling."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end_tasks([self._task])
         await self._connection.discard()
 
     async def _run(self) -> None:
