@@ -114,7 +114,7 @@ def test_the_database_itself_holds_the_floor(database):
 
 
 @pytest.mark.parametrize(
-    "verb", ["UPDATE transfers SET amount_minor = 1", "DELETE FROM transfers", "TRUNCATE transfers"]
+    "verb", ["UPDATE transfers SET amount_minor = 1", "DELETE FROM transfers", "TRUNCATE transfers CASCADE"]
 )
 def test_neither_the_program_nor_the_owner_can_change_a_transfer(database, verb):
     async def story():

@@ -62,7 +62,11 @@ def test_a_check_of_an_empty_ledger_says_that_it_examined_nothing(database: Any)
 
 
 CORRUPTIONS = [
-    (1, "column accounts.balance_minor is numeric", ["ALTER TABLE accounts ALTER balance_minor TYPE numeric"]),
+    (
+        1,
+        "column accounts.balance_minor is numeric",
+        ["DROP TRIGGER accounts_ageing_lift ON accounts", "ALTER TABLE accounts ALTER balance_minor TYPE numeric"],
+    ),
     (1, "column transfers.fee is double precision", ["ALTER TABLE transfers ADD fee double precision"]),
     (1, "column transfers.fee_amount is numeric", ["ALTER TABLE transfers ADD fee_amount numeric(12,2)"]),
     (2, "balances sum to 0.01", ["UPDATE accounts SET balance_minor = balance_minor + 1 WHERE number = '79161234567'"]),
