@@ -7,7 +7,7 @@ A price is shown where it is an exact number of up to PRICE_DECIMALS decimals, o
 or without tax); what `kopeck invoice explain` derives is not repeated here. The same invoice gives the same bytes.
 
 What a person may have written into ``legal_entities.details`` and ``customers.details`` or ``contacts`` is shown under
-the names in SELLER_DETAILS and BUYER_DETAILS; anything else is not shown. Seller and buyer are named as they are today.
+the names in SELLER_DETAILS, BANK_DETAILS and BUYER_DETAILS; anything else is not shown.
 
 Does not know: the database, files.
 """
@@ -189,6 +189,10 @@ class _Writer:
     def percent(self, ppm: int) -> str:
         return f"{self.words.number(format_decimal(ppm, 4))}{NBSP}%"
 
+    def rate(self, ppm: int, is_taxed: bool) -> str:
+        """A rate of nothing is a rate; no tax is not (Russian Tax Code, articles 164 and 149)."""
+        return self.percent(ppm) if is_taxed else self.say("no_tax")
+
 
 def document_of(details: InvoiceDetails, language: str | None = None) -> dict[str, Any]:
     """The document in words, ready to be laid out; JSON types only.
@@ -279,8 +283,8 @@ def _line(line: Line, payer: str, writer: _Writer) -> dict[str, Any]:
         "quantity": _quantity(line, writer),
         "price": _price(line, writer),
         "net": writer.sum(line.net),
-        "rate": writer.percent(line.tax_ppm) if line.tax_ppm else writer.say("no_tax"),
-        "tax": writer.sum(line.tax) if line.tax_ppm else "\u2013",
+        "rate": writer.rate(line.tax_ppm, line.is_taxed),
+        "tax": writer.sum(line.tax) if line.is_taxed else "\u2013",
         "gross": writer.sum(line.net + line.tax),
     }
 
@@ -301,7 +305,7 @@ def _notes(line: Line, payer: str, writer: _Writer) -> list[str]:
     discount = writer.say("discount", sum=writer.money(line.discount)) if line.discount else ""
     first = ", ".join(part for part in (plan, account) if part)
     credit = writer.say("line.credit", line=line.line) if line.kind == "credit" else ""
-    period = "" if line.kind == "manual" else _period(line, writer)
+    period = "" if line.description else _period(line, writer)
     second = ", ".join(part for part in (period, _share(line, writer), credit, discount) if part)
     return [first[:1].upper() + first[1:], second]
 
@@ -352,19 +356,19 @@ def _price_heading(lines: Sequence[Line]) -> str:
 
 
 def _taxes(lines: Iterable[Line], writer: _Writer) -> list[list[str]]:
-    """(rate, net, tax, gross) of each rate, the highest first."""
-    sums: dict[int, tuple[int, int]] = {}
+    """(rate, net, tax, gross) of each rate, the highest first and what is not taxed last."""
+    sums: dict[tuple[int, bool], tuple[int, int]] = {}
     for line in lines:
-        net, tax = sums.get(line.tax_ppm, (0, 0))
-        sums[line.tax_ppm] = (net + line.net, tax + line.tax)
+        net, tax = sums.get((line.tax_ppm, line.is_taxed), (0, 0))
+        sums[line.tax_ppm, line.is_taxed] = (net + line.net, tax + line.tax)
     return [
         [
-            writer.percent(ppm) if ppm else writer.say("no_tax"),
+            writer.rate(ppm, is_taxed),
             writer.sum(net),
-            writer.sum(tax) if ppm else "\u2013",
+            writer.sum(tax) if is_taxed else "\u2013",
             writer.sum(net + tax),
         ]
-        for ppm, (net, tax) in sorted(sums.items(), reverse=True)
+        for (ppm, is_taxed), (net, tax) in sorted(sums.items(), reverse=True)
     ]
 
 

@@ -9,6 +9,7 @@ Rules.
  3. An invoice's previous balance is the account's up to the last transfer of the invoice before it, in the order of
     transfers. Previous balance + payments + corrections - total is the balance after it, always.
  4. A name is in the customer's language and of the catalogue version that the run billed by.
+ 5. Seller and buyer of an issued document are those of the moment it was issued; of a draft, those of today.
 
 Does not know: how documents look (documents), how credit notes are written (credit_notes), steps of ageing.
 """
@@ -99,7 +100,8 @@ class Line:
 
     names, plan_names: by language, empty where a line has none. period_start, period_end: of what the line is for.
     quantity: in steps of 10**-decimals of the unit. share: (active, whole) of the period by its proration, or None.
-    account: whose order it is. description: of a line written by a person. amount: before tax on top.
+    account: whose order it is. description: of a line written by a person. amount: before tax on top. is_taxed: False
+    where no tax is charged at all, which is not a rate of nothing.
     """
 
     line: int
@@ -124,6 +126,7 @@ class Line:
     tax_inside: bool
     net: Minor
     tax: Minor
+    is_taxed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,27 +240,41 @@ _IDS_OF_RUN: Final = """
 
 _OPEN: Final = "SELECT id, due_on, open_minor FROM open_invoices WHERE account_id = %(account_id)s"
 
+#: Of a party a version is what stood until it was replaced: the first that was replaced after the invoice was issued,
+#: or what stands now. A draft has no such time, so it gets what stands now.
 _HEADS: Final = """
-    SELECT i.id, i.issued_at, l.name, l.details, coalesce(nullif(c.name, ''), a.name), coalesce(c.contacts, '{}'),
-           coalesce(c.details, '{}'), coalesce(c.language, 'ru'), coalesce(o.full_number, ''), o.invoiced_on,
-           coalesce(n.why, '')
+    SELECT i.id, i.issued_at, coalesce(lv.name, l.name), coalesce(lv.details, l.details),
+           coalesce(nullif(coalesce(cv.name, c.name), ''), av.name, a.name), coalesce(cv.contacts, c.contacts, '{}'),
+           coalesce(cv.details, c.details, '{}'), coalesce(cv.language, c.language, 'ru'), coalesce(o.full_number, ''),
+           o.invoiced_on, coalesce(n.why, '')
     FROM numbered_invoices i
     JOIN accounts a ON a.id = i.account_id
     JOIN legal_entities l ON l.id = i.legal_entity_id
     LEFT JOIN billing_accounts b ON b.account_id = i.account_id
     LEFT JOIN customers c ON c.id = b.customer_id
+    LEFT JOIN LATERAL (SELECT * FROM legal_entity_versions v WHERE v.legal_entity_id = l.id AND v.until_at > i.issued_at
+                       ORDER BY v.until_at LIMIT 1) lv ON true
+    LEFT JOIN LATERAL (SELECT * FROM customer_versions v WHERE v.customer_id = c.id AND v.until_at > i.issued_at
+                       ORDER BY v.until_at LIMIT 1) cv ON true
+    LEFT JOIN LATERAL (SELECT * FROM account_versions v WHERE v.account_id = a.id AND v.until_at > i.issued_at
+                       ORDER BY v.until_at LIMIT 1) av ON true
     LEFT JOIN numbered_invoices o ON o.id = i.corrects_id
     LEFT JOIN credit_notes n ON n.invoice_id = i.id
     WHERE i.id = ANY(%(ids)s::bigint[])
 """
 
-#: A credit note is billed by no run: its lines are named as those that they correct.
+#: A credit note is billed by no run: its lines are named as those that they correct. Of lines at a rate of nothing: an
+#: item with a tax class has that rate, one without is not taxed; a minimum is as its plan, untaxed where all of it is;
+#: and who writes a line by hand with 0 % says that there is no tax.
 _LINES: Final = """
     SELECT l.invoice_id, l.line, l.kind, l.order_id, l.item, coalesce(ci.names, '{}'), coalesce(cp.names, '{}'),
            coalesce(oa.number, ''), coalesce(m.description, ''), coalesce(ci.unit, ''), coalesce(ci.decimals, 0),
            coalesce(t.zone, ba.zone, 'UTC'), l.period_start, l.period_end, coalesce(t.proration, 'none'),
            p.active_num, p.active_den, l.quantity, l.discount_minor, l.amount_minor, l.tax_ppm, l.tax_inside,
-           l.net_minor, l.tax_minor
+           l.net_minor, l.tax_minor,
+           l.tax_ppm > 0 OR CASE WHEN ci.number IS NOT NULL THEN ci.tax <> '' ELSE EXISTS (
+               SELECT FROM catalogue_items pi
+               WHERE pi.version_id = rc.version_id AND pi.tax <> '' AND pi.number = ANY(cp.items || t.item)) END
     FROM invoices i
     JOIN invoice_lines l ON l.invoice_id = i.id
     LEFT JOIN billing_accounts ba ON ba.account_id = i.account_id
@@ -369,7 +386,7 @@ async def open_invoices(cur: Any, account_id: int) -> list[OpenInvoice]:
 
 
 async def invoice_details(cur: Any, ids: Sequence[int]) -> list[InvoiceDetails]:
-    """Everything that documents of these invoices show, by id: five statements, however many they are.
+    """Everything that documents of these invoices show, by id: four statements, however many they are.
 
     Raises:
         InvoiceError: more than MAX_DETAILED.

@@ -27,16 +27,23 @@ zone: Europe/Moscow
 valid: {from: 2020-01-01, until: 2040-01-01}
 taxes:
   vat: {name: VAT, rates: [{from: 2019-01-01, percent: 20}, {from: 2026-01-01, percent: 22}]}
+  export: {name: Export, rates: [{from: 2019-01-01, percent: 0}]}
 items:
   fee: {name: {ru: Абонентская плата, en: Monthly fee}, unit: piece, tax: vat}
   data: {name: {ru: Мобильный интернет, en: Mobile internet}, unit: GB, decimals: 3, tax: vat}
   setup: {name: {ru: Подключение, en: Connection}, unit: piece, tax: vat}
+  roaming: {name: {ru: Роуминг, en: Roaming}, unit: piece, tax: export}
+  licence: {name: {ru: Лицензия, en: Licence}, unit: piece}
 plans:
   home: {name: {ru: Домашний 100, en: Home 100}, items: [fee, data]}
+  abroad: {name: {ru: За границей, en: Abroad}, items: [licence, roaming]}
+  software: {name: {ru: Программы, en: Software}, items: [licence]}
 prices:
   - {item: fee, versions: [{from: 2020-01-01, tax: inside, steps: [flat: {amount: 490.00}]}]}
   - {item: data, versions: [{from: 2020-01-01, tax: inside, steps: [per_unit: {price: 100.00}]}]}
   - {item: setup, versions: [{from: 2020-01-01, tax: inside, steps: [flat: {amount: 50.00}]}]}
+  - {item: roaming, versions: [{from: 2020-01-01, tax: inside, steps: [flat: {amount: 90.00}]}]}
+  - {item: licence, versions: [{from: 2020-01-01, tax: inside, steps: [flat: {amount: 70.00}]}]}
 """
 
 

@@ -27,7 +27,7 @@ def line(number: int, amount: int, **other: Any) -> Line:
         "account": "A1", "description": "", "unit": "piece", "decimals": 0, "zone": "Europe/Moscow",
         "period_start": datetime(2026, 9, 30, 21, tzinfo=UTC), "period_end": datetime(2026, 10, 31, 21, tzinfo=UTC),
         "proration": "day", "share": (31, 31), "quantity": 1, "discount": Minor(0), "amount": Minor(amount),
-        "tax_ppm": ppm, "tax_inside": inside, "net": net, "tax": tax,
+        "tax_ppm": ppm, "tax_inside": inside, "net": net, "tax": tax, "is_taxed": True,
     }  # fmt: skip
     return Line(**(known | other))
 
@@ -105,16 +105,31 @@ def test_tax_is_shown_by_rate_and_the_rates_sum_to_the_invoice() -> None:
     lines = [
         line(1, 12_200),
         line(2, 12_000, tax_ppm=200_000),
-        line(3, 1_000, tax_ppm=0),
+        line(3, 1_000, tax_ppm=0, is_taxed=False),
         line(4, 5_000, tax_inside=False),
+        line(5, 700, tax_ppm=0),
     ]
     document = document_of(details(*lines), "en")
     assert document["taxes"] == [
         ["22\u00a0%", "150.00", "33.00", "183.00"],
         ["20\u00a0%", "100.00", "20.00", "120.00"],
+        ["0\u00a0%", "7.00", "0.00", "7.00"],
         ["No VAT", "10.00", "–", "10.00"],
     ]
-    assert document["totals"] == ["260.00", "53.00", "313.00"]
+    assert document["totals"] == ["267.00", "53.00", "320.00"]
+
+
+def test_a_rate_of_nothing_is_not_the_absence_of_tax() -> None:
+    lines = [line(1, 1_000, tax_ppm=0), line(2, 1_000, tax_ppm=0, is_taxed=False)]
+    russian, english = (document_of(details(*lines), language) for language in ("ru", "en"))
+    assert [(one["rate"], one["tax"]) for one in russian["lines"]] == [("0\u00a0%", "0,00"), ("Без НДС", "–")]
+    assert [(one["rate"], one["tax"]) for one in english["lines"]] == [("0\u00a0%", "0.00"), ("No VAT", "–")]
+    assert [row[0] for row in russian["taxes"]] == ["0\u00a0%", "Без НДС"]
+
+
+def test_a_correction_of_a_line_written_by_hand_has_no_period() -> None:
+    credit = line(1, -100, kind="credit", names={}, plan_names={}, description="Penalty")
+    assert document_of(details(credit), "en")["lines"][0]["notes"] == ["credit of line 1"]
 
 
 def test_the_way_to_the_sum_to_pay_adds_up() -> None:

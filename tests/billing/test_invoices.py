@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import aiopg
+import psycopg2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -220,3 +221,152 @@ def test_lines_carry_the_names_of_the_runs_catalogue_and_the_share_that_was_bill
     assert (fee.names["ru"], fee.plan_names["en"], fee.account) == ("Абонентская плата", "Home 100", "A2")
     assert (fee.share, fee.proration, fee.zone) == ((16, 31), "day", "Europe/Moscow")
     assert (used.share, used.quantity, used.unit, used.decimals) == (None, 1_500, "GB", 3)
+
+
+# ---- seller and buyer
+
+
+def parties(books: Books, invoice: int) -> tuple[str, str | None, str, str | None, str]:
+    """(seller, his director, buyer, his address, language) of a document."""
+    found = done(books.dsn, lambda cur: invoice_details(cur, [invoice]))[0]
+    return (
+        found.seller.name, found.seller.details.get("director"),
+        found.buyer.name, found.buyer.details.get("address"), found.language,
+    )  # fmt: skip
+
+
+def versions(books: Books) -> tuple[int, int]:
+    """How many rows are kept of legal entities and of customers."""
+    return books.ask("SELECT (SELECT count(*) FROM legal_entity_versions), (SELECT count(*) FROM customer_versions)")[0]
+
+
+def test_an_issued_invoice_names_seller_and_buyer_as_they_were_and_a_draft_as_they_are(books: Books) -> None:
+    account = books.account("A1", name="Romashka", contacts={"address": "Old street"})
+
+    def billed(state: str = "issued") -> int:
+        run = books.run(TODAY, "reviewed" if state == "draft" else "done")
+        return books.invoices(run, [(account, [Charge(100)])], on=TODAY, state=state)[0]
+
+    books.ask("UPDATE legal_entities SET name = 'Seller 1', details = %s", '{"director": "First"}')
+    first = billed()
+    books.ask("UPDATE legal_entities SET name = 'Seller 2'")
+    books.ask("UPDATE customers SET name = 'Daisy', language = 'en', contacts = %s", '{"address": "New street"}')
+    second = billed()
+    books.ask("UPDATE legal_entities SET details = %s", '{"director": "Second"}')
+    books.ask("UPDATE customers SET contacts = '{}'")
+    third, draft = billed(), billed("draft")
+    books.ask("UPDATE customers SET name = ''")
+    books.ask("UPDATE accounts SET name = 'A person' WHERE id = %s", account)
+    fourth = billed()
+    books.ask("UPDATE accounts SET name = 'Somebody' WHERE id = %s", account)
+    assert parties(books, first) == ("Seller 1", "First", "Romashka", "Old street", "ru")
+    assert parties(books, second) == ("Seller 2", "First", "Daisy", "New street", "en")
+    assert parties(books, third) == ("Seller 2", "Second", "Daisy", None, "en")
+    assert parties(books, fourth) == ("Seller 2", "Second", "A person", None, "en")
+    assert parties(books, draft) == ("Seller 2", "Second", "Somebody", None, "en")
+
+
+def test_of_changes_in_one_transaction_only_what_stood_before_them_was_ever_in_force(books: Books) -> None:
+    account = books.account("A1", name="Before")
+    invoice = books.invoices(books.run(TODAY), [(account, [Charge(100)])], on=TODAY)[0]
+    books.ask("UPDATE customers SET name = 'Between'; SELECT pg_sleep(0.01); UPDATE customers SET name = 'After'")
+    later = books.invoices(books.run(TODAY), [(account, [Charge(100)])], on=TODAY)[0]
+    assert (parties(books, invoice)[2], parties(books, later)[2]) == ("Before", "After")
+
+
+def test_what_is_kept_holds_until_the_change_is_committed_and_not_until_it_was_begun(books: Books) -> None:
+    account = books.account("A1", name="Before")
+    with psycopg2.connect(books.dsn) as connection, connection.cursor() as cur:
+        cur.execute("UPDATE customers SET name = 'After'")
+        invoice = books.invoices(books.run(TODAY), [(account, [Charge(100)])], on=TODAY)[0]
+        assert parties(books, invoice)[2] == "Before"
+    connection.close()
+    assert parties(books, invoice)[2] == "Before"
+
+
+def test_a_version_is_kept_only_of_what_a_document_prints_and_only_when_it_changed(books: Books) -> None:
+    books.account("A1", name="Romashka")
+    books.ask("UPDATE customers SET name = name, customer_group = 'gold', state = 'closed'")
+    books.ask("INSERT INTO customers (number, parent_id) SELECT 'C' || n, 1 FROM generate_series(1, 100) n")
+    books.ask("UPDATE legal_entities SET name = name, details = details")
+    assert versions(books) == (0, 0)
+    books.ask('UPDATE legal_entities SET details = \'{"inn": "1"}\'')
+    books.ask("UPDATE customers SET language = 'en' WHERE number = 'C7'")
+    assert versions(books) == (1, 1)
+
+
+def test_nobody_writes_versions_by_hand(books: Books, database: Any) -> None:
+    books.account("A1", name="Romashka")
+    books.ask("UPDATE customers SET name = 'Daisy'")
+    books.ask("UPDATE legal_entities SET name = 'Seller'")
+    books.ask("UPDATE accounts SET name = 'Daisy' WHERE number = 'A1'")
+    owner = Books(database.owner_dsn)
+    for table in ("customer_versions", "legal_entity_versions", "account_versions"):
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            books.ask(f"INSERT INTO {table} SELECT * FROM {table}")
+        for words in (f"UPDATE {table} SET name = 'x'", f"DELETE FROM {table}", f"TRUNCATE {table}"):
+            with pytest.raises(psycopg2.errors.RaiseException, match="append-only"):
+                owner.ask(words)
+
+
+def test_a_series_that_has_given_numbers_keeps_its_prefix(books: Books, database: Any) -> None:
+    owner = Books(database.owner_dsn)
+    owner.ask("UPDATE invoice_series SET prefix = 'A-' WHERE id = 1")
+    account = books.account("A1")
+    books.invoices(books.run(TODAY), [(account, [Charge(100)])], on=TODAY)
+    owner.ask("UPDATE invoice_series SET prefix = 'A-', next_number = next_number + 1 WHERE id = 1")
+    for words in ("prefix = 'B-'", "digits = 9"):
+        with pytest.raises(psycopg2.errors.RaiseException, match="has given numbers"):
+            owner.ask(f"UPDATE invoice_series SET {words} WHERE id = 1")
+
+
+class Counting:
+    """A cursor that counts what it is asked."""
+
+    def __init__(self, cur: Any) -> None:
+        self.cur, self.count = cur, 0
+
+    async def execute(self, *words: Any) -> None:
+        self.count += 1
+        await self.cur.execute(*words)
+
+    async def fetchall(self) -> Any:
+        return await self.cur.fetchall()
+
+
+def test_many_documents_take_no_more_statements_than_one(books: Books) -> None:
+    run = books.run(TODAY)
+    bills = [(books.account(f"A{n}", name="Before"), [Charge(100)]) for n in range(20)]
+    ids = books.invoices(run, bills, on=TODAY)
+    books.ask("UPDATE customers SET name = 'After'")
+
+    async def read(cur: Any) -> tuple[set[str], int]:
+        counting = Counting(cur)
+        return {one.buyer.name for one in await invoice_details(counting, ids)}, counting.count
+
+    assert done(books.dsn, read) == ({"Before"}, 4)
+
+
+# ---- a rate of nothing
+
+
+def test_a_rate_of_nothing_and_no_tax_are_told_apart_by_the_class_of_the_item(books: Books) -> None:
+    account = books.account("A1")
+    home, abroad, software = (books.order(account, "2026-01-01 00:00+03", plan=one) for one in
+                              ("home", "abroad", "software"))  # fmt: skip
+    by_hand = books.one(
+        "INSERT INTO manual_lines (key, account_id, payer_account_id, description, amount_minor, tax_ppm, tax_inside,"
+        " bill_on, actor, why) VALUES ('k', %s, %s, 'Fine', 100, 0, true, %s, 't', 'w') RETURNING id",
+        account, account, TODAY,
+    )  # fmt: skip
+    charges = [
+        Charge(100, order_id=home),
+        Charge(100, "roaming", order_id=abroad, tax_ppm=0),
+        Charge(100, "licence", order_id=abroad, tax_ppm=0),
+        Charge(100, "", "minimum", abroad, tax_ppm=0),
+        Charge(100, "", "minimum", software, tax_ppm=0),
+        Charge(100, "", "manual", tax_ppm=0, manual_line_id=by_hand),
+    ]
+    invoice = books.invoices(books.run(TODAY), [(account, charges)], on=TODAY)[0]
+    lines = done(books.dsn, lambda cur: invoice_details(cur, [invoice]))[0].lines
+    assert [one.is_taxed for one in lines] == [True, True, False, True, False, False]
