@@ -25,25 +25,26 @@ _INVOICES: Final = """
 #: account: so rows are locked in order of id. The planner may not choose another way.
 _BY_LOOKUP: Final = ("SET LOCAL enable_hashjoin = off", "SET LOCAL enable_mergejoin = off")
 
+#: The few system accounts are passed in, not looked up for each of the many rows.
 _TRANSFERS: Final = f"""
     INSERT INTO transfers (source, source_id, step, debit_account_id, credit_account_id, amount_minor, currency)
     SELECT 'invoice', i.id, m.step, CASE WHEN m.amount > 0 THEN i.account_id ELSE s.id END,
            CASE WHEN m.amount > 0 THEN s.id ELSE i.account_id END, abs(m.amount), i.currency
     FROM {_INVOICES}
     CROSS JOIN LATERAL (VALUES ('revenue', i.net_minor), ('tax', i.tax_minor)) AS m (step, amount)
-    JOIN accounts s ON s.number = m.step || ':' || i.currency
+    JOIN unnest($3::text::bigint[], $4::text::text[]) AS s (id, number) ON s.number = m.step || ':' || i.currency
     WHERE b.run_id = $1::int AND b.shard_no = $2::int AND m.amount <> 0
 """
 
 #: What each system account gets, and how many accounts of payers will move.
 _SYSTEM_DELTAS: Final = f"""
-    SELECT s.id, d.delta, d.currency
+    SELECT s.id, d.delta, d.number
     FROM (
-        SELECT m.step || ':' || i.currency AS number, i.currency, sum(m.amount)::bigint AS delta
+        SELECT m.step || ':' || i.currency AS number, sum(m.amount)::bigint AS delta
         FROM {_INVOICES}
         CROSS JOIN LATERAL (VALUES ('revenue', i.net_minor), ('tax', i.tax_minor)) AS m (step, amount)
         WHERE b.run_id = $1::int AND b.shard_no = $2::int AND m.amount <> 0
-        GROUP BY 1, 2
+        GROUP BY 1
     ) d LEFT JOIN accounts s ON s.number = d.number
     ORDER BY s.id
 """
@@ -193,17 +194,18 @@ def post_shard(opened: Any, run_id: int, shard_no: int) -> None:
     for statement in _BY_LOOKUP:
         do(opened, statement)
     deltas = rows(opened, _SYSTEM_DELTAS, (run_id, shard_no))
-    for account_id, _, currency in deltas:
+    for account_id, _, number in deltas:
         if account_id is None:
-            raise CycleStoreError(f"there is no account revenue:{currency} or tax:{currency}; `kopeck bill resume`")
-    do(opened, _TRANSFERS, (run_id, shard_no))
+            raise CycleStoreError(f"there is no account {number}; `kopeck bill resume`")
+    if deltas:
+        ids = int_array(row[0] for row in deltas)
+        do(opened, _TRANSFERS, (run_id, shard_no, ids, "{" + ",".join(str(row[2]) for row in deltas) + "}"))
     expected = int(rows(opened, _MOVED_INVOICES, (run_id, shard_no))[0][0])
     # From here on payments of these accounts wait.
     moved = int(rows(opened, _MOVE_PAYERS, (run_id, shard_no))[0][0])
     if moved != expected:
         raise CycleStoreError(f"{expected - moved} of {expected} accounts to be charged do not exist")
     if deltas:
-        ids = int_array(row[0] for row in deltas)
         rows(opened, _LOCK_SYSTEM, (ids,))
         do(opened, _MOVE_SYSTEM, (ids, int_array(int(row[1]) for row in deltas)))
 
