@@ -128,6 +128,7 @@ _SAME_ACCOUNT: Final = """
 _TAKEN: Final = """
     SELECT s.line, CASE WHEN k.is_system THEN 'account ' || s.account || ' is a system account'
                         WHEN c.id IS NOT NULL THEN 'account ' || s.account || ' belongs to customer ' || c.number
+                        WHEN a.state = 'closed' THEN 'account ' || s.account || ' is closed'
                         ELSE 'account ' || s.account || ' is there already and is a ' || a.kind || ' account in '
                              || a.currency END
     FROM import_customers s
@@ -135,7 +136,7 @@ _TAKEN: Final = """
     JOIN account_kinds k ON k.kind = a.kind
     LEFT JOIN billing_accounts b ON b.account_id = a.id
     LEFT JOIN customers c ON c.id = b.customer_id
-    WHERE k.is_system OR c.id IS NOT NULL OR (a.kind, a.currency) <> (s.kind, s.currency)
+    WHERE k.is_system OR c.id IS NOT NULL OR a.state = 'closed' OR (a.kind, a.currency) <> (s.kind, s.currency)
 """
 
 _NO_ENTITY: Final = """

@@ -6,13 +6,18 @@ is refused. Parents form a tree of any depth, but paying is one step: who pays f
 currency. Another payer gets future invoices: unsettled orders and open manual lines move, invoices stay where they are.
 Whoever changes the tree waits for whoever is changing it (an advisory lock of the transaction).
 
-A customer is closed when nothing is left to do for him: orders settled, no open lines, balance zero, no children.
+A customer is closed when nothing is left to do for him: orders settled, no drafts, no open lines, balance zero, no
+children. Migration 0009 holds accounts to the first three, whoever closes them.
+
+Whoever changes a customer locks his row, and orders for him wait (orders.facts_of): nothing is ordered for one who is
+being closed. What a change came to is told by ``changed(before, after)`` of ``recordable``, for the audit record.
 
 Does not know: what orders say, prices. Functions take the caller's aiopg cursor.
 """
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -134,7 +139,7 @@ _ACCOUNTS: Final = """
 """
 
 _TAKEN: Final = """
-    SELECT a.id, a.kind, a.currency, k.is_system, c.number
+    SELECT a.id, a.kind, a.currency, a.state, k.is_system, c.number
     FROM accounts a JOIN account_kinds k USING (kind)
     LEFT JOIN billing_accounts b ON b.account_id = a.id
     LEFT JOIN customers c ON c.id = b.customer_id
@@ -179,15 +184,18 @@ _PAID_FOR: Final = """
       AND b.customer_id <> %(id)s
 """
 
+_LOCK: Final = "SELECT FROM customers WHERE number = %s FOR NO KEY UPDATE"
+
 _EDIT: Final = """
     UPDATE customers SET name = %(name)s, customer_group = %(group)s, language = %(language)s,
            contacts = %(contacts)s::jsonb, details = %(details)s::jsonb
     WHERE number = %(number)s
 """
 
+#: Null leaves each account what it has.
 _EDIT_BILLING: Final = """
-    UPDATE billing_accounts SET zone = %(zone)s, due_days = %(due_days)s,
-           legal_entity_id = (SELECT id FROM legal_entities WHERE number = %(legal_entity)s)
+    UPDATE billing_accounts SET zone = coalesce(%(zone)s, zone), due_days = coalesce(%(due_days)s, due_days),
+           legal_entity_id = coalesce((SELECT id FROM legal_entities WHERE number = %(legal_entity)s), legal_entity_id)
     WHERE customer_id = %(id)s
 """
 
@@ -218,9 +226,18 @@ _LEFT_TO_DO: Final = """
            (SELECT count(*) FROM manual_lines l JOIN billing_accounts b USING (account_id)
             WHERE b.customer_id = %(id)s AND (l.invoice_id IS NULL OR EXISTS (
                 SELECT FROM invoice_blocks k WHERE k.id = l.invoice_id >> 20 AND k.state = 'draft'))),
+           (SELECT count(*) FROM billing_accounts b JOIN invoices i USING (account_id)
+            JOIN invoice_blocks k ON k.id = i.id >> 20 WHERE b.customer_id = %(id)s AND k.state = 'draft'),
            (SELECT count(*) FROM customers WHERE parent_id = %(id)s AND state = 'active'),
            (SELECT count(*) FROM accounts a JOIN billing_accounts b ON b.account_id = a.id
             WHERE b.customer_id = %(id)s AND a.balance_minor <> 0)
+"""
+
+#: An order that goes on, or else one that waits for its last bill.
+_FIRST_LEFT: Final = """
+    SELECT coalesce(o.number, '#' || o.id), o.ends_at IS NULL OR o.ends_at > now() AS goes_on
+    FROM orders o JOIN billing_accounts b USING (account_id)
+    WHERE b.customer_id = %(id)s AND o.settled_at IS NULL ORDER BY goes_on DESC, o.id LIMIT 1
 """
 
 _CLOSE: Final = """
@@ -349,11 +366,13 @@ async def _account_for(cur: Any, new: NewCustomer) -> int:
     """The account of a new customer: opened now, or one that is there and is nobody's."""
     await create_accounts(cur, [NewAccount(new.account, new.kind, new.currency, new.name)])
     await cur.execute(_TAKEN, (new.account,))
-    account_id, kind, currency, is_system, owner = await cur.fetchone()
+    account_id, kind, currency, state, is_system, owner = await cur.fetchone()
     if is_system:
         raise CustomerError(f"account {new.account} is a system account")
     if owner is not None:
         raise CustomerError(f"account {new.account} belongs to customer {owner}")
+    if state == "closed":
+        raise CustomerError(f"account {new.account} is closed")
     if (kind, currency) != (new.kind, new.currency):
         raise CustomerError(f"account {new.account} is there already and is a {kind} account in {currency}")
     return int(account_id)
@@ -410,13 +429,13 @@ async def edit_customer(cur: Any, number: str, changes: Mapping[str, Any]) -> Cu
     """Change facts of a customer that are not his numbers, account, parent or payer.
 
     Args:
-        changes: fields of NewCustomer; contacts and details are merged, an empty text takes one away.
+        changes: fields of NewCustomer; contacts and details are merged, an empty text takes one away. Those of
+            accounts (zone, due_days, legal_entity) are changed in all of his.
 
     Raises:
         CustomerError: no such customer, or a rule is broken.
     """
-    known = await find_customer(cur, number)
-    _refuse_closed(known)
+    known = await _to_change(cur, number)
     merged = {
         name: merge_texts(getattr(known.facts, name), changes[name])
         for name in ("contacts", "details")
@@ -429,13 +448,26 @@ async def edit_customer(cur: Any, number: str, changes: Mapping[str, Any]) -> Cu
     if facts.legal_entity not in {one.number for one in await list_entities(cur)}:
         raise CustomerError(f"there is no legal entity {facts.legal_entity[:40]!r}")
     await cur.execute(_EDIT, _columns(facts))
-    await cur.execute(_EDIT_BILLING, _columns(facts) | {"id": known.id})
+    billing = {name: changes.get(name) for name in ("zone", "due_days", "legal_entity")}
+    await cur.execute(_EDIT_BILLING, billing | {"id": known.id})
     return replace(known, facts=facts)
 
 
 def merge_texts(known: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
     """Texts by name with changes; an empty text takes one away."""
     return {name: text for name, text in (dict(known) | dict(changes)).items() if text}
+
+
+async def lock_customer(cur: Any, number: str) -> None:
+    """Make others who would change this customer, or order for him, wait until the transaction ends."""
+    await cur.execute(_LOCK, (number,))
+
+
+async def _to_change(cur: Any, number: str) -> Customer:
+    await lock_customer(cur, number)
+    known = await find_customer(cur, number)
+    _refuse_closed(known)
+    return known
 
 
 def _refuse_closed(known: Customer) -> None:
@@ -450,8 +482,7 @@ async def move_customer(cur: Any, number: str, parent: str, parent_pays: bool, a
         CustomerError: a circle, a payer who does not pay for himself, or no account in the currency; roll back.
     """
     await lock_tree(cur)
-    known = await find_customer(cur, number)
-    _refuse_closed(known)
+    known = await _to_change(cur, number)
     problem = problem_with_facts(replace(known.facts, parent=parent, parent_pays=parent_pays))
     if problem:
         raise CustomerError(problem)
@@ -480,14 +511,16 @@ async def close_customer(cur: Any, number: str) -> bool:
         CustomerError: something is left to do for him; it says what.
     """
     await lock_tree(cur)
+    await lock_customer(cur, number)
     known = await find_customer(cur, number)
     if known.state == "closed":
         return False
     await cur.execute(_LEFT_TO_DO, {"id": known.id})
     counts = await cur.fetchone()
     words = (
-        "orders that are not billed to their end",
+        f"orders that are not billed to their end{await _advice(cur, known.id) if counts[0] else ''}",
         "manual lines not billed",
+        "invoice drafts (`kopeck bill approve` posts them, `kopeck bill void-review` deletes them)",
         "active children",
         "balances not zero",
     )
@@ -496,6 +529,44 @@ async def close_customer(cur: Any, number: str) -> bool:
         raise CustomerError(f"customer {number} cannot be closed yet: {', '.join(left)}")
     await cur.execute(_CLOSE, {"id": known.id})
     return True
+
+
+async def _advice(cur: Any, customer_id: int) -> str:
+    """What to do about the first order that is left, in parentheses."""
+    await cur.execute(_FIRST_LEFT, {"id": customer_id})
+    row = await cur.fetchone()
+    if row is None:
+        return " (a billing run under way has yet to end)"
+    order, goes_on = row
+    if goes_on:
+        return f" ({order} goes on: `kopeck order cancel {shlex.quote(order)} --now` ends it)"
+    return f" ({order} has ended: the next billing run bills it)"
+
+
+# ---- what the audit record says
+
+
+async def recordable(cur: Any, number: str) -> dict[str, Any]:
+    """Everything of a customer that can change, by name, and of each of his accounts; empty where there is none."""
+    known = await customer_by_number(cur, number)
+    if known is None:
+        return {}
+    found = {name: getattr(known.facts, name) for name in ("name", "group", "parent", "language")}
+    found |= {"state": known.state, **known.facts.contacts, **known.facts.details}
+    for one in await accounts_of(cur, known.id):
+        facts = ("currency", "kind", "state", "payer", "zone", "legal_entity", "due_days")
+        found |= {f"account {one.number}: {name}": getattr(one, name) for name in facts}
+    return found
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What differs, as [from what, to what] by name. Pure; what was not there was an empty text.
+
+    >>> changed({"name": "Ann", "group": ""}, {"name": "Anna", "group": "", "email": "a@example.ru"})
+    {'email': ['', 'a@example.ru'], 'name': ['Ann', 'Anna']}
+    """
+    pairs = {name: [before.get(name, ""), after.get(name, "")] for name in sorted({*before, *after})}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 # ---- legal entities

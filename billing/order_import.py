@@ -92,7 +92,7 @@ _TABLES: Final = (
 
 _FACTS: Final = """
     SELECT w.place, b.account_id, b.payer_account_id, a.currency, p.currency AS payer_currency, b.zone,
-           c.customer_group, c.number AS customer, c.state
+           c.customer_group, c.number AS customer, c.state, a.state AS account_state
     FROM import_accounts w
     JOIN accounts a ON a.number = w.number
     JOIN billing_accounts b ON b.account_id = a.id
@@ -318,13 +318,13 @@ def _accounts(load: _Load, texts: pa.Array, problems: Problems) -> _Accounts:
     strangers = {place: f"no customer has an account {named.values[place][:40]!r}" for place in unknown}
     problems.add_coded(named.codes, strangers)
     # Customers differ, what is known of them hardly does.
-    said = [coded(_flat(found, name)) for name in ("currency", "payer_currency", "zone", "customer_group", "state")]
+    said = [coded(_flat(found, name)) for name in ("currency", "payer_currency", "zone", "customer_group")]
+    states = [coded(_flat(found, name)) for name in ("state", "account_state")]
     customer = _named_customers(load, _flat(found, "customer"))
-    kinds, firsts = distinct_rows([*said, customer])
+    kinds, firsts = distinct_rows([*said, customer, *states])
     words: list[Facts | None] = [None]
     for row in firsts.tolist():
-        currency, payer_currency, zone, group, state = (column.at(row) for column in said)
-        words.append(Facts(0, 0, currency, payer_currency, zone, group, customer.at(row), state))
+        words.append(Facts(0, 0, *(column.at(row) for column in [*said, customer, *states])))
     kind = np.zeros(len(named.values), np.int64)
     kind[places] = kinds + 1
     codes = kind[named.codes]

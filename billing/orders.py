@@ -88,12 +88,15 @@ class Facts:
     group: str
     customer: str
     state: str
+    account_state: str
 
     @property
     def problem(self) -> str | None:
         """Why nothing can be ordered for this account."""
         if self.state == "closed":
             return f"customer {self.customer} is closed"
+        if self.account_state == "closed":
+            return "the account is closed"
         if self.currency != self.payer_currency:
             return f"the account is in {self.currency} and its payer's in {self.payer_currency}"
         return None
@@ -206,13 +209,14 @@ class Charge:
 
 
 _FACTS: Final = """
-    SELECT b.account_id, b.payer_account_id, a.currency, p.currency, b.zone, c.customer_group, c.number, c.state
+    SELECT b.account_id, b.payer_account_id, a.currency, p.currency, b.zone, c.customer_group, c.number, c.state,
+           a.state
     FROM accounts a
     JOIN billing_accounts b ON b.account_id = a.id
     JOIN accounts p ON p.id = b.payer_account_id
     JOIN customers c ON c.id = b.customer_id
     WHERE a.number = %s
-    FOR NO KEY UPDATE OF b
+    FOR SHARE OF c FOR NO KEY UPDATE OF b
 """
 
 _CATALOGUES: Final = "SELECT id, name FROM catalogues ORDER BY name"
@@ -451,7 +455,7 @@ def _as_column(new: NewOrder) -> Numbers:
 
 
 async def facts_of(cur: Any, account: str) -> Facts:
-    """What orders of an account take from it; whoever else adds to it or moves it waits.
+    """What orders of an account take from it; whoever else adds to it, moves it or closes its customer waits.
 
     Raises:
         OrderError: no customer has such an account.
@@ -660,10 +664,17 @@ async def _locked(cur: Any, number: str) -> list[Order]:
     found = await _found(cur, _BY_NUMBER, values)
     if not found:
         raise OrderError(f"there is no order {number[:40]!r}")
-    await cur.execute(_WAIT_FOR_PLAN)
-    await cur.execute(_WAIT_FOR_SHARD, (found[0].payer_account_id,))
+    await wait_for_billing(cur, [found[0].payer_account_id])
     await cur.execute(_LOCK, ([order.id for order in found],))
     return await _found(cur, _BY_NUMBER, values)  # as they are now that nobody else is at them
+
+
+async def wait_for_billing(cur: Any, payers: Sequence[int]) -> None:
+    """Wait for shards at work on these payers' accounts; those that have not begun wait for this transaction."""
+    if payers:
+        await cur.execute(_WAIT_FOR_PLAN)
+    for payer in payers:
+        await cur.execute(_WAIT_FOR_SHARD, (payer,))
 
 
 async def _guard(cur: Any, order: Order, at_s: int, what: str) -> None:

@@ -336,3 +336,32 @@ def test_chunks_go_on_where_the_last_one_ended(books: Books) -> None:
         after = ran.after
     assert sum(counts) == 5
     assert max(counts) == 2
+
+
+def test_a_payment_that_lifts_reads_the_payers_orders_and_no_others(books: Books, database: Any) -> None:
+    account, *_ = suspended(books)
+    with closing(psycopg2.connect(database.admin_dsn)) as connection, connection, connection.cursor() as cur:
+        cur.execute(
+            "WITH others AS (INSERT INTO accounts (number, kind) SELECT 'B' || n, 'subscriber'"
+            " FROM generate_series(1, 20000) n RETURNING id),"
+            " billed AS (INSERT INTO billing_accounts (account_id, customer_id, payer_account_id)"
+            " SELECT o.id, c.id, o.id FROM others o, (SELECT min(id) AS id FROM customers) c),"
+            " ordered AS (INSERT INTO orders (account_id, payer_account_id, terms_id, starts_at, settled_at)"
+            " SELECT o.id, o.id, t.id, '2026-01-01', CASE WHEN o.id % 2 = 0 THEN now() END"
+            " FROM others o, (SELECT min(id) AS id FROM order_terms) t RETURNING id)"
+            " INSERT INTO order_suspensions (order_id, from_at, reason, actor)"
+            " SELECT id, '2026-06-01', 'ageing', 'test' FROM ordered"
+        )
+        cur.execute("ANALYZE accounts, billing_accounts, orders, order_suspensions")
+    with closing(psycopg2.connect(books.dsn)) as connection, connection.cursor() as cur:
+        cur.execute("UPDATE accounts SET balance_minor = 0 WHERE id = %s", (account,))
+        cur.execute(
+            "SELECT relname, seq_scan, idx_tup_fetch FROM pg_stat_xact_user_tables"
+            " WHERE relname IN ('orders', 'order_suspensions', 'billing_accounts')"
+        )
+        found = {name: (scans, fetched) for name, scans, fetched in cur.fetchall()}
+        cur.execute("SELECT ageing_step FROM accounts WHERE id = %s", (account,))
+        assert cur.fetchone() == (0,)
+    assert {name: scans for name, (scans, _) in found.items()} == dict.fromkeys(found, 0)
+    assert set(found) == {"orders", "order_suspensions", "billing_accounts"}
+    assert max(fetched for _, fetched in found.values()) < 20

@@ -1,5 +1,8 @@
 """Customers: accounts with them, a tree of parents, who pays, and closing."""
 
+import threading
+import time
+
 import psycopg2
 import pytest
 
@@ -18,6 +21,7 @@ from billing.customers import (
     move_customer,
     set_entity,
 )
+from billing.order_rules import OrderError
 from billing.orders import Charge, WantedOrder, add_charge, add_order
 from tests.billing.shop import act, bill, open_shop, rows
 
@@ -182,7 +186,10 @@ def test_a_customer_is_closed_when_nothing_is_left_to_do(database) -> None:
     add(database, "child", parent="ann")
     wanted = WantedOrder("ann", "A1", plan="basic", starts="2026-01-01")
     act(database, lambda cur: add_order(cur, wanted, "test"))
-    with pytest.raises(CustomerError, match="1 orders that are not billed to their end, 1 active children"):
+    said = (
+        "1 orders that are not billed to their end .A1 goes on: `kopeck order cancel A1 --now` ends it., 1 active child"
+    )
+    with pytest.raises(CustomerError, match=said):
         act(database, lambda cur: close_customer(cur, "ann"))
     assert act(database, lambda cur: close_customer(cur, "child"))
     assert not act(database, lambda cur: close_customer(cur, "child"))
@@ -195,6 +202,112 @@ def test_a_customer_is_closed_when_nothing_is_left_to_do(database) -> None:
         add(database, "late", parent="ann")
     with pytest.raises(CustomerError, match="ann is closed"):
         act(database, lambda cur: edit_customer(cur, "ann", {"name": "x"}))
+
+
+def test_what_ended_and_is_not_billed_keeps_a_customer_open(database) -> None:
+    open_shop(database)
+    wanted = WantedOrder("ann", "A1", plan="basic", starts="2026-01-01", ends="2026-02-01")
+    act(database, lambda cur: add_order(cur, wanted, "test"))
+    with pytest.raises(CustomerError, match="A1 has ended: the next billing run bills it"):
+        act(database, lambda cur: close_customer(cur, "ann"))
+
+
+def test_an_invoice_that_is_a_draft_keeps_who_pays_it_open(database) -> None:
+    open_shop(database)
+    draft = (
+        "INSERT INTO bill_runs (bill_on, kind, state, actor) VALUES ('2026-02-01', 'review', 'reviewed', 'test');"
+        "INSERT INTO invoice_blocks (series_id, run_id, shard_no, invoices_count) SELECT 1, id, 0, 1 FROM bill_runs;"
+        "INSERT INTO invoices SELECT k.id << 20, a.id, 'RUB', '2026-02-01', '2026-02-15', 100, 0, 100"
+        " FROM invoice_blocks k, accounts a WHERE a.number = 'ann'"
+    )
+    with psycopg2.connect(database.owner_dsn) as connection, connection.cursor() as cur:
+        cur.execute(draft)
+    with pytest.raises(CustomerError, match=r"closed yet: 1 invoice drafts .`kopeck bill approve` posts them"):
+        act(database, lambda cur: close_customer(cur, "ann"))
+    with pytest.raises(psycopg2.errors.RaiseException, match="account ann stays open: an invoice of it is a draft"):
+        close_by_hand(database, "ann")
+    assert act(database, lambda cur: close_customer(cur, "ben"))
+
+
+def close_by_hand(database, number):
+    """As somebody with SQL does, who knows nothing of orders."""
+    with psycopg2.connect(database.dsn) as connection, connection.cursor() as cur:
+        cur.execute("UPDATE accounts SET state = 'closed' WHERE number = %s", (number,))
+
+
+def test_the_database_closes_no_account_that_is_still_to_be_billed(database) -> None:
+    open_shop(database)
+    move(database, "ann", "ben", parent_pays=True)
+    wanted = WantedOrder("ann", "A1", plan="basic", starts="2026-01-01")
+    act(database, lambda cur: add_order(cur, wanted, "test"))
+    for number in ("ann", "ben"):  # whose order it is, and who pays for it
+        with pytest.raises(
+            psycopg2.errors.RaiseException, match=f"account {number} stays open: order A1 is not"
+        ) as told:
+            close_by_hand(database, number)
+        assert "`kopeck order cancel A1 --now` ends it" in told.value.diag.message_hint
+    with psycopg2.connect(database.owner_dsn) as connection, connection.cursor() as cur:
+        cur.execute("UPDATE orders SET settled_at = now()")
+    charge = Charge("k", "ann", "repair", 100, 0, True, None, "broken")
+    act(database, lambda cur: add_charge(cur, charge, "test"))
+    with pytest.raises(psycopg2.errors.RaiseException, match="account ben stays open: a charge by hand waits"):
+        close_by_hand(database, "ben")
+    close_by_hand(database, "eve")
+    assert rows(database, "SELECT number FROM accounts WHERE state = 'closed'") == [("eve",)]
+
+
+def test_nothing_is_ordered_for_an_account_that_is_closed(database) -> None:
+    open_shop(database)
+    close_by_hand(database, "ann")
+    with pytest.raises(OrderError, match="the account is closed"):
+        act(database, lambda cur: add_order(cur, WantedOrder("ann", "A1", plan="basic", starts="2026-01-01"), "test"))
+    act(database, lambda cur: create_accounts(cur, [NewAccount("old", state="closed")]))
+    with pytest.raises(CustomerError, match="account old is closed"):
+        add(database, "dan", account="old")
+
+
+def test_who_orders_while_his_customer_is_being_closed_waits_and_is_refused(database) -> None:
+    open_shop(database)
+    closed, go_on = threading.Event(), threading.Event()
+
+    async def close_slowly(cur):
+        await close_customer(cur, "ann")
+        closed.set()
+        go_on.wait(30)
+
+    closing_one = threading.Thread(target=act, args=(database, close_slowly))
+    closing_one.start()
+    assert closed.wait(30)
+    refused = []
+
+    def order():
+        wanted = WantedOrder("ann", "A1", plan="basic", starts="2026-01-01")
+        try:
+            act(database, lambda cur: add_order(cur, wanted, "test"))
+        except OrderError as error:
+            refused.append(str(error))
+
+    ordering = threading.Thread(target=order)
+    ordering.start()
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
+    while ordering.is_alive() and rows(database, waits, database.name) == [(0,)]:
+        time.sleep(0.01)
+    go_on.set()
+    closing_one.join()
+    ordering.join()
+    assert refused == ["customer ann is closed"]
+
+
+def test_a_change_of_one_fact_leaves_the_accounts_as_they_are(database) -> None:
+    add(database, "ann", zone="Asia/Omsk", due_days=5)
+    add(database, "ben")
+    with psycopg2.connect(database.owner_dsn) as connection, connection.cursor() as cur:
+        cur.execute("UPDATE billing_accounts SET customer_id = (SELECT id FROM customers WHERE number = 'ann')")
+    act(database, lambda cur: edit_customer(cur, "ann", {"name": "Анна"}))
+    kept = "SELECT zone, due_days FROM billing_accounts ORDER BY account_id"
+    assert rows(database, kept) == [("Asia/Omsk", 5), ("Europe/Moscow", 14)]
+    act(database, lambda cur: edit_customer(cur, "ann", {"due_days": 20}))
+    assert rows(database, kept) == [("Asia/Omsk", 20), ("Europe/Moscow", 20)]
 
 
 def test_a_prefix_stays_once_a_number_was_given(database) -> None:
