@@ -1,26 +1,33 @@
 """Fixtures every room's tests share: real servers, started once a session, and a fresh database a test.
 
+``kopeck``        the command, called in this process against a fresh database: ``.status``, ``.out``, ``.err``
 ``pg``            the embedded PostgreSQL cluster of this session, with a migrated template database
 ``database``      a fresh migrated database: ``.dsn`` (the program's role), ``.owner_dsn``, ``.name``
 ``journal_uri``   the embedded journal server of this session
 ``journal_name``  the name of a database in it that no other test uses
 
+A session is a worker of pytest-xdist: each has servers, folders and ports of its own, and gets whole files of tests.
 Async tests call ``asyncio.run`` themselves. Servers live under the system's temporary folder and are not durable
 (fsync off): a killed process is survived, a power cut is not.
 """
 
+import io
 import itertools
+import logging
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg2
 import pytest
 from psycopg2 import sql
 
+from kopeck.cli import main
 from kopeck.embedded_journal import JournalServer
 from kopeck.embedded_postgres import APP, DATABASE, OWNER, SUPERUSER, Postgres
 from kopeck.migrate import migrate
@@ -89,3 +96,47 @@ def journal_uri(journal_server: JournalServer) -> str:
 @pytest.fixture
 def journal_name() -> str:
     return f"test_{next(_numbers)}"
+
+
+class Said(NamedTuple):
+    """What a command answered."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """A command sets up logging on the standard error it sees, which is its test's own and is closed with it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def kopeck(
+    database: TestDatabase,
+    journal_uri: str,
+    journal_name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., Said]:
+    monkeypatch.setenv("KOPECK_DATABASE__DSN", database.dsn)
+    monkeypatch.setenv("KOPECK_DATABASE__OWNER_DSN", database.owner_dsn)
+    monkeypatch.setenv("KOPECK_JOURNAL__URI", journal_uri)
+    monkeypatch.setenv("KOPECK_JOURNAL__DATABASE", journal_name)
+
+    def run(*arguments: str, stdin: str | bytes = "") -> Said:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), "utf-8"))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return Said(int(ended.value.code or 0), said.out, said.err)
+
+    return run

@@ -18,7 +18,6 @@ from billing.catalogue_store import (
     read_version,
     save_version,
 )
-from kopeck.cli import main
 from tests.billing.catalogues import EXAMPLES, example, one_price
 
 MOBILE = Source("mobile.yaml", {name: (EXAMPLES / name).read_bytes() for name in ("mobile.yaml", "roaming.csv")})
@@ -158,22 +157,6 @@ def test_files_that_are_not_those_that_were_saved_are_refused(database) -> None:
 
 
 # ---- the commands
-
-
-@pytest.fixture
-def kopeck(database, monkeypatch, capsys):
-    monkeypatch.setenv("KOPECK_DATABASE__DSN", database.dsn)
-    monkeypatch.setenv("KOPECK_DATABASE__OWNER_DSN", database.owner_dsn)
-    monkeypatch.setenv("KOPECK_JOURNAL__URI", "mongodb://127.0.0.1:1")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return int(ended.value.code or 0), said.out, said.err
-
-    return run
 
 
 def test_load_diff_list_and_export_over_a_database(kopeck, tmp_path) -> None:

@@ -20,7 +20,6 @@ from billing.orders import end_order, replace_order, withdraw_end
 from billing.usage_bulk import NewImport
 from billing.usage_format import parse_format
 from billing.usage_import import import_file
-from kopeck.cli import main
 from kopeck.transactions import in_transaction
 from tests.docs.test_tariffs import number_of, worked
 
@@ -82,16 +81,12 @@ def home(kopeck, tmp_path):
 
 
 @pytest.fixture
-def kopeck(database, journal_uri, journal_name, monkeypatch):
-    monkeypatch.setenv("KOPECK_DATABASE__DSN", database.dsn)
-    monkeypatch.setenv("KOPECK_DATABASE__OWNER_DSN", database.owner_dsn)
-    monkeypatch.setenv("KOPECK_JOURNAL__URI", journal_uri)
-    monkeypatch.setenv("KOPECK_JOURNAL__DATABASE", journal_name)
+def kopeck(kopeck):
+    """Runs a command that must succeed."""
 
     def run(*words: str) -> None:
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-        assert not ended.value.code
+        said = kopeck(*words)
+        assert said.status == 0, said.err
 
     return run
 

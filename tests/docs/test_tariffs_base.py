@@ -8,7 +8,6 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from kopeck.cli import main
 from tests.billing.catalogues import EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,20 +32,13 @@ def transcripts(page: str) -> list[tuple[str, list[str]]]:
 
 
 @pytest.fixture
-def kopeck(database, journal_uri, journal_name, monkeypatch, capsys):
-    """Runs a command that must succeed; returns what it said."""
-    monkeypatch.setenv("KOPECK_DATABASE__DSN", database.dsn)
-    monkeypatch.setenv("KOPECK_DATABASE__OWNER_DSN", database.owner_dsn)
-    monkeypatch.setenv("KOPECK_JOURNAL__URI", journal_uri)
-    monkeypatch.setenv("KOPECK_JOURNAL__DATABASE", journal_name)
+def kopeck(kopeck):
+    """Runs a command that must succeed and has nothing to complain about; returns what it said."""
 
     def run(*words: str) -> str:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-        said = capsys.readouterr()
-        assert (ended.value.code or 0, said.err) == (0, "")
-        return said.out
+        status, out, err = kopeck(*words)
+        assert (status, err) == (0, "")
+        return out
 
     return run
 

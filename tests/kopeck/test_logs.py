@@ -3,14 +3,12 @@
 import json
 import logging
 
-import pytest
 import structlog
 
 from kopeck.logs import configure_logs
 from kopeck.settings import Log
 
 
-@pytest.mark.usefixtures("restored_logging")
 def test_both_ways_of_logging_come_out_as_one_json_object_a_line(capsys) -> None:
     configure_logs(Log(format="json"), "gateway-3")
     logging.getLogger("gateway.lanes").warning("batch_failed", extra={"batch": 7})
@@ -25,7 +23,6 @@ def test_both_ways_of_logging_come_out_as_one_json_object_a_line(capsys) -> None
     assert all(line["timestamp"].endswith("Z") for line in lines)
 
 
-@pytest.mark.usefixtures("restored_logging")
 def test_an_exception_is_one_line_too(capsys) -> None:
     configure_logs(Log(format="json"), "web")
     try:
@@ -36,7 +33,6 @@ def test_an_exception_is_one_line_too(capsys) -> None:
     assert "ValueError: broken" in json.loads(line)["exception"]
 
 
-@pytest.mark.usefixtures("restored_logging")
 def test_what_is_below_the_level_is_not_written(capsys) -> None:
     configure_logs(Log(level="warning", format="text"), "relay")
     logging.getLogger("gateway.relay").info("quiet")
