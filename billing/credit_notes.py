@@ -3,10 +3,13 @@
 Rules.
  1. An issued invoice never changes. A credit note is an invoice with negative sums that names it, numbered without gaps
     in the credit-note series of the same legal entity, and posted to the ledger in the same transaction.
- 2. A line of a credit note has the number of the line it corrects, and takes off no more than all notes together left.
-    Tax goes off in proportion, cumulatively: when all of a line is credited, exactly its tax is.
+ 2. A line of a credit note has the number of the line it corrects. It takes off no more than all notes together left,
+    and what a true-up gave back of a line billed in advance (unless notes took that back). Tax goes off in proportion,
+    cumulatively: when all of a line is credited, exactly its tax is.
  3. One key acts once: a repeat answers with the note that stands.
- 4. A payment is directed to an invoice at most up to its sum and to what the invoice still asks for; whatever nobody
+ 4. True-ups give back no more than notes left either (billing.cycle_lines). So whoever credits an advance charge waits
+    for a shard that may true it up, and sees what it did; a shard that has not begun waits for him.
+ 5. A payment is directed to an invoice at most up to its sum and to what the invoice still asks for; whatever nobody
     directs goes to the oldest.
 
 The row of the series is locked first, so notes of one legal entity are written one after the other; then the ledger's
@@ -23,6 +26,7 @@ from typing import Any, Final
 from billing.accounts import system_account
 from billing.invoices import Invoice, InvoiceError, invoice_id_of, invoices_by_id
 from billing.ledger import Transfer, post_transfers
+from billing.orders import wait_for_billing
 from ratingcore.money import Minor, format_minor
 from ratingcore.rounding import divide
 
@@ -31,7 +35,7 @@ KEY_MAX: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Creditable:
-    """A line of an issued invoice: its net and tax, and what notes took off them so far (not negative for a charge)."""
+    """A line of an issued invoice: its net and tax, and what notes and true-ups took off them so far, in its sign."""
 
     line: int
     order_id: int | None
@@ -53,8 +57,9 @@ class Creditable:
 
     @property
     def left(self) -> int:
-        """What of the line, tax included, no note has taken off yet."""
-        return self.gross - self.credited_net - self.credited_tax
+        """What of the line, tax included, nothing has taken off yet."""
+        left = self.gross - self.credited_net - self.credited_tax
+        return left if left * self.gross > 0 else 0  # a true-up's own tax may round a minor unit beyond the line's
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +86,41 @@ _SERIES: Final = """
     FOR UPDATE OF s
 """
 
+#: Whose shards may true up what an invoice charged in advance.
+_TRUED_UP_BY: Final = """
+    SELECT DISTINCT o.payer_account_id
+    FROM invoice_lines l JOIN orders o ON o.id = l.order_id JOIN order_terms t ON t.id = o.terms_id
+    WHERE l.invoice_id = %(id)s AND l.kind IN ('recurring', 'percentage') AND t.in_advance AND o.settled_at IS NULL
+    ORDER BY 1
+"""
+
 _CREDITABLE: Final = """
+    WITH taken AS (
+        SELECT c.line, c.net_minor, c.tax_minor
+        FROM invoices n JOIN invoice_lines c ON c.invoice_id = n.id
+        WHERE n.corrects_id = %(id)s
+        UNION ALL
+        SELECT l.line, a.net_minor + g.net_minor, a.tax_minor + g.tax_minor
+        FROM invoice_lines l
+        JOIN order_periods p
+          ON p.order_id = l.order_id AND p.part = 'advance' AND p.invoice_id = l.invoice_id
+         AND p.period_start <= l.period_start AND l.period_start < p.period_end
+        JOIN order_periods u ON u.order_id = p.order_id AND u.part = 'trueup' AND u.period_start = p.period_start
+        JOIN invoice_lines a
+          ON a.invoice_id = u.invoice_id AND a.kind = 'adjustment' AND a.order_id = l.order_id AND a.item = l.item
+         AND a.period_start >= p.period_start AND a.period_start < p.period_end
+         AND sign(a.amount_minor) = -sign(l.amount_minor)
+        CROSS JOIN LATERAL (
+            SELECT coalesce(sum(c.net_minor), 0) AS net_minor, coalesce(sum(c.tax_minor), 0) AS tax_minor
+            FROM invoices n JOIN invoice_lines c ON c.invoice_id = n.id AND c.line = a.line
+            WHERE n.corrects_id = a.invoice_id
+        ) g
+        WHERE l.invoice_id = %(id)s AND l.kind IN ('recurring', 'percentage')
+    )
     SELECT l.line, l.order_id, l.manual_line_id, l.item, l.period_start, l.period_end, l.quantity, l.tax_ppm,
-           l.tax_inside, l.net_minor, l.tax_minor, -coalesce(sum(c.net_minor), 0)::bigint,
-           -coalesce(sum(c.tax_minor), 0)::bigint
-    FROM invoice_lines l
-    LEFT JOIN invoices n ON n.corrects_id = l.invoice_id
-    LEFT JOIN invoice_lines c ON c.invoice_id = n.id AND c.line = l.line
+           l.tax_inside, l.net_minor, l.tax_minor, -coalesce(sum(t.net_minor), 0)::bigint,
+           -coalesce(sum(t.tax_minor), 0)::bigint
+    FROM invoice_lines l LEFT JOIN taken t ON t.line = l.line
     WHERE l.invoice_id = %(id)s
     GROUP BY l.invoice_id, l.line
     ORDER BY l.line
@@ -162,6 +195,8 @@ async def credit_invoice(
     original = await _one(cur, await invoice_id_of(cur, number))
     if original.corrects_id is not None:
         raise InvoiceError(f"{number} is a credit note itself")
+    await cur.execute(_TRUED_UP_BY, {"id": original.id})
+    await wait_for_billing(cur, [payer for (payer,) in await cur.fetchall()])
     await cur.execute(_SERIES, {"id": original.id})
     series = await cur.fetchone()
     if series is None:
@@ -215,10 +250,11 @@ def _part_of(by_number: dict[int, Creditable], numbers: Sequence[int], amount: M
 
 
 def _credit(one: Creditable, gross: int) -> Credit:
-    """``gross`` of what is left of a line; its tax is that of all credited so far, less what went before (rule 2)."""
+    """``gross`` of what is left of a line; its tax is that of all taken off so far, less what went before (rule 2)."""
     credited = one.credited_net + one.credited_tax + gross
     sign = 1 if one.gross > 0 else -1
     tax = divide(one.tax * credited * sign, abs(one.gross)) - one.credited_tax
+    tax = min(max(tax, min(0, gross)), max(0, gross))  # a true-up's own tax may have been rounded otherwise
     return Credit(one, gross - tax, tax)
 
 

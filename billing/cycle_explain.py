@@ -50,12 +50,14 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "share": "{price} x {quantity} x {num} / {den} of the period = {sum}",
         "minimum": "minimum {asked} x {num} / {den} of the period = {target}, {had} charged: {amount} missing",
         "adjustment": "{billed} billed for {num} / {den} of the period, {now_num} / {now_den} was used: {amount}",
+        "credited": "{credited} of it was credited before, so no more than the rest is given back: {amount}",
     },
     "ru": {
         "own": "цена из заказа: {price}",
         "share": "{price} x {quantity} x {num} / {den} периода = {sum}",
         "minimum": "минимум {asked} x {num} / {den} периода = {target}, начислено {had}: не хватает {amount}",
         "adjustment": "за {num} / {den} периода начислено {billed}, использовано {now_num} / {now_den}: {amount}",
+        "credited": "из них {credited} уже вернула кредит-нота, поэтому возвращается не больше остатка: {amount}",
     },
 }
 
@@ -96,7 +98,10 @@ class UsageFacts:
 
 @dataclass(frozen=True, slots=True)
 class BilledAhead:
-    """A recurring line of an advance record, with the share it was billed for: what a true-up adjusts."""
+    """A recurring line or a percentage of an advance record, with the share it was billed for: what a true-up adjusts.
+
+    credited_minor: what notes written before the true-up took off the amount, with its sign.
+    """
 
     item: str
     amount_minor: int
@@ -104,6 +109,11 @@ class BilledAhead:
     inside: bool
     num: int
     den: int
+    credited_minor: int = 0
+
+    def changed_minor(self, num: int, den: int) -> int:
+        """What another share makes of the amount, credit notes apart."""
+        return divide(self.amount_minor * (num * self.den - den * self.num), den * self.num)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +122,7 @@ class RecordFacts:
 
     sharing: the account's other orders with the same tile in arrears in the same run. usage: events that belong to the
     order or to one of those and count in its stretch, in any order. advance_minor: what the advance record of the
-    same tile came to. billed: of a true-up.
+    same tile and its true-up came to. billed: of a true-up.
     """
 
     order: OrderFacts
@@ -180,7 +190,8 @@ def explain_record(catalogue: Catalogue, record: RecordFacts) -> list[Explained]
         ValueError: something that could not have been billed, such as usage without a price.
     """
     if record.part == "trueup":
-        return [_adjustment(record, one) for one in record.billed]
+        metered = _metered_percentages(catalogue, record)
+        return [_adjustment(record, one) for one in record.billed if one.item not in metered]
     return _Judge(catalogue, record).lines()
 
 
@@ -214,8 +225,12 @@ def explain_words(catalogue: Catalogue, one: Explained, words: Words) -> Iterato
         yield texts["minimum"].format(target=target, **share, **shown)
     elif one.ahead is not None:
         now = {"now_num": record.num, "now_den": record.den, "num": one.ahead.num, "den": one.ahead.den}
-        money = {"billed": one.ahead.amount_minor, "amount": one.amount_minor}
-        yield texts["adjustment"].format(**now, **{name: words.money(amount) for name, amount in money.items()})
+        change = one.ahead.changed_minor(record.num, record.den)
+        money = {"billed": one.ahead.amount_minor, "amount": change, "credited": one.ahead.credited_minor}
+        shown = {name: words.money(amount) for name, amount in money.items()}
+        yield texts["adjustment"].format(**now, **shown)
+        if change != one.amount_minor:
+            yield texts["credited"].format(**shown | {"amount": words.money(one.amount_minor)})
     if one.bill is not None:
         yield from event_texts(catalogue, one.bill, words)
     if one.flat_micro != NONE:
@@ -233,9 +248,19 @@ def _items_of(catalogue: Catalogue, terms: OrderTerms) -> tuple[str, ...]:
     return (terms.item,)
 
 
+def _metered_percentages(catalogue: Catalogue, record: RecordFacts) -> set[str]:
+    """Percentages of the arrears part that stand on the invoice of the advance part."""
+    known = {one.item for one in record.billed} & catalogue.items.keys()
+    taken = {item for item in known if catalogue.items[item].percentage_of}
+    items = _priced_items(catalogue, record.order, record.from_s, 1) if taken else {}
+    return {item for item in taken & items.keys() if not items[item].recurring}
+
+
 def _adjustment(record: RecordFacts, ahead: BilledAhead) -> Explained:
-    change = record.num * ahead.den - record.den * ahead.num
-    amount = divide(ahead.amount_minor * change, record.den * ahead.num)
+    """What goes back of a line is at most what of it was not credited."""
+    amount, left = ahead.changed_minor(record.num, record.den), ahead.amount_minor - ahead.credited_minor
+    if amount * ahead.amount_minor < 0 and abs(amount) > abs(left):
+        amount = -left
     part = _exact_part(amount, core.Tax(ahead.tax_ppm, ahead.inside))
     return Explained(record, "adjustment", ahead.item, record.order.quantity, 0, part, ahead=ahead)
 

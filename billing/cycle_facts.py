@@ -124,14 +124,21 @@ _USAGE: Final = """
      AND e.counts_at < to_timestamp(w.end_s)
 """
 
+#: Whoever writes a credit note waits for a shard that may true up (billing.credit_notes): by ids of invoices, a true-up
+#: knew of the notes below its own.
 _AHEAD: Final = """
-    SELECT p.order_id, extract(epoch FROM p.period_start)::bigint, p.amount_minor, p.active_num, p.active_den, l.item,
-           l.amount_minor, l.tax_ppm, l.tax_inside
+    SELECT p.order_id, extract(epoch FROM p.period_start)::bigint, p.amount_minor + coalesce(u.amount_minor, 0),
+           p.active_num, p.active_den, l.item, l.amount_minor, l.tax_ppm, l.tax_inside,
+           (SELECT -coalesce(sum(c.amount_minor), 0)::bigint
+            FROM invoices n JOIN invoice_lines c ON c.invoice_id = n.id AND c.line = l.line
+            WHERE n.corrects_id = l.invoice_id AND n.id < u.invoice_id)
     FROM unnest(%(orders)s::bigint[], %(starts)s::bigint[]) AS w (order_id, start_s)
     JOIN order_periods p
       ON p.order_id = w.order_id AND p.part = 'advance' AND p.period_start = to_timestamp(w.start_s)
+    LEFT JOIN order_periods u
+      ON u.order_id = p.order_id AND u.part = 'trueup' AND u.period_start = p.period_start
     LEFT JOIN invoice_lines l
-      ON l.invoice_id = p.invoice_id AND l.order_id = p.order_id AND l.kind = 'recurring'
+      ON l.invoice_id = p.invoice_id AND l.order_id = p.order_id AND l.kind IN ('recurring', 'percentage')
      AND l.period_start >= p.period_start AND l.period_end <= p.period_end
     ORDER BY p.order_id, l.line
 """
@@ -309,8 +316,8 @@ async def _read_ahead(
 ) -> dict[tuple[int, int], tuple[int, tuple[BilledAhead, ...]]]:
     await cur.execute(_AHEAD, columns)
     found: dict[tuple[int, int], tuple[int, tuple[BilledAhead, ...]]] = {}
-    for order_id, start_s, record_minor, num, den, item, amount, ppm, inside in await cur.fetchall():
+    for order_id, start_s, record_minor, num, den, item, amount, ppm, inside, credited in await cur.fetchall():
         _, billed = found.get((order_id, start_s), (0, ()))
-        more = () if item is None else (BilledAhead(item, amount, ppm, inside, num, den),)
+        more = () if item is None else (BilledAhead(item, amount, ppm, inside, num, den, credited),)
         found[order_id, start_s] = (record_minor, tuple(dict.fromkeys(billed + more)))
     return found

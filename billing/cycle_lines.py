@@ -1,7 +1,7 @@
 """Bills of a shard: what is due becomes lines, lines become invoices, and whoever cannot be billed is told why.
 
 Rules. Lines are made in this order, each kind from columns of all tiles at once: recurring charges, usage, percentages
-of both, minimums; then true-ups of what was billed in advance and lines that people wrote. A recurring line is
+of both, true-ups of what was billed in advance, minimums; then lines that people wrote. A recurring line is
 flat x quantity x share, rounded to the micro and then once to the minor unit. Anything that cannot be billed fails its
 payer: nothing of his is billed or recorded, and he is due again. A payer with a line has one invoice. Whatever is
 computed of a payer depends on nobody else's rows, so shards may be cut anywhere.
@@ -100,8 +100,8 @@ def bill_shard(shard: ShardInput, tariffs: Tariffs, due: Due | None = None) -> S
     _add_usage(work)
     _add_once(work)
     _add_percentages(work)
-    _add_minimums(work)
     _add_trueups(work)
+    _add_minimums(work)
     return _bill_of(work)
 
 
@@ -293,13 +293,13 @@ def _add_minimums(work: _Work) -> None:
 
 
 def _advanced(work: _Work, tile: Ints, billed: Ints) -> Ints:
-    """What the advance part of the same tiles came to, in this run or before."""
+    """What the advance part of the same tiles came to, in this run or before, and their true-ups."""
     tiles, before = work.due.tiles, work.shard.advances
-    amounts = np.zeros(len(tile), np.int64)
+    amounts = _trued_up(work, tile, billed)
     ahead = np.maximum(tile - 1, 0)  # tiles are in order of (order, start, part)
     here = (tiles.part[ahead] == ADVANCE) & (tiles.order[ahead] == tiles.order[tile])
     here &= tiles.start_s[ahead] == tiles.start_s[tile]
-    amounts[here] = billed[ahead[here]]
+    amounts[here] += billed[ahead[here]]
     if not len(before.order_id):
         return amounts
     row = work.due.active.rows_of(before.order_id)
@@ -309,8 +309,20 @@ def _advanced(work: _Work, tile: Ints, billed: Ints) -> Ints:
     }
     for place in np.flatnonzero(~here).tolist():
         one = tile[place]
-        amounts[place] = known.get((int(tiles.order[one]), int(tiles.start_s[one])), 0)
+        amounts[place] += known.get((int(tiles.order[one]), int(tiles.start_s[one])), 0)
     return amounts
+
+
+def _trued_up(work: _Work, tile: Ints, billed: Ints) -> Ints:
+    """What true-ups of this run come to for the same tiles."""
+    tiles = work.due.tiles
+    key = tiles.order << 37 | tiles.start_s
+    ups = np.flatnonzero(tiles.part == TRUEUP)
+    ups = ups[np.argsort(key[ups])]
+    if not len(ups):
+        return np.zeros(len(tile), np.int64)
+    found = ups[np.minimum(np.searchsorted(key[ups], key[tile]), len(ups) - 1)]
+    return np.where(key[found] == key[tile], billed[found], 0)
 
 
 def _minimum_versions(work: _Work, tile: Ints) -> tuple[Ints, Flags]:
@@ -335,6 +347,7 @@ def _add_trueups(work: _Work) -> None:
     orders, ups = work.shard.orders, work.shard.trueups
     row = work.due.active.rows_of(ups.order_id)
     known = np.flatnonzero(row != NONE)
+    known = known[~_in_arrears(work, row[known], ups.item[known])]
     over = np.minimum(ups.end_s[known], orders.ends_s[row[known]]) <= work.due.bound_s[row[known]]
     line = known[over]
     if not len(line):
@@ -350,12 +363,8 @@ def _add_trueups(work: _Work) -> None:
     tile = len(work.due.tiles.order) + np.cumsum(begins) - 1
     firsts = np.flatnonzero(begins)
     _append_tiles(work, order[firsts], ups.start_s[line[firsts]], ups.end_s[line[firsts]], num[firsts], den[firsts])
-    amounts = [
-        divide(amount * (now * of_billed - of_now * billed), of_now * billed)
-        for amount, now, of_now, billed, of_billed in zip(
-            *(one.tolist() for one in (ups.amount_minor[line], num, den, ups.num[line], ups.den[line])), strict=True
-        )
-    ]
+    columns = (ups.amount_minor[line], ups.credited_minor[line], num, den, ups.num[line], ups.den[line])
+    amounts = [_adjustment(*one) for one in zip(*(column.tolist() for column in columns), strict=True)]
     for one, amount in zip(tile.tolist(), amounts, strict=True):
         if abs(amount) > MAX_MINOR:
             work.causes.append(Cause(one, "out_of_range", "its true-up is out of range"))
@@ -366,6 +375,23 @@ def _add_trueups(work: _Work) -> None:
     quantity = orders.quantity[order]
     item, tax, inside = codes[ups.item[line]], ups.tax_ppm[line], ups.inside[line].astype(np.int64)
     work.drafts.append(Drafts(tile, none + ADJUSTMENT, item, place, none, quantity, none, bounded, tax, inside))
+
+
+def _in_arrears(work: _Work, order: Ints, item: Ints) -> Flags:
+    """Which lines are percentages of metered items: they are of the arrears part, though on the same invoice."""
+    found, stock = np.zeros(len(item), np.bool_), work.due.stock[order]
+    for number in np.unique(stock).tolist():
+        taken = {one.item for one in work.tariffs.stocks[number].goods if one.level and not one.recurring}
+        codes = [code for code, name in enumerate(work.shard.items) if name in taken]
+        found |= (stock == number) & np.isin(item, codes)
+    return found
+
+
+def _adjustment(billed: int, credited: int, num: int, den: int, billed_num: int, billed_den: int) -> int:
+    """What the share makes of a line; no more of it is given back than credit notes left."""
+    amount = divide(billed * (num * billed_den - den * billed_num), den * billed_num)
+    left = billed - credited
+    return max(amount, -max(0, left)) if billed >= 0 else min(amount, -min(0, left))
 
 
 def _append_tiles(work: _Work, order: Ints, start: Ints, end: Ints, num: Ints, den: Ints) -> None:

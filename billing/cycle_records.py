@@ -127,11 +127,12 @@ class Suspensions:
 
 @dataclass(frozen=True, slots=True)
 class TrueUps:
-    """Lines of kind recurring of advance records that have no trueup record: billed, num > 0, of unsettled orders.
+    """Recurring lines and percentages of advance records without a trueup record: billed, num > 0, of unsettled orders.
 
     One row a line, sorted by (order_id, start_s). start_s, end_s: the tile; num, den: the share billed. Only orders
-    that have an end or a suspension can differ from what was billed; others may be left out. item: index into
-    ShardInput.items.
+    that have an end or a suspension can differ from what was billed; others may be left out. Percentages of the tile's
+    arrears part may be among the rows. item: index into ShardInput.items. credited_minor: what credit notes took off
+    amount_minor, with its sign.
     """
 
     order_id: Ints = field(default_factory=no_ints)
@@ -143,11 +144,12 @@ class TrueUps:
     amount_minor: Ints = field(default_factory=no_ints)
     tax_ppm: Ints = field(default_factory=no_ints)
     inside: Bytes = field(default_factory=no_bytes)
+    credited_minor: Ints = field(default_factory=no_ints)
 
 
 @dataclass(frozen=True, slots=True)
 class AdvanceAmounts:
-    """amount_minor of the advance records of orders with a minimum, sorted by (order_id, start_s).
+    """amount_minor of the advance records, and of their true-ups, of orders with a minimum, by (order_id, start_s).
 
     Those of tiles whose arrears part is recorded may be left out.
     """

@@ -7,7 +7,7 @@ pauses before the end of the last tile billed in arrears.
 """
 
 import random
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,10 @@ import psycopg2
 
 from billing.catalogue import Catalogue
 from billing.catalogue_read import read_catalogue
+from billing.credit_notes import Wanted, credit_invoice
+from billing.invoices import InvoiceError
+from kopeck.transactions import in_transaction
+from ratingcore.money import Minor
 from tests.billing.cycle_judge import NEVER, Book, Manual, Order, Payer, Usage, World
 
 DAY = 86_400
@@ -145,6 +149,8 @@ class History:
 
     def __init__(self, dsn: str, customers: int, seed: int) -> None:
         self.dice = random.Random(seed)
+        self.chance = random.Random(-seed)  # of credit notes
+        self.dsn = dsn
         self.connection = psycopg2.connect(dsn)
         self.cur = self.connection.cursor()
         self.tariffs = Tariffs()
@@ -228,6 +234,8 @@ class History:
                     at = seconds(since) + self.dice.randint(0, days * DAY - 1)
                     act(customer, at, book)
         self.connection.commit()
+        for _ in range(max(1, len(self.customers) * days // 100)):
+            self._credit(until)
 
     def _order(self, customer: Customer, at: int, _: Book) -> None:
         self.buy(customer, at + self.dice.choice((0, 0, 0, 12, 40, -20, -75)) * DAY)
@@ -362,6 +370,29 @@ class History:
         for account, change in ((customer.account, amount), (bank, -amount)):
             self.do("UPDATE accounts SET balance_minor = balance_minor + %s WHERE id = %s", change, account)
 
+    def _credit(self, until: date) -> None:
+        """A credit note of some of a line or all of it, mostly of one charged in advance not long ago."""
+        self.do(
+            "SELECT n.full_number, l.line, l.net_minor + l.tax_minor FROM numbered_invoices n JOIN invoice_lines l"
+            " ON l.invoice_id = n.id LEFT JOIN orders o ON o.id = l.order_id"
+            " LEFT JOIN order_terms t ON t.id = o.terms_id WHERE n.block_state = 'issued' AND n.corrects_id IS NULL AND l.period_end > %s"
+            " AND (t.in_advance OR l.line = 1) ORDER BY n.id, l.line",
+            when(seconds(until) - 20 * DAY),
+        )
+        found = self.cur.fetchall()
+        self.connection.commit()
+        if not found:
+            return
+        number, line, gross = self.chance.choice(found)
+        self.keys += 1
+        some = Minor(self.chance.randint(1, gross)) if gross > 0 and self.chance.random() < 0.6 else None
+        wanted = Wanted(None if some is None and self.chance.random() < 0.2 else (line,), some)
+        key = f"c-{self.keys}"
+        with suppress(InvoiceError):  # nothing is left, or not so much
+            in_transaction(
+                self.dsn, lambda cur: credit_invoice(cur, number, wanted, key=key, actor="sim", why="made up")
+            )
+
     def _move(self, customer: Customer, _at: int, _book: Book) -> None:
         if customer.parent is not None:
             self.pay_for(customer, not customer.parent_pays)
@@ -472,8 +503,15 @@ def read_world(cur: Any, usage: dict[int, list[Usage]]) -> World:
     payers = {row[0]: Payer(*row) for row in cur.fetchall()}
     cur.execute("SELECT id, payer_account_id, amount_minor, tax_ppm, tax_inside, bill_on FROM manual_lines")
     manual = [Manual(*row) for row in cur.fetchall()]
+    cur.execute(
+        "SELECT l.order_id, l.item, extract(epoch FROM l.period_start)::bigint, -sum(c.amount_minor)::bigint"
+        " FROM invoice_lines c JOIN invoices n ON n.id = c.invoice_id"
+        " JOIN invoice_lines l ON l.invoice_id = n.corrects_id AND l.line = c.line"
+        " WHERE c.kind = 'credit' AND l.kind IN ('recurring', 'percentage') GROUP BY 1, 2, 3"
+    )
+    credited = {(order, item, start): amount for order, item, start, amount in cur.fetchall()}
     sorted_usage = {account: sorted(rows, key=lambda one: (one.at, one.id)) for account, rows in usage.items()}
-    return World(payers, orders, sorted_usage, manual)
+    return World(payers, orders, sorted_usage, manual, credited)
 
 
 def _s(column: str) -> str:

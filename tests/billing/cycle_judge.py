@@ -104,12 +104,16 @@ class Payer:
 
 @dataclass(frozen=True)
 class World:
-    """Everything a run may look at. orders: of all times, by account and id; usage: by account and (at, id)."""
+    """Everything a run may look at. orders: of all times, by account and id; usage: by account and (at, id).
+
+    credited: what credit notes took off lines that were charged in advance, by (order, item, start of the line).
+    """
 
     payers: Mapping[int, Payer]
     orders: Mapping[int, Sequence[Order]]
     usage: Mapping[int, Sequence[Usage]]
     manual: Sequence[Manual]
+    credited: Mapping[tuple[int, str, int], int] = field(default_factory=dict)
 
 
 # ---- what it says
@@ -590,9 +594,10 @@ def minimum(prices: Prices, part: Part, book: Book, today: Mapping[tuple[int, st
     order = part.order
     if order.minimum == 0:
         return
-    billed = book.records.get((order.id, "advance", part.start))
-    now = today.get((order.id, "advance", part.start))
-    advance = billed.amount if billed else now.total if now else 0
+    advance = 0
+    for name in ("advance", "trueup"):
+        billed, now = book.records.get((order.id, name, part.start)), today.get((order.id, name, part.start))
+        advance += billed.amount if billed else now.total if now else 0
     num, den = share_of(order, part.start, part.end)
     missing = divide(order.minimum * num, den) - part.total - advance
     if missing <= 0:
@@ -606,8 +611,11 @@ def minimum(prices: Prices, part: Part, book: Book, today: Mapping[tuple[int, st
     part.drafts.append(Draft("minimum", "", place, part.since, part.until, 1, 0, missing, tax))
 
 
-def true_ups(prices: Prices, order: Order, bill_on: date, book: Book) -> Iterator[Part]:
-    """What became of advance charges when the order ended or paused within their tiles."""
+def true_ups(prices: Prices, order: Order, bill_on: date, book: Book, world: World) -> Iterator[Part]:
+    """What became of advance charges, percentages too, when the order ended or paused within their tiles.
+
+    Credit notes gave some of a line back already: a true-up gives back the rest of it at most.
+    """
     bound = midnight(bill_on, order.zone)
     for record in [one for one in book.records.values() if one.order == order.id and one.part == "advance"]:
         is_over = record.end <= bound or order.ends <= bound
@@ -619,10 +627,13 @@ def true_ups(prices: Prices, order: Order, bill_on: date, book: Book) -> Iterato
             continue
         part = Part(order, "trueup", record.start, record.end, 0)
         for line in book.advance_lines[order.id, record.start]:
-            if line.kind != "recurring":
-                continue
             changed = num * record.den - record.num * den
             amount = divide(line.amount * changed, den * record.num)
+            rest = line.amount - world.credited.get((order.id, line.item, line.start), 0)
+            if line.amount > 0:
+                amount = max(amount, -rest)
+            elif line.amount < 0:
+                amount = min(amount, -rest)
             place = (prices.items(order).index(line.item), 0)
             tax = core.Tax(line.tax_ppm, line.inside)
             part.drafts.append(
@@ -662,13 +673,14 @@ def _bill_payer(
     made: Bill,
 ) -> None:
     parts = [part for order in orders for part in due_parts(prices, order, bill_on, book)]
-    failed = _fill(prices, world, parts, book)
+    ups = [part for order in orders for part in true_ups(prices, order, bill_on, book, world)]
+    failed = _fill(prices, world, parts, ups, book)
     if {part.order.currency for part in parts} - {payer.currency}:
         failed.add((0, 0, ""))
     if failed:
         made.failures |= {(payer.account, *one) for one in failed}
         return
-    parts += [part for order in orders for part in true_ups(prices, order, bill_on, book)]
+    parts += ups
     lines: list[tuple[tuple[int, ...], Line]] = []
     for part in parts:
         rank = (part.order.id, part.start, PARTS.index(part.part))
@@ -689,9 +701,11 @@ def _bill_payer(
             made.advance_lines[part.order.id, part.start] = [_taxed(part.order.id, one) for one in part.drafts]
 
 
-def _fill(prices: Prices, world: World, parts: Sequence[Part], book: Book) -> set[tuple[int, int, str]]:
-    """Put lines into parts; returns (order, tile's start, part) of those that cannot be billed."""
-    today = {(part.order.id, part.part, part.start): part for part in parts}
+def _fill(
+    prices: Prices, world: World, parts: Sequence[Part], ups: Sequence[Part], book: Book
+) -> set[tuple[int, int, str]]:
+    """Put lines into parts, true-ups apart; returns (order, tile's start, part) of those that cannot be billed."""
+    today = {(part.order.id, part.part, part.start): part for part in (*parts, *ups)}
     pooled: dict[tuple[int, int, int], list[Part]] = {}
     for part in parts:
         if part.part == "arrears":

@@ -115,13 +115,13 @@ class Payer:
 
 @dataclass
 class World:
-    """Everything a shard is made of. trueups: (order id, start, end, num, den, item, amount, ppm, inside)."""
+    """Everything a shard is made of. trueups: (order id, start, end, num, den, item, amount, ppm, inside, credited)."""
 
     catalogue: Catalogue
     orders: list[Order]
     events: list[Event] = field(default_factory=list)
     payers: list[Payer] = field(default_factory=list)
-    trueups: list[tuple[int, str, str, int, int, str, int, int, bool]] = field(default_factory=list)
+    trueups: list[tuple[int, str, str, int, int, str, int, int, bool, int]] = field(default_factory=list)
     advances: list[tuple[int, str, int]] = field(default_factory=list)
     manual: list[tuple[int, int, int, int, bool]] = field(default_factory=list)
 

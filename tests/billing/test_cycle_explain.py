@@ -54,9 +54,10 @@ def records_of(world: World, found: ShardBill) -> list[RecordFacts]:
         same = [orders[row[0]] for row in rows if row[0] != number and row[1:] == (part, start, end)]
         sharing = tuple(one for one in same if one.account_id == order.account_id) if PARTS[part] == "arrears" else ()
         record = RecordFacts(order, PARTS[part], start, end, num, den, sharing)
-        ahead = amounts.get((number, PARTS.index("advance"), start, end), 0) if PARTS[part] == "arrears" else 0
+        parts = (PARTS.index("advance"), PARTS.index("trueup")) if PARTS[part] == "arrears" else ()
+        ahead = sum(amounts.get((number, one, start, end), 0) for one in parts)
         usage = usage_of(world, orders, [record, *(RecordFacts(one, "arrears", start, end, 1, 1) for one in sharing)])
-        billed = tuple(BilledAhead(*one[5:], *one[3:5]) for one in world.trueups if one[0] == number)
+        billed = tuple(BilledAhead(*one[5:9], *one[3:5], one[9]) for one in world.trueups if one[0] == number)
         records.append(RecordFacts(order, PARTS[part], start, end, num, den, sharing, usage, ahead, billed))
     return records
 
@@ -123,7 +124,7 @@ def words(one: Explained | None) -> list[str]:
 def test_a_fee_is_explained_by_its_price_and_share() -> None:
     record = only(shop(Order(1, "2026-01-10", plan="line", quantity=3)), "2026-02-01")
     assert words(explain_line(SHOP, record, "recurring", "fee", 220_000, True)) == [
-        "price of fee from 2020-01-01, for everybody (test.yaml:35:28)",
+        "price of fee from 2020-01-01, for everybody (test.yaml:37:28)",
         "at the close of the period -> 310.00",
         "  1. flat: 310.00 - 0.00 = 310.00",
         "310.00 x 3 x 22 / 31 of the period = 660.00",
@@ -143,6 +144,12 @@ def test_a_minimum_a_true_up_and_an_own_price_are_explained() -> None:
     record = only(shop(ended, trueups=[BILLED]), "2026-01-11")
     assert words(explain_line(SHOP, record, "adjustment", "fee", 220_000, True)) == [
         "310.00 RUB billed for 31 / 31 of the period, 10 / 31 was used: -210.00 RUB"
+    ]
+    credited = (*BILLED[:-1], 12_000)
+    again = only(shop(ended, trueups=[credited]), "2026-01-11")
+    assert words(explain_line(SHOP, again, "adjustment", "fee", 220_000, True)) == [
+        "310.00 RUB billed for 31 / 31 of the period, 10 / 31 was used: -210.00 RUB",
+        "120.00 RUB of it was credited before, so no more than the rest is given back: -190.00 RUB",
     ]
     own = only(shop(Order(1, "2026-01-10", item="odd", price=3_100)), "2026-02-01")
     assert words(explain_line(SHOP, own, "recurring", "odd", 220_000, True)) == [

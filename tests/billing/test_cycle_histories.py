@@ -178,6 +178,38 @@ def run_dates(first, last, seed):
     ]
 
 
+#: Lines charged in advance of which notes and true-ups together gave back more than there was, or less than nothing.
+_GIVEN_BACK_WRONG = """
+    WITH ahead AS (
+        SELECT p.order_id, p.period_start, p.period_end, l.invoice_id, l.line, l.item, l.amount_minor
+        FROM order_periods p JOIN invoice_lines l ON l.invoice_id = p.invoice_id AND l.order_id = p.order_id
+        WHERE p.part = 'advance' AND l.kind IN ('recurring', 'percentage') AND l.period_start >= p.period_start
+          AND l.period_start < p.period_end
+    ), off AS (
+        SELECT a.*, (SELECT coalesce(sum(c.amount_minor), 0) FROM invoices n JOIN invoice_lines c ON c.invoice_id = n.id
+                     WHERE n.corrects_id = a.invoice_id AND c.line = a.line) AS noted,
+               (SELECT coalesce(sum(j.amount_minor + (
+                           SELECT coalesce(sum(c.amount_minor), 0) FROM invoices n
+                           JOIN invoice_lines c ON c.invoice_id = n.id AND c.line = j.line
+                           WHERE n.corrects_id = j.invoice_id)), 0)
+                FROM invoice_lines j
+                WHERE j.kind = 'adjustment' AND j.order_id = a.order_id AND j.item = a.item
+                  AND j.period_start >= a.period_start AND j.period_start < a.period_end
+                  AND j.amount_minor * a.amount_minor < 0) AS adjusted
+        FROM ahead a
+    )
+    SELECT * FROM off WHERE abs(noted + adjusted) > abs(amount_minor) OR (noted + adjusted) * amount_minor > 0
+"""
+
+
+def given_back_wrong(dsn):
+    with with_connection(dsn) as connection, connection.cursor() as cur:
+        cur.execute("SELECT count(*) FROM credit_notes")
+        assert cur.fetchone()[0] > 3
+        cur.execute(_GIVEN_BACK_WRONG)
+        return cur.fetchall()
+
+
 def found_by_verify(dsn, lines):
     """What the checks of `kopeck verify` find wrong. lines: how many are computed again; None: all."""
 
@@ -196,6 +228,7 @@ def test_a_few_lives_are_billed_as_the_judge_bills_them(database, seed):
     assert kinds["recurring"] > 20
     assert kinds["usage"] > 20
     assert found_by_verify(database.dsn, None) == []
+    assert given_back_wrong(database.dsn) == []
 
 
 @pytest.mark.slow
@@ -203,6 +236,7 @@ def test_two_years_of_five_hundred_lives_are_billed_as_the_judge_bills_them(data
     kinds = live(database, 500, 2025, run_dates(date(2025, 1, 1), date(2026, 12, 31), 2025))
     assert set(kinds) == {"recurring", "usage", "one_time", "percentage", "minimum", "adjustment", "manual"}
     assert found_by_verify(database.dsn, 5_000) == []
+    assert given_back_wrong(database.dsn) == []
 
 
 LINE = Line(7, "recurring", "fee", 0, 86_400, 1, 0, 12_200, 220_000, True, 10_000, 2_200)

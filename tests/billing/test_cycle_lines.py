@@ -38,6 +38,7 @@ items:
   care: {tax: vat, percentage_of: [fee]}
   levy: {tax: vat, percentage_of: [fee, call]}
   top: {tax: vat, percentage_of: [levy]}
+  cut: {tax: vat, percentage_of: [call]}
   setup: {unit: piece, tax: vat, manual: true}
   odd: {unit: piece, tax: vat, manual: true}
   late: {unit: piece, tax: vat}
@@ -54,6 +55,7 @@ plans:
   pooled: {items: [fee, call], pools: [{pool: minutes, quantity: 100 s}]}
   cared: {items: [care, fee, call]}
   levied: {items: [top, levy, fee, call]}
+  shared: {items: [care, fee, call, cut]}
   later: {items: [late]}
 prices:
   - {item: fee, versions: [{from: 2020-01-01, steps: [flat: {amount: 310}]}]}
@@ -71,6 +73,7 @@ prices:
   - {item: care, versions: [{from: 2020-01-01, steps: [percentage: {percent: 10, fixed: 1}]}]}
   - {item: levy, versions: [{from: 2020-01-01, steps: [percentage: {percent: 5}]}]}
   - {item: top, versions: [{from: 2020-01-01, steps: [percentage: {percent: 50}]}]}
+  - {item: cut, versions: [{from: 2020-01-01, steps: [percentage: {percent: 2}]}]}
   - {item: setup, versions: [{from: 2020-01-01, tax: outside, steps: [flat: {amount: 100}]}]}
   - {item: late, versions: [{from: 2026-02-10, steps: [flat: {amount: 1}]}]}
 promotions:
@@ -222,7 +225,7 @@ def test_what_is_in_advance_is_followed_by_its_usage_in_arrears() -> None:
     ]
 
 
-BILLED = (1, "2026-01-01", "2026-02-01", 31, 31, "fee", 31_000, 220_000, True)
+BILLED = (1, "2026-01-01", "2026-02-01", 31, 31, "fee", 31_000, 220_000, True, 0)
 
 
 def test_an_order_that_ended_within_what_was_paid_in_advance_gets_the_rest_back() -> None:
@@ -251,8 +254,43 @@ def test_nothing_is_recorded_where_the_share_is_as_billed() -> None:
     assert periods(bill(shop(order, trueups=[BILLED]), "2026-02-01")) == []
 
 
+@pytest.mark.parametrize(
+    ("amount", "credited", "adjusted"),
+    [
+        (31_000, 10_000, -21_000),
+        (31_000, 10_001, -20_999),
+        (31_000, 31_000, 0),
+        (-31_000, -10_000, 21_000),
+        (-31_000, -10_001, 20_999),
+        (-31_000, -31_000, 0),
+    ],
+)
+def test_a_true_up_gives_back_at_most_what_was_not_credited(amount: int, credited: int, adjusted: int) -> None:
+    order = Order(1, "2026-01-01", plan="line", ahead=True, advance_done="2026-02-01", ends="2026-01-11")
+    found = bill(shop(order, trueups=[(*BILLED[:6], amount, *BILLED[7:9], credited)]), "2026-01-11")
+    assert amounts(found) == [adjusted]
+    assert periods(found) == [(1, "trueup", at("2026-01-01"), "", 10, 31, adjusted)]
+
+
+def test_percentages_of_what_is_used_are_not_trued_up() -> None:
+    order = Order(1, "2026-01-01", plan="shared", ahead=True, advance_done="2026-02-01", ends="2026-01-11")
+    rows = [
+        (*BILLED[:5], item, amount, *BILLED[7:]) for item, amount in (("care", 3_200), ("fee", 31_000), ("cut", 99))
+    ]
+    found = bill(shop(order, trueups=rows), "2026-01-11")
+    assert [(one[1], one[6]) for one in periods(found)] == [("arrears", 0), ("trueup", -21_000 - 2_168)]
+
+
+def test_the_minimum_sees_the_true_up_of_what_was_billed_in_advance() -> None:
+    order = Order(
+        1, "2026-01-01", plan="line", minimum=62_000, ahead=True, advance_done="2026-02-01", ends="2026-01-11"
+    )
+    found = bill(shop(order, trueups=[BILLED], advances=[(1, "2026-01-01", 31_000)]), "2026-01-11")
+    assert sorted(amounts(found)) == [-21_000, 20_000 - 10_000]
+
+
 def test_a_suspension_lifted_after_the_bill_is_charged_in_the_true_up() -> None:
-    partly = (1, "2026-01-01", "2026-02-01", 10, 31, "fee", 10_000, 220_000, True)
+    partly = (1, "2026-01-01", "2026-02-01", 10, 31, "fee", 10_000, 220_000, True, 10_000)
     order = Order(1, "2026-01-01", plan="line", ahead=True, advance_done="2026-03-01")
     assert periods(bill(shop(order, trueups=[partly]), "2026-02-01")) == [
         (1, "trueup", at("2026-01-01"), "", 31, 31, 21_000)
