@@ -21,7 +21,6 @@ from ratingcore.arrays import Ints
 
 #: Paying accounts of a shard, unless settings say otherwise: their balances are locked for a fraction of a second.
 SHARD_PAYERS: Final = 20_000
-MAX_SHARD_PAYERS: Final = 1_000_000
 #: Payers with more orders than this count for more than one payer.
 _ORDERS_PER_PAYER: Final = 5
 

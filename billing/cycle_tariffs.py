@@ -208,11 +208,6 @@ def prepare_tariffs(catalogues: Mapping[int, Catalogue], terms: Mapping[int, Ord
     return Tariffs(catalogues, terms)
 
 
-def named_customers_of(catalogues: Iterable[Catalogue]) -> frozenset[str]:
-    """Numbers of customers whom price lists name; all others are nobody in particular to the tariffs."""
-    return frozenset().union(*(_named_in(one)[1] for one in catalogues))
-
-
 def _terms_table(tariffs: Tariffs, terms: Mapping[int, OrderTerms]) -> TermsTable:
     size = max(terms, default=0) + 1
     numbers: dict[str, dict[object, int]] = {"cadence": {}, "zone": {}, "offer": {}}

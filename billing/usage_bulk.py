@@ -1,4 +1,4 @@
-"""Usage into PostgreSQL in columns: the one file that knows ADBC.
+"""Usage into PostgreSQL in columns. ADBC is imported here and in cycle_link.
 
 Rules. A load is one transaction a file: nothing of a file is visible before all of it is, and a kill leaves nothing.
 A batch (some hundred thousand events) comes sorted by key. Its keys are looked up in that order, and those that are

@@ -163,11 +163,6 @@ async def authenticate(cur: Any, login: str, password: str) -> User | None:
     return None if row is None else _user(row)
 
 
-async def password_is_right(cur: Any, user: User, password: str) -> bool:
-    """Whether a signed-in user knows his own password. A wrong one counts towards the lock as at sign-in."""
-    return await authenticate(cur, user.login, password) is not None
-
-
 async def set_locale(cur: Any, user_id: int, locale: str) -> None:
     """Remember the language a user chose."""
     await cur.execute(_SET_LOCALE, (locale, user_id))
