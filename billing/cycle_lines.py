@@ -47,7 +47,7 @@ from billing.cycle_records import (
 from billing.cycle_tariffs import Shelf, Shelves, Tariffs, reject_reason, shelves_of
 from billing.cycle_usage import reject_words, usage_lines
 from ratingcore import tariff as core
-from ratingcore.arrays import Ints
+from ratingcore.arrays import Indices, Ints
 from ratingcore.lines import Sums, Taxed, add_events, new_sums, tax_lines
 from ratingcore.money import MAX_MINOR
 from ratingcore.rate import close_lines, make_events, make_lines, new_accumulators, rate_events
@@ -377,7 +377,7 @@ def _add_trueups(work: _Work) -> None:
     work.drafts.append(Drafts(tile, none + ADJUSTMENT, item, place, none, quantity, none, bounded, tax, inside))
 
 
-def _in_arrears(work: _Work, order: Ints, item: Ints) -> Flags:
+def _in_arrears(work: _Work, order: Ints, item: Indices) -> Flags:
     """Which lines are percentages of metered items: they are of the arrears part, though on the same invoice."""
     found, stock = np.zeros(len(item), np.bool_), work.due.stock[order]
     for number in np.unique(stock).tolist():

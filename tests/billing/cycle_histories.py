@@ -371,19 +371,23 @@ class History:
             self.do("UPDATE accounts SET balance_minor = balance_minor + %s WHERE id = %s", change, account)
 
     def _credit(self, until: date) -> None:
-        """A credit note of some of a line or all of it, mostly of one charged in advance not long ago."""
+        """A credit note of some of a line or all of it, mostly of one that is to be trued up or was just now."""
         self.do(
-            "SELECT n.full_number, l.line, l.net_minor + l.tax_minor FROM numbered_invoices n JOIN invoice_lines l"
-            " ON l.invoice_id = n.id LEFT JOIN orders o ON o.id = l.order_id"
-            " LEFT JOIN order_terms t ON t.id = o.terms_id WHERE n.block_state = 'issued' AND n.corrects_id IS NULL AND l.period_end > %s"
-            " AND (t.in_advance OR l.line = 1) ORDER BY n.id, l.line",
+            "SELECT n.full_number, l.line, l.net_minor + l.tax_minor,"
+            " t.in_advance AND (coalesce(o.ends_at < l.period_end, false) OR EXISTS ("
+            "   SELECT FROM order_suspensions s WHERE s.order_id = o.id AND s.from_at < l.period_end"
+            "   AND coalesce(s.until_at, 'infinity') > l.period_start))"
+            " FROM numbered_invoices n JOIN invoice_lines l ON l.invoice_id = n.id"
+            " JOIN orders o ON o.id = l.order_id JOIN order_terms t ON t.id = o.terms_id"
+            " WHERE n.block_state = 'issued' AND n.corrects_id IS NULL AND l.period_end > %s ORDER BY n.id, l.line",
             when(seconds(until) - 20 * DAY),
         )
-        found = self.cur.fetchall()
+        every = self.cur.fetchall()
         self.connection.commit()
+        found = [one for one in every if one[3]] if self.chance.random() < 0.7 else every
         if not found:
             return
-        number, line, gross = self.chance.choice(found)
+        number, line, gross, _ = self.chance.choice(found)
         self.keys += 1
         some = Minor(self.chance.randint(1, gross)) if gross > 0 and self.chance.random() < 0.6 else None
         wanted = Wanted(None if some is None and self.chance.random() < 0.2 else (line,), some)
