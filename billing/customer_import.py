@@ -3,13 +3,13 @@
 Rules. A line means what ``kopeck customer add`` with the same words means, under the same rules
 (customers.problem_with_customer). A number acts once: the first line of a number counts, the very same customer again
 is nothing new, another under the same number is a bad line. A parent may stand anywhere in the file. What hangs on a
-bad line is bad as well. The tree of customers is locked from the first statement on.
+bad line is bad as well. The tree of customers is locked from the first statement on. What was added is one entry of the
+audit record; the file is the record of each.
 
 Does not know: the command line.
 """
 
-import time
-from collections.abc import Callable
+import json
 from typing import IO, Any, Final
 
 import numpy as np
@@ -29,15 +29,18 @@ from billing.customers import (
 from billing.cycle_link import columns, do, rows
 from billing.import_columns import (
     BAD_TABLE,
+    SESSION,
     BadLine,
+    How,
     Ints,
     Loaded,
     Part,
     Problems,
-    bad_lines,
+    Steps,
+    Target,
     coded,
     each,
-    read_parts,
+    load_file,
     set_aside,
     stage,
     unprintable,
@@ -55,9 +58,6 @@ NEEDED: Final = ("number",)
 _NONE: Final = NewCustomer("")
 _NUMBER: Final = r"^[0-9A-Za-z._@+-]{1,64}$"
 _ACCOUNT: Final = r"^[0-9A-Za-z._@+-]{1,30}$"
-
-#: No loops: the planner knows nothing of tables that the file itself fills, and would look each line up among all.
-_SESSION: Final = ("SET LOCAL work_mem = '128MB'", "SET LOCAL enable_nestloop = off", "SET LOCAL jit = off")
 
 _CONTENTS: Final = (
     *("name", "grp", "parent", "pays", "language", "contacts", "details"),
@@ -193,60 +193,32 @@ _ADD: Final = (
        WHERE s.pays ORDER BY a.id""",
 )
 
+#: One entry for all: its time is the created_at of the customers.
+_RECORD: Final = """
+    INSERT INTO audit (actor, action, object_kind, detail)
+    VALUES ($1, 'customers_imported', 'customer', $2::text::jsonb)
+"""
 
-def import_customers(
-    dsn: str,
-    source: IO[bytes],
-    *,
-    keep: bool = True,
-    skip_bad: bool = False,
-    progress: Callable[[int], None] = lambda _lines: None,
-) -> Loaded:
-    """Load the customers of a file.
 
-    Args:
-        keep: False looks at everything and keeps nothing. skip_bad: load the good lines although others are bad.
-        progress: told the lines read so far.
+def import_customers(dsn: str, source: IO[bytes], how: How, actor: str, file_name: str = "") -> Loaded:
+    """Load the customers of a file; actor and file_name: as on the audit record.
 
     Raises:
         ImportFileError: the file as a whole is wrong. UsageStoreError: the database refused. Nothing is kept then.
     """
-    spent = dict.fromkeys(("read", "stage", "check", "add", "commit"), 0.0)
     with connection(dsn) as opened:
-        at = time.monotonic()
-        for statement in (*_SESSION, LOCK_TREE, *_TABLES):
+        for statement in (*SESSION, LOCK_TREE, *_TABLES):
             do(opened, statement)
-        bad: list[BadLine] = []
-        count = 0
-        for part in read_parts(source, COLUMNS, NEEDED):
-            staged, refused = _judge(part)
-            at = _spend(spent, "read", at)
-            stage(opened, "import_texts", staged)
-            bad += part.bad + refused
-            count += part.count
-            progress(count)
-            at = _spend(spent, "stage", at)
-        _check(opened)
-        more, repeated = bad_lines(opened)
-        bad = sorted([*bad, *more], key=lambda one: one.line)
-        added = int(rows(opened, "SELECT count(*) FROM import_customers")[0][0])
-        at = _spend(spent, "check", at)
-        is_refused = bool(bad) and not skip_bad
-        if is_refused or not keep:
-            opened.rollback()
-        else:
+
+        def add(found: Loaded) -> None:
             for statement in _ADD:
                 do(opened, statement)
-            at = _spend(spent, "add", at)
-            opened.commit()
-        _spend(spent, "commit", at)
-        return Loaded(count, 0 if is_refused else added, repeated, bad, is_refused, spent)
+            if found.added:
+                detail = {"file": file_name, "lines": found.lines, "added": found.added}
+                do(opened, _RECORD, (actor, json.dumps(detail, ensure_ascii=False)))
 
-
-def _spend(spent: dict[str, float], stage_name: str, begun: float) -> float:
-    now = time.monotonic()
-    spent[stage_name] += now - begun
-    return now
+        target = Target(COLUMNS, NEEDED, "import_texts", "import_customers")
+        return load_file(opened, source, target, Steps(_judge, lambda: _check(opened), add), how)
 
 
 def _check(opened: Any) -> None:

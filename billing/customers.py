@@ -1,10 +1,11 @@
 """Customers: who buys, on which account he is billed, whose child he is, and who pays for him.
 
-Rules. A customer comes with an account and its billing record in one transaction; an account that is there already
-and is nobody's becomes his. A number acts once: the same customer again is nothing new, another under the same number
-is refused. Parents form a tree of any depth, but paying is one step: who pays for another pays for himself, in the same
-currency. Another payer gets future invoices: unsettled orders and open manual lines move, invoices stay where they are.
-Whoever changes the tree waits for whoever is changing it (an advisory lock of the transaction).
+Rules. A customer comes with an account and its billing record in one transaction; an account that is there already and
+is nobody's becomes his. The account opened first stands for him; further ones are paid for as it is. A number acts
+once: the same customer again is nothing new, another under the same number is refused. Parents form a tree of any
+depth, but paying is one step: who pays for another pays for himself, in the same currency. Another payer gets future
+invoices: unsettled orders and open manual lines move, invoices stay where they are. Whoever changes the tree waits for
+whoever is changing it (an advisory lock of the transaction).
 
 A customer is closed when nothing is left to do for him: orders settled, no drafts, no open lines, balance zero, no
 children. Migration 0009 holds accounts to the first three, whoever closes them.
@@ -19,7 +20,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -80,6 +81,18 @@ class Customer:
     created_at: datetime
     account_id: int
     facts: NewCustomer
+
+
+@dataclass(frozen=True, slots=True)
+class FurtherAccount:
+    """Another account of a customer to be. Empty, or None: as his first one has it."""
+
+    number: str
+    kind: str = ""
+    currency: str = ""
+    zone: str = ""
+    legal_entity: str = ""
+    due_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +248,7 @@ _LEFT_TO_DO: Final = """
 
 #: An order that goes on, or else one that waits for its last bill.
 _FIRST_LEFT: Final = """
-    SELECT coalesce(o.number, '#' || o.id), o.ends_at IS NULL OR o.ends_at > now() AS goes_on
+    SELECT coalesce(o.number, '#' || o.id), o.ends_at IS NULL OR o.ends_at > greatest(now(), o.starts_at) AS goes_on
     FROM orders o JOIN billing_accounts b USING (account_id)
     WHERE b.customer_id = %(id)s AND o.settled_at IS NULL ORDER BY goes_on DESC, o.id LIMIT 1
 """
@@ -344,10 +357,42 @@ async def add_customer(cur: Any, new: NewCustomer) -> bool:
     payer_id = await _payer_of(cur, new.parent, new.currency) if new.parent_pays else account_id
     await cur.execute(_ADD, _columns(new))
     row = await cur.fetchone()
-    values = _columns(new) | {"account_id": account_id, "customer_id": row[0], "payer_id": payer_id}
-    await cur.execute(_BILL, values)
+    await _bill(cur, new, row[0], account_id, payer_id)
+    return True
+
+
+async def _bill(cur: Any, new: NewCustomer, customer_id: int, account_id: int, payer_id: int) -> None:
+    values = {"customer_id": customer_id, "account_id": account_id, "payer_id": payer_id}
+    await cur.execute(_BILL, _columns(new) | values)
     if await cur.fetchone() is None:
         raise CustomerError(f"there is no legal entity {new.legal_entity[:40]!r}")
+
+
+async def add_account(cur: Any, number: str, further: FurtherAccount) -> bool:
+    """Give a customer another account, paid for as his others are; False where he has the very same one already.
+
+    Raises:
+        CustomerError: a rule is broken; roll back.
+    """
+    await lock_tree(cur)
+    known = await _to_change(cur, number)
+    named = {name: value for name, value in asdict(further).items() if name != "number" and value not in ("", None)}
+    new = replace(known.facts, account=further.number, **named)
+    problem = problem_with_customer(new)
+    if not further.number or problem:
+        raise CustomerError(problem or "the account needs a number of its own")
+    for one in await accounts_of(cur, known.id):
+        if one.number == further.number:
+            others = [name for name, value in named.items() if getattr(one, name) != value]
+            if others:
+                raise CustomerError(f"{number} has an account {one.number} already, with other {', '.join(others)}")
+            return False
+    account_id = await _account_for(cur, new)
+    if account_id < known.account_id:
+        why = f"older than {known.facts.account}, which stands for {number} as his first"
+        raise CustomerError(f"account {further.number} is {why}: open a new one")
+    payer_id = await _payer_of(cur, known.facts.parent, new.currency) if known.facts.parent_pays else account_id
+    await _bill(cur, new, known.id, account_id, payer_id)
     return True
 
 

@@ -10,6 +10,7 @@ Does not know: what a column means; the way of usage files (usage_lines, usage_c
 
 import codecs
 import csv
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, Final, Generic, TypeVar
@@ -242,6 +243,9 @@ def unprintable(texts: pa.Array, longest: int) -> Any:
 
 # ---- staging
 
+#: No loops: the planner knows nothing of tables that the file itself fills, and would look each line up among all.
+SESSION: Final = ("SET LOCAL work_mem = '128MB'", "SET LOCAL enable_nestloop = off", "SET LOCAL jit = off")
+
 #: Rows that a load will not take, told from inside the database.
 BAD_TABLE: Final = "CREATE TEMPORARY TABLE import_bad (line bigint, reason text) ON COMMIT DROP"
 
@@ -265,3 +269,94 @@ def bad_lines(opened: Any) -> tuple[list[BadLine], int]:
     """(lines set aside with a reason, how many without one)."""
     found = rows(opened, _BAD)
     return [BadLine(line, reason) for line, reason in found if reason], sum(reason is None for _, reason in found)
+
+
+# ---- a load
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a file goes.
+
+    columns: it may have these; needed: it must have these. staging: the table that rows are copied to; rows: the table
+    that holds those to add when all is checked.
+    """
+
+    columns: Sequence[str]
+    needed: Sequence[str]
+    staging: str
+    rows: str
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What is done to a file, all in the transaction of the load.
+
+    judge: rows to stage and bad lines of a part. check: sets aside what the database says is bad. add: what is left.
+    """
+
+    judge: Callable[[Part], tuple[pa.Table, list[BadLine]]]
+    check: Callable[[], None]
+    add: Callable[[Loaded], None]
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """What the caller wants.
+
+    keep: False looks at everything and keeps nothing. skip_bad: load the good lines although others are bad.
+    progress: told the lines read so far.
+    """
+
+    keep: bool = True
+    skip_bad: bool = False
+    progress: Callable[[int], None] = lambda _lines: None
+
+
+def load_file(opened: Any, source: IO[bytes], target: Target, steps: Steps, how: How) -> Loaded:
+    """Read, judge and stage a file, check it as a whole, and add it: commits, or rolls back what is not to be kept.
+
+    Raises:
+        ImportFileError: the file as a whole is wrong; the caller's connection rolls back.
+    """
+    clock = _Clock()
+    bad: list[BadLine] = []
+    count = 0
+    for part in read_parts(source, target.columns, target.needed):
+        clock.spend("read")
+        staged, refused = steps.judge(part)
+        clock.spend("judge")
+        stage(opened, target.staging, staged)
+        bad += part.bad + refused
+        count += part.count
+        how.progress(count)
+        clock.spend("stage")
+    steps.check()
+    more, repeated = bad_lines(opened)
+    bad = sorted([*bad, *more], key=lambda one: one.line)
+    is_refused = bool(bad) and not how.skip_bad
+    added = 0 if is_refused else int(rows(opened, f"SELECT count(*) FROM {target.rows}")[0][0])
+    clock.spend("check")
+    found = Loaded(count, added, repeated, bad, is_refused, clock.spent_s)
+    if is_refused or not how.keep:
+        opened.rollback()
+    else:
+        steps.add(found)
+        clock.spend("store")
+        opened.commit()
+    clock.spend("commit")
+    return found
+
+
+class _Clock:
+    """Where the time of a load went, by stage."""
+
+    def __init__(self) -> None:
+        self.spent_s = dict.fromkeys(("read", "judge", "stage", "check", "store", "commit"), 0.0)
+        self._at = time.monotonic()
+
+    def spend(self, stage_name: str) -> None:
+        """Add the time since the last call to a stage."""
+        now = time.monotonic()
+        self.spent_s[stage_name] += now - self._at
+        self._at = now

@@ -11,7 +11,6 @@ together when he is billed.
 Does not know: the command line.
 """
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field
@@ -29,19 +28,22 @@ from billing.cycle_link import columns, do, rows
 from billing.cycle_records import NEVER
 from billing.import_columns import (
     BAD_TABLE,
+    SESSION,
     BadLine,
     Coded,
+    How,
     Ints,
     Loaded,
     Part,
     Problems,
-    bad_lines,
+    Steps,
+    Target,
     coded,
     distinct_rows,
     each,
     flags,
+    load_file,
     numbers,
-    read_parts,
     set_aside,
     stage,
     unprintable,
@@ -72,9 +74,6 @@ COLUMNS: Final = (
     *("anchor_day", "anchor_month", "zone", "in_advance", "proration", "minimum", "price", "codes", "note"),
 )
 NEEDED: Final = ("number", "account", "starts")
-
-#: No loops: the planner knows nothing of tables that the file itself fills, and would look each line up among all.
-_SESSION: Final = ("SET LOCAL work_mem = '128MB'", "SET LOCAL enable_nestloop = off", "SET LOCAL jit = off")
 
 _TABLES: Final = (
     BAD_TABLE,
@@ -148,35 +147,25 @@ _STORED: Final = f"""
 """
 
 _ADD: Final = f"""
-    WITH terms AS MATERIALIZED ({_KNOWN_TERMS}), added AS (
-        INSERT INTO orders (number, account_id, payer_account_id, terms_id, quantity, starts_at, ends_at, trial_until,
-                            minimum_minor, price_minor, codes, note)
-        SELECT s.number, s.account_id, s.payer_account_id, t.id, s.quantity, to_timestamp(s.starts_s),
-               to_timestamp(s.ends_s), to_timestamp(s.trial_until_s), s.minimum_minor, s.price_minor,
-               string_to_array(nullif(s.codes, ''), ' '), s.note
-        FROM import_orders s JOIN terms t ON t.place = s.terms
-        ORDER BY s.account_id, s.line
-        RETURNING 1
-    )
-    SELECT count(*) FROM added
+    WITH terms AS MATERIALIZED ({_KNOWN_TERMS})
+    INSERT INTO orders (number, account_id, payer_account_id, terms_id, quantity, starts_at, ends_at, trial_until,
+                        minimum_minor, price_minor, codes, note)
+    SELECT s.number, s.account_id, s.payer_account_id, t.id, s.quantity, to_timestamp(s.starts_s),
+           to_timestamp(s.ends_s), to_timestamp(s.trial_until_s), s.minimum_minor, s.price_minor,
+           string_to_array(nullif(s.codes, ''), ' '), s.note
+    FROM import_orders s JOIN terms t ON t.place = s.terms
+    ORDER BY s.account_id, s.line
 """
 
 
 @dataclass(slots=True)
 class _Load:
-    """One import under way: its connection, the catalogues it met, the terms it met, and where the time went."""
+    """One import under way: its connection, the catalogues it met, and the terms."""
 
     opened: Any
     names: list[str]
     catalogues: dict[str, Catalogue] = field(default_factory=dict)
     terms: dict[Terms, int] = field(default_factory=dict)
-    stages_s: dict[str, float] = field(default_factory=dict)
-
-    def spend(self, stage_name: str, begun: float) -> float:
-        """Add the time since ``begun`` to a stage; returns now."""
-        now = time.monotonic()
-        self.stages_s[stage_name] = self.stages_s.get(stage_name, 0.0) + now - begun
-        return now
 
     def catalogue(self, name: str) -> Catalogue:
         """The newest version of a catalogue. Raises OrderError."""
@@ -194,53 +183,22 @@ class _Load:
         return self.catalogues[name]
 
 
-def import_orders(
-    dsn: str,
-    source: IO[bytes],
-    *,
-    keep: bool = True,
-    skip_bad: bool = False,
-    progress: Callable[[int], None] = lambda _lines: None,
-) -> Loaded:
+def import_orders(dsn: str, source: IO[bytes], how: How) -> Loaded:
     """Load the orders of a file.
-
-    Args:
-        keep: False looks at everything and keeps nothing. skip_bad: load the good lines although others are bad.
-        progress: told the lines read so far.
 
     Raises:
         ImportFileError: the file as a whole is wrong. UsageStoreError: the database refused. Nothing is kept then.
     """
     with connection(dsn) as opened:
-        begun = time.monotonic()
-        for statement in (*_SESSION, LOCK_TREE, *_TABLES):
+        for statement in (*SESSION, LOCK_TREE, *_TABLES):
             do(opened, statement)
         load = _Load(opened, [row[0] for row in rows(opened, _CATALOGUES)])
-        bad: list[BadLine] = []
-        count = 0
-        for part in read_parts(source, COLUMNS, NEEDED):
-            begun = load.spend("read", begun)
-            staged, refused = _judge(load, part)
-            begun = load.spend("judge", begun)
-            stage(opened, "import_orders", staged)
-            bad += part.bad + refused
-            count += part.count
-            progress(count)
-            begun = load.spend("stage", begun)
-        added, repeated, more = _store(load)
-        bad = sorted([*bad, *more], key=lambda one: one.line)
-        begun = load.spend("store", begun)
-        is_refused = bool(bad) and not skip_bad
-        if is_refused or not keep:
-            opened.rollback()
-        else:
-            opened.commit()
-        load.spend("commit", begun)
-        return Loaded(count, 0 if is_refused else added, repeated, bad, is_refused, load.stages_s)
+        steps = Steps(lambda part: _judge(load, part), lambda: _check(load), lambda _found: do(opened, _ADD))
+        return load_file(opened, source, Target(COLUMNS, NEEDED, "import_orders", "import_orders"), steps, how)
 
 
-def _store(load: _Load) -> tuple[int, int, list[BadLine]]:
-    """(orders added, lines that say nothing new, lines that contradict)."""
+def _check(load: _Load) -> None:
+    """Store the terms, and set aside lines that say nothing new or contradict."""
     fields = list(Terms.__slots__)
     columns_of = list(zip(*(astuple(one) for one in load.terms), strict=True)) or [()] * len(fields)
     data = {"place": list(load.terms.values())} | dict(zip(fields, columns_of, strict=True))
@@ -250,9 +208,6 @@ def _store(load: _Load) -> tuple[int, int, list[BadLine]]:
     do(load.opened, "ANALYZE import_orders")
     set_aside(load.opened, "import_orders", _LATER)
     set_aside(load.opened, "import_orders", _STORED)
-    added = int(rows(load.opened, _ADD)[0][0])
-    bad, repeated = bad_lines(load.opened)
-    return added, repeated, bad
 
 
 # ---- judging

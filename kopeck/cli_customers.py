@@ -1,21 +1,25 @@
 """``kopeck customer``: customers, the tree they form, who pays, and the legal entities that sell to them.
 
-Rules. Status 2 for what cannot be, with nothing changed. Repeating a command changes nothing twice.
+Rules. Status 2 for what cannot be, with nothing changed. Repeating a command changes nothing twice. What changed is on
+the audit record, from what to what, in the same transaction.
 
 Does not know: the rules (billing.customers), files of customers (billing.customer_import).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import IO, TYPE_CHECKING, Any
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kopeck.cli_context import Context, actor, pass_context, show_table, shown_time
+from kopeck.cli_context import Context, actor, pass_context, show_table, shown_name, shown_time
 
 if TYPE_CHECKING:
-    from billing.customers import BilledAccount, Customer
+    from billing.customers import BilledAccount, Customer, LegalEntity
+
+T = TypeVar("T")
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 PAYS = click.option("--parent-pays/--pays-himself", default=False, help="Who gets the invoices: the parent, or he.")
@@ -50,6 +54,22 @@ def in_store(context: Context, work: Any) -> Any:
         return context.in_transaction(work)
     except (CustomerError, OrderError, CatalogueStoreError) as error:
         raise click.ClickException(str(error)) from error
+
+
+async def recorded(cur: Any, number: str, action: str, work: Callable[[Any], Awaitable[T]]) -> T:
+    """Change a customer, and put what changed on the audit record. Whoever else changes one waits."""
+    from billing.customers import changed, lock_customer, lock_tree, recordable
+    from web.audit import record
+
+    if action != "customer_changed":  # the tree stays as it is, so an import may be under way
+        await lock_tree(cur)
+    await lock_customer(cur, number)
+    before = await recordable(cur, number)
+    done = await work(cur)
+    changes = changed(before, await recordable(cur, number))
+    if changes:
+        await record(cur, actor(), action, "", "customer", number, **changes)
+    return done
 
 
 def show_json(found: Any) -> None:
@@ -95,7 +115,7 @@ def add(context: Context, /, **facts: Any) -> None:
     new = NewCustomer(**{**facts, "contacts": dict(facts["contacts"]), "details": dict(facts["details"])})
 
     async def work(cur: Any) -> bool:
-        return await add_customer(cur, new)
+        return await recorded(cur, new.number, "customer_added", lambda cur: add_customer(cur, new))
 
     is_new = in_store(context, work)
     click.echo(f"customer {new.number} {'is added' if is_new else 'was there already, just so'}")
@@ -206,9 +226,9 @@ def list_(context: Context, /, as_json: bool, **wanted: Any) -> None:
 @click.option("--language")
 @CONTACT
 @DETAIL
-@click.option("--zone", help="For orders to come; those there are keep theirs.")
-@click.option("--legal-entity", help="Who sells to him from the next invoice on.")
-@click.option("--due-days", type=int)
+@click.option("--zone", help="Of all his accounts, for orders to come; those there are keep theirs.")
+@click.option("--legal-entity", help="Who sells to him from the next invoice on, on all his accounts.")
+@click.option("--due-days", type=int, help="Of all his accounts.")
 @pass_context
 def edit(context: Context, /, number: str, **given: Any) -> None:
     """Change facts of a customer; what is not named stays. `--contact email=` takes the email away."""
@@ -222,7 +242,7 @@ def edit(context: Context, /, number: str, **given: Any) -> None:
         raise click.UsageError("say what to change")
 
     async def work(cur: Any) -> Any:
-        return await edit_customer(cur, number, changes)
+        return await recorded(cur, number, "customer_changed", lambda cur: edit_customer(cur, number, changes))
 
     in_store(context, work)
     click.echo(f"customer {number} is changed")
@@ -245,7 +265,8 @@ def move(context: Context, number: str, parent: str | None, no_parent: bool, par
         raise click.UsageError("say --parent NUMBER or --no-parent")
 
     async def work(cur: Any) -> None:
-        await move_customer(cur, number, parent or "", parent_pays, actor())
+        to = (number, parent or "", parent_pays, actor())
+        await recorded(cur, number, "customer_moved", lambda cur: move_customer(cur, *to))
 
     in_store(context, work)
     where = (
@@ -264,9 +285,40 @@ def close(context: Context, number: str) -> None:
     from billing.customers import close_customer
 
     async def work(cur: Any) -> bool:
-        return await close_customer(cur, number)
+        return await recorded(cur, number, "customer_closed", lambda cur: close_customer(cur, number))
 
     click.echo(f"customer {number} is closed{'' if in_store(context, work) else ' already'}")
+
+
+@customer.group()
+def account() -> None:
+    """Further accounts of a customer, such as one in another currency."""
+
+
+@account.command("add")
+@click.argument("number")
+@click.argument("account_number", metavar="ACCOUNT")
+@click.option("--kind", default="", help="subscriber, or prepaid: may never owe.")
+@click.option("--currency", default="", metavar="RUB")
+@click.option("--zone", default="", help="Where its days begin (IANA).")
+@click.option("--legal-entity", default="", help="Who sells to it.")
+@click.option("--due-days", type=int, help="From an invoice's date to its due date.")
+@pass_context
+def add_account(context: Context, /, number: str, account_number: str, **named: Any) -> None:
+    """Give customer NUMBER another account, opened now or one of nobody's; the very same again is nothing new.
+
+    What is not named is as on his first account. A parent who pays for him pays for it too, in its currency.
+    """
+    from billing.customers import FurtherAccount
+    from billing.customers import add_account as add_to_customer
+
+    further = FurtherAccount(account_number, **named)
+
+    async def work(cur: Any) -> bool:
+        return await recorded(cur, number, "customer_account_added", lambda cur: add_to_customer(cur, number, further))
+
+    is_new = in_store(context, work)
+    click.echo(f"account {account_number} of {number} {'is added' if is_new else 'was there already, just so'}")
 
 
 @customer.group()
@@ -317,19 +369,29 @@ def set_(
     credit_note_prefix: str | None,
 ) -> None:
     """Make a legal entity, or change what is named of one. `--detail kpp=` takes the KPP away."""
-    from billing.customers import LegalEntity, list_entities, merge_texts, set_entity
+    from billing.customers import LegalEntity, changed, list_entities, merge_texts, set_entity
+    from web.audit import record
 
     given = {"invoice": invoice_prefix, "credit_note": credit_note_prefix}
     prefixes = {kind: prefix for kind, prefix in given.items() if prefix is not None}
 
     async def work(cur: Any) -> None:
-        known = {one.number: one for one in await list_entities(cur)}.get(number)
-        before = known or LegalEntity(number, "", {}, {})
+        nobody = LegalEntity(number, "", {}, {})
+        before = {one.number: one for one in await list_entities(cur)}.get(number, nobody)
         merged = merge_texts(before.details, dict(details))
         await set_entity(cur, LegalEntity(number, before.name if name is None else name, merged, prefixes))
+        after = {one.number: one for one in await list_entities(cur)}[number]
+        changes = changed(_entity_texts(before), _entity_texts(after))
+        if changes:
+            await record(cur, actor(), "legal_entity_set", "", "legal_entity", number, **changes)
 
     in_store(context, work)
     click.echo(f"legal entity {number} is set")
+
+
+def _entity_texts(entity: "LegalEntity") -> dict[str, str]:
+    prefixes = {f"{kind}_prefix": prefix for kind, prefix in entity.prefixes.items()}
+    return {"name": entity.name, **entity.details, **prefixes}
 
 
 @customer.command("import")
@@ -351,4 +413,5 @@ def import_(
     from billing.customer_import import import_customers
     from kopeck.cli_orders import run_import
 
-    run_import(context, file, import_customers, "customers", skip_bad, dry_run, rejects, as_json)
+    load = partial(import_customers, actor=actor(), file_name=shown_name(file))
+    run_import(context, file, load, "customers", skip_bad, dry_run, rejects, as_json)

@@ -424,7 +424,7 @@ def run_import(
     as_json: bool,
 ) -> None:
     """Load a file of customers or orders and tell what came of it."""
-    from billing.import_columns import ImportFileError
+    from billing.import_columns import How, ImportFileError
     from billing.usage_bulk import UsageStoreError
     from kopeck.embedded import open_stores
     from kopeck.logs import configure_logs
@@ -434,7 +434,7 @@ def run_import(
     begun = time.monotonic()
     try:
         with open_stores(context.settings) as stores, _progress() as progress:
-            done = load(stores.dsn, file, keep=not dry_run, skip_bad=skip_bad, progress=progress)
+            done = load(stores.dsn, file, How(not dry_run, skip_bad, progress))
     except ImportFileError as error:
         raise click.ClickException(f"{shown_name(file)}: {error}") from error
     except UsageStoreError as error:

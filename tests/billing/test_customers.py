@@ -9,9 +9,11 @@ import pytest
 from billing.accounts import NewAccount, create_accounts
 from billing.customers import (
     CustomerError,
+    FurtherAccount,
     LegalEntity,
     NewCustomer,
     accounts_of,
+    add_account,
     add_customer,
     close_customer,
     customer_by_number,
@@ -298,11 +300,67 @@ def test_who_orders_while_his_customer_is_being_closed_waits_and_is_refused(data
     assert refused == ["customer ann is closed"]
 
 
+def further(database, number, account, **named):
+    return act(database, lambda cur: add_account(cur, number, FurtherAccount(account, **named)))
+
+
+def test_a_further_account_has_what_is_not_named_from_the_first_one(database) -> None:
+    add(database, "ann", zone="Asia/Omsk", due_days=5)
+    assert further(database, "ann", "ann-usd", currency="USD", due_days=0)
+    assert not further(database, "ann", "ann-usd", currency="USD", due_days=0)
+    assert not further(database, "ann", "ann-usd")
+
+    async def look(cur):
+        found = await customer_by_number(cur, "ann")
+        return found, await accounts_of(cur, found.id)
+
+    found, (_, second) = act(database, look)
+    assert found.facts.account == "ann"
+    assert (second.number, second.currency, second.kind, second.payer) == ("ann-usd", "USD", "subscriber", "ann-usd")
+    assert (second.zone, second.legal_entity, second.due_days) == ("Asia/Omsk", "main", 0)
+    with pytest.raises(CustomerError, match="ann has an account ann-usd already, with other currency, zone"):
+        further(database, "ann", "ann-usd", currency="RUB", zone="Europe/Moscow", due_days=0)
+
+
+def test_a_parent_who_pays_pays_for_further_accounts_too_or_there_are_none(database) -> None:
+    add(database, "top")
+    add(database, "low", parent="top", parent_pays=True)
+    with pytest.raises(CustomerError, match="top has no account in USD"):
+        further(database, "low", "low-usd", currency="USD")
+    further(database, "top", "top-usd", currency="USD")
+    further(database, "low", "low-usd", currency="USD")
+    assert (payer(database, "low"), payer(database, "low-usd")) == ("top", "top-usd")
+
+
+@pytest.mark.parametrize(
+    ("number", "account", "named", "sentence"),
+    [
+        ("nobody", "x", {}, "there is no customer 'nobody'"),
+        ("ann", "", {}, "the account needs a number of its own"),
+        ("ann", "a b", {}, "account number 'a b' must be"),
+        ("ann", "x", {"currency": "rub"}, "currency 'rub' must be"),
+        ("ann", "x", {"kind": "bank"}, "kind 'bank' must be one of"),
+        ("ann", "x", {"zone": "Europe/Nowhere"}, "zone 'Europe/Nowhere' is no IANA"),
+        ("ann", "x", {"due_days": -1}, "due days must be 0 to 365"),
+        ("ann", "x", {"legal_entity": "other"}, "there is no legal entity 'other'"),
+        ("ann", "ben", {}, "account ben belongs to customer ben"),
+        ("ann", "old", {}, "account old is older than ann, which stands for ann as his first: open a new one"),
+        ("gone", "x", {}, "customer gone is closed"),
+    ],
+)
+def test_what_cannot_be_a_further_account_is_refused(database, number, account, named, sentence) -> None:
+    act(database, lambda cur: create_accounts(cur, [NewAccount("old")]))
+    for one in ("ann", "ben", "gone"):
+        add(database, one)
+    act(database, lambda cur: close_customer(cur, "gone"))
+    with pytest.raises(CustomerError, match=sentence):
+        further(database, number, account, **named)
+    assert rows(database, "SELECT count(*) FROM billing_accounts") == [(3,)]
+
+
 def test_a_change_of_one_fact_leaves_the_accounts_as_they_are(database) -> None:
     add(database, "ann", zone="Asia/Omsk", due_days=5)
-    add(database, "ben")
-    with psycopg2.connect(database.owner_dsn) as connection, connection.cursor() as cur:
-        cur.execute("UPDATE billing_accounts SET customer_id = (SELECT id FROM customers WHERE number = 'ann')")
+    further(database, "ann", "ann-2", zone="Europe/Moscow", due_days=14)
     act(database, lambda cur: edit_customer(cur, "ann", {"name": "Анна"}))
     kept = "SELECT zone, due_days FROM billing_accounts ORDER BY account_id"
     assert rows(database, kept) == [("Asia/Omsk", 5), ("Europe/Moscow", 14)]

@@ -1,15 +1,18 @@
 """Files of customers and orders: the rules of the terminal for every line, all of a file or nothing."""
 
 import io
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
+import psycopg2
 import pytest
 
+from billing.accounts import NewAccount, create_accounts
 from billing.customer_import import COLUMNS as CUSTOMER_COLUMNS
 from billing.customer_import import below_circles, import_customers
 from billing.customers import NewCustomer, add_customer, customer_by_number
-from billing.import_columns import ImportFileError
+from billing.import_columns import How, ImportFileError
 from billing.order_import import COLUMNS, import_orders
 from billing.order_rules import OrderError
 from billing.orders import WantedOrder, add_order, end_order, find_order
@@ -23,11 +26,11 @@ def shop(database):
 
 
 def customers(database, text, **how):
-    return import_customers(database.dsn, io.BytesIO(text.encode()), **how)
+    return import_customers(database.dsn, io.BytesIO(text.encode()), How(**how), "user:test", "people.csv")
 
 
 def orders(database, text, **how):
-    return import_orders(database.dsn, io.BytesIO(text.encode()), **how)
+    return import_orders(database.dsn, io.BytesIO(text.encode()), How(**how))
 
 
 def told(loaded):
@@ -135,6 +138,30 @@ def test_a_circle_is_found_however_deep_what_hangs_on_it() -> None:
     assert below_circles(np.array([7, 3, 4]), np.array([1, 4, 3])).tolist() == [False, True, True]
 
 
+def test_what_a_file_added_is_one_entry_of_the_audit_record(database) -> None:
+    customers(database, "number\na\nb\n")
+    customers(database, "number\na\nb\n")  # nothing new
+    customers(database, "number\nc\na b\n")  # refused
+    customers(database, "number\nc\n", keep=False)
+    entries = (
+        "SELECT u.actor, u.action, u.object_kind, u.object_id, u.detail, count(*)"
+        " FROM audit u JOIN customers c ON c.created_at = u.at GROUP BY u.id"
+    )
+    assert rows(database, "SELECT count(*) FROM audit") == [(1,)]
+    detail = {"file": "people.csv", "lines": 2, "added": 2}
+    assert rows(database, entries) == [("user:test", "customers_imported", "customer", "", detail, 2)]
+
+
+def test_an_account_that_is_closed_is_not_taken_and_nothing_ordered_for_one(shop) -> None:
+    act(shop, lambda cur: create_accounts(cur, [NewAccount("old", state="closed")]))
+    assert told(customers(shop, "number,account\ndan,old\n")) == [(2, "account old is closed")]
+    close = "UPDATE accounts SET state = 'closed' WHERE number = 'ann' RETURNING number"
+    with closing(psycopg2.connect(shop.dsn)) as connection, connection, connection.cursor() as cur:
+        cur.execute(close)
+    line = "number,account,plan,starts\nA1,ann,basic,2026-01-01\n"
+    assert told(orders(shop, line)) == [(2, "the account is closed")]
+
+
 # ---- orders
 
 WANTED = [
@@ -233,7 +260,7 @@ def test_another_order_under_a_number_is_a_bad_line(shop) -> None:
 
 
 def test_numbers_of_lines_hold_over_parts_blank_lines_and_windows_ends(shop, monkeypatch) -> None:
-    monkeypatch.setattr("billing.order_import.read_parts.__defaults__", (64,))
+    monkeypatch.setattr("billing.import_columns.read_parts.__defaults__", (64,))
     lines = [f"A{n},ann,2026-01-31,{'none' if n % 7 == 3 else 'basic'}\r\n" for n in range(30)]
     done = orders(shop, "\ufeffnumber,account,starts,plan\r\n\r\n" + "".join(lines))
     assert [one.line for one in done.bad] == [n + 3 for n in range(30) if n % 7 == 3]
@@ -262,8 +289,9 @@ def test_a_wrong_header_is_one_sentence(shop, text, sentence) -> None:
 
 def test_a_file_in_another_charset_is_told(shop) -> None:
     with pytest.raises(ImportFileError, match="line 1 is not UTF-8"):
-        import_customers(shop.dsn, io.BytesIO("number,имя\n".encode("cp1251")))
-    assert told(import_customers(shop.dsn, io.BytesIO("number,name\nx,Имя\n".encode("cp1251"))))[0][0] == 2
+        import_customers(shop.dsn, io.BytesIO("number,имя\n".encode("cp1251")), How(), "user:test")
+    source = io.BytesIO("number,name\nx,Имя\n".encode("cp1251"))
+    assert told(import_customers(shop.dsn, source, How(), "user:test"))[0][0] == 2
     assert "number" in CUSTOMER_COLUMNS
 
 

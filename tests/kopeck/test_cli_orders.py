@@ -2,11 +2,15 @@
 
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from tests.billing.catalogues import EXAMPLES
+from tests.billing.shop import rows
+from web.audit import CHANGES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,8 +44,8 @@ def test_a_whole_life_of_a_customer_is_run_from_the_shell(desk) -> None:
     assert (refused.status, refused.err.splitlines()) == (
         2,
         [
-            "Error: customer desk cannot be closed yet: 2 orders that are not billed to their end, "
-            "1 manual lines not billed"
+            "Error: customer desk cannot be closed yet: 2 orders that are not billed to their end "
+            "(A1 has ended: the next billing run bills it), 1 manual lines not billed"
         ],
     )
     assert desk("customer", "close", "firm").out == "customer firm is closed\n"
@@ -92,6 +96,75 @@ def test_a_customer_is_shown_with_accounts_children_and_orders(desk) -> None:
     assert [one["number"] for one in json.loads(desk("customer", "list", "--json").out)] == ["desk", "firm"]
 
 
+def entries(database):
+    """The audit record: (action, object's kind, object, what from what to what)."""
+    query = "SELECT action, object_kind, object_id, detail FROM audit WHERE actor LIKE %s ORDER BY id"
+    return rows(database, query, "system:cli%")
+
+
+def test_every_change_of_a_customer_is_on_the_audit_record(kopeck, database) -> None:
+    kopeck("customer", "add", "firm", "--name", "ООО Ромашка")
+    kopeck("customer", "add", "desk", "--parent", "firm", "--contact", "email=a@example.ru", "--group", "old")
+    kopeck("customer", "add", "desk", "--parent", "firm", "--contact", "email=a@example.ru", "--group", "old")
+    kopeck("customer", "edit", "desk", "--group", "vip", "--contact", "email=", "--due-days", "30")
+    kopeck("customer", "edit", "desk", "--group", "vip")
+    kopeck("customer", "move", "desk", "--parent", "firm", "--parent-pays")
+    kopeck("customer", "move", "desk", "--no-parent")
+    assert kopeck("customer", "account", "add", "desk", "desk-2", "--zone", "Asia/Omsk").out.endswith(" is added\n")
+    assert kopeck("customer", "account", "add", "desk", "desk-2").out.endswith(" was there already, just so\n")
+    assert kopeck("customer", "account", "add", "desk", "firm").status == 2
+    kopeck("customer", "close", "desk")
+    kopeck("customer", "close", "desk")
+    kopeck("customer", "entity", "set", "main", "--name", "ООО Связь", "--invoice-prefix", "S-")
+    kopeck("customer", "entity", "set", "main", "--name", "ООО Связь")
+    (_, added), *later = [(one[:3], one[3]) for one in entries(database)][1:]
+    assert {name: added[name] for name in ("group", "email", "parent", "account desk: payer")} == {
+        "group": ["", "old"],
+        "email": ["", "a@example.ru"],
+        "parent": ["", "firm"],
+        "account desk: payer": ["", "desk"],
+    }
+    of_second = {"currency": "RUB", "due_days": 30, "kind": "subscriber", "legal_entity": "main", "payer": "desk-2"}
+    of_second |= {"state": "active", "zone": "Asia/Omsk"}
+    desk = ("customer", "desk")
+    assert later == [
+        (
+            ("customer_changed", *desk),
+            {"account desk: due_days": [14, 30], "email": ["a@example.ru", ""], "group": ["old", "vip"]},
+        ),
+        (("customer_moved", *desk), {"account desk: payer": ["desk", "firm"]}),
+        (("customer_moved", *desk), {"account desk: payer": ["firm", "desk"], "parent": ["firm", ""]}),
+        (
+            ("customer_account_added", *desk),
+            {f"account desk-2: {name}": ["", value] for name, value in of_second.items()},
+        ),
+        (
+            ("customer_closed", *desk),
+            {name: ["active", "closed"] for name in ("state", "account desk: state", "account desk-2: state")},
+        ),
+        (
+            ("legal_entity_set", "legal_entity", "main"),
+            {"name": ["Our company", "ООО Связь"], "invoice_prefix": ["I-", "S-"]},
+        ),
+    ]
+    assert {one[0] for one in entries(database)} <= set(CHANGES)
+    kopeck("customer", "import", "-", stdin="number\nx1\n")
+    assert entries(database)[-1] == (
+        *("customers_imported", "customer", ""),
+        {"file": "standard input", "lines": 1, "added": 1},
+    )
+    assert entries(database)[-1][0] in CHANGES
+
+
+def test_a_change_that_cannot_be_put_on_record_does_not_happen(kopeck, database) -> None:
+    kopeck("customer", "add", "desk")
+    with closing(psycopg2.connect(database.admin_dsn)) as connection, connection, connection.cursor() as cur:
+        cur.execute("REVOKE INSERT ON audit FROM kopeck_app")
+    assert kopeck("customer", "edit", "desk", "--group", "vip").status != 0
+    assert kopeck("customer", "import", "-", stdin="number\nx1\n").status != 0
+    assert rows(database, "SELECT number, customer_group FROM customers") == [("desk", "")]
+
+
 def test_legal_entities_are_set_and_listed(kopeck) -> None:
     assert kopeck("customer", "entity", "set", "main", "--name", "ООО Связь", "--detail", "inn=77").status == 0
     kopeck("customer", "entity", "set", "main", "--detail", "kpp=78", "--invoice-prefix", "С-")
@@ -128,6 +201,10 @@ def test_legal_entities_are_set_and_listed(kopeck) -> None:
         ("customer", "move", "desk"),
         ("customer", "move", "firm", "--parent", "desk"),
         ("customer", "close", "none"),
+        ("customer", "account", "add", "none", "x"),
+        ("customer", "account", "add", "desk", "x", "--currency", "USD"),
+        ("customer", "account", "add", "desk", "firm"),
+        ("customer", "account", "add", "desk", "x", "--due-days", "soon"),
     ],
 )
 def test_a_mistake_is_a_sentence_and_status_two(desk, command) -> None:
