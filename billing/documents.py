@@ -93,7 +93,7 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "with_tax": "с НДС",
         "without_tax": "без НДС",
         "plan": "тариф «{plan}»",
-        "of_account": "лицевой счёт {account}",
+        "of_account": "лицевой\u00a0счёт\u00a0{account}",
         "share_days": "{active} из {whole} дн. периода",
         "share_part": "{percent} % периода",
         "discount": "учтена скидка {sum}",
@@ -155,7 +155,7 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "with_tax": "incl. VAT",
         "without_tax": "excl. VAT",
         "plan": "plan {plan}",
-        "of_account": "account {account}",
+        "of_account": "account\u00a0{account}",
         "share_days": "{active} of {whole} days of the period",
         "share_part": "{percent} % of the period",
         "discount": "after a discount of {sum}",
@@ -223,6 +223,11 @@ def document_of(details: InvoiceDetails, language: str | None = None) -> dict[st
         "director": details.seller.details.get("director", ""),
         "accountant": details.seller.details.get("accountant", ""),
     }
+
+
+def money_words(amount: int, currency: str, language: str) -> str:
+    """A sum as documents of this language have it."""
+    return _Writer(language, currency).money(amount)
 
 
 def new_compiler() -> typst.Compiler:

@@ -8,12 +8,13 @@ Does not know: what an invoice says, how it came about.
 """
 
 import asyncio
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from tornado.web import HTTPError
 
-from billing.documents import document_of, file_name_of, make_pdf, new_compiler
+from billing.documents import document_of, file_name_of, make_pdf, money_words, new_compiler
 from billing.invoices import InvoiceDetails, InvoiceError, invoice_details, invoice_id_of
 from web.page import Page
 
@@ -25,7 +26,14 @@ class InvoicePage(Page):
         """The invoice with its state and what is unpaid of it."""
         found = await self._load(number)
         document = document_of(found, self.language)
-        await self.show("invoice.html", document=document, invoice=found.invoice)
+        say_money = partial(money_words, currency=found.invoice.currency, language=self.language)
+        await self.show(
+            "invoice.html",
+            document=document,
+            invoice=found.invoice,
+            corrects=found.corrects_number,
+            say_money=say_money,
+        )
 
     async def _load(self, number: str) -> InvoiceDetails:
         """An issued invoice, with its view on record. Drafts have no number and no page."""

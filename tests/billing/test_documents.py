@@ -75,7 +75,7 @@ def test_a_line_tells_its_plan_period_share_and_discount() -> None:
     shown = document_of(details(one), "ru")["lines"][0]
     assert shown["name"] == "Абонентская плата"
     assert shown["notes"] == [
-        "Тариф «Домашний», лицевой счёт A2",
+        "Тариф «Домашний», лицевой\u00a0счёт\u00a0A2",
         "16.10.2026–31.10.2026, 16 из 31 дн. периода, учтена скидка 10,00\u00a0₽",
     ]
 

@@ -4,6 +4,8 @@ from datetime import date
 
 import pytest
 
+from billing.credit_notes import Wanted, credit_invoice
+from kopeck.transactions import in_transaction
 from tests.billing.invoice_books import Books, Charge
 
 
@@ -38,3 +40,23 @@ def test_an_invoice_that_is_not_there_is_told(invoiced) -> None:
     answer = invoiced.person("vera").get("/invoices/I-000009")
     assert answer.status == 404
     assert "Счёта с таким номером нет" in answer.words
+
+
+def test_an_english_page_writes_every_sum_as_english_does(invoiced) -> None:
+    person = invoiced.person("vera")
+    person.language = "en"
+    words = person.get("/invoices/I-000001").words.replace("\u00a0", " ")
+    assert "Unpaid 122.00 RUB" in words
+    assert "122,00" not in words
+
+
+def test_a_credit_note_leads_to_its_invoice_and_asks_for_nothing(invoiced) -> None:
+    def credit(cur):
+        return credit_invoice(cur, "I-000001", Wanted(None), key="k", actor="vera", why="обрыв связи")
+
+    in_transaction(invoiced.dsn, credit)
+    note, original = (invoiced.person("vera").get(f"/invoices/{number}") for number in ("C-000001", "I-000001"))
+    assert 'href="/invoices/I-000001"' in note.text
+    assert "обрыв связи" in note.words
+    assert "Не оплачено" not in note.words
+    assert "Уменьшено корректировками 122,00 ₽" in original.words.replace("\u00a0", " ")
