@@ -2,11 +2,14 @@
 #
 # The virtual environment is made once and brought up to date when pyproject.toml, constraints.txt or a kernel
 # changes; stamp files inside it remember that. `make run` installs less than the targets for developers.
+#
+# Tests run in a process for each processor, at most four, each with databases of its own: make test WORKERS=1
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 KERNELS := $(wildcard ratingcore/*.pyx ratingcore/*.pxd)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -20,7 +23,7 @@ run: $(VENV)/.run  ## everything on this machine with demo data: databases, gate
 	@exec $(BIN)/kopeck run
 
 test: $(VENV)/.dev  ## everything a change must pass
-	@$(BIN)/pytest -m "not slow"
+	@$(BIN)/pytest -n $(WORKERS) -m "not slow"
 
 test-browser: $(VENV)/.dev  ## the search page in Chromium
 	@$(BIN)/pytest -m browser
@@ -47,7 +50,7 @@ load: $(VENV)/.dev  ## Locust against real gateways with faults, then the audito
 	@$(BIN)/python -m loadtests.load
 
 sim: $(VENV)/.dev  ## long randomised runs
-	@$(BIN)/pytest -m slow
+	@$(BIN)/pytest -m slow --timeout 7200
 
 clean:  ## remove what was built; the data in .kopeck stays
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
