@@ -7,8 +7,9 @@
 ``journal_name``  the name of a database in it that no other test uses
 
 A session is a worker of pytest-xdist: each has servers, folders and ports of its own, and gets whole files of tests.
-Async tests call ``asyncio.run`` themselves. Servers live under the system's temporary folder and are not durable
-(fsync off): a killed process is survived, a power cut is not.
+Async tests call ``asyncio.run`` themselves. Servers are not durable (fsync off): a killed process is survived, a power cut
+is not. They live in memory where there is room, else under the system's temporary folder: a database is 300 files, and
+to make one takes 0.02 s in memory and 0.4 s on the disk this was measured on.
 """
 
 import io
@@ -47,9 +48,16 @@ class TestDatabase:
     admin_dsn: str
 
 
+_MEMORY = Path("/dev/shm")
+#: Servers of four workers take less than a quarter of it. A container may give as little as 64 MB.
+_MEMORY_LEAST_BYTES = 4 << 30
+
+
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="kopeck-"))  # not pytest's own: its parents are closed to other users
+    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _MEMORY_LEAST_BYTES
+    # Not pytest's own folder: its parents are closed to other users.
+    folder = Path(tempfile.mkdtemp(prefix="kopeck-", dir=_MEMORY if roomy else None))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -72,7 +80,7 @@ def database(pg: Postgres) -> Iterator[TestDatabase]:
         connection.autocommit = True
         with connection.cursor() as cur:
             cur.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(
                     sql.Identifier(name), sql.Identifier(DATABASE), sql.Identifier(OWNER)
                 )
             )

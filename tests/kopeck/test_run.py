@@ -11,6 +11,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -90,7 +91,8 @@ def test_the_printed_lines_work_and_everything_survives_a_kill_and_stops_at_ctrl
 
     family = first.family()
     for process in family:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # a child ends when its parent does
+            process.kill()
     first.process.communicate()
     psutil.wait_procs(family, timeout=10)
 
