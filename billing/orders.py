@@ -3,9 +3,9 @@
 Rules. An order never changes but for its end: another plan or quantity is another order that replaces it from an
 instant on. A number acts once: the same order again is nothing new, another under the same number is refused. What is
 billed stays: an end, a pause or its end may not lie before what of the order was billed in arrears or trued up; before
-that only a credit note helps. Within a period billed in advance they lead to a true-up by the next run. What is done
-to an order is done to the orders that are to replace it as well. Every step is an order_events row in the same
-transaction, told by whom.
+that only a credit note helps, or after a true-up a charge by hand. Within a period billed in advance they lead to a
+true-up by the next run. What is done to an order is done to the orders that are to replace it as well. Every step is an
+order_events row in the same transaction, told by whom.
 
 Whoever changes an order waits for the shard of a running bill run that is at work on its payer, and then sees what it
 billed. A shard that has not begun waits for him the other way round; such a change takes milliseconds.
@@ -306,10 +306,11 @@ _WAIT_FOR_SHARD: Final = """
     FOR SHARE OF s
 """
 
-#: Up to where an order is billed for good, and whether its only part is.
+#: Up to where an order is billed for good, whether its only part is, and up to where it is trued up.
 _BILLED_UNTIL: Final = """
     SELECT extract(epoch FROM max(period_end) FILTER (WHERE part IN ('arrears', 'trueup')))::bigint,
-           count(*) FILTER (WHERE part = 'once') > 0
+           count(*) FILTER (WHERE part = 'once') > 0,
+           extract(epoch FROM max(period_end) FILTER (WHERE part = 'trueup'))::bigint
     FROM order_periods WHERE order_id = %s
 """
 
@@ -680,10 +681,13 @@ async def wait_for_billing(cur: Any, payers: Sequence[int]) -> None:
 async def _guard(cur: Any, order: Order, at_s: int, what: str) -> None:
     """Refuse to change what is billed for good."""
     await cur.execute(_BILLED_UNTIL, (order.id,))
-    until_s, _ = await cur.fetchone()
+    until_s, _, trued_up_s = await cur.fetchone()
     if until_s is not None and at_s < until_s:
         until = shown(until_s, order.contents.terms.zone)
-        raise OrderError(f"order {order.number} is billed until {until}: {what} earlier needs a credit note instead")
+        # What was trued up has its share on two invoices: the difference is a line by hand, up or down.
+        is_trued_up = trued_up_s is not None and at_s < trued_up_s
+        way = "is put right by `kopeck order charge`" if is_trued_up else "needs a credit note instead"
+        raise OrderError(f"order {order.number} is billed until {until}: {what} earlier {way}")
 
 
 def shown(time_s: int, zone: str) -> str:

@@ -260,6 +260,19 @@ def test_what_is_billed_in_advance_may_end_and_what_was_trued_up_may_not(shop) -
         end(shop, "A1", "2026-02-05")
 
 
+def test_what_was_trued_up_is_put_right_by_a_charge(shop) -> None:
+    add(shop, in_advance=True)
+    bill(shop, "A1", "advance", "2026-01-31", "2026-02-28")
+    bill(shop, "A1", "arrears", "2026-01-31", "2026-02-28")
+    bill(shop, "A1", "trueup", "2026-01-31", "2026-02-28")
+    with pytest.raises(OrderError, match=r"2026-02-28: a suspension earlier is put right by `kopeck order charge`$"):
+        act(shop, lambda cur: suspend_order(cur, "A1", at("2026-02-20"), None, "test"))
+    bill(shop, "A1", "advance", "2026-02-28", "2026-03-31")
+    bill(shop, "A1", "arrears", "2026-02-28", "2026-03-31")
+    with pytest.raises(OrderError, match=r"2026-03-31: a suspension earlier needs a credit note instead$"):
+        act(shop, lambda cur: suspend_order(cur, "A1", at("2026-03-20"), None, "test"))
+
+
 def test_an_end_is_taken_back_until_it_is_billed(shop) -> None:
     add(shop)
     assert not act(shop, lambda cur: withdraw_end(cur, "A1", "test"))
