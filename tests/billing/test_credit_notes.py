@@ -78,6 +78,37 @@ def test_however_a_line_is_credited_in_parts_exactly_its_net_and_tax_are_taken_o
     assert (one.credited_net, one.credited_tax) == (one.net, one.tax)
 
 
+@given(
+    amount=st.integers(-5_000, 5_000).filter(bool),
+    ppm=st.sampled_from([0, 100_000, 200_000, 220_000]),
+    inside=st.booleans(),
+    before=st.integers(0, 5_000),
+    back=st.integers(0, 5_000),
+)
+def test_a_note_never_takes_more_than_notes_and_a_true_up_left(
+    amount: int, ppm: int, inside: bool, before: int, back: int
+) -> None:
+    one, sign = line(1, amount, ppm, inside), 1 if amount > 0 else -1
+    first = min(before, one.gross) if sign > 0 else 0  # a part of a line is a part of a charge
+    parts = plan_credits([one], Wanted((1,), Minor(first))) if first else []
+    net, tax = sum(part.net for part in parts), sum(part.tax for part in parts)
+    rest = abs(amount) - abs(net + tax if inside else net)
+    given, given_tax, _ = reference.tax_of(Minor(sign * min(back, rest)), core.Tax(ppm, inside))
+    one = replace(one, credited_net=net + given, credited_tax=tax + given_tax)
+    # Tax on top is rounded on the true-up's own line.
+    assert abs(net + tax + given + given_tax) <= abs(one.gross) + (0 if inside else 1)
+    if not one.left:
+        with pytest.raises(InvoiceError, match="nothing is left"):
+            plan_credits([one], ALL)
+        return
+    (note,) = plan_credits([one], ALL)
+    assert note.net * sign >= 0
+    assert note.tax * sign >= 0
+    assert note.net + note.tax == one.left
+    assert one.credited_net + one.credited_tax + one.left == one.gross
+    assert abs(one.credited_tax + note.tax - one.tax) <= 1
+
+
 def test_tax_goes_off_in_proportion() -> None:
     (part,) = plan_credits([line(1, 12_200, 220_000, inside=True)], Wanted((1,), Minor(6_100)))
     assert (part.net, part.tax) == (5_000, 1_100)
