@@ -186,11 +186,13 @@ def _add_price(tables: _Tables, price: Price) -> tuple[tuple[tuple[str, str], in
     slots = slots_of(price)
     row = len(tables.prices)
     tables.prices.append(())
-    first_version, cards = len(tables.versions), len(tables.cards)
+    first_version, card = len(tables.versions), -1
     for since_s, tariff in price.versions:
         tables.versions.append((since_s, len(tables.tariffs)))
+        cards = len(tables.cards)
         _add_tariff(tables, tariff, dict(slots))
-    card = len(tables.cards) - 1 if len(tables.cards) > cards else -1
+        if len(tables.cards) > cards and _single_of(tariff) != SINGLE_CARD:
+            card = cards
     tables.prices[row] = (first_version, len(price.versions), meter_width(key for key, _ in slots), card)
     return slots
 

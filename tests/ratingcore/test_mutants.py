@@ -19,6 +19,7 @@ LARGEST = "test_rate.py::test_the_largest_amount_is_rated_and_the_next_is_reject
 EDGES = "test_rate.py::test_calls_around_an_edge_of_bands_are_rated_second_by_second_as_the_judge_says"
 WIDE = "test_rate.py::test_curves_where_64_bits_end_are_rated_as_the_judge_says"
 PREFIXES = "test_rate.py::test_every_prefix_is_found_from_its_first_number_to_its_last"
+WAITING = "test_rate.py::test_calls_that_wait_for_others_are_rated_as_if_they_had_not"
 CALLS = "test_rate.py::test_calls_where_30_bits_end_are_rated_as_the_judge_says"
 HORIZON = "test_rate.py::test_a_catalogue_is_good_from_its_first_second_to_its_last"
 HALVES = "test_rate.py::test_half_a_micro_goes_away_from_zero_on_both_sides"
@@ -71,6 +72,13 @@ MUTANTS = [
     ),
     Mutant("_rate", "if after <= step.narrow:\n        frame", "if after <= step.narrow * 8:\n        frame", WIDE),
     Mutant("_rate", "(low[half].start <= destination)", "(low[half].start < destination)", PREFIXES),
+    Mutant(
+        "_rate",
+        "for i in range(count):\n        _rate_call(",
+        "for i in range(count - 1):\n        _rate_call(",
+        WAITING,
+    ),
+    Mutant("_rate", "calls[waiting].row = i", "calls[waiting].row = number", WAITING),
     Mutant("_rate", "(beyond + next - 1)", "(beyond + next)", CALLS),
     Mutant("_rate", "if quantity <= rate.grace:", "if quantity < rate.grace:", CALLS),
     Mutant("_rate", "return owed if owed > rate.minimum else", "return owed if owed < rate.minimum else", CALLS),

@@ -181,7 +181,8 @@ def test_every_prefix_is_found_from_its_first_number_to_its_last() -> None:
     """All prefixes share their first five digits, so many ranges lie under one entry of the index."""
     prefixes = sorted({f"79161{number}" for number in (*range(0, 200, 7), *range(3_000, 9_999, 37))})
     rates = tuple(Rate(prefix, index, per=1) for index, prefix in enumerate(prefixes))
-    numbers = [number for prefix in prefixes for number in (prefix, prefix + "0", prefix + "9" * 11, prefix[:-1])]
+    near = [(prefix, prefix + "0", prefix + "9" * 11, prefix[:-1], str(int(prefix) + 1)) for prefix in prefixes]
+    numbers = [number for around in near for number in around]
     lines = many_lines(1, 1, Tariff((RateCard(rates),)))
     count = len(numbers)
     events = make_events([0] * count, [START_S] * count, [1] * count, destination=pack_numbers(numbers))
@@ -190,6 +191,31 @@ def test_every_prefix_is_found_from_its_first_number_to_its_last() -> None:
     assert rated.rate.tolist() == [-1 if rate is None else rate for rate in expected]
     assert rated.reject.tolist() == [Reject.NO_RATE if rate is None else Reject.OK for rate in expected]
     assert {Reject.NO_RATE, Reject.OK} == set(rated.reject.tolist())
+
+
+def test_calls_that_wait_for_others_are_rated_as_if_they_had_not() -> None:
+    """Calls at terms of 30 bits and wider, curves, cards among steps and rejects, more than wait at a time."""
+    plain = RateCard((Rate("79", 7_000_001, 60, first=60, next=6, minimum_micro=5), Rate("7", 3, grace=9)))
+    tariffs = ((plain,), (RateCard((Rate("7", 2**40),)),), (Graduated((Tier(900, 3), Tier(None, 2))),))
+    steps: tuple[tuple[Step, ...], ...] = (*tariffs, (Allowance(2_000), plain))
+    catalogue = Catalogue(tuple(Price(((START_S, Tariff(one)),)) for one in steps), START_S, END_S)
+    lines = [reference.Line(owner, owner % len(steps)) for owner in range(10)]
+    events = [
+        reference.Event(
+            (number * 7) % 11 - (number % 97 == 0),
+            START_S + number if number % 53 else END_S,
+            number * number % 1_201,
+            0,
+            ("7911", "7", "8", "78123")[number * 5 % 13 % 4],
+        )
+        for number in range(1_000)
+    ]
+    judged, _ = reference.rate_events(catalogue, lines, reference.State({}, {}), events)
+    made = make_lines(compile_catalogue(catalogue), [one.price for one in lines], [one.owner for one in lines])
+    for threads in (1, 3):
+        rated = rate_events(made, new_accumulators(made), make_events(**columns_of(events)), threads)
+        assert rows(rated) == judged_rows(judged)
+    assert {Reject.OK, Reject.BAD_LINE, Reject.NO_RATE, Reject.OUT_OF_HORIZON} == {one.reject for one in judged}
 
 
 def test_a_card_with_more_rates_than_stay_in_cache_is_found_alike() -> None:
