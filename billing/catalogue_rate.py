@@ -1,5 +1,7 @@
 """Rate a usage file under a catalogue, without a database: what ``kopeck rate`` does, by the judge.
 
+``billing.catalogue_rate_bulk`` rates the rows of long files by the kernel, and takes all else from here.
+
 Rules. A billing period is a calendar month of the catalogue's zone. An account's orders are the plans its rows name;
 rows without a plan are bought at everybody's price. Each period that lies between an account's first and last row is
 billed, with every item of its plans, used or not. Pools hold what all orders of the account grant. Events are rated
@@ -10,7 +12,7 @@ promotions are shared among them by their sums. Percentage items come last, on t
 Does not know: orders that begin within a period (no proration here), what was billed before, words.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -115,30 +117,69 @@ class Bill:
 
 
 @dataclass
-class _Order:
-    """An order of an account in one period while it is rated: its lines, by item."""
+class Order:
+    """An order of an account in one period while it is rated: its lines, by item.
+
+    events: rows rated one by one; bulk: what rows rated in bulk came to, in their place.
+    """
 
     buyer: Buyer
     prices: dict[str, Resolved] = field(default_factory=dict)
     gifts: dict[str, list[Promotion]] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     events: dict[str, list[RatedEvent]] = field(default_factory=dict)
+    bulk: dict[str, "Bulk"] = field(default_factory=dict)
+
+
+@dataclass
+class Bulk:
+    """Rows of a line rated in bulk. sums_micro: exact, by version of its price, in order of time."""
+
+    used: int = 0
+    sums_micro: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
+class Month:
+    """A bill before its rows are rated."""
+
+    account: str
+    period: Period
+    orders: dict[tuple[str, str], Order]
+    rows: Sequence[Usage]
+    prices: tuple[core.Price, ...]
+
+
+Resolve = Callable[[Catalogue, str, Buyer, Sequence[Promotion]], Resolved | None]
 
 
 def rate_usage(catalogue: Catalogue, usage: Sequence[Usage], terms: Terms) -> tuple[list[Bill], list[RejectedRow]]:
     """Bills by account and period, and rows that could not be rated."""
     bills: list[Bill] = []
     rejected: list[RejectedRow] = []
+    for month in months_of(catalogue, usage, terms, resolve_price):
+        tables, pools = tables_of(catalogue, month), pools_at_start(catalogue, month)
+        state = reference.State({}, pools)
+        if tables:
+            state = _rate_rows(tables, state, month, rejected)
+        else:
+            rejected += [without_price(one) for one in month.rows]
+        bill = close_month(catalogue, month, tables, state)
+        bills += [bill] if bill.lines else []
+    return bills, rejected
+
+
+def months_of(catalogue: Catalogue, usage: Sequence[Usage], terms: Terms, resolve: Resolve) -> Iterator[Month]:
+    """Every account's periods in order, with orders and rows; ``resolve`` finds prices as ``resolve_price`` does."""
     ordered = sorted(usage, key=lambda one: (one.account, one.time_s, one.place.line))
     for account, group in groupby(ordered, key=lambda one: one.account):
         rows = list(group)
+        begun = _with_start(terms, rows, catalogue)
         for period in _periods(catalogue, rows):
             month = [one for one in rows if period.start_s <= one.time_s < period.end_s]
-            bill = _bill(
-                catalogue, account, period, _orders_of(rows), month, _with_start(terms, rows, catalogue), rejected
-            )
-            bills += [bill] if bill.lines else []
-    return bills, rejected
+            plans = _orders_of(rows)
+            orders = {one: _open_order(catalogue, account, period, one, month, begun, resolve) for one in plans}
+            yield Month(account, period, orders, month, _numbered(orders))
 
 
 def month_of(time_s: int, zone: str) -> tuple[int, int]:
@@ -171,32 +212,35 @@ def _orders_of(rows: Iterable[Usage]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((one.plan, one.group) for one in rows))
 
 
-def _bill(
-    catalogue: Catalogue,
-    account: str,
-    period: Period,
-    plans: list[tuple[str, str]],
-    rows: Sequence[Usage],
-    terms: Terms,
-    rejected: list[RejectedRow],
-) -> Bill:
-    orders = {one: _open_order(catalogue, account, period, one, rows, terms) for one in plans}
+def _numbered(orders: dict[tuple[str, str], Order]) -> tuple[core.Price, ...]:
+    """The prices of all lines of a bill, which are numbered on the way."""
     prices: list[core.Price] = []
     for order in orders.values():
         for item, resolved in order.prices.items():
             order.rows[item] = len(prices)
             prices.append(resolved.price)
+    return tuple(prices)
+
+
+def tables_of(catalogue: Catalogue, month: Month) -> core.Catalogue | None:
+    """What the judge rates a month under; None where its buyer has no prices."""
+    if not month.prices:
+        return None
+    return core.Catalogue(month.prices, catalogue.start_s, catalogue.end_s, tuple(catalogue.pools))
+
+
+def close_month(catalogue: Catalogue, month: Month, tables: core.Catalogue | None, state: reference.State) -> Bill:
+    """The bill of a month whose rows are rated; ``state`` is what they left."""
     lines: list[BillLine] = []
-    if prices:
-        tables = core.Catalogue(tuple(prices), catalogue.start_s, catalogue.end_s, tuple(catalogue.pools))
-        priced = [reference.Line(0, number) for number in range(len(prices))]
-        state = _rate_rows(tables, priced, _pools_at_start(catalogue, plans), orders, rows, rejected)
-        for order in orders.values():
-            lines += _close_order(catalogue, order, tables, priced, state, period)
-    else:
-        rejected += [RejectedRow(one.place, f"item {one.item} has no price for this buyer") for one in rows]
+    for order in month.orders.values() if tables else ():
+        assert tables is not None
+        lines += _close_order(catalogue, order, tables, _judged(month), state, month.period)
     net, tax = (sum(getattr(part, name) for line in lines for part in line.parts) for name in ("net", "tax_amount"))
-    return Bill(account, period, tuple(lines), Minor(net), Minor(tax), Minor(net + tax))
+    return Bill(month.account, month.period, tuple(lines), Minor(net), Minor(tax), Minor(net + tax))
+
+
+def _judged(month: Month) -> list[reference.Line]:
+    return [reference.Line(0, number) for number in range(len(month.prices))]
 
 
 def _open_order(
@@ -206,51 +250,55 @@ def _open_order(
     which: tuple[str, str],
     rows: Sequence[Usage],
     terms: Terms,
-) -> _Order:
+    resolve: Resolve,
+) -> Order:
     plan, group = which
-    order = _Order(Buyer(terms.currency, plan, group, account))
+    order = Order(Buyer(terms.currency, plan, group, account))
     first = terms.first_month or (period.year, period.month)
     number = (period.year - first[0]) * 12 + period.month - first[1] + 1
     used = [one.item for one in rows if (one.plan, one.group) == which]
     for item in percentage_order(catalogue, [*(plan_items(catalogue, plan) if plan else ()), *used]):
         acting = promotions_for(catalogue, item, order.buyer, terms.codes, period.start_s, number)
-        resolved = resolve_price(catalogue, item, order.buyer, [one for one in acting if one.free_units])
+        resolved = resolve(catalogue, item, order.buyer, [one for one in acting if one.free_units])
         if resolved is not None:
             order.prices[item], order.gifts[item], order.events[item] = resolved, acting, []
     return order
 
 
-def _pools_at_start(catalogue: Catalogue, plans: Iterable[tuple[str, str]]) -> reference.State:
+def pools_at_start(catalogue: Catalogue, month: Month) -> dict[tuple[int, str], int]:
+    """What all orders of the account grant, as the judge has it."""
     left: dict[tuple[int, str], int] = {}
-    for plan, _ in plans:
+    for plan, _ in month.orders:
         for pool, quantity in (plan_grants(catalogue, plan) if plan else {}).items():
             left[0, pool] = left.get((0, pool), 0) + quantity
-    return reference.State({}, left)
+    return left
 
 
 def _rate_rows(
-    tables: core.Catalogue,
-    priced: list[reference.Line],
-    state: reference.State,
-    orders: dict[tuple[str, str], _Order],
-    rows: Sequence[Usage],
-    rejected: list[RejectedRow],
+    tables: core.Catalogue, state: reference.State, month: Month, rejected: list[RejectedRow]
 ) -> reference.State:
-    for one in rows:
-        order = orders[one.plan, one.group]
+    priced = _judged(month)
+    for one in month.rows:
+        order = month.orders[one.plan, one.group]
         if one.item not in order.rows:
-            rejected.append(RejectedRow(one.place, f"item {one.item} has no price for this buyer"))
+            rejected.append(without_price(one))
             continue
         event = reference.Event(order.rows[one.item], one.time_s, one.quantity, one.duration_s, one.destination)
         rated, state = reference.rate_event(tables, priced, state, event)
         if rated.reject:
-            rejected.append(RejectedRow(one.place, _reason(rated.reject, one)))
+            rejected.append(RejectedRow(one.place, reason_of(rated.reject, one)))
             continue
         order.events[one.item].append(RatedEvent(one, event, rated))
     return state
 
 
-def _reason(reject: core.Reject, usage: Usage) -> str:
+def without_price(usage: Usage) -> RejectedRow:
+    """A row for which there is no line."""
+    return RejectedRow(usage.place, f"item {usage.item} has no price for this buyer")
+
+
+def reason_of(reject: core.Reject, usage: Usage) -> str:
+    """Why a row was not rated, in words."""
     match reject:
         case core.Reject.NO_PRICE:
             return f"item {usage.item} has no price yet at that time"
@@ -264,7 +312,7 @@ def _reason(reject: core.Reject, usage: Usage) -> str:
 
 def _close_order(
     catalogue: Catalogue,
-    order: _Order,
+    order: Order,
     tables: core.Catalogue,
     priced: list[reference.Line],
     state: reference.State,
@@ -284,24 +332,28 @@ def _close_order(
         closed, state = reference.close_line(tables, priced, state, row, close_s)
         if not closed.reject and any(part.entries for part in closed.parts):
             events.append(RatedEvent(None, reference.Event(row, close_s, 0), closed, closing=True))
-        if events:
-            done[item] = _line(order.buyer.plan, item, resolved, events, order.gifts[item])
+        if events or item in order.bulk:
+            bulk = order.bulk.get(item, Bulk())
+            done[item] = _line(order.buyer.plan, item, resolved, events, bulk, order.gifts[item])
             yield done[item]
 
 
-def _line(plan: str, item: str, resolved: Resolved, events: list[RatedEvent], promotions: list[Promotion]) -> BillLine:
+def _line(
+    plan: str, item: str, resolved: Resolved, events: list[RatedEvent], bulk: Bulk, promotions: list[Promotion]
+) -> BillLine:
     sums: dict[tuple[core.Tax, Rounding], int] = {}
-    for one in events:
-        if one.rated.version >= 0:
-            tariff = resolved.price.versions[one.rated.version][1]
+    rated = [(one.rated.version, one.rated.amount_micro) for one in events]
+    for version, amount_micro in (*bulk.sums_micro.items(), *rated):
+        if version >= 0:
+            tariff = resolved.price.versions[version][1]
             key = (tariff.tax, tariff.rounding)
-            sums[key] = sums.get(key, 0) + one.rated.amount_micro
+            sums[key] = sums.get(key, 0) + amount_micro
     total = sum(sums.values())
     discounts = discounts_of(promotions, total)
     off = discounts[0].before_micro - discounts[-1].after_micro if discounts else 0
     shares = split_minor(off, [max(0, value) for value in sums.values()]) if off else [Minor(0)] * len(sums)
     parts = tuple(part_of(*key, value, value - share) for (key, value), share in zip(sums.items(), shares, strict=True))
-    used = sum(one.event.quantity for one in events if not one.closing)
+    used = bulk.used + sum(one.event.quantity for one in events if not one.closing)
     amount, gross = (Minor(sum(getattr(part, name) for part in parts)) for name in ("amount", "gross"))
     return BillLine(plan, item, resolved, tuple(events), used, total, tuple(discounts), parts, amount, gross)
 

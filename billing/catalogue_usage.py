@@ -22,7 +22,8 @@ from ratingcore.tariff import MAX_DURATION_S, MAX_QUANTITY
 
 COLUMNS: Final = ("account", "item", "time", "quantity", "duration", "destination", "plan", "group", "id")
 NEEDED: Final = COLUMNS[:4]
-MAX_ROWS: Final = 200_000
+#: Rows and bills are held in memory until all are shown.
+MAX_ROWS: Final = 1_000_000
 MAX_LINE_BYTES: Final = 10_000
 MAX_CELL_CHARS: Final = 200
 

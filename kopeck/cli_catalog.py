@@ -243,6 +243,7 @@ def rate(
     destination, plan, group, id (docs/tariffs.md). Exit status: 0, 1 when rows could not be billed, 2 for bad files.
     """
     from billing.catalogue_rate import Terms, rate_usage
+    from billing.catalogue_rate_bulk import JUDGED_ROWS, rate_in_bulk
     from billing.catalogue_report import as_json as bills_json
     from billing.catalogue_report import report
     from billing.catalogue_usage import read_usage
@@ -258,7 +259,10 @@ def rate(
     except CatalogueError as error:
         show_problems(error.problems, False, err=True)
         raise click.exceptions.Exit(2) from error
-    bills, unrated = rate_usage(catalogue, rows, terms)
+    if explain and len(rows) > JUDGED_ROWS:
+        message = f"--explain derives every row, of {JUDGED_ROWS:,} at most; {len(rows):,} are in {shown_name(usage)}"
+        raise click.ClickException(f"{message}: explain a part of the file, or leave --explain out")
+    bills, unrated = (rate_in_bulk if len(rows) > JUDGED_ROWS else rate_usage)(catalogue, rows, terms)
     rejected = sorted([*bad, *unrated], key=lambda one: one.place.line)
     if as_json:
         found = bills_json(catalogue, bills, rejected, terms.currency, explain)

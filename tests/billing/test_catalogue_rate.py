@@ -2,13 +2,17 @@
 
 import io
 import json
+import random
 import re
+from dataclasses import replace
+from textwrap import dedent
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.catalogue_rate import Bill, Terms, rate_usage
+from billing.catalogue_rate_bulk import rate_in_bulk
 from billing.catalogue_report import KINDS, TEXTS, as_json, rated_of_json, report
 from billing.catalogue_usage import RejectedRow, read_usage
 from billing.catalogue_yaml import CatalogueError
@@ -276,3 +280,68 @@ def test_wrong_options_have_status_2(capsys, option, message) -> None:
     status, _, err = kopeck(capsys, *arguments, *option)
     assert status == 2
     assert message in err
+
+
+# ---- long files
+
+
+def without_events(bills: list[Bill]) -> list[Bill]:
+    return [replace(bill, lines=tuple(replace(line, events=()) for line in bill.lines)) for bill in bills]
+
+
+def random_rows(dice: random.Random, items: tuple[str, ...], plans: tuple[str, ...], count: int) -> str:
+    rows = ["account,item,time,quantity,duration,destination,plan,group"]
+    for _ in range(count):
+        item, amount = dice.choice(items), dice.randint(1, 4_000)
+        when = f"2026-{dice.randint(1, 3):02d}-{dice.randint(1, 28):02d}T{dice.randint(0, 23):02d}:30:00"
+        length, to = (amount, dice.choice(["79161234567", "4915123456", "1", ""])) if item != "data" else (0, "")
+        row = (dice.randint(1, 9), item, when, amount, length, to, dice.choice(plans), dice.choice(["", "staff"]))
+        rows.append(",".join(map(str, row)))
+    return "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("codes", [(), ("WELCOME",)])
+def test_a_long_file_comes_to_the_same_bills_as_by_the_judge(seed: int, codes: tuple[str, ...]) -> None:
+    catalogue = example("mobile.yaml")
+    rows = random_rows(random.Random(seed), ("voice", "data", "roaming"), ("smart", ""), 250)
+    usage, bad = read_usage("u.csv", io.BytesIO(rows.encode()), catalogue)
+    terms = Terms(catalogue.currency, codes)
+    bills, rejected = rate_usage(catalogue, usage, terms)
+    in_bulk, unrated = rate_in_bulk(catalogue, usage, terms)
+    assert without_events(bills) == without_events(in_bulk)
+    assert sorted(rejected, key=str) == sorted(unrated, key=str)
+    assert (bad, bool(bills), bool(rejected)) == ([], True, True)
+
+
+def test_a_long_file_is_parted_by_tax_and_rejects_items_without_a_price_as_by_the_judge() -> None:
+    more = """\
+        taxes: {vat: {rates: [{from: 2025-01-01, percent: 20}, {from: 2026-01-16, percent: 22}]}}
+    """
+    text = one_price("- per_unit: {price: 1, per: 7}", item="tax: vat", more=dedent(more), version="tax: outside")
+    catalogue = read(text.replace("prices:\n", "  free: {unit: s}\nprices:\n"))
+    rows = "7,use,2026-01-15,100\n7,use,2026-01-16,100\n8,free,2026-01-16,1\n9,use,2026-02-16,9\n9,free,2026-02-17,9\n"
+    usage, _ = read_usage("u.csv", io.BytesIO((HEADER + rows).encode()), catalogue)
+    bills, rejected = rate_usage(catalogue, usage, Terms("RUB"))
+    in_bulk, unrated = rate_in_bulk(catalogue, usage, Terms("RUB"))
+    assert without_events(bills) == without_events(in_bulk)
+    assert sorted(rejected, key=str) == sorted(unrated, key=str)
+    assert (len(bills[0].lines[0].parts), len(rejected)) == (2, 2)
+    assert rate_in_bulk(catalogue, usage[2:3], Terms("RUB"))[0] == []
+
+
+def test_the_command_takes_the_bulk_way_above_its_threshold_and_explains_nothing_there(capsys, monkeypatch) -> None:
+    arguments = ["rate", "--catalog", str(EXAMPLES / "mobile.yaml"), "--usage", str(EXAMPLES / "usage.csv")]
+    arguments += ["--plan", "smart"]
+    said = []
+    for threshold in (200_000, 2):
+        monkeypatch.setattr("billing.catalogue_rate_bulk.JUDGED_ROWS", threshold)
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--explain"])
+    assert ended.value.code == 2
+    assert "explain a part of the file, or leave --explain out" in capsys.readouterr().err
