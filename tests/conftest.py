@@ -7,9 +7,9 @@
 ``journal_name``  the name of a database in it that no other test uses
 
 A session is a worker of pytest-xdist: each has servers, folders and ports of its own, and gets whole files of tests.
-Async tests call ``asyncio.run`` themselves. Servers are not durable (fsync off): a killed process is survived, a power cut
-is not. They live in memory where there is room, else under the system's temporary folder: a database is 300 files, and
-to make one takes 0.02 s in memory and 0.4 s on the disk this was measured on.
+Async tests call ``asyncio.run`` themselves. Servers are not durable (fsync off): a killed process is survived, a
+power cut is not. They live in memory where there is room, else under the system's temporary folder: a database is 300
+files, and to make one takes 0.02 s in memory and 0.4 s on the disk this was measured on.
 """
 
 import io
