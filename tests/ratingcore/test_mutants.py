@@ -74,6 +74,12 @@ MUTANTS = [
     Mutant("_rate", "(low[half].start <= destination)", "(low[half].start < destination)", PREFIXES),
     Mutant(
         "_rate",
+        "= book.ranges + index[0], index[1] - index[0] + 1",
+        "= book.ranges + index[0], index[1] - index[0]",
+        PREFIXES,
+    ),
+    Mutant(
+        "_rate",
         "for i in range(count):\n        _rate_call(",
         "for i in range(count - 1):\n        _rate_call(",
         WAITING,
