@@ -14,8 +14,6 @@ from typing import Any, Final
 from billing.arrays import int_array
 from billing.cycle_link import CycleStoreError, do, rows
 
-#: Both steps of an invoice; the credit side of each is the system account ``step:CURRENCY``.
-STEPS: Final = ("revenue", "tax")
 
 _INVOICES: Final = """
     invoice_blocks b JOIN invoices i ON i.id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1

@@ -10,7 +10,7 @@ Why it looks like this (figures: one thread of a shared 2-core machine, 2 M even
   usage: 8 M events/s without, 34 M with.
 - A call whose tariff is one rate card remembers nothing, so its turn does not matter: such calls wait until there are
   CALLS of them and go through in passes, each of which asks the memory for what the next one reads. On 50,000
-  prefixes: 5 M calls/s without prefetching, 20 M with prefetching one by one, 36 M in passes.
+  prefixes: a few M calls/s without prefetching, 20 M with prefetching one by one, 30 M in passes.
 - A call at ordinary terms (``Rate.narrow``) is priced in 64 bits without a frame.
 - 64 bits where ``narrow`` of the step allows, 128 otherwise: a 128-bit division is a library call.
 - A rejected event must leave no trace, and a step may reject after others have written. The words of the line and the
