@@ -14,7 +14,6 @@ from typing import Any, Final
 from billing.arrays import int_array
 from billing.cycle_link import CycleStoreError, do, rows
 
-
 _INVOICES: Final = """
     invoice_blocks b JOIN invoices i ON i.id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
 """
