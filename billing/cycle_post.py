@@ -11,8 +11,14 @@ Does not know: how invoices came about. Functions take the caller's connection a
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+import pyarrow as pa
+
 from billing.arrays import int_array
-from billing.cycle_link import CycleStoreError, do, rows
+from billing.cycle_link import CycleStoreError, columns, do, ingest, rows
+
+#: The steps of an invoice and their sums; the other side of each is the system account ``step:CURRENCY``.
+_SUMS: Final = {"revenue": "net_minor", "tax": "tax_minor"}
 
 _INVOICES: Final = """
     invoice_blocks b JOIN invoices i ON i.id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
@@ -22,33 +28,13 @@ _INVOICES: Final = """
 #: account: so rows are locked in order of id. The planner may not choose another way.
 _BY_LOOKUP: Final = ("SET LOCAL enable_hashjoin = off", "SET LOCAL enable_mergejoin = off")
 
-#: The few system accounts are passed in, not looked up for each of the many rows.
-_TRANSFERS: Final = f"""
-    INSERT INTO transfers (source, source_id, step, debit_account_id, credit_account_id, amount_minor, currency)
-    SELECT 'invoice', i.id, m.step, CASE WHEN m.amount > 0 THEN i.account_id ELSE s.id END,
-           CASE WHEN m.amount > 0 THEN s.id ELSE i.account_id END, abs(m.amount), i.currency
-    FROM {_INVOICES}
-    CROSS JOIN LATERAL (VALUES ('revenue', i.net_minor), ('tax', i.tax_minor)) AS m (step, amount)
-    JOIN unnest($3::text::bigint[], $4::text::text[]) AS s (id, number) ON s.number = m.step || ':' || i.currency
-    WHERE b.run_id = $1::int AND b.shard_no = $2::int AND m.amount <> 0
+_POSTED: Final = f"""
+    SELECT i.id, i.account_id, i.currency, i.net_minor, i.tax_minor, i.total_minor FROM {_INVOICES}
+    WHERE b.run_id = {{run_id}} AND b.shard_no = {{shard_no}}
+    ORDER BY i.id
 """
 
-#: What each system account gets, and how many accounts of payers will move.
-_SYSTEM_DELTAS: Final = f"""
-    SELECT s.id, d.delta, d.number
-    FROM (
-        SELECT m.step || ':' || i.currency AS number, sum(m.amount)::bigint AS delta
-        FROM {_INVOICES}
-        CROSS JOIN LATERAL (VALUES ('revenue', i.net_minor), ('tax', i.tax_minor)) AS m (step, amount)
-        WHERE b.run_id = $1::int AND b.shard_no = $2::int AND m.amount <> 0
-        GROUP BY 1
-    ) d LEFT JOIN accounts s ON s.number = d.number
-    ORDER BY s.id
-"""
-
-_MOVED_INVOICES: Final = f"""
-    SELECT count(*) FROM {_INVOICES} WHERE b.run_id = $1::int AND b.shard_no = $2::int AND i.total_minor <> 0
-"""
+_SYSTEM_ACCOUNTS: Final = "SELECT number, id FROM accounts WHERE number = ANY ($1::text::text[])"
 
 _MOVE_PAYERS: Final = f"""
     WITH moved AS (
@@ -188,23 +174,56 @@ def post_shard(opened: Any, run_id: int, shard_no: int) -> None:
     Raises:
         CycleStoreError: a system account or a payer's account is missing.
     """
+    invoices = columns(opened, _POSTED.format(run_id=run_id, shard_no=shard_no))
+    transfers, deltas = _transfers(opened, invoices)
+    ingest(opened, "transfers", transfers)
+    expected = int(np.count_nonzero(np.asarray(invoices["total_minor"])))
     for statement in _BY_LOOKUP:
         do(opened, statement)
-    deltas = rows(opened, _SYSTEM_DELTAS, (run_id, shard_no))
-    for account_id, _, number in deltas:
-        if account_id is None:
-            raise CycleStoreError(f"there is no account {number}; `kopeck bill resume`")
-    if deltas:
-        ids = int_array(row[0] for row in deltas)
-        do(opened, _TRANSFERS, (run_id, shard_no, ids, "{" + ",".join(str(row[2]) for row in deltas) + "}"))
-    expected = int(rows(opened, _MOVED_INVOICES, (run_id, shard_no))[0][0])
     # From here on payments of these accounts wait.
     moved = int(rows(opened, _MOVE_PAYERS, (run_id, shard_no))[0][0])
     if moved != expected:
         raise CycleStoreError(f"{expected - moved} of {expected} accounts to be charged do not exist")
     if deltas:
+        ids = int_array(sorted(deltas))
         rows(opened, _LOCK_SYSTEM, (ids,))
-        do(opened, _MOVE_SYSTEM, (ids, int_array(int(row[1]) for row in deltas)))
+        do(opened, _MOVE_SYSTEM, (ids, int_array(deltas[one] for one in sorted(deltas))))
+
+
+def _transfers(opened: Any, invoices: pa.Table) -> tuple[pa.Table, dict[int, int]]:
+    """The transfers of a shard's invoices, in their order, and what each system account gets of them.
+
+    By COPY, which takes half of what INSERT ... SELECT does for rows with four indexes.
+
+    Raises:
+        CycleStoreError: there is no such system account.
+    """
+    found = invoices["currency"].combine_chunks().dictionary_encode()
+    codes, currencies = np.asarray(found.indices), found.dictionary.to_pylist()
+    numbers = "{" + ",".join(f"{step}:{currency}" for step in _SUMS for currency in currencies) + "}"
+    known = {str(number): int(account_id) for number, account_id in rows(opened, _SYSTEM_ACCOUNTS, (numbers,))}
+    amounts = np.stack([np.asarray(invoices[name]) for name in _SUMS.values()], axis=1)
+    place, step = np.nonzero(amounts)
+    amount, system, deltas = amounts[place, step], np.zeros(len(place), np.int64), {}
+    for at, name in enumerate(_SUMS):
+        for code, currency in enumerate(currencies):
+            mine = (step == at) & (codes[place] == code)
+            if not mine.any():
+                continue
+            if (account_id := known.get(f"{name}:{currency}")) is None:
+                raise CycleStoreError(f"there is no account {name}:{currency}; `kopeck bill resume`")
+            system[mine], deltas[account_id] = account_id, sum(amount[mine].tolist())  # which may pass int64
+    payer = np.asarray(invoices["account_id"])[place]
+    columns_of = {
+        "source": pa.repeat("invoice", len(place)),
+        "source_id": np.asarray(invoices["id"])[place],
+        "step": pa.array(tuple(_SUMS)).take(pa.array(step)),
+        "debit_account_id": np.where(amount > 0, payer, system),
+        "credit_account_id": np.where(amount > 0, system, payer),
+        "amount_minor": np.abs(amount),
+        "currency": invoices["currency"].take(pa.array(place)),
+    }
+    return pa.table(columns_of), deltas
 
 
 def approve_shard(opened: Any, run_id: int, shard_no: int, worker: str) -> None:

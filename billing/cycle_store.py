@@ -195,10 +195,12 @@ _ADVANCES: Final = """
     ORDER BY p.order_id, p.period_start
 """
 
+#: The range is said of both tables: of one alone, the planner reads the whole other.
 _PAYERS: Final = """
     SELECT a.id, a.currency, coalesce(b.legal_entity_id, 1) AS legal_entity_id,
            coalesce(b.due_days, 14)::int AS due_days, a.balance_minor, a.floor_minor
-    FROM accounts a LEFT JOIN billing_accounts b ON b.account_id = a.id
+    FROM accounts a
+    LEFT JOIN billing_accounts b ON b.account_id = a.id AND b.account_id BETWEEN {first} AND {last}
     WHERE a.id BETWEEN {first} AND {last}
     ORDER BY a.id
 """
