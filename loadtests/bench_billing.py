@@ -125,7 +125,9 @@ def _measured(
     folder = options.folder / f"run-{subscribers}"
     shutil.rmtree(folder, ignore_errors=True)
     say.print(f"copying the base of {subscribers:,}", highlight=False)
-    shutil.copytree(base, folder, symlinks=True, ignore=shutil.ignore_patterns("*.log", "lock", ".s.PGSQL*", "ready"))
+    unwanted = shutil.ignore_patterns("*.log", "lock", ".s.PGSQL*", "ready")
+    shutil.copytree(base, folder, symlinks=True, ignore=unwanted, copy_function=_copy_out)
+    os.sync()  # a base that has been there for a month is on the disk
     _give_away(base / "data" / "postgres", folder / "data" / "postgres")
     with Stand(folder, gateways=1) as stand:
         say.print(f"billing {subscribers:,} subscribers", highlight=False)
@@ -162,6 +164,13 @@ def _base(folder: Path, subscribers: int, say: Console) -> Path:
                 cur.execute("CHECKPOINT")
     (base / "ready").touch()
     return base
+
+
+def _copy_out(source: str, copy: str) -> None:
+    """Copy a file and leave the memory to the copy: the run begins with as much of it read as bare copying does."""
+    shutil.copy2(source, copy)
+    with open(source, "rb") as done:
+        os.posix_fadvise(done.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _give_away(like: Path, folder: Path) -> None:
