@@ -46,8 +46,11 @@ _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
 _LOG_MAX_BYTES = 10_000_000
 #: Of the machine's memory, what PostgreSQL keeps pages in.
-_BUFFERS_SHARE = 8
-_BUFFERS_LEAST_BYTES, _BUFFERS_MOST_BYTES = 128 << 20, 1 << 30
+_BUFFERS_SHARE = 4
+_BUFFERS_LEAST_BYTES, _BUFFERS_MOST_BYTES = 128 << 20, 4 << 30
+#: Of the disk's free room, what its log may grow to between checkpoints.
+_WAL_SHARE = 4
+_WAL_LEAST_BYTES, _WAL_MOST_BYTES = 1 << 30, 16 << 30
 
 log = structlog.get_logger("kopeck.embedded")
 
@@ -191,7 +194,8 @@ class Postgres:
             "shared_buffers": self._shared_buffers,
             "max_connections": 200,
             # Checkpoints far apart: after each, the first change of every page writes the whole page to the log.
-            "max_wal_size": "4GB",
+            "max_wal_size": f"{self._wal_bytes() >> 20}MB",
+            "wal_buffers": "64MB",
             "checkpoint_timeout": "15min",
             "timezone": "UTC",
             "log_timezone": "UTC",
@@ -269,6 +273,10 @@ class Postgres:
             log.warning("ended PostgreSQL processes that an earlier run left behind", pids=ended)
         for left in self.folder.glob(".s.PGSQL.*"):
             left.unlink()
+
+    def _wal_bytes(self) -> int:
+        share = shutil.disk_usage(self.data).free // _WAL_SHARE if self._durable else 0
+        return min(max(share, _WAL_LEAST_BYTES), _WAL_MOST_BYTES)
 
     def _runs_as(self) -> str:
         return self._user.pw_name if self._user is not None else pwd.getpwuid(os.geteuid()).pw_name
