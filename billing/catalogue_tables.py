@@ -1,17 +1,16 @@
-"""The catalogue as the core wants it: one table of prices for many items and buyers, ready to be compiled.
+"""What tables of prices for the core are made by: who pays the same, what is charged for time, how units become steps.
 
-Rules. Buyers who see the same price share a row, however many they are: a customer or group whom no price list names is
-nobody in particular. Rows are in the order in which they were first asked for. Quantities of mediation (millionths of
-the item's unit) become steps exactly or not at all.
+Rules. Buyers who see the same price are one, however many they are: a customer or group whom no price list names is
+nobody in particular. Quantities of mediation (millionths of the item's unit) become steps exactly or not at all.
 
-Does not know: events, promotions in force (their free units make prices of their own: `resolve_price`), compilation.
+Does not know: the tables themselves (``cycle_prices``, ``catalogue_rate_bulk``), events, compilation.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
-from billing.catalogue import Buyer, Catalogue, Resolved, named_customers, resolve_price
+from billing.catalogue import Buyer, Catalogue, Resolved, named_customers
 from billing.catalogue_units import Unit
 from ratingcore import tariff as core
 
@@ -19,37 +18,6 @@ from ratingcore import tariff as core
 NO_ROW: Final = -1
 
 MICRO_PER_UNIT: Final = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class PriceTables:
-    """prices: what the core compiles; rows: where the price of (item, buyer) is in it, or NO_ROW; resolved: by row."""
-
-    prices: core.Catalogue
-    rows: Mapping[tuple[str, Buyer], int]
-    resolved: tuple[Resolved, ...]
-
-
-def price_tables(catalogue: Catalogue, wanted: Iterable[tuple[str, Buyer]]) -> PriceTables:
-    """Prices of these items for these buyers.
-
-    Raises:
-        ValueError: nobody of them has a price of anything.
-    """
-    rows: dict[tuple[str, Buyer], int] = {}
-    known: dict[tuple[str, Buyer], int] = {}
-    places: dict[tuple[int, ...], int] = {}
-    resolved: list[Resolved] = []
-    for item, buyer in wanted:
-        key = item, narrowed(catalogue, item, buyer)
-        if key not in known:
-            known[key] = _row_of(resolve_price(catalogue, *key), places, resolved)
-        rows[item, buyer] = known[key]
-    if not resolved:
-        raise ValueError("none of these buyers has a price of any of these items")
-    prices = tuple(one.price for one in resolved)
-    tables = core.Catalogue(prices, catalogue.start_s, catalogue.end_s, tuple(catalogue.pools))
-    return PriceTables(tables, rows, tuple(resolved))
 
 
 def is_recurring(catalogue: Catalogue, item: str, resolved: Mapping[str, Resolved | None]) -> bool:
@@ -84,18 +52,6 @@ def narrowed(catalogue: Catalogue, item: str, buyer: Buyer) -> Buyer:
         customer=buyer.customer if buyer.customer in customers else "",
         group=buyer.group if buyer.group in groups else "",
     )
-
-
-def _row_of(found: Resolved | None, places: dict[tuple[int, ...], int], resolved: list[Resolved]) -> int:
-    """The row of a price: an old one where the very same versions are in force at the same times."""
-    if found is None:
-        return NO_ROW
-    stretches = [(one.since_s, id(one.version), one.tax_ppm) for one in found.versions]
-    key = tuple(number for stretch in stretches for number in stretch)
-    if key not in places:
-        places[key] = len(resolved)
-        resolved.append(found)
-    return places[key]
 
 
 def steps_of_micro(quantity_micro: int, unit: Unit) -> int:

@@ -136,14 +136,6 @@ _CLAIM_REJECTS: Final = """
     SELECT count(*) FROM claimed
 """
 
-_EVENTS: Final = """
-    SELECT account_id, item, at, counts_at, quantity_micro, duration_s, destination, id
-    FROM usage_events
-    WHERE account_id BETWEEN {first} AND {last}
-      AND counts_at >= to_timestamp({from_s}) AND counts_at < to_timestamp({until_s})
-    ORDER BY account_id, at, id
-"""
-
 
 class UsageStoreError(Exception):
     """The database did not take it, and nothing of the file is kept. The message is for people."""
@@ -448,17 +440,6 @@ def finish_import(load: Any, import_id: int, sha256: str, header: str, counts: C
     values = (counts.lines, counts.accepted, counts.repeated, counts.rejected, counts.late)
     _do(load, _DONE, (import_id, sha256, header, *values))
     load.commit()
-
-
-def read_events(load: Any, first_account: int, last_account: int, from_s: int, until_s: int) -> pa.Table:
-    """Events that count in [from_s, until_s) (UTC seconds), of a range of accounts' ids, in the order they are rated.
-
-    Returns:
-        account_id, item, at, counts_at (timestamps of microseconds, UTC), quantity_micro, duration_s, destination, id;
-        by account, then event time, then id.
-    """
-    bounds = {"first": int(first_account), "last": int(last_account), "from_s": int(from_s), "until_s": int(until_s)}
-    return _columns(load, _EVENTS.format_map(bounds))
 
 
 def rejects_to_refeed(record: Any, import_id: int, limit: int) -> list[tuple[int, bytes]]:

@@ -95,8 +95,6 @@ _DROP: Final = """
     WHERE import_id = %(import_id)s AND state = 'open' AND (%(all)s OR id = ANY (%(ids)s::bigint[]))
 """
 
-_CLOSE: Final = "UPDATE usage_open SET open_from = %(at)s WHERE open_from IS NULL OR open_from < %(at)s"
-
 
 async def list_imports(cur: Any, limit: int) -> list[Import]:
     """The newest imports, newest first."""
@@ -147,9 +145,3 @@ async def drop_rejects(cur: Any, import_id: int, ids: Sequence[int] | None, why:
     if ids is not None and dropped != len(set(ids)):
         raise UsageError(f"{len(set(ids)) - dropped} of these are no open rejects of import {import_id}")
     return dropped
-
-
-async def close_usage(cur: Any, open_from: datetime) -> bool:
-    """Close all periods before ``open_from`` to usage; False where they are closed already. Waits for imports."""
-    await cur.execute(_CLOSE, {"at": open_from})
-    return bool(cur.rowcount)

@@ -23,7 +23,7 @@ from typing import Final
 from ratingcore.bands import Calendar, band_at
 from ratingcore.digits import is_number
 from ratingcore.money import Minor
-from ratingcore.rounding import MICRO_PER_MINOR, divide, round_micro
+from ratingcore.rounding import MICRO_PER_MINOR, divide
 from ratingcore.tariff import (
     MAX_AMOUNT_MICRO,
     MAX_DURATION_S,
@@ -196,17 +196,6 @@ class Rated:
     tier: int = -1
     rate: int = -1
     parts: tuple[Part, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LineTotal:
-    """A line: the exact sum of its events, rounded once, and its tax."""
-
-    sum_micro: int
-    amount: Minor
-    net: Minor
-    tax: Minor
-    gross: Minor
 
 
 class _RejectedError(Exception):
@@ -651,10 +640,3 @@ def tax_of(amount: int, tax: Tax) -> tuple[Minor, Minor, Minor]:
         return Minor(amount - share), Minor(share), Minor(amount)
     share = divide(amount * tax.rate_ppm, MICRO_PER_MINOR)
     return Minor(amount), Minor(share), Minor(amount + share)
-
-
-def total_line(tariff: Tariff, rated: Sequence[Rated]) -> LineTotal:
-    """A line of these events: summed exactly, rounded once, then taxed."""
-    exact = sum(one.amount_micro for one in rated)
-    amount = round_micro(exact, tariff.rounding)
-    return LineTotal(exact, amount, *tax_of(amount, tariff.tax))

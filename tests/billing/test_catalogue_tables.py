@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.catalogue import Buyer, resolve_price
-from billing.catalogue_tables import NO_ROW, is_recurring, price_tables, steps_of_micro
+from billing.catalogue_tables import NO_ROW, is_recurring, steps_of_micro
 from billing.catalogue_units import Unit, parse_instant
+from billing.cycle_prices import PriceRows
 from ratingcore import reference
+from ratingcore import tariff as core
 from ratingcore.compile import Compiled, compile_catalogue
 from ratingcore.digits import pack_numbers
 from ratingcore.rate import make_events, make_lines, new_accumulators, rate_events
@@ -28,12 +30,10 @@ def test_buyers_who_pay_the_same_share_a_row_and_others_do_not() -> None:
     )
     buyers = [Buyer("RUB", customer=str(number)) for number in range(1_000)]
     extra = [Buyer("RUB", "p"), Buyer("RUB", group="staff"), Buyer("RUB", group="guests"), Buyer("EUR")]
-    tables = price_tables(catalogue, [("use", buyer) for buyer in [*buyers, *extra]])
-    assert len(tables.prices.prices) == 3
-    assert {tables.rows["use", buyer] for buyer in buyers} == {0, 1}
-    assert [tables.rows["use", buyer] for buyer in extra] == [0, 2, 0, NO_ROW]
-    with pytest.raises(ValueError, match="none of these buyers has a price"):
-        price_tables(catalogue, [("use", Buyer("EUR"))])
+    rows = PriceRows({1: catalogue})
+    assert {rows.row_of(1, "use", buyer) for buyer in buyers} == {0, 1}
+    assert [rows.row_of(1, "use", buyer) for buyer in extra] == [0, 2, 0, NO_ROW]
+    assert len(rows.rows) == len(rows.books[1].prices) == 3
 
 
 NUMBERS = st.sampled_from(("7", "9715", "1", ""))
@@ -41,25 +41,28 @@ USE = st.tuples(st.integers(0, 3), st.integers(0, 30 * 86_400), st.integers(0, 4
 USES = st.lists(USE, min_size=1, max_size=20)
 
 
+def prices_of_items() -> core.Catalogue:
+    prices = [resolve_price(MOBILE, item, Buyer("RUB", "smart")).price for item in ITEMS]
+    return core.Catalogue(tuple(prices), MOBILE.start_s, MOBILE.end_s, tuple(MOBILE.pools))
+
+
 @pytest.fixture(scope="module")
 def compiled() -> Compiled:
-    return compile_catalogue(price_tables(MOBILE, [(item, Buyer("RUB", "smart")) for item in ITEMS]).prices)
+    return compile_catalogue(prices_of_items())
 
 
 @settings(max_examples=50, deadline=None)
 @given(USES)
 def test_the_kernel_rates_a_catalogue_of_yaml_as_the_judge_does(compiled, uses) -> None:
-    tables = price_tables(MOBILE, [(item, Buyer("RUB", "smart")) for item in ITEMS])
-    rows = [tables.rows[item, Buyer("RUB", "smart")] for item in ITEMS]
     ordered = sorted(uses, key=lambda use: use[1])
     events = [reference.Event(at, START_S + s, quantity, quantity, number) for at, s, quantity, number in ordered]
     judged, _ = reference.rate_events(
-        tables.prices,
-        [reference.Line(0, row) for row in rows],
+        prices_of_items(),
+        [reference.Line(0, row) for row in range(len(ITEMS))],
         reference.State({}, {(0, "minutes"): 18_000}),
         events,
     )
-    lines = make_lines(compiled, np.array(rows, np.int32), np.zeros(4, np.int32))
+    lines = make_lines(compiled, np.arange(len(ITEMS), dtype=np.int32), np.zeros(len(ITEMS), np.int32))
     columns = make_events(
         np.array([one.line for one in events]),
         np.array([one.time_s for one in events]),

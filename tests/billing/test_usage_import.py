@@ -11,18 +11,17 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Any
 
 import aiopg
 import psycopg2
 import pytest
 
-from billing.usage_bulk import Counts, NewImport, UsageStoreError, connection, lock_source, read_events
+from billing.usage_bulk import Counts, NewImport, UsageStoreError, connection, lock_source
 from billing.usage_format import Format, parse_format
 from billing.usage_import import Outcome, Refeed, import_file, read_corrected, refeed_as_they_are, refeed_lines
 from billing.usage_lines import UsageFileError
-from billing.usage_store import UsageError, close_usage, drop_rejects, list_imports, list_rejects
+from billing.usage_store import UsageError, drop_rejects, list_imports, list_rejects
 from tests.billing.usage_files import CALLS, CALLS_HEADER, NOW, call, calls
 
 NEW = NewImport("switch", "calls", CALLS, "calls.csv", "accept", "test")
@@ -286,7 +285,7 @@ def test_a_killed_import_leaves_nothing_and_runs_again(database, sql) -> None:
 
 
 def test_late_events_count_in_the_open_period_or_are_rejected(database, sql) -> None:
-    assert stored(database, lambda cur: close_usage(cur, datetime(2026, 11, 1, tzinfo=UTC)))
+    sql.execute("UPDATE usage_open SET open_from = '2026-11-01 00:00:00+00'")
     old = call(1, begun="20.10.2026 10:00:00")
     assert load(database, old, call(2)).counts == Counts(2, 2, 0, 0, 1)
     assert ask(
@@ -298,36 +297,11 @@ def test_late_events_count_in_the_open_period_or_are_rejected(database, sql) -> 
     assert load(database, old, call(2), again=True).counts.repeated == 2
 
 
-def test_events_are_read_back_in_columns_in_the_order_they_are_rated(database, sql) -> None:
-    stored(database, lambda cur: close_usage(cur, datetime(2026, 11, 1, tzinfo=UTC)))
-    load(
-        database,
-        call(1, phone="79010000002"),
-        call(2, begun="20.11.2026 10:00:01"),
-        call(3),
-        call(4, begun="20.10.2026 10:00:00"),
-    )
-    ((first, second),) = ask(sql, "SELECT min(account_id), max(account_id) FROM usage_events")
-    november, december = (int(datetime(2026, month, 1, tzinfo=UTC).timestamp()) for month in (11, 12))
-    with connection(database.dsn) as bulk:
-        events = read_events(bulk, first, second, november, december)
-        owners, instants = (events.column(name).to_pylist() for name in ("account_id", "at"))
-        assert [(owner, f"{at:%m-%d %H:%M:%S}") for owner, at in zip(owners, instants, strict=True)] == [
-            (first, "10-20 07:00:00"),
-            (first, "11-20 07:00:00"),
-            (first, "11-20 07:00:01"),
-            (second, "11-20 07:00:00"),
-        ]
-        assert events.column("quantity_micro").to_pylist() == [1_500_000] * 4
-        assert read_events(bulk, second, second, november, december).num_rows == 1
-        assert read_events(bulk, first, second, november - 86_400, november).num_rows == 0
-
-
 def test_what_is_closed_stays_closed(database, sql) -> None:
-    stored(database, lambda cur: close_usage(cur, datetime(2026, 11, 1, tzinfo=UTC)))
-    assert not stored(database, lambda cur: close_usage(cur, datetime(2026, 10, 1, tzinfo=UTC)))
-    with pytest.raises(psycopg2.Error, match="stays closed"):
-        sql.execute("UPDATE usage_open SET open_from = NULL")
+    sql.execute("UPDATE usage_open SET open_from = '2026-11-01 00:00:00+00'")
+    for earlier in ("NULL", "'2026-10-01 00:00:00+00'"):
+        with pytest.raises(psycopg2.Error, match="stays closed"):
+            sql.execute(f"UPDATE usage_open SET open_from = {earlier}")
 
 
 @pytest.mark.parametrize("table", ["usage_events", "usage_keys", "usage_rejects"])

@@ -20,9 +20,7 @@ from ratingcore.reference import (
     rate_events,
     recompute,
     tax_of,
-    total_line,
 )
-from ratingcore.rounding import Rounding
 from ratingcore.tariff import (
     Allowance,
     Cap,
@@ -274,13 +272,6 @@ def test_cutting_a_third_of_a_kopeck_a_thousand_times_loses_nothing() -> None:
     # A price of one kopeck for three pieces: each event is rounded to the micro, their sum is that of all at once.
     step = PerUnit(micro("1"), per=3)
     assert sum(amounts([step], *[1] * 3000)) == micro("1000")
-
-
-def test_a_line_is_rounded_once_and_taxed() -> None:
-    tariff = Tariff((PerUnit(micro("0.4")),), tax=Tax(220_000, inside=True))
-    total = total_line(tariff, use(tariff, 1, 1, 1))
-    assert (total.sum_micro, total.amount) == (1_200_000, 1)
-    assert total_line(replace(tariff, rounding=Rounding.CEILING), use(tariff, 1, 1, 1)).amount == 2
 
 
 @pytest.mark.parametrize(
