@@ -8,8 +8,9 @@ Rules.
     begins with its first step and ends when nothing is overdue; accounts.ageing_step is the last step done.
  3. Suspension suspends all orders of the payer that are not over; what somebody suspended on request stays as it is.
     Cancellation ends them at the run's instant, or where billed arrears end if that is later.
- 4. A payment lifts the state at once, in its own transaction (trigger of migration 0006): suspensions by ageing end. A
-    run lifts what became settled otherwise. Cancelled orders stay cancelled: selling again is a new order.
+ 4. A payment lifts the state at once, in its own transaction (trigger of migrations 0006 and 0009): suspensions by
+    ageing end. A run lifts what became settled otherwise; another payer who is not suspended himself lifts what the
+    former one's debt suspended. Cancelled orders stay cancelled: selling again is a new order.
  5. Who has something to do is found without locks; those are locked by id, looked at again and written, CHUNK of them a
     transaction, so a payment waits for a moment only.
 
@@ -189,9 +190,31 @@ _RESUME: Final = """
     WITH lifted AS (
         UPDATE order_suspensions s
         SET until_at = greatest(date_trunc('second', now()), s.from_at + interval '1 second')
+        WHERE s.until_at IS NULL AND s.reason = 'ageing' AND s.order_id = ANY (ARRAY(
+            SELECT o.id FROM billing_accounts b JOIN orders o ON o.account_id = b.account_id
+            WHERE b.payer_account_id = ANY(%(ids)s::bigint[]) AND o.payer_account_id = b.payer_account_id))
+        RETURNING s.order_id
+    )
+    INSERT INTO order_events (order_id, event, details, actor)
+    SELECT order_id, 'resumed', '{"reason": "ageing"}', %(actor)s FROM lifted ORDER BY order_id
+"""
+
+#: A payer's own spell of debt has suspended what he pays for and no payment has lifted it since.
+_IS_SUSPENDED: Final = """
+    SELECT a.ageing_step > 0 AND coalesce((
+        SELECT bool_or(e.action = 'suspension') FROM ageing_events e
+        WHERE e.account_id = a.id AND e.id > coalesce((
+            SELECT max(l.id) FROM ageing_events l WHERE l.account_id = a.id AND l.action = 'lifted'), 0)), false)
+    FROM accounts a WHERE a.id = %s
+"""
+
+_RESUME_MOVED: Final = """
+    WITH lifted AS (
+        UPDATE order_suspensions s
+        SET until_at = greatest(date_trunc('second', now()), s.from_at + interval '1 second')
         FROM orders o
-        WHERE o.payer_account_id = ANY(%(ids)s::bigint[]) AND s.order_id = o.id AND s.until_at IS NULL
-          AND s.reason = 'ageing'
+        WHERE o.account_id = %(account_id)s AND o.payer_account_id = %(payer_id)s AND s.order_id = o.id
+          AND s.until_at IS NULL AND s.reason = 'ageing'
         RETURNING s.order_id
     )
     INSERT INTO order_events (order_id, event, details, actor)
@@ -305,6 +328,13 @@ async def _lift(cur: Any, ids: Sequence[int], actor: str) -> int:
     lifted = [int(row[0]) for row in await cur.fetchall()]
     await cur.execute(_RESUME, {"ids": int_array(lifted), "actor": actor})
     return len(lifted)
+
+
+async def lift_moved(cur: Any, account_id: int, payer_id: int, actor: str) -> None:
+    """Resume what a former payer's debt suspended of an account, unless the payer it has now is suspended himself."""
+    await cur.execute(_IS_SUSPENDED, (payer_id,))
+    if not (await cur.fetchone())[0]:
+        await cur.execute(_RESUME_MOVED, {"account_id": account_id, "payer_id": payer_id, "actor": actor})
 
 
 async def list_steps(cur: Any) -> dict[str, list[Step]]:

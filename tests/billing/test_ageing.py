@@ -24,6 +24,7 @@ from billing.ageing import (
     set_steps,
     standing_of,
 )
+from billing.customers import move_customer
 from ratingcore.money import Minor
 from tests.billing.invoice_books import Books, Charge
 
@@ -222,6 +223,39 @@ def test_a_payer_answers_for_the_orders_of_those_he_pays_for(books: Books) -> No
     owe(books, payer, 10_000, due_days_ago=15)
     run(books)
     assert open_suspensions(books) == [order]
+
+
+def test_another_payer_lifts_what_the_former_ones_debt_suspended(books: Books) -> None:
+    _, order, asked = suspended(books)
+    books.account("B1")
+    done(books.dsn, lambda cur: move_customer(cur, "A1", "B1", True, "t"))
+    assert open_suspensions(books) == [asked]
+    assert books.ask("SELECT event, actor FROM order_events WHERE order_id = %s ORDER BY id", order) == [
+        ("suspended", "t"), ("payer_moved", "t"), ("resumed", "t"),
+    ]  # fmt: skip
+
+
+def test_a_payer_who_is_suspended_himself_lifts_nothing_until_he_pays(books: Books) -> None:
+    _, order, asked = suspended(books)
+    payer = books.account("B1")
+    owe(books, payer, 500, due_days_ago=20)
+    run(books)
+    done(books.dsn, lambda cur: move_customer(cur, "A1", "B1", True, "t"))
+    assert open_suspensions(books) == [order, asked]
+    paid_by_hand(books, payer, 500)
+    assert open_suspensions(books) == [asked]
+
+
+def test_a_payer_who_was_only_reminded_lifts_what_the_former_ones_debt_suspended(books: Books) -> None:
+    _, _, asked = suspended(books)
+    payer = books.account("B1")
+    owe(books, payer, 500, due_days_ago=20)
+    run(books)
+    paid_by_hand(books, payer, 500)  # an earlier spell, with a suspension, is over
+    owe(books, payer, 500, due_days_ago=2)
+    assert run(books) == {"reminder": 1}
+    done(books.dsn, lambda cur: move_customer(cur, "A1", "B1", True, "t"))
+    assert open_suspensions(books) == [asked]
 
 
 def test_a_run_lifts_what_became_settled_without_a_payment(books: Books) -> None:
