@@ -8,7 +8,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Twice quiet: errors are shown with their whole output, what setuptools has to say about editable packages is not.
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 KERNELS := $(wildcard ratingcore/*.pyx ratingcore/*.pxd)
 SHELL := /bin/bash
