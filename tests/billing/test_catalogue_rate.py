@@ -314,6 +314,26 @@ def test_a_long_file_comes_to_the_same_bills_as_by_the_judge(seed: int, codes: t
     assert (bad, bool(bills), bool(rejected)) == ([], True, True)
 
 
+def test_percentages_of_a_long_file_are_those_of_the_judge() -> None:
+    catalogue = read(
+        HEAD
+        + "items: {use: {unit: s}, more: {unit: s}, fund: {percentage_of: [use, more]}, levy: {percentage_of: [use]}}\n"
+        "plans: {p: {items: [fund, levy, use, more]}}\nprices:\n"
+        "  - {item: use, versions: [{from: 2026-01-01, steps: [per_unit: {price: 0.105}]}]}\n"
+        "  - {item: more, versions: [{from: 2026-01-01, steps: [per_unit: {price: 0.01, per: 3}]}]}\n"
+        "  - {item: levy, versions: [{from: 2026-01-01, steps: [percentage: {percent: 3, fixed: 0.05}]}]}\n"
+        "  - {item: fund, versions: [{from: 2026-01-01, steps: [percentage: {percent: 1.2, minimum: 0.02}]}]}\n"
+    )
+    rows = random_rows(random.Random(5), ("use", "more"), ("p", ""), 200)
+    usage, bad = read_usage("u.csv", io.BytesIO(rows.encode()), catalogue)
+    bills, rejected = rate_usage(catalogue, usage, Terms("RUB"))
+    in_bulk, unrated = rate_in_bulk(catalogue, usage, Terms("RUB"))
+    assert without_events(bills) == without_events(in_bulk)
+    assert sorted(rejected, key=str) == sorted(unrated, key=str)
+    assert {line.item for bill in bills for line in bill.lines} == {"use", "more", "fund", "levy"}
+    assert bad == []
+
+
 def test_a_long_file_is_parted_by_tax_and_rejects_items_without_a_price_as_by_the_judge() -> None:
     more = """\
         taxes: {vat: {rates: [{from: 2025-01-01, percent: 20}, {from: 2026-01-16, percent: 22}]}}
