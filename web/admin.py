@@ -261,8 +261,15 @@ def detail_told(t: Callable[..., str], detail: Mapping[str, Any]) -> str:
             worded = f"{_TOLD[name]}{value}"
             told.append(f"{t(f'detail.{name}')}: {t(worded) if worded in CATALOGUE else value}")
         else:
-            told.append(f"{name}: {value}")
+            told.append(f"{name}: {_change_told(value)}")
     return "; ".join(told)
+
+
+def _change_told(value: object) -> str:
+    """Two values are what a fact was and what it became; an empty one is a dash."""
+    if isinstance(value, list) and len(value) == 2:
+        return " → ".join("—" if one == "" else str(one) for one in value)
+    return str(value)
 
 
 def filter_told(t: Callable[..., str], query: str) -> str:

@@ -164,6 +164,7 @@ def test_every_action_is_a_change_or_one_of_those_that_only_look_or_sign_in():
         ({"reason": "ok", "note": "ошибка кассира"}, "Причина: ошибка кассира; Ответ: Успешно"),
         ({"role": "viewer"}, "Роль: Наблюдатель"),
         ({"version": 3}, "version: 3"),
+        ({"email": ["", "a@example.ru"], "due_days": [14, 30]}, "due_days: 14 → 30; email: — → a@example.ru"),
     ],
 )
 def test_a_detail_is_told_in_words_and_what_is_unheard_of_as_it_is(detail, words):
