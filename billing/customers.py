@@ -4,9 +4,9 @@ Rules. A customer comes with an account and its billing record in one transactio
 is nobody's becomes his. The account opened first stands for him; further ones are paid for as it is. A number acts
 once: the same customer again is nothing new, another under the same number is refused. Parents form a tree of any
 depth, but paying is one step: who pays for another pays for himself, in the same currency. Another payer gets future
-invoices: unsettled orders and open manual lines move, invoices stay where they are; shards of a running bill run that
-are at work on either payer are waited for, and what the former one's debt suspended goes on. Whoever changes the tree
-waits for whoever is changing it (an advisory lock of the transaction).
+invoices: unsettled orders and open manual lines move, invoices stay where they are, and what the former one's debt
+suspended goes on. What a shard of a bill run is at work on meanwhile is billed once, to either. Whoever changes the
+tree waits for whoever is changing it (an advisory lock of the transaction).
 
 A customer is closed when nothing is left to do for him: orders settled, no drafts, no open lines, balance zero, no
 children. Migration 0009 holds accounts to the first three, whoever closes them.
@@ -27,7 +27,6 @@ from typing import Any, Final
 
 from billing.accounts import NAME_MAX, NewAccount, create_accounts, problem_with
 from billing.ageing import lift_moved
-from billing.orders import wait_for_billing
 from ratingcore.bands import zone_of
 
 LANGUAGES: Final = ("ru", "en")
@@ -551,7 +550,6 @@ async def move_customer(cur: Any, number: str, parent: str, parent_pays: bool, a
         if payer_id == account.payer_id:
             continue
         values = {"account_id": account.id, "payer_id": payer_id, "details": details, "actor": actor}
-        await wait_for_billing(cur, sorted((account.payer_id, payer_id)))
         await cur.execute(_MOVE_PAYER, values)
         await lift_moved(cur, account.id, payer_id, actor)
 
