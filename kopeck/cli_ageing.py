@@ -27,14 +27,11 @@ def run(context: Context, on: datetime | None, as_json: bool) -> None:
     Running it again does nothing twice.
     """
     from billing.ageing import Ran, added, run_chunk
-    from kopeck.embedded import open_stores
-    from kopeck.logs import configure_logs
     from kopeck.transactions import in_transaction
 
-    configure_logs(context.settings.log, "cli")
     today, who = (on.date() if on else None), actor()
     total = Ran(0, {}, 0, 0)
-    with open_stores(context.settings) as stores:
+    with context.stores() as stores:
         while total.after is not None:
             chunk = in_transaction(stores.dsn, _chunk(run_chunk, total.after, today, who))
             total = added(total, chunk)

@@ -70,10 +70,10 @@ def run(
 
     day = bill_on.date()
     _check_date(day, ahead)
-    with _speaking(), _dsn(context) as dsn:
+    with _speaking(), context.stores() as stores:
         new = NewRun(day, "review" if review else "post", actor(), account, context.settings.billing.shard_payers)
         crew = _crew(context, workers, dask)
-        _go_on(dsn, start_run(dsn, new), crew, as_json)
+        _go_on(stores.dsn, start_run(stores.dsn, new), crew, as_json)
 
 
 def _check_date(day: date, ahead: bool) -> None:
@@ -89,8 +89,8 @@ def _check_date(day: date, ahead: bool) -> None:
 @pass_context
 def resume(context: Context, leave_failed: bool, workers: int | None, dask: str, as_json: bool) -> None:
     """Go on with the run that was stopped, whatever stopped it; shards that failed are tried again."""
-    with _speaking(), _dsn(context) as dsn:
-        _go_on(dsn, _under_way(dsn), _crew(context, workers, dask), as_json, leave_failed)
+    with _speaking(), context.stores() as stores:
+        _go_on(stores.dsn, _under_way(stores.dsn), _crew(context, workers, dask), as_json, leave_failed)
 
 
 @bill.command()
@@ -104,10 +104,10 @@ def approve(context: Context, run_id: int | None, workers: int | None, dask: str
     """
     from billing.cycle_run import approve as approve_run
 
-    with _speaking(), _dsn(context) as dsn:
-        number = run_id or _under_way(dsn)
-        approve_run(dsn, number, actor())
-        _go_on(dsn, number, _crew(context, workers, dask), as_json)
+    with _speaking(), context.stores() as stores:
+        number = run_id or _under_way(stores.dsn)
+        approve_run(stores.dsn, number, actor())
+        _go_on(stores.dsn, number, _crew(context, workers, dask), as_json)
 
 
 @bill.command("void-review")
@@ -117,9 +117,9 @@ def void_review(context: Context, run_id: int | None) -> None:
     """Delete the drafts of a review; what they billed is due again."""
     from billing.cycle_run import void_review as void_run
 
-    with _speaking(), _dsn(context) as dsn:
-        number = run_id or _under_way(dsn)
-        void_run(dsn, number)
+    with _speaking(), context.stores() as stores:
+        number = run_id or _under_way(stores.dsn)
+        void_run(stores.dsn, number)
     click.echo(f"run {number} is void; what it drafted is due again")
 
 
@@ -133,8 +133,8 @@ def status(context: Context, run_id: int | None, limit: int, as_json: bool) -> N
     from billing.cycle_run import newest, summary_of
     from kopeck.bill_report import summary_json, summary_lines
 
-    with _speaking(), _dsn(context) as dsn:
-        found = newest(dsn, limit) if run_id is None else [summary_of(dsn, run_id)]
+    with _speaking(), context.stores() as stores:
+        found = newest(stores.dsn, limit) if run_id is None else [summary_of(stores.dsn, run_id)]
     if as_json:
         told = [summary_json(one) for one in found]
         click.echo(json.dumps(told if run_id is None else told[0], ensure_ascii=False, indent=1))
@@ -289,13 +289,3 @@ def _speaking() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
     except CycleStoreError as error:
         raise CommandFailed(str(error)) from error
-
-
-@contextmanager
-def _dsn(context: Context) -> Iterator[str]:
-    from kopeck.embedded import open_stores
-    from kopeck.logs import configure_logs
-
-    configure_logs(context.settings.log, "cli")
-    with open_stores(context.settings) as stores:
-        yield stores.dsn

@@ -4,13 +4,17 @@ Does not know: any command.
 """
 
 import getpass
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from kopeck.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from kopeck.embedded import Stores
 
 T = TypeVar("T")
 
@@ -29,14 +33,21 @@ class Context:
             self._settings = load_settings(self.config)
         return self._settings
 
-    def in_transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        """Run an async function of a cursor in one transaction on the database the settings name."""
+    @contextmanager
+    def stores(self) -> Iterator["Stores"]:
+        """The databases the settings name, for one command; what it logs goes to the error output."""
         from kopeck.embedded import open_stores
         from kopeck.logs import configure_logs
-        from kopeck.transactions import in_transaction
 
         configure_logs(self.settings.log, "cli")
         with open_stores(self.settings) as stores:
+            yield stores
+
+    def in_transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Run an async function of a cursor in one transaction on the database the settings name."""
+        from kopeck.transactions import in_transaction
+
+        with self.stores() as stores:
             return in_transaction(stores.dsn, work)
 
 

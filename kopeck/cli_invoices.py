@@ -265,13 +265,10 @@ def _pdfs(context: Context, run_id: int, out: Path, language: str | None, worker
 
     from rich.console import Console
 
-    from kopeck.embedded import open_stores
     from kopeck.invoice_files import write_run
-    from kopeck.logs import configure_logs
 
-    configure_logs(context.settings.log, "cli")
     began = time.monotonic()
-    with open_stores(context.settings) as stores, Console(stderr=True).status("starting") as status:
+    with context.stores() as stores, Console(stderr=True).status("starting") as status:
         count = write_run(
             stores.dsn,
             run_id,

@@ -30,12 +30,9 @@ def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_line
     any difference.
     """
     from gateway.verify import VerifyAway
-    from kopeck.embedded import open_stores
-    from kopeck.logs import configure_logs
     from kopeck.transactions import CommandFailed
 
-    configure_logs(context.settings.log, "cli")
-    with open_stores(context.settings) as stores:
+    with context.stores() as stores:
         try:
             report = asyncio.run(_verify(stores, wait_s, no_journal, None if all_lines else lines))
         except VerifyAway as error:
@@ -88,11 +85,8 @@ def rebuild(context: Context, after_payment: int, after_attempt: int) -> None:
 
     from gateway.relay import DatabaseAway, Rebuilt
     from gateway.relay import rebuild as make_again
-    from kopeck.embedded import open_stores
-    from kopeck.logs import configure_logs
     from kopeck.transactions import CommandFailed
 
-    configure_logs(context.settings.log, "cli")
     reached = Rebuilt(after_payment=after_payment, after_attempt=after_attempt)
 
     async def work(stores: "Stores") -> Rebuilt:
@@ -111,7 +105,7 @@ def rebuild(context: Context, after_payment: int, after_attempt: int) -> None:
 
     from gateway.journal import JournalAway, JournalError
 
-    with open_stores(context.settings) as stores, Console(stderr=True).status("starting") as status:
+    with context.stores() as stores, Console(stderr=True).status("starting") as status:
         try:
             done = asyncio.run(work(stores))
         except (JournalAway, JournalError, DatabaseAway) as error:

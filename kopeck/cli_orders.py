@@ -426,14 +426,11 @@ def run_import(
     """Load a file of customers or orders and tell what came of it."""
     from billing.import_columns import How, ImportFileError
     from billing.usage_bulk import UsageStoreError
-    from kopeck.embedded import open_stores
-    from kopeck.logs import configure_logs
     from kopeck.transactions import CommandFailed
 
-    configure_logs(context.settings.log, "cli")
     begun = time.monotonic()
     try:
-        with open_stores(context.settings) as stores, _progress() as progress:
+        with context.stores() as stores, _progress() as progress:
             done = load(stores.dsn, file, How(not dry_run, skip_bad, progress))
     except ImportFileError as error:
         raise click.ClickException(f"{shown_name(file)}: {error}") from error

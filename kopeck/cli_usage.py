@@ -115,9 +115,9 @@ def import_(context: Context, file: IO[bytes], name: str, late: str | None, agai
 
     made, text, path = _find_format(context, name)
     new = NewImport(made.source, path.stem, text, shown_name(file), late or made.late, actor())
-    with _speaking(), _dsn(context) as dsn, _unpacked(file) as source, _progress(file) as progress:
+    with _speaking(), context.stores() as stores, _unpacked(file) as source, _progress(file) as progress:
         begun = time.monotonic()
-        outcome = import_file(dsn, source, made, new, again=again, progress=progress)
+        outcome = import_file(stores.dsn, source, made, new, again=again, progress=progress)
     if as_json:
         click.echo(json.dumps(_as_json(outcome, time.monotonic() - begun), indent=1))
         return
@@ -231,16 +231,16 @@ def refeed(context: Context, import_id: int, file: IO[bytes] | None) -> None:
     async def work(cur: Any) -> Any:
         return await import_format(cur, import_id)
 
-    with _speaking(), _dsn(context) as dsn:
+    with _speaking(), context.stores() as stores:
         how: ImportFormat = context.in_transaction(work)
         made = parse_format(how.format_text, how.format_name)
         new = _refeed_record(how, import_id, shown_name(file) if file else f"rejects of import {import_id}")
         begun = time.monotonic()
         if file is None:
-            outcome = refeed_as_they_are(dsn, import_id, made, how.header, new)
+            outcome = refeed_as_they_are(stores.dsn, import_id, made, how.header, new)
         else:
             ids, lines = read_corrected(file.read(MAX_CORRECTED_BYTES))
-            outcome = refeed_lines(dsn, Refeed(import_id, ids), lines, made, how.header, new)
+            outcome = refeed_lines(stores.dsn, Refeed(import_id, ids), lines, made, how.header, new)
     if outcome is None:
         click.echo(f"import {import_id} has no open rejects that could be fed again as they are")
         return
@@ -320,16 +320,6 @@ def _speaking() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
     except UsageStoreError as error:
         raise CommandFailed(str(error)) from error
-
-
-@contextmanager
-def _dsn(context: Context) -> Iterator[str]:
-    from kopeck.embedded import open_stores
-    from kopeck.logs import configure_logs
-
-    configure_logs(context.settings.log, "cli")
-    with open_stores(context.settings) as stores:
-        yield stores.dsn
 
 
 @contextmanager

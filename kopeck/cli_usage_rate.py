@@ -48,8 +48,8 @@ def rate_stored(
     draft = load_catalogue(catalog_file) if catalog_file else None
     if draft:
         refuse_errors(draft[0], 2)
-    with month_errors(), month_dsn(context) as dsn, month_progress(f"usage of {month.label}", "rows") as progress:
-        rated = rate_base(dsn, month, draft, plan, workers or 0, progress)
+    with month_errors(), context.stores() as stores, month_progress(f"usage of {month.label}", "rows") as progress:
+        rated = rate_base(stores.dsn, month, draft, plan, workers or 0, progress)
     if as_json:
         click.echo(json.dumps(_as_json(rated), ensure_ascii=False, indent=1))
     else:
@@ -154,17 +154,6 @@ def month_errors() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
     except (CycleStoreError, WorkerDied) as error:
         raise CommandFailed(str(error)) from error
-
-
-@contextmanager
-def month_dsn(context: Context) -> Iterator[str]:
-    """The database the settings name."""
-    from kopeck.embedded import open_stores
-    from kopeck.logs import configure_logs
-
-    configure_logs(context.settings.log, "cli")
-    with open_stores(context.settings) as stores:
-        yield stores.dsn
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import click
 
 from kopeck.cli_catalog import FILE, load_catalogue, refuse_errors
 from kopeck.cli_context import INSTANT, Context, pass_context
-from kopeck.cli_usage_rate import month_dsn, month_errors, month_progress
+from kopeck.cli_usage_rate import month_errors, month_progress
 
 _WRITTEN = click.Path(dir_okay=False, writable=True, path_type=Path)
 
@@ -55,8 +55,8 @@ def whatif(
     refuse_errors(draft[0], 2)
     as_of_s = None if as_of is None else int(as_of.timestamp())
     name = catalog_file.name if as_of is None else f"{catalog_file.name} at the prices of {as_of.date()}"
-    with month_errors(), month_dsn(context) as dsn, month_progress(f"what if {month.label}", "orders") as progress:
-        found = compare_base(dsn, month, draft, as_of_s, workers or 0, progress)
+    with month_errors(), context.stores() as stores, month_progress(f"what if {month.label}", "orders") as progress:
+        found = compare_base(stores.dsn, month, draft, as_of_s, workers or 0, progress)
     for file, text in ((picture, whatif_svg), (page, whatif_html)):
         if file is not None:
             file.write_text(text(found, name), "utf-8")
