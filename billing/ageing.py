@@ -186,18 +186,24 @@ _CANCEL: Final = """
     SELECT id, 'ended', jsonb_build_object('reason', 'ageing', 'ends_at', ends_at), %(actor)s FROM ended ORDER BY id
 """
 
+#: {orders}: ids of those whose suspension by ageing ends.
 _RESUME: Final = """
     WITH lifted AS (
         UPDATE order_suspensions s
         SET until_at = greatest(date_trunc('second', now()), s.from_at + interval '1 second')
-        WHERE s.until_at IS NULL AND s.reason = 'ageing' AND s.order_id = ANY (ARRAY(
-            SELECT o.id FROM billing_accounts b JOIN orders o ON o.account_id = b.account_id
-            WHERE b.payer_account_id = ANY(%(ids)s::bigint[]) AND o.payer_account_id = b.payer_account_id))
+        WHERE s.until_at IS NULL AND s.reason = 'ageing' AND s.order_id = ANY (ARRAY({orders}))
         RETURNING s.order_id
     )
     INSERT INTO order_events (order_id, event, details, actor)
-    SELECT order_id, 'resumed', '{"reason": "ageing"}', %(actor)s FROM lifted ORDER BY order_id
+    SELECT order_id, 'resumed', '{{"reason": "ageing"}}', %(actor)s FROM lifted ORDER BY order_id
 """
+_RESUME_PAID_BY: Final = _RESUME.format(
+    orders="SELECT o.id FROM billing_accounts b JOIN orders o ON o.account_id = b.account_id"
+    " WHERE b.payer_account_id = ANY(%(ids)s::bigint[]) AND o.payer_account_id = b.payer_account_id"
+)
+_RESUME_MOVED: Final = _RESUME.format(
+    orders="SELECT id FROM orders WHERE account_id = %(account_id)s AND payer_account_id = %(payer_id)s"
+)
 
 #: A payer's own spell of debt has suspended what he pays for and no payment has lifted it since.
 _IS_SUSPENDED: Final = """
@@ -206,19 +212,6 @@ _IS_SUSPENDED: Final = """
         WHERE e.account_id = a.id AND e.id > coalesce((
             SELECT max(l.id) FROM ageing_events l WHERE l.account_id = a.id AND l.action = 'lifted'), 0)), false)
     FROM accounts a WHERE a.id = %s
-"""
-
-_RESUME_MOVED: Final = """
-    WITH lifted AS (
-        UPDATE order_suspensions s
-        SET until_at = greatest(date_trunc('second', now()), s.from_at + interval '1 second')
-        FROM orders o
-        WHERE o.account_id = %(account_id)s AND o.payer_account_id = %(payer_id)s AND s.order_id = o.id
-          AND s.until_at IS NULL AND s.reason = 'ageing'
-        RETURNING s.order_id
-    )
-    INSERT INTO order_events (order_id, event, details, actor)
-    SELECT order_id, 'resumed', '{"reason": "ageing"}', %(actor)s FROM lifted ORDER BY order_id
 """
 
 _LIFT: Final = """
@@ -326,7 +319,7 @@ async def _lift(cur: Any, ids: Sequence[int], actor: str) -> int:
         return 0
     await cur.execute(_LIFT, {"ids": list(ids), "actor": actor})
     lifted = [int(row[0]) for row in await cur.fetchall()]
-    await cur.execute(_RESUME, {"ids": int_array(lifted), "actor": actor})
+    await cur.execute(_RESUME_PAID_BY, {"ids": int_array(lifted), "actor": actor})
     return len(lifted)
 
 
