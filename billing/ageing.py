@@ -9,8 +9,8 @@ Rules.
  3. Suspension suspends all orders of the payer that are not over; what somebody suspended on request stays as it is.
     Cancellation ends them at the run's instant, or where billed arrears end if that is later.
  4. A payment lifts the state at once, in its own transaction (trigger of migrations 0006 and 0009): suspensions by
-    ageing end. A run lifts what became settled otherwise; another payer who is not suspended himself lifts what the
-    former one's debt suspended. Cancelled orders stay cancelled: selling again is a new order.
+    ageing end. A run lifts what became settled otherwise. Cancelled orders stay cancelled: selling again is a new
+    order. Orders that move to another payer stand as his do: suspended by ageing where he is, else resumed.
  5. Who has something to do is found without locks; those are locked by id, looked at again and written, CHUNK of them a
     transaction, so a payment waits for a moment only.
 
@@ -160,19 +160,21 @@ _STEP: Final = """
     WHERE a.id = n.id
 """
 
+#: {orders}: which; those that are over and those that are suspended already stay as they are.
 _SUSPEND: Final = """
     WITH made AS (
         INSERT INTO order_suspensions (order_id, from_at, reason, actor)
         SELECT id, date_trunc('second', now()), 'ageing', %(actor)s FROM orders
-        WHERE payer_account_id = ANY(%(ids)s::bigint[]) AND settled_at IS NULL
-          AND (ends_at IS NULL OR ends_at > now())
+        WHERE {orders} AND settled_at IS NULL AND (ends_at IS NULL OR ends_at > now())
         ORDER BY id
         ON CONFLICT (order_id) WHERE until_at IS NULL DO NOTHING
         RETURNING order_id
     )
     INSERT INTO order_events (order_id, event, details, actor)
-    SELECT order_id, 'suspended', '{"reason": "ageing"}', %(actor)s FROM made ORDER BY order_id
+    SELECT order_id, 'suspended', '{{"reason": "ageing"}}', %(actor)s FROM made ORDER BY order_id
 """
+_SUSPEND_PAID_BY: Final = _SUSPEND.format(orders="payer_account_id = ANY(%(ids)s::bigint[])")
+_SUSPEND_MOVED: Final = _SUSPEND.format(orders="account_id = %(account_id)s AND payer_account_id = %(payer_id)s")
 
 _CANCEL: Final = """
     WITH ended AS (
@@ -273,7 +275,7 @@ async def run_chunk(cur: Any, after: int, today: date | None, actor: str, limit:
     await cur.execute(_SETTLED, span)
     settled = sorted(int(row[0]) for row in await cur.fetchall())
     if ids or settled:
-        await cur.execute(_LOCK, {"ids": ids + settled})  # all at once: two sets one after the other may deadlock
+        await lock_accounts(cur, ids + settled)  # all at once: two sets one after the other may deadlock
     due: list[Due] = []
     if ids:
         await cur.execute(_DUE_OF, {"ids": ids, "today": today})
@@ -306,7 +308,7 @@ async def _do(cur: Any, due: Sequence[Due], actor: str) -> tuple[int, int]:
     await cur.execute(_EVENTS, values)
     await cur.execute(_STEP, values)
     counts = []
-    for action, statement in (("suspension", _SUSPEND), ("cancellation", _CANCEL)):
+    for action, statement in (("suspension", _SUSPEND_PAID_BY), ("cancellation", _CANCEL)):
         ids = [one.account_id for one in due if one.action == action]
         await cur.execute(statement, {"ids": int_array(ids), "actor": actor})
         counts.append(int(cur.rowcount))
@@ -323,11 +325,20 @@ async def _lift(cur: Any, ids: Sequence[int], actor: str) -> int:
     return len(lifted)
 
 
-async def lift_moved(cur: Any, account_id: int, payer_id: int, actor: str) -> None:
-    """Resume what a former payer's debt suspended of an account, unless the payer it has now is suspended himself."""
+async def stand_as_payer(cur: Any, account_id: int, payer_id: int, actor: str) -> None:
+    """Suspend orders that moved to this payer where he is suspended, else resume what a former payer's debt suspended.
+
+    The caller holds both payers' accounts locked: neither pays nor is suspended meanwhile.
+    """
     await cur.execute(_IS_SUSPENDED, (payer_id,))
-    if not (await cur.fetchone())[0]:
-        await cur.execute(_RESUME_MOVED, {"account_id": account_id, "payer_id": payer_id, "actor": actor})
+    is_suspended = (await cur.fetchone())[0]
+    values = {"account_id": account_id, "payer_id": payer_id, "actor": actor}
+    await cur.execute(_SUSPEND_MOVED if is_suspended else _RESUME_MOVED, values)
+
+
+async def lock_accounts(cur: Any, ids: Sequence[int]) -> None:
+    """Make payments to these accounts, and others who would lock them so, wait until the transaction ends."""
+    await cur.execute(_LOCK, {"ids": list(ids)})
 
 
 async def list_steps(cur: Any) -> dict[str, list[Step]]:

@@ -4,8 +4,8 @@ Rules. A customer comes with an account and its billing record in one transactio
 is nobody's becomes his. The account opened first stands for him; further ones are paid for as it is. A number acts
 once: the same customer again is nothing new, another under the same number is refused. Parents form a tree of any
 depth, but paying is one step: who pays for another pays for himself, in the same currency. Another payer gets future
-invoices: unsettled orders and open manual lines move, invoices stay where they are, and what the former one's debt
-suspended goes on. What a shard of a bill run is at work on meanwhile is billed once, to either. Whoever changes the
+invoices: unsettled orders and open manual lines move, invoices stay where they are. A shard of a bill run that is at
+work on either payer is waited for: it reads orders and what belongs to them in several statements. Whoever changes the
 tree waits for whoever is changing it (an advisory lock of the transaction).
 
 A customer is closed when nothing is left to do for him: orders settled, no drafts, no open lines, balance zero, no
@@ -26,7 +26,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from billing.accounts import NAME_MAX, NewAccount, create_accounts, problem_with
-from billing.ageing import lift_moved
+from billing.ageing import lock_accounts, stand_as_payer
+from billing.orders import wait_for_billing
 from ratingcore.bands import zone_of
 
 LANGUAGES: Final = ("ru", "en")
@@ -544,14 +545,19 @@ async def move_customer(cur: Any, number: str, parent: str, parent_pays: bool, a
         if paid_for:
             raise CustomerError(f"{number} pays for {paid_for} other accounts, so he must pay for himself")
     await cur.execute(_MOVE, {"id": known.id, "parent": parent})
+    moves = []
     for account in await accounts_of(cur, known.id):
         payer_id = await _payer_of(cur, parent, account.currency) if parent_pays else account.id
+        if payer_id != account.payer_id:
+            moves.append((account, payer_id))
+    payers = sorted({one for account, payer_id in moves for one in (account.payer_id, payer_id)})
+    await wait_for_billing(cur, payers)
+    await lock_accounts(cur, payers)
+    for account, payer_id in moves:
         details = json.dumps({"from": account.payer, "parent": parent})
-        if payer_id == account.payer_id:
-            continue
         values = {"account_id": account.id, "payer_id": payer_id, "details": details, "actor": actor}
         await cur.execute(_MOVE_PAYER, values)
-        await lift_moved(cur, account.id, payer_id, actor)
+        await stand_as_payer(cur, account.id, payer_id, actor)
 
 
 async def close_customer(cur: Any, number: str) -> bool:

@@ -246,6 +246,23 @@ def test_a_payer_who_is_suspended_himself_lifts_nothing_until_he_pays(books: Boo
     assert open_suspensions(books) == [asked]
 
 
+def test_who_moves_there_and_back_is_suspended_again(books: Books) -> None:
+    account, order, asked = suspended(books)
+    books.account("B1")
+    done(books.dsn, lambda cur: move_customer(cur, "A1", "B1", True, "t"))
+    done(books.dsn, lambda cur: move_customer(cur, "A1", "", False, "t"))
+    assert open_suspensions(books) == [order, asked]
+    paid_by_hand(books, account, 10_000)
+    assert open_suspensions(books) == [asked]
+
+
+def test_orders_that_move_to_a_payer_who_is_suspended_are_suspended(books: Books) -> None:
+    _, order, asked = suspended(books)
+    child = books.order(books.account("B1"), "2026-01-01 00:00+03")
+    done(books.dsn, lambda cur: move_customer(cur, "B1", "A1", True, "t"))
+    assert open_suspensions(books) == [order, asked, child]
+
+
 def test_a_payer_who_was_only_reminded_lifts_what_the_former_ones_debt_suspended(books: Books) -> None:
     _, _, asked = suspended(books)
     payer = books.account("B1")

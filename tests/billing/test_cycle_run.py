@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing import cycle_run, cycle_shard
+from billing import cycle_run, cycle_shard, cycle_store
 from billing.customers import CustomerError, close_customer, move_customer
 from billing.cycle_link import CycleStoreError, DatabaseAway, Link, rows
 from billing.cycle_plan import NewRun, cut_shards
@@ -357,14 +357,15 @@ def while_posting(base: Base, account: int, act: Callable[[list[int]], None]) ->
     return found[0]
 
 
-def waiting_backends(base: Base) -> list[int]:
-    """Backends of workers that wait for a lock, as soon as there are any."""
+def waiting_backends(base: Base, programs: str = "kopeck-bill") -> list[int]:
+    """Backends, of workers unless others are named, that wait for a lock, as soon as there are any."""
     deadline = time.monotonic() + 30
     with closing(psycopg2.connect(base.dsn)) as program, program.cursor() as cur:  # who sees sessions of its own role
         while time.monotonic() < deadline:
             cur.execute(
                 "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
-                "AND application_name = 'kopeck-bill'"
+                "AND application_name LIKE %s",
+                (programs,),
             )
             found = [int(pid) for (pid,) in cur.fetchall()]
             if found:
@@ -505,28 +506,37 @@ def test_a_payer_with_nothing_but_a_line_by_hand_is_billed(base: Base) -> None:
     assert base.balance(account) == -5_000
 
 
-def test_a_line_that_moves_to_another_payer_during_a_run_is_billed_once(base: Base, monkeypatch) -> None:
+@pytest.mark.parametrize("before", ["_read_suspensions", "_read_trueups", "write_shard", "post_shard"])
+def test_whoever_moves_to_another_payer_waits_for_the_shard_at_work_on_him(base: Base, monkeypatch, before) -> None:
     child, parent = base.subscriber("S1"), base.subscriber("S2")
-    base.order(child)
+    order = base.order(child)
+    pause = ("2026-01-11 00:00+03", "2026-01-21 00:00+03")
+    base.rows(
+        "INSERT INTO order_suspensions (order_id, from_at, until_at, reason, actor) VALUES (%s, %s, %s, 'asked', 't')",
+        order, *pause,
+    )  # fmt: skip
     charge(base, child)
     base.order(parent)
     run_id = cycle_run.start_run(base.dsn, NewRun(FEBRUARY, "post", "test", shard_payers=1))
-    write, moved = cycle_shard.write_shard, []
+    mover = threading.Thread(target=told, args=(base, move_customer, "S1", "S2", True, "test"))
+    room = cycle_store if before.startswith("_") else cycle_shard
+    real = getattr(room, before)
 
-    def move_first(*values: Any) -> None:
-        if not moved:
-            moved.append(True)
-            told(base, move_customer, "S1", "S2", True, "test")
-            other = ShardWorker(Job(base.dsn, run_id))
-            assert other.do(1).state == "posted"
-            other.close()
-        write(*values)
+    def move_first(*values: Any) -> Any:
+        if not mover.ident:
+            mover.start()
+            assert waiting_backends(base, "%")
+        return real(*values)
 
-    monkeypatch.setattr(cycle_shard, "write_shard", move_first)
+    monkeypatch.setattr(room, before, move_first)
     worker = ShardWorker(Job(base.dsn, run_id))
     assert worker.do(0).state == "posted"
+    mover.join()
+    assert worker.do(1).state == "posted"
     worker.close()
-    assert (base.balance(child), base.balance(parent)) == (0, -2 * FEE - 5_000)
+    share = round(FEE * 21 / 31)
+    assert (base.balance(child), base.balance(parent)) == (-share - 5_000, -FEE)
+    assert base.rows("SELECT payer_account_id FROM orders ORDER BY id") == [(parent,), (parent,)]
 
 
 def test_a_change_under_way_is_seen_by_the_run_that_begins(base: Base) -> None:
