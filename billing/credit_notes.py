@@ -6,7 +6,7 @@ Rules.
  2. A line of a credit note has the number of the line it corrects. It takes off no more than all notes together left,
     and what a true-up gave back of a line billed in advance (unless notes took that back). Tax goes off in proportion,
     cumulatively: when all of a line is credited, exactly its tax is.
- 3. One key acts once: a repeat answers with the note that stands.
+ 3. One key acts once: a repeat answers with the note that stands, and another correction under its key is refused.
  4. True-ups give back no more than notes left either (billing.cycle_lines). So whoever credits an advance charge waits
     for a shard that may true it up, and sees what it did; a shard that has not begun waits for him.
  5. A payment is directed to an invoice at most up to its sum and to what the invoice still asks for; whatever nobody
@@ -130,6 +130,8 @@ _BY_KEY: Final = """
     SELECT n.invoice_id, i.corrects_id FROM credit_notes n JOIN invoices i ON i.id = n.invoice_id WHERE n.key = %(key)s
 """
 
+_CREDITED: Final = "SELECT line, -(net_minor + tax_minor) FROM invoice_lines WHERE invoice_id = %(id)s"
+
 _TODAY: Final = """
     SELECT (now() AT TIME ZONE coalesce((SELECT zone FROM billing_accounts WHERE account_id = %s), 'UTC'))::date
 """
@@ -206,12 +208,26 @@ async def credit_invoice(
     if standing is not None:
         if standing[1] != original.id:
             raise InvoiceError(f"key {key[:40]!r} wrote a credit note of another invoice")
+        await _require_same(cur, standing[0], wanted, key)
         return await _one(cur, standing[0]), False
     await cur.execute(_CREDITABLE, {"id": original.id})
     credits = plan_credits([Creditable(*row) for row in await cur.fetchall()], wanted)
     note_id = await _write(cur, original, series, credits)
     await cur.execute(_WHY, {"id": note_id, "key": key, "actor": actor, "why": why.strip()})
     return await _one(cur, note_id), True
+
+
+async def _require_same(cur: Any, note_id: int, wanted: Wanted, key: str) -> None:
+    """Refuse a correction that a standing note cannot be: of other lines, or of another amount."""
+    await cur.execute(_CREDITED, {"id": note_id})
+    credited = dict(await cur.fetchall())
+    is_other = wanted.lines is not None and set(wanted.lines) != set(credited)
+    if is_other or (wanted.amount is not None and [int(one) for one in credited.values()] != [wanted.amount]):
+        note = await _one(cur, note_id)
+        told = ", ".join(f"{format_minor(amount)} of line {line}" for line, amount in sorted(credited.items())[:10])
+        raise InvoiceError(
+            f"key {key[:40]!r} wrote {note.number} before, which credits {told}: another needs its own key"
+        )
 
 
 def plan_credits(lines: Sequence[Creditable], wanted: Wanted) -> list[Credit]:

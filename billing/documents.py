@@ -85,6 +85,7 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "to_pay": "Всего к оплате",
         "nothing_to_pay": "К оплате ничего нет; остаток в пользу заказчика",
         "credited": "Всего уменьшено",
+        "charged": "Всего увеличено",
         "in_words": "Сумма прописью",
         "director": "Руководитель",
         "accountant": "Главный бухгалтер",
@@ -147,6 +148,7 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "to_pay": "Amount to pay",
         "nothing_to_pay": "Nothing to pay; balance in credit",
         "credited": "Total credited",
+        "charged": "Total charged",
         "in_words": "In words",
         "director": "Director",
         "accountant": "Chief accountant",
@@ -392,7 +394,7 @@ def _balance(details: InvoiceDetails, writer: _Writer) -> list[list[str]]:
 def _result(details: InvoiceDetails, writer: _Writer) -> dict[str, str]:
     """The last line: what is to be paid, or what is left for the buyer; in words too."""
     if details.invoice.corrects_id is not None:
-        key, sum_ = "credited", abs(details.invoice.total)
+        key, sum_ = "credited" if details.invoice.total <= 0 else "charged", abs(details.invoice.total)
     else:
         key = "to_pay" if details.balance_after <= 0 else "nothing_to_pay"
         sum_ = abs(details.balance_after)

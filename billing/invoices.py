@@ -339,7 +339,15 @@ _MONEY: Final = """
 
 
 async def list_invoices(cur: Any, wanted: InvoiceFilter, limit: int) -> list[Invoice]:
-    """Invoices and credit notes, the newest first; at most MAX_LISTED of them."""
+    """Invoices and credit notes, the newest first; at most MAX_LISTED of them.
+
+    Raises:
+        InvoiceError: there is no such account.
+    """
+    if wanted.account is not None:
+        await cur.execute("SELECT FROM accounts WHERE number = %s", (wanted.account,))
+        if await cur.fetchone() is None:
+            raise InvoiceError(f"there is no account {wanted.account[:40]!r}")
     values = {
         "account": wanted.account,
         "state": wanted.state.value if wanted.state else None,

@@ -477,7 +477,7 @@ async def newest_catalogue(cur: Any, name: str = "") -> Catalogue:
     await cur.execute(_CATALOGUES)
     names = [row[1] for row in await cur.fetchall()]
     if not name and len(names) > 1:
-        raise OrderError(f"there are several catalogues, name one: {', '.join(names)[:300]}")
+        raise OrderError(f"there are several catalogues, name one by --catalogue: {', '.join(names)[:300]}")
     version = await find_version(cur, name or names[0]) if names else None
     if version is None:
         raise OrderError(f"there is no catalogue{f' {name[:40]!r}' if name else ': `kopeck catalog load` loads one'}")
@@ -785,6 +785,7 @@ async def replace_order(
     Raises:
         OrderError: a rule is broken; roll back.
     """
+    facts = await facts_of(cur, (await find_order(cur, number)).account)  # customers are locked before orders
     order, *later = await _to_change(cur, number)
     old = order.contents
     wanted = replace(old.terms, plan=plan) if plan else old.terms
@@ -795,7 +796,6 @@ async def replace_order(
         raise OrderError(f"order {number} is replaced by {successor.number} already: change that one")
     at_s = max(at_s, old.starts_s)
     await _refuse_change(cur, order, at_s, plan)
-    facts = await facts_of(cur, order.account)
     new = replace(
         old,
         number=new_number or await _free_number(cur, order.account, order.account_id),

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kopeck.cli_context import Context, actor, pass_context, show_table
+from kopeck.cli_context import Context, Day, actor, pass_context, show_table
 
 if TYPE_CHECKING:
     from billing.cycle_facts import Judged
     from billing.invoices import InvoiceDetails, Line
     from ratingcore.money import Minor
 
-DAY = click.DateTime(["%Y-%m-%d"])
+DAY = Day()
 STATES = ("draft", "issued", "paid", "overdue", "credited")
 
 
@@ -133,7 +133,9 @@ def show(context: Context, number: str, language: str, as_json: bool) -> None:
         return
     document = document_of(found, language)
     click.echo("  ".join([document["title"], *document["subtitle"]]))
-    click.echo(f"{found.invoice.state.value}, unpaid {_shown(found.invoice.unpaid, found)}")
+    is_note = found.invoice.corrects_id is not None
+    unpaid = "" if is_note else f", unpaid {_shown(found.invoice.unpaid, found)}"
+    click.echo(f"{found.invoice.state.value}{unpaid}")
     click.echo(f"{document['buyer']['name']}; {'; '.join(f'{name}: {value}' for name, value in document['facts'])}")
     texts = document["texts"]
     headings = (
@@ -255,7 +257,11 @@ def pdf(
     assert number is not None
     found = _details(context, number)
     path = out or Path(file_name_of(found.invoice.number, found.invoice.id))
-    path.write_bytes(make_pdf(new_compiler(), document_of(found, language), found.issued_at))
+    made = make_pdf(new_compiler(), document_of(found, language), found.issued_at)
+    try:
+        path.write_bytes(made)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {error.strerror}") from error
     click.echo(str(path))
 
 
@@ -312,8 +318,9 @@ def credit(
         return await credit_invoice(cur, number, wanted, key=key, actor=actor(), why=why)
 
     note, is_new = context.in_transaction(work)
-    word = "credits" if is_new else "was written before with this key: it credits"
-    click.echo(f"{note.number} {word} {format_minor(-note.total)} {note.currency} of {number}")
+    said = "" if is_new else "was written before with this key: it "
+    word = "credits" if note.total <= 0 else "charges"  # what takes a negative line back
+    click.echo(f"{note.number} {said}{word} {format_minor(abs(note.total))} {note.currency} of {number}")
 
 
 @invoice.command()

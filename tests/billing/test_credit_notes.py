@@ -160,7 +160,7 @@ def test_a_repeat_of_the_key_does_nothing_and_answers_with_the_note(books: Books
     account = books.account("A1")
     books.invoices(books.run(LONG_AGO), [(account, [Charge(12_200), Charge(500)])], on=LONG_AGO)
     first, _ = credited(books, "I-000001", Wanted((1,)))
-    again, is_new = credited(books, "I-000001", Wanted((2,)))
+    again, is_new = credited(books, "I-000001", Wanted((1,)))
     assert (again.id, is_new) == (first.id, False)
     assert books.balance(account) == -500
     with pytest.raises(InvoiceError, match="nothing is left to credit of line 1"):
@@ -168,6 +168,17 @@ def test_a_repeat_of_the_key_does_nothing_and_answers_with_the_note(books: Books
     assert (
         books.one("SELECT next_number FROM invoice_series WHERE kind = 'credit_note'") == 2
     )  # a refusal takes no number
+
+
+@pytest.mark.parametrize("other", [Wanted((2,)), Wanted((1, 2)), Wanted((1,), Minor(101)), Wanted((2,), Minor(100))])
+def test_another_correction_under_a_used_key_is_refused(books: Books, other: Wanted) -> None:
+    account = books.account("A1")
+    books.invoices(books.run(LONG_AGO), [(account, [Charge(12_200), Charge(500)])], on=LONG_AGO)
+    first, _ = credited(books, "I-000001", Wanted((1,), Minor(100)))
+    with pytest.raises(InvoiceError, match=r"^key 'k1' wrote C-000001 before, which credits 1\.00 of line 1: "):
+        credited(books, "I-000001", other)
+    again, is_new = credited(books, "I-000001", Wanted((1,), Minor(100)))
+    assert (again.id, is_new) == (first.id, False)
 
 
 def test_a_key_of_another_invoices_note_is_refused(books: Books) -> None:
