@@ -1,7 +1,8 @@
 """Truth 9 on a live database: lines of invoices computed again by the judge, from the rows that still stand.
 
-Rules. As in billing.verify: one snapshot of the caller's, nothing written. A sample is drawn anew each time, the same
-number from each block of invoices, one line of an invoice; or every line is taken. BATCH lines are in memory at once.
+Rules. As in billing.verify: one snapshot of the caller's, nothing written. A sample is drawn anew each time, about the
+same number from each block of invoices, one line of an invoice; every line is taken where asked for, or where there are
+no more than the sample is to have. BATCH lines are in memory at once.
 
 Does not know: how a line comes about (cycle_explain).
 """
@@ -14,6 +15,9 @@ from billing.cycle_facts import KINDS, judge_lines
 from billing.verify import Check, check_of
 
 TRUTH: Final = 9
+#: Invoices are drawn in excess, for some are drawn twice and some have no such line.
+_DRAWN_FOR_ONE: Final = 3
+
 #: Lines computed again unless another number is asked for.
 SAMPLE: Final = 1_000
 BATCH: Final = 500
@@ -24,13 +28,20 @@ _DRAWN: Final = """
         WHERE b.run_id IS NOT NULL AND b.state IN ('posted', 'issued')
     ), picked AS (
         SELECT DISTINCT (b.id << 20) + floor(random() * b.invoices_count)::bigint AS invoice_id
-        FROM blocks b, generate_series(1, greatest(1, %(sample)s / (SELECT greatest(1, count(*)) FROM blocks))::int)
+        FROM blocks b, generate_series(1, 1 + %(drawn)s / (SELECT greatest(1, count(*)) FROM blocks)::int)
     )
     SELECT l.invoice_id, l.line
     FROM picked p CROSS JOIN LATERAL (
         SELECT l.invoice_id, l.line FROM invoice_lines l
         WHERE l.invoice_id = p.invoice_id AND l.kind = ANY(%(kinds)s) ORDER BY random() LIMIT 1) l
     ORDER BY random() LIMIT %(sample)s
+"""
+
+_COUNTED: Final = """
+    SELECT count(*) FROM (
+        SELECT FROM invoice_lines l
+        JOIN invoice_blocks b ON b.id = l.invoice_id >> 20 AND b.state IN ('posted', 'issued')
+        WHERE l.kind = ANY(%(kinds)s) LIMIT %(limit)s) n
 """
 
 _ALL: Final = """
@@ -50,7 +61,8 @@ async def check_explained(cur: Any, sample: int | None = SAMPLE) -> Check:
     """
     catalogues: dict[Any, Catalogue] = {}
     examined, faults = 0, []
-    batches = _every(cur) if sample is None else _drawn(cur, sample)
+    are_few = sample is None or await _count(cur, sample + 1) <= sample
+    batches = _every(cur) if sample is None or are_few else _drawn(cur, sample)
     async for batch in batches:
         for one in await judge_lines(cur, batch, catalogues):
             examined += 1
@@ -60,8 +72,14 @@ async def check_explained(cur: Any, sample: int | None = SAMPLE) -> Check:
     return check_of(TRUTH, "lines come to the same when the judge computes them", examined, "lines", faults)
 
 
+async def _count(cur: Any, most: int) -> int:
+    """Lines there are, counted up to ``most``."""
+    await cur.execute(_COUNTED, {"kinds": list(KINDS), "limit": most})
+    return int((await cur.fetchone())[0])
+
+
 async def _drawn(cur: Any, sample: int) -> AsyncIterator[list[tuple[int, int]]]:
-    await cur.execute(_DRAWN, {"sample": sample, "kinds": list(KINDS)})
+    await cur.execute(_DRAWN, {"sample": sample, "drawn": _DRAWN_FOR_ONE * sample, "kinds": list(KINDS)})
     rows = await cur.fetchall()
     for first in range(0, len(rows), BATCH):
         yield rows[first : first + BATCH]
