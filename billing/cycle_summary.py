@@ -61,8 +61,9 @@ _TOTALS: Final = """
 """
 
 _FAILURES: Final = """
-    SELECT a.number, f.order_id, f.period_start, coalesce(f.part, ''), f.reason, f.detail
-    FROM bill_failures f LEFT JOIN accounts a ON a.id = f.payer_account_id
+    SELECT a.number, f.order_id, coalesce(o.number, '#' || f.order_id), f.period_start, coalesce(f.part, ''), f.reason,
+           f.detail
+    FROM bill_failures f LEFT JOIN accounts a ON a.id = f.payer_account_id LEFT JOIN orders o ON o.id = f.order_id
     WHERE f.run_id = $1::int ORDER BY f.payer_account_id, f.id LIMIT $2::int
 """
 
@@ -153,6 +154,7 @@ class RunFailure:
 
     account: str
     order_id: int | None
+    order: str | None
     period_start: datetime | None
     part: str
     reason: str

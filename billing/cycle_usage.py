@@ -10,6 +10,7 @@ Does not know: promotions but for free units in prices, rounding, recurring char
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from billing.catalogue_tables import NO_ROW
 from billing.cycle_amounts import MAX_QUANTITY, Cause, Unrounded
 from billing.cycle_due import Due, codes_of
 from billing.cycle_prices import RowTable
-from billing.cycle_records import ARREARS, NONE, USAGE, ShardInput
+from billing.cycle_records import ARREARS, NONE, USAGE, ShardInput, UsageEvents
 from billing.cycle_tariffs import Shelf, Tariffs, reject_reason
 from ratingcore import tariff as core
 from ratingcore.arrays import Ints, Words
@@ -422,8 +423,15 @@ def _causes(shard: ShardInput, shelf: Shelf, used: Metered, rows: Ints, reason: 
         Cause(
             tile,
             reason,
-            f"event {shard.events.id[used.event[row]]}: item {shelf.goods[used.entry[row]].item} {why}"
+            f"{_event_words(shard.events, int(used.event[row]))}: item {shelf.goods[used.entry[row]].item} {why}"
             + (f" (and {counts[tile] - 1} more events)" if counts[tile] > 1 else ""),
         )
         for tile, row in first.items()
     ]
+
+
+def _event_words(events: UsageEvents, event: int) -> str:
+    """Which one it is, for whoever looks for it in the usage file."""
+    at = datetime.fromtimestamp(int(events.at_s[event]), UTC)
+    called = events.destination[event].as_py() if events.destination is not None else None
+    return f"event {events.id[event]} of {at:%Y-%m-%d %H:%M:%SZ}" + (f" to {called}" if called else "")

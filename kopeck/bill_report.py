@@ -84,7 +84,7 @@ def _failure_lines(summary: "Summary") -> Iterator[str]:
     reasons = ", ".join(f"{count} {reason} ({accounts} accounts)" for reason, count, accounts in summary.reasons)
     yield f"failures: {summary.failures}: {reasons}"
     for one in summary.listed:
-        order = f" order {one.order_id}" if one.order_id is not None else ""
+        order = f" order {one.order}" if one.order is not None else ""
         period = f" {one.part} from {shown_time(one.period_start)}" if one.period_start is not None else ""
         yield f"  {one.account}{order}{period}: {one.reason}: {one.detail}"
     if summary.failures > len(summary.listed):
@@ -151,7 +151,7 @@ def summary_json(summary: "Summary") -> dict[str, Any]:
         "listed": [
             {
                 "account": one.account,
-                "order": one.order_id,
+                "order": one.order,
                 "period_start": one.period_start.isoformat() if one.period_start else None,
                 "part": one.part,
                 "reason": one.reason,

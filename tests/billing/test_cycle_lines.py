@@ -535,11 +535,15 @@ def test_a_payer_with_a_fault_is_not_billed_at_all_and_all_others_are() -> None:
 @pytest.mark.parametrize(
     ("event", "reason", "words"),
     [
-        (Event(41, "call", "2026-01-05", 1), "bad_quantity", "event 41: item call is in no whole steps"),
+        (
+            Event(41, "call", "2026-01-05", 1),
+            "bad_quantity",
+            "event 41 of 2026-01-04 21:00:00Z: item call is in no whole steps",
+        ),
         (
             Event(42, "abroad", "2026-01-05", MINUTE, to="33"),
             "no_rate",
-            "event 42: item abroad cannot be rated",
+            "event 42 of 2026-01-04 21:00:00Z to 33: item abroad cannot be rated",
         ),
         (Event(43, "abroad", "2026-01-05", MINUTE, to="x"), "bad_destination", "event 43"),
         (Event(44, "call", "2026-01-05", MINUTE, duration_s=10**8), "bad_duration", "event 44"),
@@ -556,7 +560,9 @@ def test_usage_that_cannot_be_rated_names_the_event(event, reason, words) -> Non
 def test_two_bad_events_of_a_tile_are_one_failure() -> None:
     events = [Event(1, "call", "2026-01-05", 1), Event(2, "call", "2026-01-06", 2)]
     found = bill(shop(Order(1, "2026-01-01", plan="both"), events=events), "2026-02-01")
-    assert [one.detail for one in found.failures] == ["event 1: item call is in no whole steps (and 1 more events)"]
+    assert [one.detail for one in found.failures] == [
+        "event 1 of 2026-01-04 21:00:00Z: item call is in no whole steps (and 1 more events)"
+    ]
 
 
 def test_prices_that_are_not_there_are_failures() -> None:
