@@ -8,7 +8,7 @@ Does not know: how prices come about; terminals.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -42,6 +42,7 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "band": "band {band}, {start}, {seconds} s: {quantity}",
         "Incremented": "increments: {came} counted as {left} (first {first}, then by {next}{grace})",
         "grace": ", nothing up to {grace}",
+        "counted": "; of this call {seen} came before, counted as {counted}",
         "Drawn": "allowance: {allowed} left, {drawn} taken from it, {left} to pay",
         "DrawnPool": "allowance {pool}: {allowed} left, {drawn} taken from it, {left} to pay",
         "DrawnPromotion": "promotion, free units: {allowed} left, {drawn} taken from it, {left} to pay",
@@ -83,6 +84,7 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "band": "полоса {band}, {start}, {seconds} с: {quantity}",
         "Incremented": "тарификация: {came} считаются как {left} (первые {first}, далее по {next}{grace})",
         "grace": ", до {grace} бесплатно",
+        "counted": "; от этого звонка раньше было {seen}, учтено {counted}",
         "Drawn": "пакет: оставалось {allowed}, взято {drawn}, к оплате {left}",
         "DrawnPool": "пакет {pool}: оставалось {allowed}, взято {drawn}, к оплате {left}",
         "DrawnPromotion": "акция, бесплатный объём: оставалось {allowed}, взято {drawn}, к оплате {left}",
@@ -302,9 +304,12 @@ def _event_texts(catalogue: Catalogue, line: BillLine, one: RatedEvent, words: W
             quantity = words.quantity(part.quantity, unit)
             yield "  " + words.say("band", band=part.band, start=start, seconds=part.duration_s, quantity=quantity)
         tariff = line.resolved.price.versions[one.rated.version][1]
+        before = None
         for entry in part.entries:
             meter = getattr(tariff.steps[entry.step], "meter", "")
-            yield f"  {entry.step + 1}. " + entry_text(entry, unit, words, meter)
+            number = "   " if entry.step == before else f"{entry.step + 1}. "  # a rate card also counts increments
+            yield f"  {number}" + entry_text(entry, unit, words, meter)
+            before = entry.step
 
 
 def _clock(time_s: int, zone: str) -> str:
@@ -322,6 +327,7 @@ def entry_text(entry: reference.Entry, unit: Unit, words: Words, meter: str = ""
             came, left = shown(entry.quantity_in), shown(entry.quantity_out)
             first, following = shown(entry.first), shown(entry.next)
             grace = words.say("grace", grace=shown(entry.grace)) if entry.grace else ""
+            grace += words.say("counted", seen=shown(entry.seen), counted=shown(entry.counted)) if entry.seen else ""
             return words.say("Incremented", came=came, left=left, first=first, next=following, grace=grace)
         case reference.Drawn():
             key = "DrawnPool" if entry.pool else "DrawnPromotion" if meter.startswith("promotion ") else "Drawn"
@@ -345,7 +351,7 @@ def entry_text(entry: reference.Entry, unit: Unit, words: Words, meter: str = ""
 
 def total_text(total: reference.Total, unit: Unit, words: Words, kind: str) -> str:
     """A total as the sum it is: ``(60 s x 2.00 / 60 s + 5.00 = 7.00)``; a bare number where there is nothing to add."""
-    value = words.price(reference.total_micro(total))
+    value = words.price(reference.total_micro(replace(total, at_least_micro=None, at_most_micro=None)))
     summands = [_term_text(term, unit, words, kind) for term in total.terms if term.quantity]
     summands += [words.price(amount) for amount in (total.flat_micro, total.carried_micro) if amount]
     text = (
