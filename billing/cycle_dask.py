@@ -10,6 +10,7 @@ Does not know: what a shard is.
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from typing import Any, Final
 
 from distributed import Client, Future, wait
@@ -32,7 +33,7 @@ def run_shards(
     """Do shards on the cluster of a scheduler, and yield each as it is done, until ``stopping`` says so.
 
     Raises:
-        WorkersLost: no scheduler answers at this address.
+        WorkersLost: no scheduler answers at this address, or it is gone before the end.
     """
     try:
         client = Client(address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)
@@ -46,6 +47,8 @@ def run_shards(
                 found = wait(tasks, timeout=_LOOK_S, return_when="FIRST_COMPLETED")
             except TimeoutError:
                 continue
+            except CancelledError as error:
+                raise WorkersLost(f"the Dask scheduler at {address} is gone") from error
             for task in found.done:
                 yield _result(task, numbers[task.key])
             tasks = list(found.not_done)
