@@ -51,7 +51,7 @@ def migrate(context: Context, only_status: bool) -> None:
     from kopeck.embedded import open_stores
 
     _logs(context.settings, "cli")
-    with open_stores(context.settings) as stores:
+    with open_stores(context.settings, may_make=True) as stores:
         if only_status:
             status = migrations.status(stores.owner_dsn or stores.dsn)
             for name in status.applied:
@@ -107,9 +107,11 @@ def serve_relay(context: Context) -> None:
 @cli.command()
 @pass_context
 def demo(context: Context) -> None:
-    """Print the demo's addresses, login and three requests with fresh ids."""
+    """Print addresses of the Kopeck that runs here, the demo's login, and three requests with fresh ids."""
+    from kopeck.embedded import attach
     from kopeck.run_all import announcement
 
+    attach(context.settings)  # or there is nothing to play with
     click.echo(announcement(context.settings, context.config))
 
 

@@ -50,17 +50,37 @@ class Servers(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def open_stores(settings: Settings) -> Iterator[Stores]:
-    """The databases for one command: attach to running embedded servers, else start them for its duration."""
+def open_stores(settings: Settings, *, may_make: bool = False) -> Iterator[Stores]:
+    """The databases for one command: attach to running embedded servers, else start them for its duration.
+
+    Args:
+        may_make: whether there may be no embedded databases yet, and the command makes them.
+
+    Raises:
+        EmbeddedError: there are none; a command given in another folder would begin with empty ones.
+    """
     if not needs_embedded(settings):
         yield _external(settings)
         return
-    lock = _take_lock(settings.data_path())
+    folder = settings.data_path()
+    if not may_make and not folder.exists():
+        raise EmbeddedError(_nothing_in(folder))
+    lock = _take_lock(folder)
     if lock is None:
         yield attach(settings)
         return
+    if not may_make and not settings.database.dsn and not (folder / "postgres" / "data").exists():
+        lock.close()
+        raise EmbeddedError(_nothing_in(folder))
     with lock, _serve(settings) as (stores, _):
         yield msgspec.structs.replace(stores, started_here=True)
+
+
+def _nothing_in(folder: Path) -> str:
+    return (
+        f"there are no databases in {folder}: `kopeck run` makes them there; those of another folder are found by "
+        "running this command in it, or by KOPECK_DATA_DIR"
+    )
 
 
 @contextmanager
@@ -88,6 +108,8 @@ def attach(settings: Settings) -> Stores:
     """
     if not needs_embedded(settings):
         return _external(settings)
+    if not settings.data_path().exists():
+        raise EmbeddedError(_nothing_in(settings.data_path()))
     record = _record_path(settings.data_path())
     deadline = time.monotonic() + _ATTACH_TIMEOUT_S
     while not record.exists():  # the host records the addresses once its servers are ready

@@ -43,7 +43,8 @@ UNPRIVILEGED = ("kopeck", "postgres", "pgserver", "nobody")
 #: A socket's path must fit sockaddr_un (108 bytes on Linux, 104 elsewhere).
 _SOCKET_PATH_MAX_BYTES = 100
 _START_TIMEOUT_S = 60.0
-_STOP_TIMEOUT_S = 30.0
+#: A checkpoint of all buffers may take minutes; who is killed in it begins the next start with more to recover.
+_STOP_TIMEOUT_S = 300.0
 _LOG_MAX_BYTES = 10_000_000
 #: Of the machine's memory, what PostgreSQL keeps pages in.
 _BUFFERS_SHARE = 4
@@ -223,13 +224,22 @@ class Postgres:
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         pid_file = self.data / "postmaster.pid"
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while time.monotonic() < deadline:
+        while True:
             if process.poll() is not None:
                 tail = (self.folder / "server.log").read_text("utf-8", "replace")[-1500:]
                 raise EmbeddedError(f"PostgreSQL ended while starting (status {process.returncode}):\n{tail}")
             lines = pid_file.read_text().splitlines() if pid_file.exists() else []
-            if len(lines) >= 8 and lines[0] == str(process.pid) and lines[7].strip() == "ready":
+            status = lines[7].strip() if len(lines) >= 8 and lines[0] == str(process.pid) else ""
+            if status == "ready":
                 return
+            if time.monotonic() > deadline:
+                if status != "starting":
+                    break
+                # What it has recovered is lost if it is stopped: recovery begins where the last checkpoint was.
+                log.warning(
+                    "PostgreSQL recovers what it had not written yet; waiting", log=str(self.folder / "server.log")
+                )
+                deadline = time.monotonic() + _START_TIMEOUT_S
             time.sleep(0.02)
         self.stop()
         raise EmbeddedError(
@@ -283,8 +293,17 @@ class Postgres:
 
 
 def _buffers_bytes() -> int:
-    share = psutil.virtual_memory().total // _BUFFERS_SHARE
+    share = min(psutil.virtual_memory().total, _container_bytes()) // _BUFFERS_SHARE
     return int(min(max(share, _BUFFERS_LEAST_BYTES), _BUFFERS_MOST_BYTES))
+
+
+def _container_bytes() -> int:
+    """What the container may take of the machine's memory; more than any machine has where there is no limit."""
+    try:
+        told = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        told = "max"
+    return int(told) if told.isdigit() else 1 << 62
 
 
 def free_port() -> int:

@@ -36,7 +36,7 @@ def run_all(settings: Settings, config: str | None, demo: bool | None) -> None:
         supervisor = Supervisor(settings, servers, config)
         try:
             if supervisor.start():
-                click.echo(announcement(settings, config))
+                click.echo(f"\nKopeck is running.\n{announcement(settings, config)}")
                 supervisor.watch()
         finally:
             log.info("stopping")
@@ -48,8 +48,6 @@ def announcement(settings: Settings, config: str | None = None) -> str:
     web_scheme = "https" if settings.web.tls_cert else "http"
     gateway_scheme = "https" if settings.gateway.tls_cert else "http"
     lines = [
-        "",
-        "Kopeck is running.",
         f"  pages      {web_scheme}://{settings.web.host}:{settings.web.port}/",
         f"  partners   {gateway_scheme}://{settings.gateway.host}:{settings.gateway.port}/pay/CODE",
     ]

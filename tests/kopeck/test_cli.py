@@ -1,6 +1,7 @@
 """The ``kopeck`` command as an operator types it."""
 
 import json
+import re
 import socket
 from contextlib import closing
 
@@ -40,6 +41,29 @@ def test_a_wrong_setting_is_one_sentence_and_status_2(kopeck, monkeypatch) -> No
     said = kopeck("partner", "list")
     assert said.status == 2
     assert said.err == "kopeck: environment variable KOPECK_GATEWAY__PROT names no setting (see docs/operators.md)\n"
+
+
+@pytest.mark.parametrize("words", [("invoice", "list"), ("demo",), ("verify",)])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_command_in_a_folder_without_data_says_so_and_makes_nothing(
+    kopeck, monkeypatch, tmp_path, words, is_there
+) -> None:
+    for name in ("DATABASE__DSN", "DATABASE__OWNER_DSN", "JOURNAL__URI"):
+        monkeypatch.delenv(f"KOPECK_{name}")
+    folder = tmp_path / "data"
+    monkeypatch.setenv("KOPECK_DATA_DIR", str(folder))
+    if is_there:
+        folder.mkdir()
+    said = kopeck(*words)
+    assert said.status == 1
+    assert re.match(f"kopeck: (there are no databases|no embedded databases are running) in {folder}: ", said.err)
+    assert not list(folder.glob("[!l]*"))  # but a lock
+
+
+def test_a_day_that_is_none_is_told_what_one_is(kopeck) -> None:
+    said = kopeck("ageing", "run", "--date", "2026-02-30")
+    assert said.status == 2
+    assert "Invalid value for '--date': '2026-02-30' is no date such as 2026-01-31" in said.err
 
 
 def test_a_database_that_is_away_is_one_sentence_and_status_1(kopeck, monkeypatch) -> None:
