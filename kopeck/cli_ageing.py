@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from kopeck.cli_context import Context, actor, pass_context, show_table, shown_time
+from kopeck.cli_context import Context, Day, actor, pass_context, show_table, shown_time
 
 
 @click.group()
@@ -18,7 +18,7 @@ def ageing() -> None:
 
 
 @ageing.command()
-@click.option("--date", "on", type=click.DateTime(["%Y-%m-%d"]), help="Count days to this date instead of today.")
+@click.option("--date", "on", type=Day(), help="Count days to this date instead of today.")
 @click.option("--json", "as_json", is_flag=True, help="Counts as JSON.")
 @pass_context
 def run(context: Context, on: datetime | None, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kopeck.cli_context import Context, actor, pass_context, show_table, shown_time
+from kopeck.cli_context import Context, Day, actor, pass_context, show_table, shown_time
 
 if TYPE_CHECKING:
     from billing.cycle_run import Crew, Outcome
@@ -43,9 +43,7 @@ def _crew_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @bill.command()
-@click.option(
-    "--date", "bill_on", type=click.DateTime(["%Y-%m-%d"]), required=True, help="Bills what is due when it begins."
-)
+@click.option("--date", "bill_on", type=Day(), required=True, help="Bills what is due when it begins.")
 @click.option("--review", is_flag=True, help="Drafts only, for a person to approve or void.")
 @click.option("--account", default="", metavar="NUMBER", help="One paying account instead of all.")
 @click.option("--ahead", is_flag=True, help="Allow a date that has not come yet; usage is closed up to it.")
@@ -105,7 +103,7 @@ def approve(context: Context, run_id: int | None, workers: int | None, dask: str
     from billing.cycle_run import approve as approve_run
 
     with _speaking(), context.stores() as stores:
-        number = run_id or _under_way(stores.dsn)
+        number = _under_way(stores.dsn) if run_id is None else run_id
         approve_run(stores.dsn, number, actor())
         _go_on(stores.dsn, number, _crew(context, workers, dask), as_json)
 
@@ -118,7 +116,7 @@ def void_review(context: Context, run_id: int | None) -> None:
     from billing.cycle_run import void_review as void_run
 
     with _speaking(), context.stores() as stores:
-        number = run_id or _under_way(stores.dsn)
+        number = _under_way(stores.dsn) if run_id is None else run_id
         void_run(stores.dsn, number)
     click.echo(f"run {number} is void; what it drafted is due again")
 
@@ -206,7 +204,7 @@ def _go_on(dsn: str, run_id: int, crew: "Crew", as_json: bool, leave_failed: boo
 
 def _end(outcome: "Outcome") -> None:
     run_id = outcome.summary.run_id
-    if outcome.stopped:
+    if outcome.stopped and outcome.summary.state in ("running", "approving"):
         click.echo(f"kopeck: stopped; nothing is lost: `kopeck bill resume` goes on with run {run_id}", err=True)
         sys.exit(_STOPPED)
     if outcome.summary.state in ("running", "approving"):

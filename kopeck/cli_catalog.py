@@ -270,6 +270,9 @@ def rate(
     else:
         for line in report(catalogue, bills, rejected, terms.currency, lang, explain):
             click.echo(line)
+        if unrated and not plan and catalogue.plans:
+            plans = ", ".join(catalogue.plans)[:200]
+            click.echo(f"hint: rows that name no plan are of none; --plan says of which: {plans}")
     raise click.exceptions.Exit(1 if rejected else 0)
 
 

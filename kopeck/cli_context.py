@@ -54,6 +54,21 @@ class Context:
 pass_context = click.make_pass_decorator(Context)
 
 
+class Day(click.DateTime):
+    """A date such as 2026-01-31, given as its first instant; the sentence for what is none says what one is."""
+
+    def __init__(self) -> None:
+        super().__init__(["%Y-%m-%d"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Text to an instant without a zone."""
+        try:
+            found: datetime = super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{str(value)[:40]!r} is no date such as 2026-01-31", param, ctx)
+        return found
+
+
 class Instant(click.ParamType):  # type: ignore[type-arg]
     """An ISO 8601 date or date with time; without a zone it is UTC."""
 

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from kopeck.cli_context import Context, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli_context import Context, Day, actor, pass_context, show_table, shown_name, shown_time
 from kopeck.cli_customers import AS_JSON, in_store, show_json
 
 if TYPE_CHECKING:
@@ -364,7 +364,7 @@ def resume(context: Context, number: str, text: str) -> None:
 @click.option("--description", required=True, help="What the invoice says.")
 @click.option("--tax", required=True, metavar="PERCENT", help="0 for none.")
 @click.option("--tax-inside/--tax-on-top", default=True, show_default=True, help="Whether the amount contains the tax.")
-@click.option("--on", "bill_on", type=click.DateTime(["%Y-%m-%d"]), help="With the first run on or after; else today.")
+@click.option("--on", "bill_on", type=Day(), help="With the first run on or after; else today.")
 @click.option("--key", required=True, help="Acts once: the same again writes no second line.")
 @click.option("--why", required=True, help="For whoever asks; the customer does not see it.")
 @pass_context

@@ -365,8 +365,9 @@ def _progress(file: IO[bytes]) -> Iterator[Callable[[int, "Counts"], None]]:
 
 def _tell(outcome: "Outcome", took_s: float) -> None:
     counts = outcome.counts
+    late = f"{counts.late} late, billed as of the open period" if counts.late else "0 late"
     click.echo(
-        f"import {outcome.import_id}: {counts.lines} lines, {counts.accepted} accepted ({counts.late} late), "
+        f"import {outcome.import_id}: {counts.lines} lines, {counts.accepted} accepted ({late}), "
         f"{counts.repeated} repeated, {counts.rejected} rejected; {counts.lines / max(0.001, took_s):,.0f} rows/s"
     )
     stages = outcome.stages

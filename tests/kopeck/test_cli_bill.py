@@ -92,7 +92,7 @@ def test_a_run_that_failed_is_resumed(kopeck, base: Base) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--date", "tomorrow"], "'tomorrow' does not match the format '%Y-%m-%d'"),
+        (["--date", "tomorrow"], "'tomorrow' is no date such as 2026-01-31"),
         (["--date", "2999-01-01"], "2999-01-01 has not come yet, and usage up to it would be closed for good: --ahead"),
         (["--date", "2999-01-01", "--ahead"], "no run on 2999-01-01: 2999-01-01 is outside the calendar's years"),
         (["--date", "2026-02-01", "--account", "nobody"], "there is no account 'nobody'"),
