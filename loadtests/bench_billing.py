@@ -129,19 +129,26 @@ def _measured(
     shutil.copytree(base, folder, symlinks=True, ignore=unwanted, copy_function=_copy_out)
     os.sync()  # a base that has been there for a month is on the disk
     _give_away(base / "data" / "postgres", folder / "data" / "postgres")
+    copied, plain = None, None
     with Stand(folder, gateways=1) as stand:
         say.print(f"billing {subscribers:,} subscribers", highlight=False)
         measured = _bill(stand, options.workers, subscribers)
-        if not with_contest:
-            return measured, None, None
-        (first, last) = stand.ask("SELECT min(account_id), max(account_id) FROM billing_accounts")
-        assert isinstance(first, int)
-        assert isinstance(last, int)
-        run = Run(superuser_dsn(stand), measured.told["run"], first, last, options.workers)
-        say.print("copying the same rows", highlight=False)
-        copied = copy_bare(run, folder / "copied")
-        say.print("billing simple orders by SQL alone", highlight=False)
-        return measured, copied, bill_plain(run)
+        if with_contest:
+            copied, plain = _contest(stand, measured, options.workers, folder, say)
+    shutil.rmtree(folder, ignore_errors=True)  # and what of it is in memory, which the next run wants
+    return measured, copied, plain
+
+
+def _contest(stand: Stand, measured: Measured, workers: int, folder: Path, say: Console) -> tuple[Copied, Plain]:
+    """The same rows merely copied, and the simple subset billed by SQL, on what the run left."""
+    (first, last) = stand.ask("SELECT min(account_id), max(account_id) FROM billing_accounts")
+    assert isinstance(first, int)
+    assert isinstance(last, int)
+    run = Run(superuser_dsn(stand), measured.told["run"], first, last, workers)
+    say.print("copying the same rows", highlight=False)
+    copied = copy_bare(run, folder / "copied")
+    say.print("billing simple orders by SQL alone", highlight=False)
+    return copied, bill_plain(run)
 
 
 # ---- the base
