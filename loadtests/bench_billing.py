@@ -43,6 +43,8 @@ from loadtests.stand import Stand, StandError
 SUBSCRIBERS: Final = 2_000_000
 ORDERS_PER: Final = 2
 EVENTS_PER: Final = 10
+#: A run that takes longer has payments meanwhile.
+_LONG_S: Final = 5.0
 #: The run that linearity is told by is this much smaller.
 SMALLER: Final = 10
 LEAST: Final = 1_000
@@ -147,6 +149,9 @@ def _contest(stand: Stand, measured: Measured, workers: int, folder: Path, say: 
     run = Run(superuser_dsn(stand), measured.told["run"], first, last, workers)
     say.print("copying the same rows", highlight=False)
     copied = copy_bare(run, folder / "copied")
+    written = sum(measured.told[name] for name in ("invoices", "lines", "periods")) + measured.transfers
+    if copied.rows != written:
+        raise BenchError(f"{copied.rows:,} rows were copied, and the run wrote {written:,}")
     say.print("billing simple orders by SQL alone", highlight=False)
     return copied, bill_plain(run)
 
@@ -238,6 +243,8 @@ def _bill(stand: Stand, workers: int, subscribers: int) -> Measured:
     (transfers,) = stand.ask("SELECT count(*) FROM transfers WHERE source = 'invoice'")
     assert isinstance(wal_bytes, int)
     assert isinstance(transfers, int)
+    if seconds > _LONG_S and not payments.delays.seconds:
+        raise BenchError("no payment was made during the run, so nothing tells how long one waits")
     return Measured(told, seconds, memory.run_bytes, memory.postgres_bytes, wal_bytes, transfers, payments.delays)
 
 

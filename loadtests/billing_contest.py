@@ -134,8 +134,8 @@ _PLAIN: Final = """
 
 _COMPARE: Final = """
     SELECT (SELECT count(*) FROM plain.invoice_lines),
-           count(*), coalesce(sum(p.amount_minor - l.amount_minor), 0)::bigint,
-           coalesce(sum(p.tax_minor - l.tax_minor), 0)::bigint
+           count(*), coalesce(sum(abs(p.amount_minor - l.amount_minor)), 0)::bigint,
+           coalesce(sum(abs(p.tax_minor - l.tax_minor)), 0)::bigint
     FROM plain.invoice_lines p
     JOIN (SELECT order_id, amount_minor, tax_minor, period_start FROM invoice_lines WHERE kind = 'recurring') l
       ON l.order_id = p.order_id AND l.period_start = p.period_start

@@ -150,12 +150,14 @@ class PaymentWitness:
 
     def _choose(self) -> None:
         """Keep accounts at hand of the shards that are being done."""
-        with closing(psycopg2.connect(self._stand.dsn())) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cur:
+        try:
+            with closing(psycopg2.connect(self._stand.dsn())) as connection, connection.cursor() as cur:
+                connection.autocommit = True
                 while not self._stop.wait(_SAMPLE_EVERY_S):
                     cur.execute(_AT_WORK, (self._workers, 20))
                     self._accounts = [str(row[0]) for row in cur.fetchall()]
+        except psycopg2.Error as error:
+            self._failure = f"accounts of shards at work could not be asked for: {error}"
 
     def _pay(self) -> None:
         every_s = CONNECTIONS / PAYMENTS_PER_S
