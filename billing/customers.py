@@ -37,7 +37,10 @@ DETAILS: Final = ("inn", "kpp")
 ENTITY_DETAILS: Final = (
     "inn",
     "kpp",
+    "ogrn",
     "address",
+    "phone",
+    "email",
     "bank",
     "bik",
     "account",
