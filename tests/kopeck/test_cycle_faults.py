@@ -190,10 +190,9 @@ def kill_runner_alone(_: Postgres, process: subprocess.Popen[str]) -> None:
 
 
 def kill_worker(_: Postgres, process: subprocess.Popen[str]) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        workers = [one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
-        for worker in workers[:1]:
-            worker.kill()
+    workers = [one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
+    assert workers
+    workers[0].kill()
 
 
 def kill_postgres(server: Postgres, _: subprocess.Popen[str]) -> None:
