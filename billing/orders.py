@@ -46,8 +46,6 @@ from ratingcore.money import MAX_MINOR, Minor, parse_minor
 
 MAX_NUMBER: Final = 64
 MAX_NOTE: Final = 500
-#: What order_events say.
-EVENTS: Final = ("created", "ended", "end_withdrawn", "suspended", "resumed", "replaced", "payer_moved")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-STATES: Final = ("open", "refed", "dropped")
 PAGE_MAX: Final = 100_000
 
 

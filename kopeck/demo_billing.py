@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import structlog
+
 from billing.catalogue_store import save_version
 from billing.customers import LegalEntity, NewCustomer, add_customer, set_entity
 from billing.cycle_plan import NewRun
@@ -34,6 +36,8 @@ COMPANY_ACCOUNT: Final = "74951234567"
 #: Of the people who get orders, the last so many work for the company, which pays for them.
 EMPLOYEES: Final = 2
 PEOPLE: Final = 12
+
+log = structlog.get_logger("kopeck.demo")
 
 _SELLER: Final = LegalEntity(
     "main",
@@ -115,9 +119,12 @@ def bill_month(dsn: str, folder: Path, people: Sequence[str], since: datetime, a
     (folder / name).write_bytes(usage)
     (folder / "switch.toml").write_text(form, "utf-8")
     made = parse_format(form, "switch.toml")
-    import_file(dsn, io.BytesIO(usage), made, NewImport(made.source, "switch", form, name, made.late, actor))
+    new = NewImport(made.source, "switch", form, name, made.late, actor)
+    counts = import_file(dsn, io.BytesIO(usage), made, new).counts
     run_id = run_under_way(dsn) or start_run(dsn, NewRun(_next(month), "post", actor))
-    go_on(dsn, run_id, Crew(1))
+    outcome = go_on(dsn, run_id, Crew(1))
+    if counts.rejected or outcome.troubles or not outcome.summary.is_clean:
+        log.error("the demo's month is not billed whole: kopeck bill status", run=run_id, rejected=counts.rejected)
 
 
 def _next(month: date) -> date:
