@@ -176,7 +176,7 @@ def test_legal_entities_are_set_and_listed(kopeck) -> None:
     )
     assert "main\tООО Связь\tС-\tC-\tinn=77, kpp=78\n" in kopeck("customer", "entity", "list").out
     refused = kopeck("customer", "entity", "set", "main", "--detail", "fax=1")
-    assert refused.err.startswith("Error: 'fax' is none of: inn, kpp, address")
+    assert refused.err.startswith("Error: 'fax' is none of: inn, kpp, ogrn, address, phone, email")
 
 
 @pytest.mark.parametrize(
