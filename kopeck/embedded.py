@@ -63,13 +63,14 @@ def open_stores(settings: Settings, *, may_make: bool = False) -> Iterator[Store
         yield _external(settings)
         return
     folder = settings.data_path()
-    if not may_make and not folder.exists():
+    must_exist = not may_make and not settings.database.dsn  # a journal alone is made again from PostgreSQL
+    if must_exist and not folder.exists():
         raise EmbeddedError(_nothing_in(folder))
     lock = _take_lock(folder)
     if lock is None:
         yield attach(settings)
         return
-    if not may_make and not settings.database.dsn and not (folder / "postgres" / "data").exists():
+    if must_exist and not (folder / "postgres" / "data").exists():
         lock.close()
         raise EmbeddedError(_nothing_in(folder))
     with lock, _serve(settings) as (stores, _):

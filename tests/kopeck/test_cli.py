@@ -60,6 +60,12 @@ def test_a_command_in_a_folder_without_data_says_so_and_makes_nothing(
     assert not list(folder.glob("[!l]*"))  # but a lock
 
 
+def test_where_postgresql_is_named_any_folder_will_do_for_the_journal(kopeck, monkeypatch, tmp_path) -> None:
+    monkeypatch.delenv("KOPECK_JOURNAL__URI")
+    monkeypatch.setenv("KOPECK_DATA_DIR", str(tmp_path / "data"))
+    assert kopeck("partner", "list").status == 0
+
+
 def test_a_day_that_is_none_is_told_what_one_is(kopeck) -> None:
     said = kopeck("ageing", "run", "--date", "2026-02-30")
     assert said.status == 2
