@@ -27,6 +27,7 @@ from billing.catalogue import (
     resolve_price,
     tax_ppm_at,
 )
+from billing.catalogue_limits import limit_findings
 from billing.catalogue_read import shown_date
 from billing.catalogue_units import Unit, format_price, format_quantity
 from billing.catalogue_yaml import Place, Problem, Severity
@@ -43,6 +44,7 @@ _TIERED = (core.Graduated, core.Volume, core.Stairstep)
 def check_catalogue(catalogue: Catalogue) -> list[Problem]:
     """All findings, errors first, then in order of place."""
     found = [
+        *limit_findings(catalogue),
         *_price_findings(catalogue),
         *_tax_findings(catalogue),
         *_version_findings(catalogue),

@@ -263,7 +263,12 @@ def _pool(node: Node, context: StepContext) -> str:
         raise Refused(node.place, f"there is no pool {name[:80]!r}", near(name, context.defined["pools"]))
     pool = context.pools.get(name)
     if pool is not None and pool.unit != context.unit:
-        raise Refused(node.place, f"pool {name} counts {_unit_text(pool.unit)}, the item {_unit_text(context.unit)}")
+        decimals = f" and decimals: {context.unit.decimals}" if context.unit.decimals else ""
+        raise Refused(
+            node.place,
+            f"pool {name} counts {_unit_text(pool.unit)}, the item {_unit_text(context.unit)}",
+            f"write unit: {context.unit.name}{decimals} at pool {name}; a grant may still say its own: 300 min, 1.5 GB",
+        )
     return name
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from billing.arrays import int_array
 from billing.cycle_link import CycleStoreError, columns, do, ingest, rows
+from billing.cycle_short import lock_short, mark_short, suspend_unborne
 
 #: The steps of an invoice and their sums; the other side of each is the system account ``step:CURRENCY``.
 _SUMS: Final = {"revenue": "net_minor", "tax": "tax_minor"}
@@ -177,13 +178,16 @@ def post_shard(opened: Any, run_id: int, shard_no: int) -> None:
     invoices = columns(opened, _POSTED.format(run_id=run_id, shard_no=shard_no))
     transfers, deltas = _transfers(opened, invoices)
     ingest(opened, "transfers", transfers)
+    short = suspend_unborne(opened, run_id, shard_no)
     expected = int(np.count_nonzero(np.asarray(invoices["total_minor"])))
     for statement in _BY_LOOKUP:
         do(opened, statement)
     # From here on payments of these accounts wait.
+    lock_short(opened, short, np.asarray(invoices["account_id"]))
     moved = int(rows(opened, _MOVE_PAYERS, (run_id, shard_no))[0][0])
     if moved != expected:
         raise CycleStoreError(f"{expected - moved} of {expected} accounts to be charged do not exist")
+    mark_short(opened, short)
     if deltas:
         ids = int_array(sorted(deltas))
         rows(opened, _LOCK_SYSTEM, (ids,))

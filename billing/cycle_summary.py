@@ -62,9 +62,12 @@ _TOTALS: Final = """
 
 _FAILURES: Final = """
     SELECT a.number, f.order_id, coalesce(o.number, '#' || f.order_id), f.period_start, coalesce(f.part, ''), f.reason,
-           f.detail
-    FROM bill_failures f LEFT JOIN accounts a ON a.id = f.payer_account_id LEFT JOIN orders o ON o.id = f.order_id
-    WHERE f.run_id = $1::int ORDER BY f.payer_account_id, f.id LIMIT $2::int
+           f.detail || coalesce(' (' || i.file_name || ', line ' || e.line || ', of import ' || e.import_id || ')', '')
+    FROM (SELECT * FROM bill_failures WHERE run_id = $1::int ORDER BY payer_account_id, id LIMIT $2::int) f
+    LEFT JOIN accounts a ON a.id = f.payer_account_id LEFT JOIN orders o ON o.id = f.order_id
+    LEFT JOIN LATERAL (SELECT e.line, e.import_id FROM usage_events e WHERE e.id = f.usage_id OFFSET 0) e ON true
+    LEFT JOIN usage_imports i ON i.id = e.import_id
+    ORDER BY f.payer_account_id, f.id
 """
 
 _REASONS: Final = """

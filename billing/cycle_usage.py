@@ -425,6 +425,7 @@ def _causes(shard: ShardInput, shelf: Shelf, used: Metered, rows: Ints, reason: 
             reason,
             f"{_event_words(shard.events, int(used.event[row]))}: item {shelf.goods[used.entry[row]].item} {why}"
             + (f" (and {counts[tile] - 1} more events)" if counts[tile] > 1 else ""),
+            int(shard.events.id[used.event[row]]),
         )
         for tile, row in first.items()
     ]

@@ -322,11 +322,13 @@ class History:
             return
         since = max(at - self.dice.choice((0, 0, 9)) * DAY, self._earliest(one, book))
         until = since + self.dice.randint(1, 40 * DAY) if self.dice.random() < 0.4 else NEVER
-        one.pauses.append((since, until))
         self.do(
-            "INSERT INTO order_suspensions (order_id, from_at, until_at, reason, actor) VALUES (%s, %s, %s, %s, 'sim')",
+            "INSERT INTO order_suspensions (order_id, from_at, until_at, reason, actor) VALUES (%s, %s, %s, %s, 'sim')"
+            " ON CONFLICT (order_id) WHERE until_at IS NULL DO NOTHING",
             *(one.id, when(since), when(until) if until != NEVER else None, self.dice.choice(("asked", "ageing"))),
         )
+        if self.cur.rowcount:  # else its payer's balance suspended it before
+            one.pauses.append((since, until))
 
     def _resume(self, customer: Customer, at: int, book: Book) -> None:
         for one in self.bought:
@@ -335,7 +337,8 @@ class History:
                 until = max(at, self._earliest(one, book), since + 1)
                 one.pauses.append((since, until))
                 self.do(
-                    "UPDATE order_suspensions SET until_at = %s WHERE order_id = %s AND until_at IS NULL",
+                    "UPDATE order_suspensions SET until_at = %s"
+                    " WHERE order_id = %s AND until_at IS NULL AND reason <> 'balance'",
                     *(when(until), one.id),
                 )
 
@@ -505,7 +508,10 @@ def read_world(cur: Any, usage: dict[int, list[Usage]]) -> World:
         " ON b.account_id = a.id"
     )
     payers = {row[0]: Payer(*row) for row in cur.fetchall()}
-    cur.execute("SELECT id, payer_account_id, amount_minor, tax_ppm, tax_inside, bill_on FROM manual_lines")
+    cur.execute(
+        "SELECT m.id, m.payer_account_id, m.amount_minor, m.tax_ppm, m.tax_inside, m.bill_on, b.zone"
+        " FROM manual_lines m JOIN billing_accounts b ON b.account_id = m.account_id"
+    )
     manual = [Manual(*row) for row in cur.fetchall()]
     cur.execute(
         "SELECT l.order_id, l.item, extract(epoch FROM l.period_start)::bigint, -sum(c.amount_minor)::bigint"
