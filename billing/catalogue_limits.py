@@ -67,7 +67,13 @@ def _names(catalogue: Catalogue) -> Iterator[Problem]:
             if not text.isprintable():
                 message = f"the name of {what} {number} holds a character that cannot be shown: {text[:60]!r}"
                 yield _error(place, "name", message, "take it out: control characters and line ends are no text")
-    for one in catalogue.items.values():
-        if not one.category.isprintable():
-            message = f"the category of item {one.number} holds a character that cannot be shown: {one.category[:60]!r}"
-            yield _error(one.place, "name", message, "take it out")
+    texts: list[tuple[str, str, Place]] = [
+        *((f"the category of item {one.number}", one.category, one.place) for one in catalogue.items.values()),
+        *((f"the group of {one.item}", one.group, one.place) for one in catalogue.prices),
+        *((f"the customer of {one.item}", one.customer, one.place) for one in catalogue.prices),
+        *((f"the code of promotion {one.number}", one.code, one.place) for one in catalogue.promotions),
+        *((f"a group of {one.number}", group, one.place) for one in catalogue.promotions for group in one.groups),
+    ]
+    for what, text, place in texts:
+        if not text.isprintable():
+            yield _error(place, "name", f"{what} holds a character that cannot be shown: {text[:60]!r}", "take it out")

@@ -95,4 +95,4 @@ def test_finer_steps_of_the_same_unit_are_no_change_of_price() -> None:
     new = one_price(steps % "2.00", item="decimals: 1", more=pools % ", decimals: 1")
     assert [(one.what, one.change) for one in changes(old, new)] == [("item use", "changed: unit")]
     dearer = one_price(steps % "3.00", item="decimals: 1", more=pools % ", decimals: 1")
-    assert {one.example for one in changes(old, dearer) if one.example} == {"0.1 s: 2.00 -> 3.00"}
+    assert {one.example for one in changes(old, dearer) if one.example} == {"1 s: 2.00 -> 3.00"}

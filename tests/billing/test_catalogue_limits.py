@@ -68,7 +68,14 @@ def test_a_name_that_cannot_be_shown_is_an_error_with_its_line(name: str) -> Non
     (one,) = errors(one_price("- per_unit: {price: 1}", item=f"name: {name}"))
     assert one.code == "name"
     assert "holds a character that cannot be shown" in one.message
-    assert one.place.line == 6
+    assert one.place.line == 7
+
+
+def test_groups_and_codes_hold_no_control_characters_either() -> None:
+    price = '  - {item: use, group: "a\\0", versions: [{from: 2026-01-01, steps: [per_unit: {price: 1}]}]}\n'
+    code = 'promotions: [{promotion: p, code: "a\\e", from: 2026-01-01, items: [use], percent: 5}]\n'
+    found = errors(one_price("- per_unit: {price: 1}") + price + code)
+    assert [one.message.partition(" holds")[0] for one in found] == ["the group of use", "the code of promotion p"]
 
 
 def test_a_pool_in_another_unit_than_its_item_says_what_to_write() -> None:
