@@ -236,6 +236,8 @@ _EVENTS_OF_WINDOWS: Final = f"""
     WHERE e.counts_at >= to_timestamp({{from_s}}) AND e.counts_at < to_timestamp({{until_s}})
 """
 
+_VOIDS: Final = "SELECT usage_id FROM usage_voids WHERE account_id BETWEEN {first} AND {last}"
+
 # ---- back
 
 _NEW_BLOCK: Final = """
@@ -518,13 +520,20 @@ def read_usage(opened: Any, claim: Claim, windows: Windows) -> UsageEvents:
         parts.append(_events_of_range(opened, windows, by_range))
     if not by_range.all():
         parts.append(_events_of_windows(opened, windows, ~by_range))
-    return _events(pa.concat_tables(parts).combine_chunks())
+    low, high = int(windows.account_id.min()), int(windows.account_id.max())
+    return _events(_without_void(opened, pa.concat_tables(parts).combine_chunks(), low, high))
+
+
+def _without_void(opened: Any, found: pa.Table, first: int, last: int) -> pa.Table:
+    """Events of a range of accounts that are not void. Voids are few, and mostly there are none."""
+    voids = _ints(columns(opened, _VOIDS.format(first=first, last=last)), "usage_id")
+    return found.filter(pa.array(~np.isin(_ints(found, "id"), voids))).combine_chunks() if len(voids) else found
 
 
 def read_usage_of_range(opened: Any, first: int, last: int, from_s: int, until_s: int) -> UsageEvents:
     """Usage that counts in [from_s, until_s) of all accounts of a range of ids, whoever buys what."""
     bounds = {"first": first, "last": last, "from_s": from_s, "until_s": until_s}
-    return _events(columns(opened, _EVENTS_OF_RANGE.format_map(bounds)))
+    return _events(_without_void(opened, columns(opened, _EVENTS_OF_RANGE.format_map(bounds)), first, last))
 
 
 def _by_range(claim: Claim, windows: Windows) -> Any:

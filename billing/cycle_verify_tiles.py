@@ -109,7 +109,9 @@ _UNBILLED: Final = """
         WHERE t.kind = 'recurring'
     ), closed AS (
         SELECT e.id, e.account_id, e.item, e.counts_at
-        FROM usage_events e WHERE e.counts_at < (SELECT open_from FROM usage_open)
+        FROM usage_events e
+        WHERE e.counts_at < (SELECT open_from FROM usage_open)
+          AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
     )
     SELECT (SELECT count(*) FROM closed), c.item, count(*)
     FROM closed c

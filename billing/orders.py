@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
-from billing.arrays import text_array
+from billing.arrays import int_array, text_array
 from billing.calendar import boundaries, period_containing
 from billing.catalogue import Buyer, Catalogue
 from billing.catalogue_store import find_version, read_version
@@ -300,7 +300,9 @@ _WAIT_FOR_PLAN: Final = f"SELECT pg_advisory_xact_lock_shared(hashtextextended('
 
 _WAIT_FOR_SHARD: Final = """
     SELECT FROM bill_shards s JOIN bill_runs r ON r.id = s.run_id
-    WHERE r.state = 'running' AND s.state IN ('due', 'failed') AND %s BETWEEN s.first_account_id AND s.last_account_id
+    WHERE r.state = 'running' AND s.state IN ('due', 'failed') AND EXISTS (
+        SELECT FROM unnest(%s::bigint[]) AS p (id) WHERE p.id BETWEEN s.first_account_id AND s.last_account_id)
+    ORDER BY s.shard_no
     FOR SHARE OF s
 """
 
@@ -672,8 +674,7 @@ async def wait_for_billing(cur: Any, payers: Sequence[int]) -> None:
     """Wait for shards at work on these payers' accounts; those that have not begun wait for this transaction."""
     if payers:
         await cur.execute(_WAIT_FOR_PLAN)
-    for payer in payers:
-        await cur.execute(_WAIT_FOR_SHARD, (payer,))
+        await cur.execute(_WAIT_FOR_SHARD, (int_array(payers),))
 
 
 async def _guard(cur: Any, order: Order, at_s: int, what: str) -> None:
