@@ -116,6 +116,11 @@ _RUN_STATE: Final = """
     WHERE id = $1::int
 """
 
+_ABANDONED: Final = """
+    UPDATE bill_runs SET state = 'done', finished_at = now(), abandoned_by = $2, abandoned_why = $3 WHERE id = $1::int
+"""
+_MAX_WHY: Final = 500
+
 # ---- void: everything the drafts claimed becomes due again
 
 #: While a review waits nobody but its shards settles orders, but for one-time orders that are taken back. Who pays is
@@ -262,11 +267,40 @@ def finish_run(opened: Any, run_id: int, *, leave_failed: bool = False) -> str:
         return "reviewed"
     if counts.get("drafted"):
         return str(state)
+    _number(opened, run_id)
+    do(opened, _RUN_STATE, (run_id, "done", ""))
+    return "done"
+
+
+def _number(opened: Any, run_id: int) -> None:
+    """Number and issue what is posted of a run."""
     rows(opened, _LOCK_SERIES, (run_id,))
     do(opened, _NUMBER, (run_id,))
     do(opened, _ADVANCE_SERIES, (run_id,))
-    do(opened, _RUN_STATE, (run_id, "done", ""))
-    return "done"
+
+
+def abandon_run(opened: Any, run_id: int, actor: str, why: str) -> None:
+    """Give up what is left of a run that posts: what is posted is numbered and issued, the rest is due again.
+
+    Waits for shards at work; none begins afterwards.
+
+    Raises:
+        CycleRefused: no such run, or one that is not running; a review is voided instead.
+    """
+    if not why.strip() or not why.isprintable():
+        raise CycleRefused("say why the run is given up, in printable characters")
+    found = rows(opened, _LOCK_RUN, (run_id,))
+    if not found:
+        raise CycleRefused(f"there is no run {run_id}")
+    state, kind = found[0]
+    if kind == "review" and state in ("running", "reviewed"):
+        raise CycleRefused(f"run {run_id} is a review: `kopeck bill void-review {run_id}` takes its drafts back")
+    if state == "approving":
+        raise CycleRefused(f"run {run_id} is being approved: `kopeck bill resume` posts what is left of it")
+    if state != "running":
+        raise CycleRefused(f"run {run_id} is {state}: nothing of it is left")
+    _number(opened, run_id)
+    do(opened, _ABANDONED, (run_id, actor, why.strip()[:_MAX_WHY]))
 
 
 def begin_approval(opened: Any, run_id: int, actor: str) -> None:

@@ -150,6 +150,16 @@ def void_review(dsn: str, run_id: int) -> None:
     _in_one_go(dsn, lambda opened: cycle_post.void_review(opened, run_id))
 
 
+def abandon(dsn: str, run_id: int, actor: str, why: str) -> Summary:
+    """Give up what is left of a run: shards that are posted stay and are issued, the others are due again.
+
+    Raises:
+        CycleRefused: no run that is running.
+    """
+    _in_one_go(dsn, lambda opened: cycle_post.abandon_run(opened, run_id, actor, why))
+    return summary_of(dsn, run_id)
+
+
 def run_under_way(dsn: str) -> int | None:
     """The run that is not done, if there is one."""
     return _in_one_go(dsn, cycle_summary.under_way)

@@ -8,7 +8,7 @@ pauses before the end of the last tile billed in arrears.
 
 import random
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from billing.catalogue import Catalogue
 from billing.catalogue_read import read_catalogue
 from billing.credit_notes import Wanted, credit_invoice
 from billing.invoices import InvoiceError
+from billing.usage_store import UsageError
+from billing.usage_voids import Correction, VoidRequest, correct_events, void_events
 from kopeck.transactions import in_transaction
 from ratingcore.money import Minor
 from tests.billing.cycle_judge import NEVER, Book, Manual, Order, Payer, Usage, World
@@ -157,6 +159,7 @@ class History:
         self.customers: list[Customer] = []
         self.bought: list[Bought] = []
         self.keys = 0
+        self.mended = 0
         self.months: set[tuple[int, int]] = set()
         self.catalogue_id = self.source_id = 0
         self.usage: dict[int, list[Usage]] = {}
@@ -236,6 +239,8 @@ class History:
         self.connection.commit()
         for _ in range(max(1, len(self.customers) * days // 100)):
             self._credit(until)
+        for _ in range(max(1, len(self.customers) * days // 200)):
+            self._mend()
 
     def _order(self, customer: Customer, at: int, _: Book) -> None:
         self.buy(customer, at + self.dice.choice((0, 0, 0, 12, 40, -20, -75)) * DAY)
@@ -399,6 +404,35 @@ class History:
             in_transaction(
                 self.dsn, lambda cur: credit_invoice(cur, number, wanted, key=key, actor="sim", why="made up")
             )
+
+    def _mend(self) -> None:
+        """Void an event or correct it, mostly one that was left by a run; what is billed is refused."""
+        self.do("SELECT usage_id FROM bill_failures WHERE usage_id IS NOT NULL ORDER BY id DESC LIMIT 5")
+        failed = [one for (one,) in self.cur.fetchall()]
+        self.connection.commit()
+        every = [event for events in self.usage.values() for event in events]
+        found = [event for event in every if event.id in failed]
+        if not found or self.chance.random() < 0.3:
+            found = every[-200:]
+        if not found:
+            return
+        event = self.chance.choice(found)
+        self.keys += 1
+        asked = VoidRequest(f"v-{self.keys}", "made up", "sim")
+        micro = (
+            event.quantity_micro + 1 if self.chance.random() < 0.1 else event.quantity_micro // 10**6 * 10**6 + 10**6
+        )
+        correction = Correction(event.id, quantity_micro=micro)
+        events = self.usage[event.account]
+        with suppress(UsageError):
+            if self.chance.random() < 0.5:
+                in_transaction(self.dsn, lambda cur: void_events(cur, [event.id], asked))
+                events.remove(event)
+            else:
+                done = in_transaction(self.dsn, lambda cur: correct_events(cur, [correction], asked))
+                events.remove(event)
+                events.append(replace(event, id=done.replaced[event.id], quantity_micro=micro))
+            self.mended += 1
 
     def _move(self, customer: Customer, _at: int, _book: Book) -> None:
         if customer.parent is not None:
