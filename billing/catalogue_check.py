@@ -343,7 +343,7 @@ def _card_findings(catalogue: Catalogue) -> Findings:
             yield _warning(place, "prefix-unreachable", message, f"a call to {called} is rated by prefix {reached!r}")
         missing = _missing_prefix(prefixes)
         if missing and reference.longest_prefix(card.rates, missing) is None:
-            message = f"rate card {number}: some numbers have no rate; a call to one holds up its payer's invoice"
+            message = f"rate card {number}: some numbers have no rate; a call to one cannot be billed"
             hint = 'a rate with prefix "" matches every other number'
             yield _warning(place, "prefix-missing", message, f"a call to {missing}...", hint)
 

@@ -17,12 +17,14 @@ from typing import Final
 import numpy as np
 
 from billing.cycle_due import Flags, Tiles
-from billing.cycle_records import ADVANCE, ARREARS, NEVER, NONE, ONCE, TRUEUP, ManualLines
+from billing.cycle_records import ADVANCE, ARREARS, NEVER, NONE, ONCE, PARTS, TRUEUP, ManualLines
 from ratingcore.arrays import Ints
 
-#: Of parts that are due at one instant: a true-up before the arrears that count it.
-_RANK: Final = np.array([1, 2, 3, 0], np.int64)
-_MANUAL_RANK: Final = 4
+#: By part, of those that are due at one instant: a true-up and an advance charge before the arrears that count them.
+_RANK: Final = np.array(
+    [{TRUEUP: 0, ADVANCE: 1, ARREARS: 2}.get(part, 3 + part) for part in range(len(PARTS))], np.int64
+)
+_MANUAL_RANK: Final = 3 + len(PARTS)
 
 
 def without_fault(tiles: Tiles, bad_tile: Flags, bad_order: Flags) -> Flags:
@@ -37,7 +39,7 @@ def without_fault(tiles: Tiles, bad_tile: Flags, bad_order: Flags) -> Flags:
     bad = np.flatnonzero(bad_tile)
     ahead = bad[tiles.part[bad] == ADVANCE]
     np.minimum.at(advance, tiles.order[ahead], tiles.start_s[ahead])
-    followed = bad[tiles.part[bad] != ONCE]
+    followed = bad[np.isin(tiles.part[bad], (ADVANCE, ARREARS, TRUEUP))]
     np.minimum.at(arrears, tiles.order[followed], tiles.start_s[followed])
     kept: Flags = ~bad_tile & ~bad_order[tiles.order]
     kept &= (tiles.part != ADVANCE) | (tiles.start_s < advance[tiles.order])
@@ -87,7 +89,7 @@ def hold_floors(tiles: Tiles, manual: ManualLines, asked: Asked, bears: Ints, ke
     return _walk(*_in_turn(tiles, manual, asked, tile, line), bears, tiles, kept, hand)
 
 
-def _in_turn(tiles: Tiles, manual: ManualLines, asked: Asked, tile: Ints, line: Ints) -> tuple[Ints, ...]:
+def _in_turn(tiles: Tiles, manual: ManualLines, asked: Asked, tile: Ints, line: Ints) -> tuple[Ints, Ints, Ints, Ints]:
     """(payer, gross, tile or NONE, line or NONE) in the order in which the balance is asked."""
     part = tiles.part[tile]
     due = np.where((part == ADVANCE) | (part == ONCE), tiles.from_s[tile], tiles.until_s[tile])

@@ -73,9 +73,10 @@ _TOO_LOW: Final = f"""
     SELECT a.number, a.balance_minor, i.total_minor, a.floor_minor, i.currency
     FROM {_INVOICES} JOIN accounts a ON a.id = i.account_id
     WHERE b.run_id = $1::int AND b.state = 'draft' AND a.floor_minor IS NOT NULL
-      AND a.balance_minor - i.total_minor < a.floor_minor
+      AND a.balance_minor - i.total_minor < a.floor_minor {{shard}}
     ORDER BY i.id
 """
+_TOO_LOW_OF_SHARD: Final = _TOO_LOW.format(shard="AND b.shard_no = $2::int")
 
 # ---- numbers
 
@@ -236,15 +237,29 @@ def _transfers(opened: Any, invoices: pa.Table) -> tuple[pa.Table, dict[int, int
 
 
 def approve_shard(opened: Any, run_id: int, shard_no: int, worker: str) -> None:
-    """Post the drafts of a shard, precisely as they are."""
+    """Post the drafts of a shard, precisely as they are.
+
+    Raises:
+        CycleStoreError: a prepaid payer's balance fell since the approval and does not bear its draft.
+    """
+    low = [TooLow(*row) for row in rows(opened, _TOO_LOW_OF_SHARD, (run_id, shard_no))]
+    if low:
+        raise CycleStoreError(
+            f"{_too_low_words(low)}. Bring their balances up; `kopeck bill resume` then posts the shard"
+        )
     do(opened, _BLOCKS_POSTED, (run_id, shard_no))
     do(opened, _SHARD_POSTED, (run_id, shard_no, worker))
     post_shard(opened, run_id, shard_no)
 
 
+def _too_low_words(low: list[TooLow]) -> str:
+    named = ", ".join(one.account for one in low[:20]) + (", ..." if len(low) > 20 else "")
+    return f"{len(low)} prepaid accounts cannot bear their invoices any more: {named}"
+
+
 def payers_too_low(opened: Any, run_id: int) -> list[TooLow]:
     """Prepaid payers whose balance fell below what their drafts take."""
-    return [TooLow(*row) for row in rows(opened, _TOO_LOW, (run_id,))]
+    return [TooLow(*row) for row in rows(opened, _TOO_LOW.format(shard=""), (run_id,))]
 
 
 def finish_run(opened: Any, run_id: int, *, leave_failed: bool = False) -> str:
@@ -316,11 +331,7 @@ def begin_approval(opened: Any, run_id: int, actor: str) -> None:
         raise CycleRefused(f"run {run_id} is {state}: only a review that is complete can be approved")
     low = payers_too_low(opened, run_id)
     if low:
-        named = ", ".join(one.account for one in low[:20]) + (", ..." if len(low) > 20 else "")
-        raise CycleRefused(
-            f"{len(low)} prepaid accounts cannot bear their invoices any more: {named}. "
-            f"Bring their balances up, or void the review and run it again"
-        )
+        raise CycleRefused(f"{_too_low_words(low)}. Bring their balances up, or void the review and run it again")
     do(opened, _RUN_STATE, (run_id, "approving", actor))
 
 

@@ -13,14 +13,15 @@ CREATE TABLE usage_voids (
     key text NOT NULL CHECK (length(key) BETWEEN 1 AND 200),
     why text NOT NULL CHECK (why <> ''),
     actor text NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now(),
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),   -- after waiting for the shard that may bill it
     CHECK (replaced_by <> usage_id)
 );
 CREATE INDEX usage_voids_account ON usage_voids (account_id);
 CREATE INDEX usage_voids_key ON usage_voids (key);
 CREATE TRIGGER usage_voids_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON usage_voids
     FOR EACH STATEMENT EXECUTE FUNCTION append_only();
-GRANT SELECT, INSERT ON usage_voids TO kopeck_app;
+GRANT SELECT ON usage_voids TO kopeck_app;
+GRANT INSERT (usage_id, account_id, replaced_by, key, why, actor) ON usage_voids TO kopeck_app;
 
 -- amount_minor: what the balance of a prepaid payer did not bear, with tax, so that a payment can tell whether it does
 -- now. usage_id: the first event of usage that is at fault.
@@ -85,6 +86,22 @@ CREATE TRIGGER accounts_balance_bears BEFORE UPDATE OF balance_minor, floor_mino
     WHEN (OLD.balance_short
           AND (NEW.balance_minor > OLD.balance_minor OR NEW.floor_minor IS DISTINCT FROM OLD.floor_minor))
     EXECUTE FUNCTION balance_bears();
+
+-- Another payer's balance may bear it. The cycle never moves an order, so this costs it nothing.
+CREATE FUNCTION order_moves_short() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM order_suspensions s
+               WHERE s.order_id = NEW.id AND s.until_at IS NULL AND s.reason = 'balance') THEN
+        UPDATE accounts SET balance_short = resume_borne(id, balance_minor, floor_minor, 'system:payment')
+        WHERE id = NEW.payer_account_id;
+    END IF;
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION order_moves_short() FROM PUBLIC;
+CREATE TRIGGER orders_move_short AFTER UPDATE OF payer_account_id ON orders FOR EACH ROW
+    WHEN (OLD.payer_account_id <> NEW.payer_account_id) EXECUTE FUNCTION order_moves_short();
 
 -- A run that was given up is done, but for the shards that were left: who gave it up, and why.
 ALTER TABLE bill_runs ADD COLUMN abandoned_by text;

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from billing import cycle_run
+from billing.cycle_lines import bill_shard
+from billing.cycle_link import Link
+from billing.cycle_plan import NewRun
+from billing.cycle_post import post_shard
 from billing.cycle_run import Crew
+from billing.cycle_store import Wanted, claim_shard, read_catalogues, read_shard, read_terms, write_shard
+from billing.cycle_tariffs import prepare_tariffs
 from billing.cycle_verify_tiles import check_tiles
 from billing.orders import resume_order
 from kopeck.transactions import in_transaction
@@ -158,6 +164,22 @@ def test_a_review_suspends_when_it_is_approved(base: Base) -> None:
     assert pauses(base) == [("balance", True, FEE)]
 
 
+def test_an_approval_that_a_balance_bears_no_more_names_the_account(base: Base) -> None:
+    account = prepaid(base)
+    base.pay(account, FEE)
+    run_id = base.bill(date(2026, 6, 1), "review").summary.run_id
+    cycle_run.approve(base.dsn, run_id, "boss")
+    base.pay(account, -1)
+    outcome = cycle_run.go_on(base.dsn, run_id, Crew(1))
+    assert [one.why for one in outcome.troubles] == [
+        "1 prepaid accounts cannot bear their invoices any more: P1. Bring their balances up; "
+        "`kopeck bill resume` then posts the shard"
+    ]
+    base.pay(account, 1)
+    assert cycle_run.go_on(base.dsn, run_id, Crew(1)).summary.state == "done"
+    assert base.balance(account) == 0
+
+
 def test_a_person_may_resume_what_a_balance_does_not_bear(base: Base) -> None:
     account = prepaid(base)
     base.rows("UPDATE orders SET number = 'O-1' WHERE account_id = %s", account)
@@ -167,6 +189,42 @@ def test_a_person_may_resume_what_a_balance_does_not_bear(base: Base) -> None:
     assert [one[1] for one in pauses(base)] == [False]
     base.pay(account, 1)
     assert base.one("SELECT balance_short FROM accounts WHERE id = %s", account) is False
+
+
+def test_an_order_that_moves_goes_by_the_balance_of_its_new_payer(base: Base) -> None:
+    prepaid(base)
+    base.bill(date(2026, 6, 1))
+    poor, rich = base.subscriber("P2", kind="prepaid"), base.subscriber("P3", kind="prepaid")
+    base.rows("UPDATE orders SET payer_account_id = %s", poor)
+    assert [one[1] for one in pauses(base)] == [True]
+    assert base.one("SELECT balance_short FROM accounts WHERE id = %s", poor) is True
+    base.pay(rich, FEE)
+    base.rows("UPDATE orders SET payer_account_id = %s", rich)
+    assert [one[1] for one in pauses(base)] == [False]
+
+
+def test_a_payment_that_comes_while_a_shard_is_computed_is_seen(base: Base) -> None:
+    """The shard read a balance of nothing; a payment committed before the shard locked the account."""
+    account = prepaid(base)
+    run_id = cycle_run.start_run(base.dsn, NewRun(date(2026, 6, 1), "post", "test"))
+    link = Link(base.dsn)
+
+    def shard(opened: Any) -> None:
+        claim = claim_shard(opened, run_id, 0)
+        tariffs = prepare_tariffs(read_catalogues(opened, run_id).readable, read_terms(opened))
+        read = read_shard(opened, claim, Wanted(frozenset({1}), frozenset(), frozenset(), frozenset()))
+        base.pay(account, FEE)
+        bill = bill_shard(read, tariffs)
+        write_shard(opened, claim, read, bill, "test")
+        post_shard(opened, run_id, 0)
+
+    link.run(shard)
+    link.close()
+    assert [one[1] for one in pauses(base)] == [False]
+    assert base.one("SELECT balance_short FROM accounts WHERE id = %s", account) is False
+    cycle_run.go_on(base.dsn, run_id, Crew(1))
+    base.bill(date(2026, 6, 1))
+    assert base.balance(account) == 0
 
 
 def test_a_postpaid_order_of_the_same_run_is_billed_beside_a_short_one(base: Base) -> None:
