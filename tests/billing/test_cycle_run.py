@@ -326,7 +326,10 @@ def test_approval_is_refused_while_a_prepaid_balance_does_not_bear_the_draft(bas
     hindered = cycle_run.go_on(base.dsn, run_id, Crew(1))
     assert (hindered.summary.state, hindered.summary.drafted) == ("approving", 1)
     assert [one.state for one in hindered.troubles] == ["failed"]
-    assert "accounts_balance_floor" in hindered.troubles[0].why
+    assert hindered.troubles[0].why == (
+        "1 prepaid accounts cannot bear their invoices any more: S1. Bring their balances up; "
+        "`kopeck bill resume` then posts the shard"
+    )
     base.pay(account, 1)
     assert cycle_run.go_on(base.dsn, run_id, Crew(1)).summary.state == "done"
     assert base.differences() == []
