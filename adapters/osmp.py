@@ -177,14 +177,16 @@ def decode(raw: RawRequest, contract: Contract, keys: Keys, now: datetime) -> Re
     dialect: Dialect = contract.dialect
     op: Op | None = None
     values: dict[str, bytes] = {}
+    is_proven = False
     try:
         _let_in(raw.headers.get("authorization", ""), dialect, keys)
+        is_proven = bool(keys.basic or contract.sources)
         values = wire.split_form(wire.form_bytes(raw, post=dialect.post))
         op = _op(values, dialect)
         return _READ[op](values, contract, dialect, now)
     except Nonsense as nonsense:
         key = wire.peeked(values, "txn_id", dialect.charset)
-        return nonsense.told(op, key, wire.peeked(values, "account", dialect.charset))
+        return nonsense.told(op, key, wire.peeked(values, "account", dialect.charset), is_proven=is_proven)
 
 
 def _let_in(authorization: str, dialect: Dialect, keys: Keys) -> None:
@@ -336,9 +338,12 @@ def _txn_date(values: Mapping[str, bytes], contract: Contract, dialect: Dialect)
 
 
 def _extras(values: Mapping[str, bytes], dialect: Dialect) -> dict[str, str]:
-    """What is kept of further parameters; one that cannot be read as text is refused, an empty one ignored."""
+    """What is kept of further parameters; one that cannot be read as text is refused, an empty one ignored.
+
+    Terminals send card numbers in free fields, so those are masked before anybody keeps them.
+    """
     return {
-        name: wire.required(values, name, Reason.BAD_EXTRAS, dialect.charset)
+        name: wire.mask_cards(wire.required(values, name, Reason.BAD_EXTRAS, dialect.charset))
         for name in (*KEPT, *dialect.extras)
         if values.get(name)
     }
@@ -419,10 +424,10 @@ def code_of(result: Result, contract: Contract) -> str:
 _NOTHING: Final = re.compile("(?!)()()")
 
 
-def scrub(raw: RawRequest, contract: Contract) -> str:
+def scrub(raw: RawRequest, contract: Contract, most: int = wire.MAX_SCRUBBED) -> str:
     """The request for a person to read, without its Authorization."""
     dialect: Dialect = contract.dialect
-    return wire.scrubbed_request(raw, dialect.charset)
+    return wire.scrubbed_request(raw, dialect.charset, most)
 
 
 def scrub_reply(reply: Reply) -> str:

@@ -53,7 +53,7 @@ _MEANING: Final[Mapping[str, str]] = {
     "time_zone": "zone of the protocol's dates, an IANA name",
     "sources": "networks the partner calls from, such as 192.0.2.0/24; empty lets every address in",
     "services": "service codes the partner may name; empty takes any",
-    "account_pattern": "full-match regular expression of account numbers, after normalisation",
+    "account_pattern": "full-match regular expression (RE2) of account numbers, after normalisation",
     "strip_leading_zeros": "drop zeros at the front of account numbers",
     "min_minor": "smallest payment, in minor units",
     "max_minor": "largest payment, in minor units",

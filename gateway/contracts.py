@@ -12,7 +12,7 @@ import ipaddress
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from adapters.messages import Contract, Keys, Protocol
+from adapters.messages import Contract, Keys, Op, Protocol, Reason, Reply, Result
 from adapters.protocols import PROTOCOLS, contract_from_json
 from billing.accounts import system_account
 from gateway.decide import Terms
@@ -61,6 +61,8 @@ class Binding:
     stored_keys: tuple[StoredKey, ...]
     networks: tuple[Network, ...]
     keys: Keys
+    #: Replies to what proved nothing, by operation and reason: their bytes never change, so they are signed once.
+    refusals: dict[tuple[Op | None, Reason], Reply] = field(default_factory=dict, compare=False, repr=False)
 
     def admits(self, ip: str) -> bool:
         """Whether the address is one of the partner's; no list admits every address."""
@@ -73,6 +75,16 @@ class Binding:
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return any(address in network for network in self.networks)
+
+    def refusal(self, result: Result) -> Reply:
+        """The reply to a refused request; one without an id of the caller's in it is made once."""
+        if result.key is not None or result.account is not None:
+            return self.protocol.encode(result, self.contract, self.keys)
+        known = self.refusals.get((result.op, result.reason))
+        if known is None:
+            known = self.protocol.encode(result, self.contract, self.keys)
+            self.refusals[(result.op, result.reason)] = known
+        return known
 
 
 @dataclass(frozen=True, slots=True)

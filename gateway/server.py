@@ -12,10 +12,12 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import re
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from http.client import responses as STATUS_WORDS
 from socket import socket
 from typing import Any, Final
@@ -23,7 +25,8 @@ from typing import Any, Final
 from tornado import httputil
 from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.ioloop import IOLoop
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
 from adapters.messages import (
     OP_OF,
@@ -41,12 +44,14 @@ from adapters.messages import (
     Result,
     Status,
 )
+from adapters.wire import MAX_SCRUBBED, cut_request, mask_cards
 from gateway import metrics
 from gateway.attempts import AttemptWriter
 from gateway.contracts import Binding, Book, Network, book_at, load_book, revision
 from gateway.decide import Attempt, Command
 from gateway.driver import end_tasks
 from gateway.lanes import Connection, Core, CoreOptions, DatabaseAway, at_the_edge
+from gateway.strangers import STRANGER_TEXT, Text
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +65,7 @@ _KIND_OF: Final = {Reason.BAD_SIGNATURE: "bad_signature", Reason.BAD_SOURCE: "ba
 class PortOptions:
     """Limits of the partner port by name; sizes in bytes, times in seconds.
 
+    connections_per_address_max: of one address that is no trusted proxy; 0: half of connections_max.
     trusted_proxies: networks whose X-Forwarded-For is believed.
     record_calls: whether checks, repeats and status questions are kept as attempts.
     """
@@ -70,6 +76,7 @@ class PortOptions:
     header_timeout_s: float = 15.0
     body_timeout_s: float = 15.0
     connections_max: int = 2_000
+    connections_per_address_max: int = 0
     contracts_poll_s: float = 1.0
     trusted_proxies: tuple[Network, ...] = ()
     record_calls: bool = True
@@ -150,129 +157,103 @@ class PartnerPort(httputil.HTTPServerConnectionDelegate):
         assert isinstance(request_conn, HTTP1Connection)
         return Exchange(self, request_conn)
 
-    def serve(self, raw: RawRequest, answer: Callable[[Reply], None]) -> None:
-        """Serve one raw request; ``answer`` is called exactly once, now or later."""
+    async def serve(self, raw: RawRequest) -> Reply:
+        """The reply to one raw request: find the partner, decode, decide, put on record, encode."""
         book = self.book()
         if book is None:
-            answer(plain(503, "not ready"))
-            return
+            return plain(503, "not ready")
         binding = book.by_code.get(raw.path[len(PREFIX) :]) if raw.path.startswith(PREFIX) else None
         if binding is None:
-            answer(plain(404, "no such address"))
             if raw.path.startswith(PREFIX):
-                self._record_stranger(raw)
-            return
+                self._note_unknown_path(raw)
+            return plain(404, "no such address")
         if not binding.admits(raw.remote_ip):
-            error = DecodeError(Reason.BAD_SOURCE, f"{raw.remote_ip} is not among the partner's addresses")
-            self._refuse(binding, raw, error, answer)
-            return
+            foreign = DecodeError(Reason.BAD_SOURCE, f"{raw.remote_ip} is not among the partner's addresses")
+            return self._refuse(binding, raw, foreign)
         request = binding.protocol.decode(raw, binding.contract, binding.keys, datetime.now(UTC))
         if isinstance(request, DecodeError):
-            self._refuse(binding, raw, request, answer)
-        elif not binding.contract.active:
-            self._finish(binding, raw, request, _plain_result(request, Reason.TEMPORARY), answer)
-        elif isinstance(request, Pay | Cancel | Check | Status | Balance):
-            self._submit(binding, raw, request, answer)
-        elif isinstance(request, Registry):
-            task = asyncio.ensure_future(self._answer_registry(binding, raw, request, answer))
-            task.add_done_callback(lambda done: done.result())
-        else:
-            # Confirm and Notify belong to dialects that hold first or push; none is connected yet.
-            self._finish(binding, raw, request, _plain_result(request, Reason.UNKNOWN_VERB), answer)
+            return self._refuse(binding, raw, request)
+        text = _kept_text(binding, raw, request) if isinstance(request, Pay | Cancel) else None
+        result = await self._result(binding, raw, request, text or "")
+        reply = binding.protocol.encode(result, binding.contract, binding.keys)
+        metrics.REQUESTS.labels(binding.contract.partner, OP_OF[type(request)].value, result.reason.value).inc()
+        self._note(binding, raw, request, result, text)
+        return reply
 
-    def _submit(
-        self,
-        binding: Binding,
-        raw: RawRequest,
-        request: Pay | Cancel | Check | Status | Balance,
-        answer: Callable[[Reply], None],
-    ) -> None:
-        changes = isinstance(request, Pay | Cancel)
-        command = Command(
-            request,
-            binding.terms,
-            actor=f"partner:{binding.contract.partner}",
-            remote_ip=raw.remote_ip,
-            request_text=binding.protocol.scrub(raw, binding.contract) if changes else "",
-        )
-        future = self.core.submit(command)
-        if future.done():
-            self._finish(binding, raw, request, future.result(), answer)
-        else:
-            future.add_done_callback(lambda done: self._finish_later(binding, raw, request, done.result(), answer))
+    async def _result(self, binding: Binding, raw: RawRequest, request: Request, text: str) -> Result:
+        """What the core says. text: the scrubbed request, kept with the event it causes."""
+        contract = binding.contract
+        if not contract.active:
+            return _plain_result(request, Reason.TEMPORARY)
+        if isinstance(request, Pay | Cancel | Check | Status | Balance):
+            return await self.core.submit(
+                Command(request, binding.terms, f"partner:{contract.partner}", raw.remote_ip, text)
+            )
+        if isinstance(request, Registry):
+            lines = await self.core.registry(contract.partner_id, request.start, request.end)
+            return Result(Op.REGISTRY, Reason.TEMPORARY if lines is None else Reason.OK, registry=lines or ())
+        # Confirm and Notify belong to dialects that hold first or push; none is connected yet.
+        return _plain_result(request, Reason.UNKNOWN_VERB)
 
-    def _finish_later(
-        self, binding: Binding, raw: RawRequest, request: Request, result: Result, answer: Callable[[Reply], None]
-    ) -> None:
-        try:
-            self._finish(binding, raw, request, result, answer)
-        except Exception:
-            # Nobody stands above a future's callback: without an answer the connection would wait for ever.
-            log.exception("reply_failed", extra={"partner": binding.contract.partner})
-            answer(plain(500, "internal error"))
-
-    async def _answer_registry(
-        self, binding: Binding, raw: RawRequest, request: Registry, answer: Callable[[Reply], None]
-    ) -> None:
-        lines = await self.core.registry(binding.contract.partner_id, request.start, request.end)
-        reason = Reason.TEMPORARY if lines is None else Reason.OK
-        self._finish(binding, raw, request, Result(Op.REGISTRY, reason, registry=lines or ()), answer)
-
-    def _finish(
-        self,
-        binding: Binding,
-        raw: RawRequest,
-        request: Request,
-        result: Result,
-        answer: Callable[[Reply], None],
-    ) -> None:
-        answer(binding.protocol.encode(result, binding.contract, binding.keys))
-        op = OP_OF[type(request)]
-        metrics.REQUESTS.labels(binding.contract.partner, op.value, result.reason.value).inc()
+    def _note(self, binding: Binding, raw: RawRequest, request: Request, result: Result, text: str | None) -> None:
+        """Put an answered request on record, unless a payment's event or a conflict is its record."""
         kind = _kind_of(request, result)
         if kind is None or (kind in ("call", "repeat") and not self.options.record_calls):
             return
-        self.attempts.record(
-            Attempt(
-                kind=kind,
-                reason=result.reason,
-                partner_id=binding.contract.partner_id,
-                op=op.value,
-                code=binding.protocol.code_of(result, binding.contract),
-                key=getattr(request, "key", None) or "",
-                account_number=getattr(request, "account", None) or result.account or "",
-                amount=getattr(request, "amount", None),
-                payment_id=result.payment_id,
-                remote_ip=raw.remote_ip,
-                request_text=binding.protocol.scrub(raw, binding.contract),
-            )
+        attempt = Attempt(
+            kind=kind,
+            reason=result.reason,
+            partner_id=binding.contract.partner_id,
+            op=OP_OF[type(request)].value,
+            code=binding.protocol.code_of(result, binding.contract),
+            key=getattr(request, "key", None) or "",
+            account_number=getattr(request, "account", None) or result.account or "",
+            amount=getattr(request, "amount", None),
+            payment_id=result.payment_id,
+            remote_ip=raw.remote_ip,
+            request_text=text or "",
         )
+        self.attempts.record(attempt, _later(binding, raw, MAX_SCRUBBED) if text is None else None)
 
-    def _refuse(self, binding: Binding, raw: RawRequest, error: DecodeError, answer: Callable[[Reply], None]) -> None:
+    def _refuse(self, binding: Binding, raw: RawRequest, error: DecodeError) -> Reply:
+        """Answer and put on record what is no request; of a caller who proved nothing little is kept."""
         result = Result(error.op, error.reason, key=error.key, account=error.account)
-        answer(binding.protocol.encode(result, binding.contract, binding.keys))
-        partner = binding.contract.partner
-        metrics.REQUESTS.labels(partner, error.op.value if error.op else "none", error.reason.value).inc()
-        self.attempts.record(
-            Attempt(
-                kind=_KIND_OF.get(error.reason, "malformed"),
-                reason=error.reason,
-                partner_id=binding.contract.partner_id,
-                op=error.op.value if error.op else "",
-                code=binding.protocol.code_of(result, binding.contract),
-                detail=error.detail[:500],
-                key=(error.key or "")[:64],
-                account_number=(error.account or "")[:64],
-                remote_ip=raw.remote_ip,
-                request_text=binding.protocol.scrub(raw, binding.contract),
-            )
+        op = error.op.value if error.op else ""
+        metrics.REQUESTS.labels(binding.contract.partner, op or "none", error.reason.value).inc()
+        attempt = Attempt(
+            kind=_KIND_OF.get(error.reason, "malformed"),
+            reason=error.reason,
+            partner_id=binding.contract.partner_id,
+            op=op,
+            code=binding.protocol.code_of(result, binding.contract),
+            detail=error.detail[:500],
+            key=(error.key or "")[:64],
+            account_number=(error.account or "")[:64],
+            remote_ip=raw.remote_ip,
         )
+        if error.is_proven:
+            self.attempts.record(attempt, _later(binding, raw, MAX_SCRUBBED))
+        else:
+            self.attempts.record_stranger(attempt, _later(binding, raw, STRANGER_TEXT))
+        return binding.refusal(result)
 
-    def _record_stranger(self, raw: RawRequest) -> None:
+    def _note_unknown_path(self, raw: RawRequest) -> None:
         path = raw.path[:100].encode("ascii", "backslashreplace").decode()
-        self.attempts.record(
+        self.attempts.record_stranger(
             Attempt("malformed", Reason.BAD_REQUEST, detail=f"no partner at {path}", remote_ip=raw.remote_ip)
         )
+
+
+def _kept_text(binding: Binding, raw: RawRequest, request: Pay | Cancel) -> str:
+    """The scrubbed request; a card's number in the account's place is masked by who knows the accounts."""
+    known = [number for number in (request.key, getattr(request, "account", None)) if number]
+    return mask_cards(binding.protocol.scrub(raw, binding.contract), known)
+
+
+def _later(binding: Binding, raw: RawRequest, most: int) -> Text:
+    """Makes a masked copy of at most ``most`` characters; until then no more of the request is held than it needs."""
+    cut = cut_request(raw, most)
+    return partial(binding.protocol.scrub, cut, binding.contract, most)
 
 
 def _kind_of(request: Request, result: Result) -> str | None:
@@ -306,13 +287,13 @@ class Exchange(httputil.HTTPMessageDelegate):
         "_body",
         "_connection",
         "_headers",
-        "_is_in_flight",
         "_is_over",
         "_port",
         "_reply",
         "_start",
         "_started_at",
         "_stream",
+        "_task",
     )
 
     def __init__(self, port: PartnerPort, connection: HTTP1Connection) -> None:
@@ -321,7 +302,6 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._body = b""
         self._reply: Reply | None = None
         self._is_over = False
-        self._is_in_flight = False
 
     def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> None:
         """Refuse what is not GET or POST, or too long a line, before the body is read."""
@@ -343,7 +323,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         if self._reply is not None:
             self._answer(self._reply)
             return
-        path, _, query = self._start.path.partition("?")
+        path, _, query = origin_form(self._start.path).partition("?")
         headers = {name.lower(): value for name, value in self._headers.items()}
         raw = RawRequest(
             method=self._start.method,
@@ -354,23 +334,22 @@ class Exchange(httputil.HTTPMessageDelegate):
             remote_ip=client_ip(self._peer(), headers, self._port.options.trusted_proxies),
         )
         self._port.in_flight += 1
-        self._is_in_flight = True
+        self._task = asyncio.create_task(self._serve(raw))
+
+    async def _serve(self, raw: RawRequest) -> None:
         try:
-            self._port.serve(raw, self._answer_in_flight)
+            reply = await self._port.serve(raw)
         except Exception:
-            # Our own mistake: to the partner it is no answer, so he repeats; a broken port would be worse.
-            log.exception("exchange_failed", extra={"path": path[:100]})
-            self._answer_in_flight(plain(500, "internal error"))
+            # Our own mistake: to the partner it is no answer, so it repeats; a broken port would be worse.
+            log.exception("exchange_failed", extra={"path": raw.path[:100]})
+            reply = plain(500, "internal error")
+        finally:
+            self._port.in_flight -= 1
+        self._answer(reply)
 
     def on_connection_close(self) -> None:
         """The partner hung up; what was submitted goes on and its repeat finds it."""
         self._is_over = True
-
-    def _answer_in_flight(self, reply: Reply) -> None:
-        if self._is_in_flight:
-            self._is_in_flight = False
-            self._port.in_flight -= 1
-        self._answer(reply)
 
     def _answer(self, reply: Reply) -> None:
         if self._is_over:
@@ -389,8 +368,23 @@ class Exchange(httputil.HTTPMessageDelegate):
         metrics.REPLY_SECONDS.observe(asyncio.get_running_loop().time() - self._started_at)
 
     def _peer(self) -> str:
-        address = getattr(self._connection.context, "address", None)
-        return address[0] if isinstance(address, tuple) else ""
+        return _ip_of(getattr(self._connection.context, "address", None))
+
+
+_ABSOLUTE: Final = re.compile("https?://[^/?]*", re.IGNORECASE)
+
+
+def origin_form(target: str) -> str:
+    """Path and query of a request target. A server takes the absolute form too (RFC 9112, 3.2.2).
+
+    >>> origin_form("http://pay.example/pay/osmp?command=check")
+    '/pay/osmp?command=check'
+    """
+    absolute = _ABSOLUTE.match(target)
+    if absolute is None:
+        return target
+    rest = target[absolute.end() :]
+    return rest if rest.startswith("/") else f"/{rest}"
 
 
 def _hang_up_on(stream: IOStream) -> None:
@@ -427,18 +421,61 @@ def _is_in(ip: str, networks: Sequence[Network]) -> bool:
     return any(address in network for network in networks)
 
 
+class _HalfClosableStream(IOStream):
+    """A stream whose other side may stop sending and still read: ``nc -N``, and clients that shut down their half.
+
+    Tornado closes at the end of input even while a reply is being made. Here the end of input counts when it is read
+    for: before that it is left in the socket, and the socket is watched for nothing but writing.
+    """
+
+    _has_ended = False
+
+    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
+        """Tornado's hook; None is "nothing now"."""
+        count = super().read_from_fd(buf)
+        if count == 0 and not self.reading():
+            self._has_ended = True
+            return None
+        return count
+
+    def _handle_events(self, fd: int | Any, events: int) -> None:
+        super()._handle_events(fd, events)
+        if self._has_ended and not self.closed() and self._state is not None and self._state & IOLoop.READ:
+            # Else an input that has ended would wake the loop without end.
+            self._state &= ~IOLoop.READ
+            self.io_loop.update_handler(self.fileno(), self._state)
+
+
 class _LimitedServer(HTTPServer):
-    """HTTPServer with a named limit on open connections."""
+    """HTTPServer with named limits on open connections."""
 
     connections_max = 0
+    #: Connections of one address; trusted proxies speak for many and have no such limit.
+    connections_per_address_max = 0
+    trusted_proxies: Sequence[Network] = ()
 
     def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
-        """Close at once what is over the limit: a queue of idle connections helps nobody."""
-        if len(self._connections) >= self.connections_max:
+        """Close at once what is over a limit: a queue of idle connections helps nobody."""
+        if len(self._connections) >= self.connections_max or self._has_enough(address):
             metrics.CONNECTIONS_REFUSED.inc()
             stream.close()
             return
+        if not isinstance(stream, SSLIOStream):
+            stream = _HalfClosableStream(
+                stream.socket, max_buffer_size=self.max_buffer_size, read_chunk_size=self.read_chunk_size
+            )
         super().handle_stream(stream, address)
+
+    def _has_enough(self, address: tuple[str, int]) -> bool:
+        ip = _ip_of(address)
+        if len(self._connections) < self.connections_per_address_max or _is_in(ip, self.trusted_proxies):
+            return False
+        theirs = sum(_ip_of(getattr(connection.context, "address", None)) == ip for connection in self._connections)
+        return theirs >= self.connections_per_address_max
+
+
+def _ip_of(address: object) -> str:
+    return str(address[0]) if isinstance(address, tuple) else ""
 
 
 class Gateway:
@@ -484,6 +521,8 @@ class Gateway:
             body_timeout=options.body_timeout_s,
         )
         server.connections_max = options.connections_max
+        server.connections_per_address_max = options.connections_per_address_max or max(options.connections_max // 2, 1)
+        server.trusted_proxies = options.trusted_proxies
         server.add_sockets(list(sockets))
         self._server = server
 
