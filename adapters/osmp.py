@@ -56,6 +56,10 @@ class Dialect:
     post: bool = setting(False, "an urlencoded POST is taken as well as GET")
     charset: Literal["utf-8", "windows-1251"] = setting("utf-8", "charset of percent-encoded request values")
     optional_sum_in_check: bool = setting(False, "sum may be absent from check")
+    optional_txn_date: bool = setting(False, "txn_date may be absent from pay; the payment's time is then ours")
+    refuse_padded_id: bool = setting(
+        False, "refuse a txn_id with zeros in front: ids are texts, so a partner that pads a repeat would pay twice"
+    )
     extras: tuple[str, ...] = setting((), "names of further request parameters that are kept with the payment")
     cancel: Literal["off", "prv_txn", "cancel_txn_id"] = setting(
         "off", "form of command=cancel: by our number (Pegas, ABillS), or by txn_id and cancel_txn_id (Ibox)"
@@ -240,14 +244,16 @@ def _check(values: Mapping[str, bytes], contract: Contract, dialect: Dialect, no
 
 
 def _pay(values: Mapping[str, bytes], contract: Contract, dialect: Dialect, now: datetime) -> Pay:
-    del now  # the window is for new payments only, so the gateway looks at it
+    # The date's window is for new payments only, so the gateway looks at it.
     key = _key(values, dialect)
     account = _account(values, contract, dialect)
     service = _service(values, dialect)
     amount = _sum(values, dialect)
     if amount == 0:
-        raise Nonsense(Reason.BAD_AMOUNT, "the sum is zero")
-    partner_time = _txn_date(values, contract, dialect)
+        raise Nonsense(Reason.AMOUNT_TOO_SMALL, "the sum is zero")
+    partner_time = now
+    if "txn_date" in values or not dialect.optional_txn_date:
+        partner_time = _txn_date(values, contract, dialect)
     return Pay(key, account, amount, service, partner_time, _extras(values, dialect))
 
 
@@ -309,6 +315,8 @@ def _key(values: Mapping[str, bytes], dialect: Dialect) -> str:
     key = _id(values, "txn_id", dialect)
     if not key.strip("0"):
         raise Nonsense(Reason.BAD_EXT_ID, "txn_id is zero")
+    if dialect.refuse_padded_id and key.startswith("0"):
+        raise Nonsense(Reason.BAD_EXT_ID, "txn_id has zeros in front")
     return key
 
 

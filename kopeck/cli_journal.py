@@ -27,17 +27,19 @@ def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_line
     """Check on the live database that money, usage and invoices add up and that the journal tells the same.
 
     Reads one snapshot while gateways run on. Prints what was examined and every row that differs; exit status 1 on
-    any difference.
+    any difference. Warns of partners' keys that are short or that two partners share.
     """
+    from gateway.keys import key_warnings, warning_sentences
     from gateway.verify import VerifyAway
-    from kopeck.transactions import CommandFailed
+    from kopeck.transactions import CommandFailed, in_transaction
 
     with context.stores() as stores:
         try:
             report = asyncio.run(_verify(stores, wait_s, no_journal, None if all_lines else lines))
         except VerifyAway as error:
             raise CommandFailed(str(error)) from error
-    for line in report.lines():
+        warnings = in_transaction(stores.dsn, key_warnings)
+    for line in [*report.lines(), *warning_sentences(warnings)]:
         click.echo(line)
     if not report.is_clean:
         raise click.exceptions.Exit(1)

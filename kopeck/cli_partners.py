@@ -47,11 +47,12 @@ def list_(context: Context) -> None:
 def show(context: Context, code: str) -> None:
     """Show a partner's contract (as JSON that `set --file` takes) and keys."""
     from gateway.contracts import list_keys
+    from gateway.keys import KeyWarning, key_warnings, warning_sentences
 
-    async def work(cur: Any) -> tuple[Any, list[Any]]:
-        return await _row(cur, code), await list_keys(cur, code)
+    async def work(cur: Any) -> tuple[Any, list[Any], list[KeyWarning]]:
+        return await _row(cur, code), await list_keys(cur, code), await key_warnings(cur, code)
 
-    row, keys = context.in_transaction(work)
+    row, keys, warnings = context.in_transaction(work)
     click.echo(f"{row.code}: {row.name}, {row.state}, contract version {row.version}")
     click.echo(json.dumps(row.body, ensure_ascii=False, indent=2, sort_keys=True))
     show_table(
@@ -59,6 +60,8 @@ def show(context: Context, code: str) -> None:
         [(str(key[0]), key[1], shown_time(key[2]), shown_time(key[3]), key[4]) for key in keys],
         right=("key",),
     )
+    for sentence in warning_sentences(warnings):
+        click.echo(sentence)
 
 
 @partner.command()
@@ -168,6 +171,7 @@ def key() -> None:
 @click.option("--file", "file", type=click.File("rb"), help="File with the material (PEM, or one line); - reads stdin.")
 @click.option("--generate", is_flag=True, help="Make our private key (RSA) here and print the public one.")
 @click.option("--bits", type=click.Choice(["1024", "2048", "3072", "4096"]), default="2048", help="With --generate.")
+@click.option("--shared", is_flag=True, help="Take a verify key that another partner has too; know what you do.")
 @click.option("--from", "valid_from", type=INSTANT, help="Valid from; else from now.")
 @click.option("--to", "valid_to", type=INSTANT, help="Valid until; else without end.")
 @pass_context
@@ -178,11 +182,13 @@ def add_key(
     file: IO[bytes] | None,
     generate: bool,
     bits: str,
+    shared: bool,
     valid_from: datetime | None,
     valid_to: datetime | None,
 ) -> None:
     """Add a key beside those there are."""
     from gateway import contracts
+    from gateway.keys import KeyWarning, key_warnings, warning_sentences
     from web.audit import record
 
     if generate == bool(file):
@@ -191,7 +197,7 @@ def add_key(
         raise click.UsageError("--generate makes our own private key: it goes with --purpose sign")
     material, public = _generated(int(bits)) if generate else (_text(file), "")
 
-    async def work(cur: Any) -> int:
+    async def work(cur: Any) -> tuple[int, list[KeyWarning]]:
         key_id = await contracts.add_key(
             cur,
             code,
@@ -201,11 +207,15 @@ def add_key(
             passphrase=context.settings.gateway.key_passphrase,
             valid_from=valid_from,
             valid_to=valid_to,
+            shared=shared,
         )
         await record(cur, actor(), "partner_key_added", "", "partner", code, key=key_id, purpose=purpose)
-        return key_id
+        return key_id, await key_warnings(cur, code, key_id)
 
-    click.echo(f"key {context.in_transaction(work)} of partner {code} is added", err=bool(public))
+    key_id, warnings = context.in_transaction(work)
+    click.echo(f"key {key_id} of partner {code} is added", err=bool(public))
+    for sentence in warning_sentences(warnings):
+        click.echo(sentence, err=True)
     if public:
         click.echo(public, nl=False)
 
