@@ -200,6 +200,16 @@ async def insert_attempts(cur: Any, attempts: Sequence[tuple[datetime, Attempt]]
     await cur.execute(_INSERT_ATTEMPTS, attempt_columns(attempts))
 
 
+async def forget_attempts(cur: Any, before: datetime, most: int) -> int:
+    """Delete at most ``most`` attempts from before ``before``, oldest first; how many were deleted.
+
+    Raises:
+        psycopg2.errors.RaiseException: they are younger than the database lets go.
+    """
+    await cur.execute("SELECT forget_attempts(%s, %s)", (before, most))
+    return int((await cur.fetchone())[0])
+
+
 async def known_numbers(cur: Any, numbers: Sequence[str]) -> set[str]:
     """Of the numbers those that payable accounts have."""
     await cur.execute(_EXISTING_NUMBERS, {"numbers": text_array(numbers)})

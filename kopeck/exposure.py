@@ -51,10 +51,10 @@ def exposed(settings: Settings, sections: Sequence[str]) -> list[str]:
                 "address of your own network"
             )
         elif not record.tls_cert and not record.trusted_proxies:
-            secret = "passwords and sessions" if section == "web" else "partners' passwords"  # noqa: S105
+            secret = "passwords and sessions" if section == "web" else "partners' passwords"
             said.append(
                 f"{section}.host {record.host} is served in plain HTTP, so {secret} can be read on the way: name "
-                f"{section}.tls_cert and {section}.tls_key, or the TLS proxy in front of it in {section}.trusted_proxies"
+                f"{section}.tls_cert and {section}.tls_key, or the TLS proxy in front in {section}.trusted_proxies"
             )
     return said
 

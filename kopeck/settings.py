@@ -98,7 +98,7 @@ class Gateway(_Section, frozen=True):
     tls_key: PEM file with the certificate's private key
     drain_s: on SIGTERM, time for requests in flight to be answered
     metrics_port: health and metrics of the first gateway process; the next ones take the next ports
-    failpoints: for crash tests only, refused with an external database: where the process shall kill itself, as `name` or `name:nth`
+    failpoints: for crash tests, refused where database.dsn is set: where to kill the process, `name` or `name:nth`
     """
 
     host: str = "127.0.0.1"

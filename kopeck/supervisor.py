@@ -2,9 +2,9 @@
 
 Rules. A child that ends is started again, at once the first time and then after a pause that doubles up to half a
 minute; a minute of life makes it new again. A child whose health port has been silent for ``metrics.silent_s`` is
-killed and replaced: its loop turns no more, and SIGTERM would wait for the loop. An answer of 503 is no silence. At the end those who serve people and partners drain first, then the
-relay, and the databases last. Children do not outlive us (kopeck.children), and what a ``kill -9`` left over is ended
-before ours start.
+killed and replaced: its loop turns no more, and SIGTERM would wait for the loop. An answer of 503 is no silence.
+At the end those who serve people and partners drain first, then the relay, and the databases last. Children do not
+outlive us (kopeck.children), and what a ``kill -9`` left over is ended before ours start.
 
 Does not know: what the children do beyond their health port.
 """

@@ -26,6 +26,7 @@ ACTIONS: Final = (
     "payment_cancelled",
     "payments_exported",
     "attempts_listed",
+    "attempts_forgotten",
     "invoice_viewed",
     "partners_listed",
     "partner_viewed",

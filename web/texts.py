@@ -510,6 +510,7 @@ _ACTIONS: Final[dict[str, _Pair]] = {
     "action.payment_cancelled": ("Ответ на возврат платежа", "Got the answer to a reversal"),
     "action.payments_exported": ("Выгрузка платежей", "Exported payments"),
     "action.attempts_listed": ("Просмотр запросов партнёров", "Listed partner requests"),
+    "action.attempts_forgotten": ("Удаление старых запросов", "Deleted old partner requests"),
     "action.partners_listed": ("Просмотр партнёров", "Listed partners"),
     "action.partner_viewed": ("Просмотр договора", "Viewed contract"),
     "action.partner_added": ("Подключение партнёра", "Connected partner"),

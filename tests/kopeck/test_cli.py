@@ -250,8 +250,23 @@ def test_a_certificate_that_cannot_be_used_is_told_with_its_settings(kopeck, mon
     assert f"{process}.tls_cert {tmp_path / 'CERT'}" in said.err
 
 
+def test_failpoints_are_refused_beside_a_real_database(kopeck, monkeypatch) -> None:
+    monkeypatch.setenv("KOPECK_GATEWAY__FAILPOINTS", "after_commit_before_reply")
+    for command in (("serve", "gateway"), ("run",)):
+        said = kopeck(*command)
+        assert said.status == 2
+        assert "gateway.failpoints kill the process" in said.err
+
+
+def test_a_partners_code_that_is_none_is_told_as_a_mistake_of_the_caller(kopeck) -> None:
+    said = kopeck("partner", "add", "../evil", "--name", "Evil", "--protocol", "osmp")
+    assert said.status == 2
+    assert "small Latin letters" in said.err
+
+
 def test_a_failpoint_that_does_not_exist_is_refused(kopeck, monkeypatch) -> None:
     monkeypatch.setenv("KOPECK_GATEWAY__FAILPOINTS", "at_lunch")
+    monkeypatch.setenv("KOPECK_TEST_FAILPOINTS", "1")
     said = kopeck("serve", "gateway")
     assert said.status == 2
     assert "gateway.failpoints: unknown failpoint 'at_lunch'" in said.err
