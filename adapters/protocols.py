@@ -102,6 +102,20 @@ def contract_from_json(partner_id: int, partner: str, version: int, body: Mappin
     return contract
 
 
+def cautions(contract: Contract) -> list[str]:
+    """What a contract allows and a person should have meant: one sentence each."""
+    dialect = contract.dialect
+    said = []
+    if not getattr(dialect, "require_signature", True) or not getattr(dialect, "require_basic", True):
+        said.append("callers need not prove who they are (require_signature or require_basic is off): never for money")
+    if getattr(dialect, "cancel", "off") != "off" and getattr(dialect, "cancel_unknown_code", 300) == 0:
+        said.append(
+            "a cancel of a payment we do not have is answered with success (dialect.cancel_unknown_code is 0): "
+            "a partner that believes it gives cash back"
+        )
+    return said
+
+
 def contract_to_json(contract: Contract) -> dict[str, Any]:
     """The contract's JSON, complete and in a stable order: what `contract_from_json` reads back as an equal record."""
     body = {field.name: _plain(getattr(contract, field.name)) for field in _json_fields(Contract)}

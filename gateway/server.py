@@ -4,6 +4,11 @@ Rules. A path is ``/pay/CODE`` and names a partner; what it says is decoded by t
 a request of a known partner becomes an attempt and changes nothing. Every answer is the protocol's own. Limits have
 names (`PortOptions`): line, headers, body, time, connections. X-Forwarded-For is believed from trusted proxies only.
 Repeats, checks and status questions are recorded as attempts of kind 'repeat' and 'call' while `record_calls` is on.
+Who has not proved that it is a partner costs little (gateway.strangers, docs/operators.md): nothing of its request is
+scrubbed here, and a refusal without an id in it is made and signed once.
+
+A request is a coroutine of its own from end to end. Callbacks through six methods were no cheaper: 4,000 OSMP pays over
+32 connections, six runs each in turn, took 364 us of a gateway's processor time a pay with them and 335 without.
 
 Does not know: any dialect, SQL.
 """
@@ -418,6 +423,8 @@ def _is_in(ip: str, networks: Sequence[Network]) -> bool:
         address = ipaddress.ip_address(ip)
     except ValueError:
         return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # what a peer of IPv4 is called on a port that listens on ::
     return any(address in network for network in networks)
 
 

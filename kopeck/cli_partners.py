@@ -105,6 +105,7 @@ def add(context: Context, code: str, name: str, protocol: str | None, file: IO[b
         await record(cur, actor(), "partner_added", "", "partner", code, protocol=body["protocol"])
 
     context.in_transaction(work)
+    _caution(code, body)
     click.echo(f"partner {code} is connected at /pay/{code}; give it keys with `kopeck partner key add {code}`")
 
 
@@ -126,16 +127,17 @@ def set_(context: Context, code: str, file: IO[bytes] | None, unset: Pairs, pair
         raise click.UsageError("say what to change: FIELD=VALUE, --unset FIELD or --file")
     whole = _from_file(file) if file else None
 
-    async def work(cur: Any) -> tuple[int, bool]:
+    async def work(cur: Any) -> tuple[dict[str, Any], int, bool]:
         row = await _row(cur, code)
         body = _changed(row.body if whole is None else whole, pairs, unset)
         if body == row.body:
-            return row.version, False
+            return body, row.version, False
         version = await set_contract(cur, code, body, actor())
         await record(cur, actor(), "partner_contract_set", "", "partner", code, version=version)
-        return version, True
+        return body, version, True
 
-    version, is_new = context.in_transaction(work)
+    body, version, is_new = context.in_transaction(work)
+    _caution(code, body)
     click.echo(f"partner {code} has contract version {version}{'' if is_new else ', as before'}")
 
 
@@ -237,6 +239,14 @@ def retire_key(context: Context, key_id: int, at: datetime | None) -> None:
 
     context.in_transaction(work)
     click.echo(f"key {key_id} ends at {shown_time(moment)}")
+
+
+def _caution(code: str, body: dict[str, Any]) -> None:
+    """Say what the contract allows that few mean; it has been stored, so it is one."""
+    from adapters.protocols import cautions, contract_from_json
+
+    for sentence in cautions(contract_from_json(0, code, 1, body, True)):
+        click.echo(f"warning: {sentence}", err=True)
 
 
 def _set_state(context: Context, code: str, state: str) -> None:

@@ -58,6 +58,7 @@ CHANGES: Final = (
     "password_changed",
     "payment_cancel_asked",
     "payment_cancelled",
+    "attempts_forgotten",
     "partner_added",
     "partner_contract_set",
     "partner_key_added",
