@@ -1,8 +1,9 @@
 """What a process says about ports, root and TLS when it starts."""
 
 import pytest
+from structlog.testing import capture_logs
 
-from kopeck.exposure import exposed, is_loopback
+from kopeck.exposure import exposed, is_loopback, warn_of_root
 from kopeck.settings import Gateway, Metrics, Settings, Web
 
 ALL = ("gateway", "web", "metrics")
@@ -30,3 +31,11 @@ def test_tls_or_a_proxy_that_does_it_is_enough_for_a_port_and_not_for_metrics() 
         metrics=Metrics(host="0.0.0.0"),
     )
     assert [sentence.split()[0] for sentence in exposed(settings, ALL)] == ["metrics.host"]
+
+
+def test_root_is_warned_and_nobody_else() -> None:
+    with capture_logs() as said:
+        warn_of_root(1_000)
+        assert said == []
+        warn_of_root(0)
+    assert [(entry["event"], entry["log_level"]) for entry in said] == [("running_as_root", "warning")]
