@@ -53,11 +53,15 @@ class AttemptWriter:
         """Remember an attempt, unless too many wait. text: makes what is kept of its request."""
         self._keep(Recorded(datetime.now(UTC), attempt, text))
 
-    def record_stranger(self, attempt: Attempt, text: Text | None = None) -> None:
-        """The same for a call of a caller who proved nothing: within the limits of gateway.strangers."""
+    def record_stranger(self, attempt: Attempt, text: Text | None = None) -> bool:
+        """The same for a call of a caller who proved nothing: within the limits of gateway.strangers.
+
+        False: it is over them, and was counted.
+        """
         recorded = self._strangers.admit(Recorded(datetime.now(UTC), attempt, text), _steady_s())
         if recorded is not None:
             self._keep(recorded)
+        return recorded is not None
 
     async def stop(self) -> None:
         """Write what waits, once, then close."""

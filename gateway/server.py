@@ -56,7 +56,7 @@ from gateway.contracts import Binding, Book, Network, book_at, load_book, revisi
 from gateway.decide import Attempt, Command
 from gateway.driver import end_tasks
 from gateway.lanes import Connection, Core, CoreOptions, DatabaseAway, at_the_edge
-from gateway.strangers import STRANGER_TEXT, Text
+from gateway.strangers import STRANGER_PAUSE_S, STRANGER_TEXT, Text
 
 log = logging.getLogger(__name__)
 
@@ -170,14 +170,14 @@ class PartnerPort(httputil.HTTPServerConnectionDelegate):
         binding = book.by_code.get(raw.path[len(PREFIX) :]) if raw.path.startswith(PREFIX) else None
         if binding is None:
             if raw.path.startswith(PREFIX):
-                self._note_unknown_path(raw)
+                await self._note_unknown_path(raw)
             return plain(404, "no such address")
         if not binding.admits(raw.remote_ip):
             foreign = DecodeError(Reason.BAD_SOURCE, f"{raw.remote_ip} is not among the partner's addresses")
-            return self._refuse(binding, raw, foreign)
+            return await self._refuse(binding, raw, foreign)
         request = binding.protocol.decode(raw, binding.contract, binding.keys, datetime.now(UTC))
         if isinstance(request, DecodeError):
-            return self._refuse(binding, raw, request)
+            return await self._refuse(binding, raw, request)
         text = _kept_text(binding, raw, request) if isinstance(request, Pay | Cancel) else None
         result = await self._result(binding, raw, request, text or "")
         reply = binding.protocol.encode(result, binding.contract, binding.keys)
@@ -220,8 +220,8 @@ class PartnerPort(httputil.HTTPServerConnectionDelegate):
         )
         self.attempts.record(attempt, _later(binding, raw, MAX_SCRUBBED) if text is None else None)
 
-    def _refuse(self, binding: Binding, raw: RawRequest, error: DecodeError) -> Reply:
-        """Answer and put on record what is no request; of a caller who proved nothing little is kept."""
+    async def _refuse(self, binding: Binding, raw: RawRequest, error: DecodeError) -> Reply:
+        """Put on record and answer what is no request; of a caller who proved nothing little is kept."""
         result = Result(error.op, error.reason, key=error.key, account=error.account)
         op = error.op.value if error.op else ""
         metrics.REQUESTS.labels(binding.contract.partner, op or "none", error.reason.value).inc()
@@ -239,14 +239,19 @@ class PartnerPort(httputil.HTTPServerConnectionDelegate):
         if error.is_proven:
             self.attempts.record(attempt, _later(binding, raw, MAX_SCRUBBED))
         else:
-            self.attempts.record_stranger(attempt, _later(binding, raw, STRANGER_TEXT))
+            await self._note_stranger(attempt, _later(binding, raw, STRANGER_TEXT))
         return binding.refusal(result)
 
-    def _note_unknown_path(self, raw: RawRequest) -> None:
+    async def _note_unknown_path(self, raw: RawRequest) -> None:
         path = raw.path[:100].encode("ascii", "backslashreplace").decode()
-        self.attempts.record_stranger(
+        await self._note_stranger(
             Attempt("malformed", Reason.BAD_REQUEST, detail=f"no partner at {path}", remote_ip=raw.remote_ip)
         )
+
+    async def _note_stranger(self, attempt: Attempt, text: Text | None = None) -> None:
+        """Put a stranger's call on record. In a flood the answer waits, so that a connection asks twice a second."""
+        if not self.attempts.record_stranger(attempt, text):
+            await asyncio.sleep(STRANGER_PAUSE_S)
 
 
 def _kept_text(binding: Binding, raw: RawRequest, request: Pay | Cancel) -> str:

@@ -3,7 +3,8 @@
 Rules. Of each kind of attempt a process keeps STRANGERS_PER_S a second in full, with a burst of STRANGERS_BURST. What
 is over that becomes one attempt per partner, source address, reason and minute, with the number of its calls and the
 text of the first; of those there are at most GROUPS_MAX a minute. What is over that too is counted by a metric alone.
-A text is STRANGER_TEXT characters.
+A text is STRANGER_TEXT characters. The answer to a call that is not kept in full waits STRANGER_PAUSE_S: connections
+are limited, so that limits what a flood costs, and a partner with a wrong password loses nothing by it.
 
 Does not know: SQL, HTTP, what a stranger is (gateway.server says so).
 """
@@ -21,6 +22,8 @@ STRANGER_TEXT: Final = 300
 #: Attempts of a kind that a process keeps in full: in the long run, per second, and at once.
 STRANGERS_PER_S: Final = 10.0
 STRANGERS_BURST: Final = 100
+#: How long the answer waits to a call that is over that.
+STRANGER_PAUSE_S: Final = 0.5
 #: Groups of calls that a process counts at once.
 GROUPS_MAX: Final = 1_000
 MINUTE_S: Final = 60.0
