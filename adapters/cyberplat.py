@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 
 from adapters import wire
+from adapters.cards import mask_cards
 from adapters.messages import (
     Cancel,
     Check,
@@ -334,7 +335,7 @@ def _additional(values: Mapping[str, bytes], dialect: Dialect) -> dict[str, str]
     text = wire.required(values, "additional", Reason.BAD_EXTRAS, CHARSET)
     if not wire.fits(dialect.additional_pattern, text):
         raise Nonsense(Reason.BAD_EXTRAS, "additional does not match the contract's pattern")
-    return {"additional": wire.mask_cards(text)}
+    return {"additional": mask_cards(text)}
 
 
 def _amount(values: Mapping[str, bytes], dialect: Dialect) -> Any:

@@ -344,7 +344,7 @@ class Protocol(TypingProtocol):
     def scrub(self, raw: RawRequest, contract: Contract, most: int = ...) -> str:
         """At most ``most`` characters of the request for a person to read: signatures and passwords masked.
 
-        Card numbers are masked where it is known which numbers are accounts (wire.mask_cards).
+        Card numbers are masked where it is known which numbers are accounts (adapters.cards).
         """
 
     def scrub_reply(self, reply: Reply) -> str:

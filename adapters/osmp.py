@@ -22,6 +22,7 @@ from hmac import compare_digest
 from typing import Final, Literal
 
 from adapters import wire
+from adapters.cards import mask_cards
 from adapters.messages import (
     Balance,
     Cancel,
@@ -351,7 +352,7 @@ def _extras(values: Mapping[str, bytes], dialect: Dialect) -> dict[str, str]:
     Terminals send card numbers in free fields, so those are masked before anybody keeps them.
     """
     return {
-        name: wire.mask_cards(wire.required(values, name, Reason.BAD_EXTRAS, dialect.charset))
+        name: mask_cards(wire.required(values, name, Reason.BAD_EXTRAS, dialect.charset))
         for name in (*KEPT, *dialect.extras)
         if values.get(name)
     }

@@ -8,7 +8,7 @@ Does not know: any dialect's parameters, codes or signatures.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -396,7 +396,7 @@ def scrubbed_request(raw: RawRequest, charset: str, most: int = MAX_SCRUBBED) ->
     """The request as printable text for a person: method, path, query, whether it carried Authorization, body.
 
     At most ``most`` characters; no more than that of query and body is looked at. Values of secret parameters are
-    masked by name. Percent-encoding stays, for it is evidence. Card numbers are masked by `mask_cards`, by a caller
+    masked by name. Percent-encoding stays, for it is evidence. Card numbers are masked by `adapters.cards`, by a caller
     that knows which numbers are accounts.
     """
     raw = cut_request(raw, most)
@@ -447,81 +447,6 @@ def _masked_piece(piece: str) -> str:
     if not equals or ("%" not in name and "+" not in name and name.strip().lower() not in _SECRET_NAMES):
         return piece
     return _SECRET_IN_FORM.sub(rf"\1{MASK}", piece)
-
-
-# ---- card numbers ----
-
-_BETWEEN: Final = "(?:[ +-]|%20|%2[Dd])"
-#: Digits in groups, such as a card number is written in: one group, or several with one blank or dash between them.
-#: Not the digits of a percent-escape: in "%204111..." the number begins after "%20".
-_DIGIT_GROUPS: Final = re.compile(
-    rf"(?:(?<=%[0-9A-Fa-f]{{2}})|(?<![0-9%]))[0-9]{{3,}}(?:{_BETWEEN}[0-9]{{3,}})*(?:{_BETWEEN}[0-9]{{1,2}}(?![0-9]))?"
-)
-_GROUP: Final = re.compile(rf"({_BETWEEN})")
-#: First digits and lengths by scheme (ISO/IEC 7812): Visa, Mastercard, Mir, American Express, Diners, JCB, and
-#: Maestro, UnionPay, Discover.
-_SCHEME: Final = re.compile(
-    "4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})|5[1-5][0-9]{14}|2(?:22[1-9]|2[3-9][0-9]|[3-6][0-9]{2}|7[01][0-9]|720)[0-9]{12}"
-    "|220[0-4][0-9]{12,15}|3[47][0-9]{13}|3(?:0[0-5]|[68][0-9])[0-9]{11}|35[0-9]{14,17}|(?:50|5[6-9]|6[0-9])[0-9]{11,17}"
-)
-_LEAST_CARD: Final = 13
-_MOST_CARD: Final = 19
-_DOUBLED: Final = str.maketrans("0123456789", "0246813579")
-
-
-def is_card_number(digits: str) -> bool:
-    """Whether ASCII digits are a card's number by length, first digits and check digit (Luhn)."""
-    if _SCHEME.fullmatch(digits) is None:
-        return False
-    backwards = digits[::-1]
-    return sum(map(int, backwards[::2] + backwards[1::2].translate(_DOUBLED))) % 10 == 0
-
-
-def card_numbers(text: str) -> set[str]:
-    """Digits of every card number in the text, written in one piece or in groups with a blank or dash between."""
-    return {digits for run in _DIGIT_GROUPS.finditer(text) for _, _, digits in _cards_in(run[0])}
-
-
-def mask_cards(text: str, known: Collection[str] = ()) -> str:
-    """The text with card numbers cut to their first six and last four digits.
-
-    Args:
-        known: digits that are left, because they are known to be something else: an account, a payment's key.
-    """
-    if len(text) < _LEAST_CARD:
-        return text
-    return _DIGIT_GROUPS.sub(lambda run: _masked_run(run[0], known), text)
-
-
-def _masked_run(run: str, known: Collection[str]) -> str:
-    if len(run) < _LEAST_CARD:
-        return run
-    parts = _GROUP.split(run)
-    for first, last, digits in _cards_in(run):
-        if digits not in known:
-            parts[first : last + 1] = [f"{digits[:6]}{'*' * (len(digits) - 10)}{digits[-4:]}"] + [""] * (last - first)
-    return "".join(parts)
-
-
-def _cards_in(run: str) -> list[tuple[int, int, str]]:
-    """Card numbers in groups of digits: (index of the first part, of the last, digits), none overlapping.
-
-    The parts are those of _GROUP.split: groups at even places, what stands between them at odd ones.
-    """
-    parts = _GROUP.split(run)
-    found = []
-    first = 0
-    while first < len(parts):
-        digits, last = "", first
-        while last < len(parts) and len(digits) <= _MOST_CARD:
-            digits += parts[last]
-            if len(digits) >= _LEAST_CARD and is_card_number(digits):
-                found.append((first, last, digits))
-                first = last
-                break
-            last += 2
-        first += 2
-    return found
 
 
 def as_reply_code(value: Any) -> int:

@@ -18,7 +18,7 @@ from typing import Final
 
 import psycopg2
 
-from adapters.wire import card_numbers, mask_cards
+from adapters.cards import card_numbers, mask_cards
 from gateway import metrics, store
 from gateway.decide import Attempt
 from gateway.driver import end_tasks

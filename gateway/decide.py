@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from adapters.cards import mask_cards
 from adapters.messages import (
     Balance,
     Cancel,
@@ -28,7 +29,7 @@ from adapters.messages import (
     Result,
     Status,
 )
-from adapters.wire import fits, mask_cards
+from adapters.wire import fits
 from billing.ledger import Transfer
 from gateway.states import OPEN, Effect, Event, State, transition
 from ratingcore.money import Minor, format_minor

@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from gateway.connections import client_ip
 from gateway.contracts import add_key, retire_key, set_contract, set_partner_state
-from gateway.server import client_ip
 
 ACTIVE, UNKNOWN = "79160000001", "79169999999"
 NO_SIGN = "00" * 128
