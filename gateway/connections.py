@@ -21,17 +21,21 @@ from gateway.contracts import Network
 def client_ip(peer: str, headers: dict[str, str], trusted: Sequence[Network]) -> str:
     """The caller's address: the peer, or, through trusted proxies, the right-most address that is none of them.
 
+    Empty where a trusted proxy says something that is no address: then nobody knows who calls, and no contract that
+    lists addresses lets him in.
+
     >>> client_ip("10.0.0.1", {"x-forwarded-for": "1.2.3.4, 5.6.7.8"}, [ipaddress.ip_network("10.0.0.0/8")])
     '5.6.7.8'
     """
     if not trusted or not _is_in(peer, trusted):
         return peer
-    for hop in reversed(headers.get("x-forwarded-for", "").split(",")):
+    forwarded = headers.get("x-forwarded-for", "").strip()
+    for hop in reversed(forwarded.split(",") if forwarded else []):
         hop = hop.strip()
         try:
             ipaddress.ip_address(hop)
         except ValueError:
-            return peer
+            return ""
         peer = hop
         if not _is_in(hop, trusted):
             break

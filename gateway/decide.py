@@ -268,16 +268,18 @@ def _repeat(world: World, command: Command, terms: Terms, request: Pay, known: P
 
 
 def _re_examine(world: World, command: Command, terms: Terms, request: Pay, known: Payment) -> Result:
-    is_masked = known.account_number != request.account and known.account_number == mask_cards(request.account)
-    account = world.accounts.get(request.account if is_masked else known.account_number)
+    # By the number as the contract reads it now: the payment's own may have been taken down under another version.
+    account = world.accounts.get(request.account)
+    kept = _kept_number(world, request.account)
+    note = "" if known.account_number in (request.account, kept) else f"account {kept}"
     reason = _examine_pay(world, account, request, terms.contract)
     if reason is known.reason:
         return _pay_result(known, Reason.DUPLICATE_OK)
     looked_at = replace(known, account_id=account.id if account else None, contract_version=terms.contract.version)
     if reason is not Reason.OK:
-        return _pay_result(_happen(world, command, terms, looked_at, Event.REFUSE, reason), Reason.OK)
+        return _pay_result(_happen(world, command, terms, looked_at, Event.REFUSE, reason, note), Reason.OK)
     looked_at = replace(looked_at, registered_at=world.now)
-    return _pay_result(_happen(world, command, terms, looked_at, Event.ACCEPT, reason), Reason.OK)
+    return _pay_result(_happen(world, command, terms, looked_at, Event.ACCEPT, reason, note), Reason.OK)
 
 
 def _same_requisites(known: Payment, request: Pay, contract: Contract) -> bool:

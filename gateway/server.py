@@ -180,7 +180,11 @@ class PartnerPort(httputil.HTTPServerConnectionDelegate):
             return await self._refuse(binding, raw, request)
         text = _kept_text(binding, raw, request) if isinstance(request, Pay | Cancel) else None
         result = await self._result(binding, raw, request, text or "")
-        reply = binding.protocol.encode(result, binding.contract, binding.keys)
+        if isinstance(request, Registry):
+            # Wording a long day takes seconds. In a thread payments are served meanwhile.
+            reply = await asyncio.to_thread(binding.protocol.encode, result, binding.contract, binding.keys)
+        else:
+            reply = binding.protocol.encode(result, binding.contract, binding.keys)
         metrics.REQUESTS.labels(binding.contract.partner, OP_OF[type(request)].value, result.reason.value).inc()
         self._note(binding, raw, request, result, text)
         return reply
