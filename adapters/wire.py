@@ -430,7 +430,7 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     text = text.translate(_ESCAPES)
-    # Invisible beyond the basic plane: no table that large for what nobody sends; the whole text as escapes.
+    # Invisible beyond the basic plane: a table for that would be large, so the whole text becomes escapes.
     return text if text.isprintable() else text.encode("ascii", "backslashreplace").decode("ascii")
 
 

@@ -2,10 +2,10 @@
 
 Rules. A bounded buffer and one connection of its own: a flood of nonsense can neither slow payments nor fill memory;
 what does not fit is counted and dropped. Texts are made here, when an attempt is written, a few at a time, so that a
-flood's scrubbing never stands between a payer and his answer. Card numbers are masked wherever they stand, unless they
-are the number of an account we have. Conflicts do not come here: they are written with their batch.
+flood's scrubbing never delays the answer to a payer. Card numbers are masked wherever they stand, unless they are the
+number of an account we have. Conflicts do not come here: they are written with their batch.
 
-Does not know: what the attempts mean, who is a stranger.
+Does not know: what the attempts mean, which callers are strangers.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class AttemptWriter:
         self._keep(Recorded(datetime.now(UTC), attempt, text))
 
     def record_stranger(self, attempt: Attempt, text: Text | None = None) -> bool:
-        """The same for a call of a caller who proved nothing: within the limits of gateway.strangers.
+        """The same for a call of a caller that proved nothing: within the limits of gateway.strangers.
 
         False: it is over them, and was counted.
         """

@@ -1,4 +1,4 @@
-"""Connections of the partner port: who is at the other end, how many there may be, and which half is still open.
+"""Connections of the partner port: the address at the other end, limits on their number, half-closed ones.
 
 Rules. X-Forwarded-For is believed from trusted proxies only. What is over a limit is closed at once. The end of a
 client's input is no end of its connection while a reply is being made.
@@ -21,8 +21,8 @@ from gateway.contracts import Network
 def client_ip(peer: str, headers: dict[str, str], trusted: Sequence[Network]) -> str:
     """The caller's address: the peer, or, through trusted proxies, the right-most address that is none of them.
 
-    Empty where a trusted proxy says something that is no address: then nobody knows who calls, and no contract that
-    lists addresses lets him in.
+    Empty where a trusted proxy says something that is no address: then the caller is not known, and no contract that
+    lists addresses lets it in.
 
     >>> client_ip("10.0.0.1", {"x-forwarded-for": "1.2.3.4, 5.6.7.8"}, [ipaddress.ip_network("10.0.0.0/8")])
     '5.6.7.8'
@@ -86,7 +86,7 @@ class LimitedServer(HTTPServer):
     trusted_proxies: Sequence[Network] = ()
 
     def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
-        """Close at once what is over a limit: a queue of idle connections helps nobody."""
+        """Close at once what is over a limit: a queue of idle connections is of no use."""
         if len(self._connections) >= self.connections_max or self._has_enough(address):
             metrics.CONNECTIONS_REFUSED.inc()
             stream.close()

@@ -277,7 +277,7 @@ def stored_form(purpose: str, material: str, passphrase: str) -> str:
     key = parse_key(purpose, material, passphrase)
     if is_too_short(key):
         raise ContractError(
-            f"the key has {bits_of(key)} bits and whoever factors it pays in the partner's name: "
+            f"the key has {bits_of(key)} bits and can be factored, and then forged: "
             f"{LEAST_BITS} at least, better {GOOD_BITS}"
         )
     if purpose != "sign" or not passphrase:

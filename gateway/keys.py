@@ -1,6 +1,6 @@
 """How strong partners' keys are, and which of them two partners share.
 
-Rules. An RSA key below LEAST_BITS is refused: whoever factors it pays in the partner's name. Below GOOD_BITS it works
+Rules. An RSA key below LEAST_BITS is refused: it can be factored, and then payments can be forged. Below GOOD_BITS it works
 and is warned of, when it is added, by `kopeck verify` and on the partner's page. CyberPlat's signature covers the query
 and not the path, so a verify key that two partners have makes a request signed for one good at the other.
 
@@ -31,7 +31,7 @@ class KeyWarning:
     """What a person should do something about.
 
     kind: forgeable (too short to be used: it opens nothing), short, or shared with other partners.
-    bits: of a forgeable or short key. partners: codes of those who share it.
+    bits: of a forgeable or short key. partners: codes of those that share it.
     """
 
     partner: str

@@ -21,7 +21,7 @@ DATABASE_AWAY = Gauge("kopeck_gateway_database_away", "1 while no lane reaches P
 ATTEMPTS_DROPPED = Counter("kopeck_gateway_attempts_dropped_total", "Attempts not recorded because too many waited")
 STRANGERS_COUNTED = Counter(
     "kopeck_gateway_strangers_counted_total",
-    "Calls of callers who proved nothing, over what is kept of each in full",
+    "Calls of callers that proved nothing, beyond those kept in full",
     ["kind"],
 )
 CONNECTIONS_REFUSED = Counter("kopeck_gateway_connections_refused_total", "Connections over the limit")

@@ -4,8 +4,8 @@ Rules. A path is ``/pay/CODE`` and names a partner; what it says is decoded by t
 a request of a known partner becomes an attempt and changes nothing. Every answer is the protocol's own. Limits have
 names (`PortOptions`): line, headers, body, time, connections. X-Forwarded-For is believed from trusted proxies only.
 Repeats, checks and status questions are recorded as attempts of kind 'repeat' and 'call' while `record_calls` is on.
-Who has not proved that it is a partner costs little (gateway.strangers, docs/operators.md): nothing of its request is
-scrubbed here, and a refusal without an id in it is made and signed once.
+A caller that has not proved that it is a partner costs little (gateway.strangers, docs/operators.md): nothing of its
+request is scrubbed here, and a refusal without an id in it is made and signed once.
 
 A request is a coroutine of its own from end to end. Callbacks through six methods were no cheaper: 4,000 OSMP pays over
 32 connections, six runs each in turn, took 364 us of a gateway's processor time a pay with them and 335 without.
@@ -225,7 +225,7 @@ class PartnerPort(httputil.HTTPServerConnectionDelegate):
         self.attempts.record(attempt, _later(binding, raw, MAX_SCRUBBED) if text is None else None)
 
     async def _refuse(self, binding: Binding, raw: RawRequest, error: DecodeError) -> Reply:
-        """Put on record and answer what is no request; of a caller who proved nothing little is kept."""
+        """Put on record and answer what is no request; little is kept of a caller that proved nothing."""
         result = Result(error.op, error.reason, key=error.key, account=error.account)
         op = error.op.value if error.op else ""
         metrics.REQUESTS.labels(binding.contract.partner, op or "none", error.reason.value).inc()
@@ -259,7 +259,7 @@ class PartnerPort(httputil.HTTPServerConnectionDelegate):
 
 
 def _kept_text(binding: Binding, raw: RawRequest, request: Pay | Cancel) -> str:
-    """The scrubbed request; a card's number in the account's place is masked by who knows the accounts."""
+    """The scrubbed request; gateway.decide masks a card's number in the account's place."""
     known = [number for number in (request.key, getattr(request, "account", None)) if number]
     return mask_cards(binding.protocol.scrub(raw, binding.contract), known)
 

@@ -1,4 +1,4 @@
-"""What is kept of callers who proved nothing: little, and a bounded amount of it, however many they are.
+"""What is kept of callers that proved nothing: little, and bounded, however many they are.
 
 Rules. Of each kind of attempt a process keeps STRANGERS_PER_S a second in full, with a burst of STRANGERS_BURST. What
 is over that becomes one attempt per partner, source address, reason and minute, with the number of its calls and the

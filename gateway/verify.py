@@ -72,7 +72,7 @@ _EVENTS_OF_NOBODY: Final = """
     ORDER BY e.payment_id, e.seq LIMIT %(limit)s
 """
 
-#: No foreign keys hold these (migration 0002 says why), so somebody has to look. A payment keeps the number it came
+#: No foreign keys hold these (migration 0002 says why), so verify looks. A payment keeps the number it came
 #: with: one that was refused may be accepted under a version that drops zeros at the front, and a number that was kept
 #: masked, because it looked like a card's and was no account's yet, agrees in its ends (gateway.decide).
 _ORPHANS: Final = """

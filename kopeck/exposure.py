@@ -1,6 +1,6 @@
 """What is said when a process stands more open than an operator may think: ports, root, failpoints.
 
-Rules. One line for each thing, in the log, when the process starts. Nothing is refused that somebody may mean, but
+Rules. One line for each thing, in the log, when the process starts. Nothing is refused but
 failpoints where the database is a real one: they kill the process.
 
 Does not know: how the processes serve.

@@ -1,6 +1,6 @@
 -- depends: 0009-customers
 --
--- Attempts of callers who proved nothing are counted together, and old attempts are deleted by age alone.
+-- Attempts of callers that proved nothing are counted together, and old attempts are deleted by age alone.
 
 -- How many calls the row stands for: those of one address and reason within a minute, over what is kept in full.
 ALTER TABLE attempts ADD COLUMN calls integer NOT NULL DEFAULT 1 CHECK (calls > 0);

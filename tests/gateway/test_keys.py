@@ -17,7 +17,7 @@ def public_pem(key: rsa.RSAPublicKey) -> str:
 
 
 def short_key(bits: int) -> str:
-    """A public key of so many bits; nothing is ever signed with it."""
+    """A public key of this size; nothing is ever signed with it."""
     return public_pem(rsa.RSAPublicNumbers(65_537, (1 << (bits - 1)) + 0x10F).public_key())
 
 

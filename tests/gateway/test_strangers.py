@@ -1,4 +1,4 @@
-"""Callers who proved nothing cost little: work, storage and signatures are counted, however many calls there are."""
+"""Callers that proved nothing cost little: work, storage and signatures are counted, however many calls there are."""
 
 import asyncio
 import ipaddress
