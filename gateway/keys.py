@@ -1,8 +1,8 @@
 """How strong partners' keys are, and which of them two partners share.
 
-Rules. An RSA key below LEAST_BITS is refused: it can be factored, and then payments can be forged. Below GOOD_BITS it works
-and is warned of, when it is added, by `kopeck verify` and on the partner's page. CyberPlat's signature covers the query
-and not the path, so a verify key that two partners have makes a request signed for one good at the other.
+Rules. An RSA key below LEAST_BITS is refused: it can be factored, and then payments can be forged. Below GOOD_BITS it
+works and is warned of, when it is added, by `kopeck verify` and on the partner's page. CyberPlat's signature covers the
+query and not the path, so a verify key that two partners have makes a request signed for one good at the other.
 
 Does not know: contracts, how material is stored (gateway.contracts says so and calls us with it as stored).
 """
