@@ -60,6 +60,14 @@ class Guard:
     role: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A trigger by name that lets rows of a table be written only as they must be, and refuses the rest."""
+
+    table: str
+    trigger: str
+
+
 GUARDS: Final = (
     Guard("transfers", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
     Guard("manual_postings", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
@@ -120,9 +128,36 @@ _PRIVILEGE: Final = """
         OR (%(verb)s = 'UPDATE' AND has_any_column_privilege(%(role)s, to_regclass(%(table)s), 'UPDATE'))
 """
 
+_STEP: Final = """
+    SELECT t.tgenabled::text, p.prosrc
+    FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = to_regclass(%(table)s) AND t.tgname = %(trigger)s AND NOT t.tgisinternal
+"""
+
+#: Functions that run as their owner, and those that triggers run: a table of the caller's must not deceive them.
+_FUNCTIONS: Final = """
+    SELECT n.nspname || '.' || p.proname, p.prosecdef,
+           (SELECT substr(c, length('search_path=') + 1) FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=%%'),
+           has_function_privilege('public', p.oid, 'EXECUTE')
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+      AND (p.prosecdef OR p.prorettype = 'trigger'::regtype)
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+                      AND d.deptype = 'e')
+    ORDER BY 1
+"""
+
+_SCHEMAS: Final = """
+    SELECT nspname FROM pg_namespace
+    WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\\_%%'
+      AND has_schema_privilege(%(role)s, oid, 'CREATE')
+    ORDER BY 1
+"""
+
 #: pg_trigger.tgtype: bits of BEFORE and of the verbs (PostgreSQL's catalog/pg_trigger.h).
 _BEFORE: Final = 2
 _VERB_BITS: Final = {"DELETE": 8, "UPDATE": 16, "TRUNCATE": 32}
+_CALLERS: Final = "the caller's"
 _INEXACT: Final = ("real", "double precision", "money")
 _MONEY_WORDS: Final = ("amount", "balance", "sum", "price", "total", "fee", "minor", "micro")
 
@@ -139,6 +174,7 @@ async def verify_ledger(cur: Any) -> list[Check]:
         await check_balances(cur),
         await check_transfers(cur),
         await check_guards(cur, 2, GUARDS),
+        await check_functions(cur),
     ]
 
 
@@ -204,6 +240,44 @@ async def check_guards(cur: Any, truth: int, guards: Sequence[Guard]) -> Check:
         found += await _role_faults(cur, guard)
     name = "rows are append-only by trigger and by role"
     return check_of(truth, name, len(guards), "tables", found)
+
+
+async def check_steps(cur: Any, truth: int, steps: Sequence[Step]) -> Check:
+    """Truth 8: the triggers that let rows be written only in their order stand, are enabled and refuse."""
+    found: list[str] = []
+    for step in steps:
+        await cur.execute(_STEP, {"table": step.table, "trigger": step.trigger})
+        row = await cur.fetchone()
+        if row is None:
+            found.append(f"trigger {step.trigger} on {step.table} does not exist")
+        elif row[0] not in ("O", "A"):
+            found.append(f"trigger {step.trigger} on {step.table} is disabled")
+        elif not ("RAISE EXCEPTION" in row[1].upper() or "NEW." in row[1].upper()):
+            found.append(f"trigger {step.trigger} on {step.table} refuses nothing and sets nothing")
+    return check_of(truth, "rows are written only in their order", len(steps), "triggers", found)
+
+
+async def check_functions(cur: Any) -> Check:
+    """Truth 2: the program's role can neither become the owner through a function nor deceive a trigger.
+
+    A function of a trigger, or one that runs as its owner, names its search_path, which ends in pg_temp and does not
+    begin with the caller's own schema; and the program's role creates nothing in a schema.
+    """
+    await cur.execute(_FUNCTIONS)
+    rows = await cur.fetchall()
+    found = []
+    for name, is_definer, path, is_public in rows:
+        words = [word.strip().strip('"') for word in (path or "").split(",")]
+        if words[-1] != "pg_temp":
+            found.append(f"function {name} does not look into pg_temp last: its search_path is {path or _CALLERS}")
+        elif "$user" in words:
+            found.append(f'function {name} looks into "$user": its search_path is {path}')
+        if is_definer and is_public:
+            found.append(f"function {name} runs as its owner and everybody may call it")
+    await cur.execute(_SCHEMAS, {"role": APP_ROLE})
+    found += [f"role {APP_ROLE} may create in schema {schema}" for (schema,) in await cur.fetchall()]
+    name = "functions of triggers and of the owner look where they must"
+    return check_of(2, name, len(rows), "functions", found)
 
 
 # -- shared with gateway.verify ----------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ _GUARDS: Final = (
     Guard("payments", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
     Guard("payment_events", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
     Guard("contracts", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
+    Guard("partner_keys", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
 )
 
 #: What a rebuild may word differently: not compared as fact.

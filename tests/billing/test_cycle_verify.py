@@ -32,7 +32,7 @@ def differing(checks: Sequence[Check]) -> list[tuple[int, str]]:
 @pytest.fixture
 def books(database: Any) -> Books:
     """Orders in arrears, in advance and once, billed by two runs up to 1 March 2026, a manual line, a credit note."""
-    found = Books(database.dsn)
+    found = Books(database.dsn, admin_dsn=database.admin_dsn)
     found.catalogue()
     account = found.account("A1")
     arrears = found.order(account, "2026-01-10 00:00+03")
@@ -133,6 +133,11 @@ CORRUPTIONS = [
     (8, "manual line 1", "UPDATE manual_lines SET invoice_id = NULL"),
     (8, "charged 3.00, credited", "UPDATE invoice_lines SET net_minor = net_minor * 2 WHERE kind = 'credit'"),
     (8, "no enabled trigger refuses UPDATE on invoices", "DROP TRIGGER invoices_stay ON invoices"),
+    (8, "trigger bill_runs_steps on bill_runs is disabled", "ALTER TABLE bill_runs DISABLE TRIGGER bill_runs_steps"),
+    (8, "trigger invoice_lines_with_block on invoice_lines does not exist",
+     "DROP TRIGGER invoice_lines_with_block ON invoice_lines"),
+    (8, "trigger bill_shards_steps on bill_shards refuses nothing",
+     "CREATE OR REPLACE FUNCTION bill_shard_steps() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"),
     (8, "role kopeck_app may UPDATE invoice_lines", "GRANT UPDATE ON invoice_lines TO kopeck_app"),
 ]  # fmt: skip
 
@@ -200,7 +205,7 @@ def test_usage_of_an_order_in_advance_is_billed_in_arrears_too(books: Books) -> 
 
 def test_records_may_begin_where_an_earlier_system_stopped(books: Books) -> None:
     order = books.order(books.account("B1"), "2020-01-01 00:00+03")
-    books.ask(
+    books.forge(
         "INSERT INTO order_periods SELECT %s, 'arrears', %s, %s, 'billed', '', 1, 1, 500, NULL, 1", order, *TILES[:2]
     )
     books.period(order, "arrears", *TILES[1:3], run=2)

@@ -93,6 +93,28 @@ CORRUPTIONS = [
         "role kopeck_app is or belongs to the owner of transfers",
         ["ALTER TABLE transfers OWNER TO kopeck_app"],
     ),
+    (
+        2,
+        "function public.bump_contracts_revision does not look into pg_temp last: its search_path is the caller's",
+        ["ALTER FUNCTION bump_contracts_revision() RESET search_path"],
+    ),
+    (
+        2,
+        "function public.issued_stays does not look into pg_temp last: its search_path is pg_temp, public",
+        ["ALTER FUNCTION issued_stays() SET search_path = pg_temp, public"],
+    ),
+    (
+        2,
+        'function public.usage_month looks into "$user"',
+        ["ALTER FUNCTION usage_month(timestamptz) SET search_path = \"$user\", public, pg_temp"],
+    ),
+    (
+        2,
+        "function public.ageing_lift runs as its owner and everybody may call it",
+        ["GRANT EXECUTE ON FUNCTION ageing_lift() TO PUBLIC"],
+    ),
+    (2, "role kopeck_app may create in schema public", ["GRANT CREATE ON SCHEMA public TO PUBLIC"]),
+    (2, "role kopeck_app may create in schema more", ["CREATE SCHEMA more AUTHORIZATION kopeck_app"]),
 ]  # fmt: skip
 
 
