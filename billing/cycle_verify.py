@@ -1,6 +1,6 @@
 """Truth 8 on a live database: invoices are numbered without gaps, add up, stand in the ledger, and cannot be rewritten.
 
-Rules. As in billing.verify: one snapshot of the caller's, nothing written, PostgreSQL does the adding and returns only
+Rules. As in billing.verify: nothing written, a snapshot for each check; PostgreSQL does the adding and returns only
 what differs. ``verify_cycle`` runs these, truth 6 (cycle_verify_tiles) and truth 9 (cycle_verify_lines).
 
 Does not know: what an invoice should have cost, how a report is printed.
@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from billing.cycle_verify_lines import SAMPLE, check_explained
 from billing.cycle_verify_tiles import check_tiles, check_usage
-from billing.verify import MAX_LISTED, Check, Guard, Step, check_guards, check_steps, count, listed
+from billing.verify import Guard, Step, check_guards, check_steps, count
+from billing.verify_records import MAX_LISTED, Check, listed
+from billing.verify_slices import Say, silent, snapshot
 from ratingcore.money import format_minor
 
 TRUTH: Final = 8
@@ -257,26 +259,28 @@ _CHECKS: Final[Sequence[tuple[str, str, str, str, Callable[[Sequence[Any]], str]
 )
 
 
-async def verify_invoices(cur: Any) -> list[Check]:
+async def verify_invoices(cur: Any, say: Say = silent) -> list[Check]:
     """Every check of truth 8.
 
     Args:
-        cur: aiopg cursor inside the caller's REPEATABLE READ, READ ONLY transaction.
+        cur: aiopg cursor, in no transaction.
     """
     checks = []
-    for name, table, of, query, words in _CHECKS:
-        examined = await count(cur, table)
-        await cur.execute(query, {"limit": MAX_LISTED})
-        checks.append(listed(TRUTH, name, examined, of, await cur.fetchall(), words))
+    for done, (name, table, of, query, words) in enumerate(_CHECKS):
+        say("checks of invoices", done, len(_CHECKS))
+        async with snapshot(cur):
+            examined = await count(cur, table)
+            await cur.execute(query, {"limit": MAX_LISTED})
+            checks.append(listed(TRUTH, name, examined, of, await cur.fetchall(), words))
     return [*checks, await check_guards(cur, TRUTH, GUARDS), await check_steps(cur, TRUTH, STEPS)]
 
 
-async def verify_cycle(cur: Any, sample: int | None = SAMPLE) -> list[Check]:
+async def verify_cycle(cur: Any, sample: int | None = SAMPLE, say: Say = silent) -> list[Check]:
     """Truths 6, 8 and 9.
 
     Args:
-        cur: aiopg cursor inside the caller's REPEATABLE READ, READ ONLY transaction.
+        cur: aiopg cursor, in no transaction.
         sample: how many lines are computed again; None: all of them.
     """
-    tiles = [await check_tiles(cur), await check_usage(cur)]
-    return [*tiles, *await verify_invoices(cur), await check_explained(cur, sample)]
+    tiles = [await check_tiles(cur, say), await check_usage(cur)]
+    return [*tiles, *await verify_invoices(cur, say), await check_explained(cur, sample, say)]

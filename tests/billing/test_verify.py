@@ -10,7 +10,8 @@ import psycopg2
 import pytest
 
 from billing.accounts import NewAccount, account_by_number, create_accounts, post_manual, system_account
-from billing.verify import Check, verify_ledger
+from billing.verify import verify_ledger
+from billing.verify_records import Check
 from ratingcore.money import Minor
 
 
@@ -31,8 +32,7 @@ async def opened(dsn: str) -> None:
 
 async def checked(dsn: str) -> list[Check]:
     async with aiopg.connect(dsn) as connection, connection.cursor() as cur:
-        await cur.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        return await verify_ledger(cur)
+        return await verify_ledger(cur, dsn)
 
 
 def corrupt(admin_dsn: str, *statements: str) -> None:
