@@ -8,10 +8,12 @@ differs is looked at again, its balance and all its transfers in one statement, 
 Does not know: why an account differs.
 """
 
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
+from billing.arrays import int_array
 from billing.cycle_link import Link, columns, rows
 from billing.verify_records import MAX_LISTED, Check, listed
 from billing.verify_slices import Say, silent
@@ -140,9 +142,12 @@ def _suspects(link: Link, ids: Ints, moved: Ints, upto: int, say: Say) -> list[i
     return suspects
 
 
+def _differing(suspects: list[int], opened: Any) -> list[tuple[Any, ...]]:
+    return rows(opened, _AGAIN, (int_array(suspects),))
+
+
 def _again(link: Link, suspects: list[int]) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     for start in range(0, len(suspects), AGAIN):
-        listed_ids = "{" + ",".join(map(str, suspects[start : start + AGAIN])) + "}"
-        found += link.run(lambda opened, ids=listed_ids: rows(opened, _AGAIN, (ids,)))
+        found += link.run(partial(_differing, suspects[start : start + AGAIN]))
     return found

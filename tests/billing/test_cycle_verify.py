@@ -9,7 +9,7 @@ from typing import Any
 import aiopg
 import pytest
 
-from billing import cycle_verify_tiles
+from billing import cycle_verify_tiles, verify_slices
 from billing.credit_notes import Wanted, credit_invoice
 from billing.cycle_verify import verify_cycle
 from billing.verify_records import Check
@@ -150,6 +150,27 @@ def test_one_corrupted_row_or_rule_is_found(
     Books(database.admin_dsn).ask(f"SET session_replication_role = replica; {statement}")
     found = differing(asyncio.run(checked(database.admin_dsn)))
     assert any(of == truth and words in what for of, what in found), found
+
+
+@pytest.mark.parametrize(("what", "place"), [(what, place) for what in ("lines", "transfers") for place in (0, 1, 2)])
+def test_a_fault_is_found_in_whatever_slice_its_invoice_lies(
+    books: Books, monkeypatch: pytest.MonkeyPatch, what: str, place: int
+) -> None:
+    monkeypatch.setattr(verify_slices.slices, "__defaults__", ("id", 1, verify_slices.silent))
+    clean = asyncio.run(checked(books.dsn))
+    assert differing(clean) == []
+    invoice = books.one("SELECT id FROM invoices ORDER BY id OFFSET %s LIMIT 1", place)
+    if what == "lines":
+        books.forge("UPDATE invoice_lines SET net_minor = net_minor + 1 WHERE invoice_id = %s", invoice)
+        words = f"invoice {invoice}: net "
+    else:
+        books.forge("DELETE FROM transfers WHERE source = 'invoice' AND source_id = %s AND step = 'tax'", invoice)
+        words = f"invoice {invoice}: tax "
+    found = asyncio.run(checked(books.dsn))
+    assert any(line.startswith(words) for truth, line in differing(found) if truth == 8)
+    assert [check.examined for check in found if check.of == "lines"] == [
+        check.examined for check in clean if check.of == "lines"
+    ]
 
 
 def noted(books: Books) -> tuple[int, str]:
