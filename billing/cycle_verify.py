@@ -296,7 +296,7 @@ async def _by_invoice(
 ) -> Check:
     """A check over slices of invoices; what belongs to none lies before the first, between two, or after the last."""
     bounds = [last async for _, last in slices(cur, "invoices", say=say)][:-1]
-    checks = []
+    checks: list[Check] = []
     for after, last in pairwise([-1, *bounds, 2**63 - 1]):
         say(of, sum(check.examined for check in checks), None)
         async with snapshot(cur):
