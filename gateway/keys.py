@@ -68,13 +68,15 @@ def is_too_short(key: Any) -> bool:
     return bits is not None and bits < LEAST_BITS
 
 
-async def key_warnings(cur: Any, code: str | None = None, key_id: int | None = None) -> list[KeyWarning]:
+async def key_warnings(
+    cur: Any, code: str | None = None, key_id: int | None = None, *, passphrase: str = ""
+) -> list[KeyWarning]:
     """Warnings of all keys that are or will be valid; of one partner's, or of one key, where that is said.
 
-    Private keys that are stored encrypted are not looked into: we made them, or looked when they were added.
+    Private keys that are stored encrypted are looked into where the passphrase opens them.
     """
     await cur.execute(_KEYS)
-    keys = [(row[0], row[1], row[2], _opened(row[2], row[3])) for row in await cur.fetchall()]
+    keys = [(row[0], row[1], row[2], _opened(row[2], row[3], passphrase)) for row in await cur.fetchall()]
     holders: dict[bytes, set[str]] = {}
     for _, partner, purpose, key in keys:
         if purpose == "verify" and key is not None:
@@ -114,13 +116,14 @@ def _is_same(key: Any, wanted: bytes) -> bool:
     return key is not None and _identity(key) == wanted
 
 
-def _opened(purpose: str, material: str) -> Any:
-    """The RSA key; None where it is encrypted or no RSA key."""
+def _opened(purpose: str, material: str, passphrase: str = "") -> Any:
+    """The RSA key; None where it cannot be opened or is none."""
     try:
         if purpose == "verify":
             key: Any = serialization.load_pem_public_key(material.encode())
         else:
-            key = serialization.load_pem_private_key(material.encode(), password=None)
+            password = passphrase.encode() if passphrase and "ENCRYPTED" in material else None
+            key = serialization.load_pem_private_key(material.encode(), password=password)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
     return key if bits_of(key) is not None else None

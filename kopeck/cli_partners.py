@@ -50,7 +50,8 @@ def show(context: Context, code: str) -> None:
     from gateway.keys import KeyWarning, key_warnings, warning_sentences
 
     async def work(cur: Any) -> tuple[Any, list[Any], list[KeyWarning]]:
-        return await _row(cur, code), await list_keys(cur, code), await key_warnings(cur, code)
+        passphrase = context.settings.gateway.key_passphrase
+        return await _row(cur, code), await list_keys(cur, code), await key_warnings(cur, code, passphrase=passphrase)
 
     row, keys, warnings = context.in_transaction(work)
     click.echo(f"{row.code}: {row.name}, {row.state}, contract version {row.version}")
@@ -171,7 +172,11 @@ def key() -> None:
     help="verify: the partner's public key; sign: our private key; basic: user:password; secret: a shared secret.",
 )
 @click.option("--file", "file", type=click.File("rb"), help="File with the material (PEM, or one line); - reads stdin.")
-@click.option("--generate", is_flag=True, help="Make our private key (RSA) here and print the public one.")
+@click.option(
+    "--generate",
+    is_flag=True,
+    help="Make it here and print what the partner needs: of sign the public key, of basic CODE:password, the secret.",
+)
 @click.option("--bits", type=click.Choice(["1024", "2048", "3072", "4096"]), default="2048", help="With --generate.")
 @click.option("--shared", is_flag=True, help="Take a verify key that another partner has too; know what you do.")
 @click.option("--from", "valid_from", type=INSTANT, help="Valid from; else from now.")
@@ -195,9 +200,9 @@ def add_key(
 
     if generate == bool(file):
         raise click.UsageError("give either --file or --generate")
-    if generate and purpose != "sign":
-        raise click.UsageError("--generate makes our own private key: it goes with --purpose sign")
-    material, public = _generated(int(bits)) if generate else (_text(file), "")
+    if generate and purpose == "verify":
+        raise click.UsageError("--generate makes what is ours to choose: it goes with --purpose sign, basic or secret")
+    material, public = _made(purpose, code, int(bits)) if generate else (_text(file), "")
 
     async def work(cur: Any) -> tuple[int, list[KeyWarning]]:
         key_id = await contracts.add_key(
@@ -207,12 +212,13 @@ def add_key(
             material,
             actor(),
             passphrase=context.settings.gateway.key_passphrase,
+            needs_passphrase=bool(context.settings.database.dsn),
             valid_from=valid_from,
             valid_to=valid_to,
             shared=shared,
         )
         await record(cur, actor(), "partner_key_added", "", "partner", code, key=key_id, purpose=purpose)
-        return key_id, await key_warnings(cur, code, key_id)
+        return key_id, await key_warnings(cur, code, key_id, passphrase=context.settings.gateway.key_passphrase)
 
     key_id, warnings = context.in_transaction(work)
     click.echo(f"key {key_id} of partner {code} is added", err=bool(public))
@@ -313,6 +319,16 @@ def _text(file: IO[bytes] | None) -> str:
         return file.read().decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{shown_name(file)} is not text; a binary (DER) key? PEM is wanted") from error
+
+
+def _made(purpose: str, code: str, bits: int) -> tuple[str, str]:
+    """New material, and what of it the partner is told."""
+    from gateway.key_material import generated_password
+
+    if purpose == "sign":
+        return _generated(bits)
+    material = f"{code}:{generated_password()}" if purpose == "basic" else generated_password()
+    return material, material + "\n"
 
 
 def _generated(bits: int) -> tuple[str, str]:

@@ -45,7 +45,7 @@ def done(dsn: str, work: Callable[[Any], Awaitable[T]]) -> T:
 
 @pytest.fixture
 def books(database: Any) -> Books:
-    found = Books(database.dsn)
+    found = Books(database.dsn, admin_dsn=database.admin_dsn)
     found.catalogue()
     return found
 
