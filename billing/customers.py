@@ -28,6 +28,7 @@ from typing import Any, Final
 from billing.accounts import NAME_MAX, NewAccount, create_accounts, problem_with
 from billing.ageing import lock_accounts, stand_as_payer
 from billing.orders import wait_for_billing
+from billing.zones import problem_with_zone
 from ratingcore.bands import zone_of
 
 LANGUAGES: Final = ("ru", "en")
@@ -329,7 +330,9 @@ def _problem_with_texts(known: Sequence[str], texts: Mapping[str, str]) -> str |
 def _problem_with_zone(zone: str) -> str | None:
     try:
         zone_of(zone)
-    except ValueError:
+    except ValueError as error:
+        if "file of this host" in str(error):
+            return f"zone: {error}"
         return f"zone {zone[:40]!r} is no IANA time zone, such as Europe/Moscow"
     return None
 
@@ -369,6 +372,9 @@ async def add_customer(cur: Any, new: NewCustomer) -> bool:
 
 async def _bill(cur: Any, new: NewCustomer, customer_id: int, account_id: int, payer_id: int) -> None:
     values = {"customer_id": customer_id, "account_id": account_id, "payer_id": payer_id}
+    problem = await problem_with_zone(cur, new.zone)
+    if problem:
+        raise CustomerError(problem)
     await cur.execute(_BILL, _columns(new) | values)
     if await cur.fetchone() is None:
         raise CustomerError(f"there is no legal entity {new.legal_entity[:40]!r}")
@@ -493,7 +499,7 @@ async def edit_customer(cur: Any, number: str, changes: Mapping[str, Any]) -> Cu
         if name in changes
     }
     facts = replace(known.facts, **{**changes, **merged})
-    problem = problem_with_facts(facts)
+    problem = problem_with_facts(facts) or await problem_with_zone(cur, facts.zone)
     if problem:
         raise CustomerError(problem)
     if facts.legal_entity not in {one.number for one in await list_entities(cur)}:
