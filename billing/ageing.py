@@ -6,8 +6,8 @@ Rules.
     is of no spell.
  2. A run does every step whose day has come and that this spell of debt has not seen, in order, one event each. A spell
     begins with its first step and ends when nothing is overdue; accounts.ageing_step is the last step done.
- 3. Suspension and cancellation come no sooner than ``days_between`` days after the step before them, whatever the debt's
-    age: a first run on a base with history reminds and warns only. 0 days switch this off.
+ 3. Suspension and cancellation come no sooner than ``days_between`` days after the step before them, however old the
+    debt is: a first run on a base with history reminds and warns only. 0 days switch this off.
  4. What is overdue and less than the least debt of its currency (dunning_settings) is left alone, and a payment that
     leaves less than that lifts. Nothing comes to an account through the last day of its delay (dunning_delays).
  5. Suspension suspends all orders of the payer that are not over; what a person suspended on request stays as it is.
@@ -15,9 +15,9 @@ Rules.
  6. A payment lifts the state at once, in its own transaction (trigger of migration 0016): suspensions by ageing end. A
     run lifts what became settled otherwise. Cancelled orders stay cancelled: selling again is a new order. Orders that
     move to another payer stand as his do: suspended by ageing where he is, else resumed.
- 7. A chunk looks at LOOKED accounts without locks; of those with something to do at most LOCKED are locked by id, looked
-    at again and written in its transaction, so a payment waits for a moment only. Cancellation changes orders, so it
-    first waits for the shard of a billing run at work on the payer, as every change of an order does: nothing is
+ 7. A chunk looks at LOOKED accounts without locks; of those with something to do at most LOCKED are locked by id,
+    looked at again and written in its transaction, so a payment waits for a moment only. Cancellation changes orders,
+    so it first waits for the shard of a billing run at work on the payer, as every change of an order does: nothing is
     locked the other way round.
 
 Does not know: how people are told (a reader of ageing_events is).
@@ -108,7 +108,8 @@ _DUE: Final = """
           AND NOT coalesce((SELECT d.until_on >= w.today FROM ageing_delays d WHERE d.account_id = w.id
                             ORDER BY d.id DESC LIMIT 1), false)
     )
-    SELECT u.id, s.step, s.action, CASE WHEN u.overdue >= u.least THEN u.overdue ELSE 0 END, u.oldest_id, u.currency, u.oldest_due_on, u.steps_of
+    SELECT u.id, s.step, s.action, CASE WHEN u.overdue >= u.least THEN u.overdue ELSE 0 END, u.oldest_id,
+           u.currency, u.oldest_due_on, u.steps_of
     FROM unpaid u
     JOIN (
         SELECT *, lag(step) OVER (PARTITION BY customer_group ORDER BY step) AS step_before FROM ageing_steps

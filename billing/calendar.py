@@ -85,7 +85,7 @@ class Cadence:
     anchor_day: for months, quarters and years the day of the month, 1 to 31; for weeks the ISO weekday, 1 to 7; for
         days 1.
     anchor_month: a month in which a period starts, 1 to 12; 1 for days, weeks and single months.
-    anchor_phase: days, weeks or months (of quarters and years too) after the fixed origin of rule 5, less than a period.
+    anchor_phase: days, weeks or months (for quarters and years too) after the origin of rule 5, less than a period.
 
     Raises:
         ValueError: an anchor that the interval does not have, or an unknown zone.

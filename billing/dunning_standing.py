@@ -6,7 +6,6 @@ that is in force and suspended at this moment, for whatever reason.
 Does not know: when steps come (billing.ageing), delays (dunning_delays).
 """
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
@@ -94,8 +93,8 @@ _HISTORY: Final = """
 
 #: By order, from the one after an id.
 _BLOCKED: Final = """
-    SELECT o.id, coalesce(o.number, ''), a.number, coalesce(c.number, ''), p.number, t.plan, t.item, s.reason, s.from_at,
-           s.until_at
+    SELECT o.id, coalesce(o.number, ''), a.number, coalesce(c.number, ''), p.number, t.plan, t.item, s.reason,
+           s.from_at, s.until_at
     FROM order_suspensions s
     JOIN orders o ON o.id = s.order_id
     JOIN order_terms t ON t.id = o.terms_id

@@ -161,7 +161,7 @@ _STORED: Final = f"""
 
 _UNKNOWN_ZONES: Final = f"""
     WITH unknown AS MATERIALIZED (SELECT place, zone FROM import_terms WHERE zone_or_utc(zone) <> zone)
-    SELECT s.line, {UNKNOWN_ZONE} FROM import_orders s JOIN unknown u ON u.place = s.terms
+    SELECT s.line, 'zone: ' || {UNKNOWN_ZONE} FROM import_orders s JOIN unknown u ON u.place = s.terms
 """
 
 _ADD: Final = f"""

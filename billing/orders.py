@@ -235,7 +235,8 @@ _FIND: Final = """
            extract(epoch FROM o.trial_until)::bigint, o.minimum_minor, o.price_minor, o.codes, o.note,
            coalesce((SELECT number FROM orders e WHERE e.id = o.replaces_id), ''),
            coalesce((SELECT number FROM orders l WHERE l.replaces_id = o.id), ''), o.settled_at IS NOT NULL,
-           o.created_at, s.reason, extract(epoch FROM s.from_at)::bigint, extract(epoch FROM s.until_at)::bigint, s.actor
+           o.created_at, s.reason, extract(epoch FROM s.from_at)::bigint, extract(epoch FROM s.until_at)::bigint,
+           s.actor
     FROM line o
     JOIN order_terms t ON t.id = o.terms_id
     JOIN catalogues c ON c.id = t.catalogue_id

@@ -369,7 +369,7 @@ def _blocked(context: Context, reason: str) -> "list[Blocked]":
     from billing.dunning_standing import list_blocked
     from kopeck.transaction_steps import in_steps
 
-    found: "list[Blocked]" = []
+    found: list[Blocked] = []
     with context.stores() as stores:
 
         async def step(cur: Any) -> bool:

@@ -118,7 +118,8 @@ def show(context: Context, number: str, limit: int, as_json: bool) -> None:
     _show_periods(found, periods, tiles)
     zone = found.contents.terms.zone
     for one in suspensions:
-        click.echo(f"suspended ({one.reason}) from {_shown(one.from_s, zone)} until {_shown(one.until_s, zone)}")
+        until = "further notice" if one.until_s is None else _shown(one.until_s, zone)
+        click.echo(f"{suspended_words(one.reason)} from {_shown(one.from_s, zone)} until {until}")
     rows = [(shown_time(one.at), one.event, _joined(one.details), one.actor) for one in events]
     show_table(("at (UTC)", "event", "details", "by"), rows)
 

@@ -1,4 +1,4 @@
-"""Dunning: warnings before suspensions, the least debt, delays, previews, who is blocked, and short work under locks."""
+"""Dunning: warnings before suspensions, the least debt, delays, previews, who is blocked, and short locks."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ from billing.dunning_settings import set_days_between, set_minimum, settings_of
 from billing.dunning_standing import history_of, list_blocked, standing_of
 from billing.invoices import InvoiceFilter, list_invoices
 from ratingcore.money import Minor
-from tests.billing.invoice_books import Books, Charge
+from tests.billing.invoice_books import Books
 from tests.billing.test_ageing import done, events, open_suspensions, owe, paid_by_hand, run
 
 TODAY = datetime.now(UTC).date()

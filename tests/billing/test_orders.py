@@ -400,6 +400,16 @@ def test_the_same_change_again_is_nothing_new_and_another_is_refused(shop) -> No
     assert rows(shop, "SELECT count(*) FROM orders") == [(2,)]
 
 
+def test_a_change_at_a_date_is_the_same_change_at_that_date_only(shop) -> None:
+    add(shop)
+    order, is_new = change(shop, "A1", "2026-05-05", plan="plus", is_exact=True)
+    assert (order.replaces, order.contents.starts_s, is_new) == ("A1", at("2026-05-05"), True)
+    assert find(shop, "A1").replaced_by == order.number
+    assert change(shop, "A1", "2026-05-05", plan="plus", is_exact=True) == (order, False)
+    with pytest.raises(OrderError, match="A1 is replaced by ann-2 already, from 2026-05-05: cancel that one"):
+        change(shop, "A1", "2026-05-06", plan="plus", is_exact=True)
+
+
 def test_a_change_at_the_end_of_the_period_waits_for_it(shop) -> None:
     order, _ = add(shop)
     assert end_of_period(order, at("2026-02-10")) == at("2026-02-28")
