@@ -485,13 +485,13 @@ async def list_customers(
     wanted = {"number": number, "group": group, "parent": parent, "state": state, "after": after, "limit": limit}
     await cur.execute(_FIND, wanted)
     rows = await cur.fetchall()
-    return [Customer(*row[:4], NewCustomer(*row[5:]), tuple(row[4])) for row in rows]
+    return [Customer(row[0], row[1], row[2], row[3], NewCustomer(*row[5:]), tuple(row[4])) for row in rows]
 
 
 async def accounts_of(cur: Any, customer_id: int) -> list[BilledAccount]:
     """Accounts of a customer, the first one first."""
     await cur.execute(_ACCOUNTS, (customer_id,))
-    return [BilledAccount(*row[:-1], tuple(row[-1])) for row in await cur.fetchall()]
+    return [BilledAccount(*facts, suspended=tuple(reasons)) for *facts, reasons in await cur.fetchall()]
 
 
 async def edit_customer(cur: Any, number: str, changes: Mapping[str, Any]) -> Customer:

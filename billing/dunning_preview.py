@@ -117,7 +117,8 @@ async def _debtors(cur: Any, due: list[Due]) -> list[Debtor]:
     names = {row[0]: (row[1], row[2]) for row in await cur.fetchall()}
     debtors = []
     for account_id, steps in groupby(due, key=lambda step: step.account_id):
-        last, *_ = found = [*steps]
-        facts = (last.overdue, last.currency, last.oldest_due_on)
-        debtors.append(Debtor(*names[account_id], *facts, tuple(step.action for step in found)))
+        due_steps = [*steps]
+        owes, actions = due_steps[0], tuple(step.action for step in due_steps)
+        account, customer = names[account_id]
+        debtors.append(Debtor(account, customer, owes.overdue, owes.currency, owes.oldest_due_on, actions))
     return debtors

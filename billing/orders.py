@@ -583,7 +583,10 @@ def _order(row: Sequence[Any]) -> Order:
     life = (quantity, starts_s, ends_s, trial_until_s, minimum, price)
     contents = NewOrder(row[5], Terms(*row[6:19]), *life, tuple(codes or ()), note)
     pause = Suspension(0, row[32], row[33], row[31], row[34]) if row[31] else None
-    return Order(row[0], row[1], row[2], row[3], row[4], contents, *row[27:31], pause)
+    replaces, replaced_by, is_settled, created_at = row[27:31]
+    order_id, account, account_id, payer, payer_id = row[:5]
+    ids = (order_id, account, account_id, payer, payer_id)
+    return Order(*ids, contents, replaces, replaced_by, is_settled, created_at, pause)
 
 
 async def _known(cur: Any, number: str) -> Order | None:

@@ -102,7 +102,9 @@ def _progress() -> Iterator[Callable[[int, int | None], None]]:
         task = bar.add_task("ageing", total=None)
 
         def show(done: int, total: int | None) -> None:
-            bar.update(task, completed=done, **({} if total is None else {"total": total}))
+            bar.update(task, completed=done)
+            if total is not None:
+                bar.update(task, total=total)
 
         yield show
 

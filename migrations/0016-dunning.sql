@@ -165,4 +165,4 @@ CREATE INDEX order_suspensions_until ON order_suspensions (until_at);
 
 GRANT SELECT, UPDATE (days_between) ON ageing_settings TO kopeck_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ageing_minimums TO kopeck_app;
-GRANT SELECT, INSERT ON ageing_delays TO kopeck_app;
+GRANT SELECT, INSERT (account_id, until_on, reason, actor) ON ageing_delays TO kopeck_app;

@@ -186,8 +186,7 @@ def test_a_first_run_warns_and_the_settings_say_when_it_suspends(kopeck, books) 
         "a suspension or cancellation comes 3 days after the step before it, or later\nevery overdue debt counts\n"
     )
     assert kopeck("ageing", "settings", "set", "--days-between", "0", "--minimum", "100").out == (
-        "a suspension or cancellation may come in the same run as the step before it\n"
-        "the least debt in RUB is 100.00\n"
+        "a suspension or cancellation may come in the same run as the step before it\nthe least debt in RUB is 100.00\n"
     )
     assert json.loads(kopeck("ageing", "settings", "show", "--json").out) == {
         "days_between": 0, "minimums": {"RUB": 10_000},
