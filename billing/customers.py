@@ -119,7 +119,7 @@ class BilledAccount:
     zone: str
     legal_entity: str
     due_days: int
-    suspended: tuple[str, ...]
+    suspended: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,7 +491,7 @@ async def list_customers(
 async def accounts_of(cur: Any, customer_id: int) -> list[BilledAccount]:
     """Accounts of a customer, the first one first."""
     await cur.execute(_ACCOUNTS, (customer_id,))
-    return [BilledAccount(*facts, suspended=tuple(reasons)) for *facts, reasons in await cur.fetchall()]
+    return [BilledAccount(*row) for row in await cur.fetchall()]
 
 
 async def edit_customer(cur: Any, number: str, changes: Mapping[str, Any]) -> Customer:

@@ -91,6 +91,13 @@ _HISTORY: Final = """
     WHERE e.account_id = %(id)s ORDER BY e.id DESC LIMIT %(limit)s
 """
 
+_WHY: Final = """
+    SELECT DISTINCT s.reason FROM orders o JOIN order_suspensions s ON s.order_id = o.id
+    WHERE o.account_id = %s AND o.settled_at IS NULL AND o.starts_at <= now() AND coalesce(o.ends_at > now(), true)
+      AND s.from_at <= now() AND coalesce(s.until_at > now(), true)
+    ORDER BY s.reason
+"""
+
 #: By order, from the one after an id.
 _BLOCKED: Final = """
     SELECT o.id, coalesce(o.number, ''), a.number, coalesce(c.number, ''), p.number, t.plan, t.item, s.reason,
@@ -126,6 +133,12 @@ async def history_of(cur: Any, account_id: int, limit: int) -> list[Event]:
     """The newest events of an account, the newest first."""
     await cur.execute(_HISTORY, {"id": account_id, "limit": limit})
     return [Event(*row) for row in await cur.fetchall()]
+
+
+async def why_suspended(cur: Any, account_id: int) -> list[str]:
+    """The reasons for which orders of an account are suspended now, none if none is."""
+    await cur.execute(_WHY, (account_id,))
+    return [reason for (reason,) in await cur.fetchall()]
 
 
 async def list_blocked(cur: Any, reason: str, after: int, limit: int) -> list[Blocked]:

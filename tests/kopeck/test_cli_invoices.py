@@ -221,6 +221,7 @@ def test_a_suspended_customer_looks_so_everywhere_until_a_delay(kopeck, books, d
     assert shown.count("active, suspended for debt") == 2
     assert "\tsuspended for debt\n" in shown
     assert "A1\tactive, suspended for debt\n" in kopeck("customer", "list").out
+    assert "\nsubscriber, active, suspended for debt, opened " in kopeck("account", "show", "A1").out
     assert json.loads(kopeck("customer", "show", "A1", "--json").out)["suspended"] == ["ageing"]
     assert "suspended for debt since " in kopeck("ageing", "show", "A1").out
     [blocked] = kopeck("ageing", "blocked").out.splitlines()[1:]
