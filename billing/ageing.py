@@ -140,6 +140,10 @@ _LAST_OF_CHUNK: Final = """
         SELECT account_id FROM billing_accounts WHERE account_id > %(after)s ORDER BY account_id LIMIT %(limit)s) n
 """
 
+_COUNT_SPAN: Final = """
+    SELECT count(*) FROM billing_accounts WHERE account_id > %(after)s AND account_id <= %(last)s
+"""
+
 _COUNT_ACCOUNTS: Final = "SELECT count(*) FROM billing_accounts"
 
 #: Those who owe nothing overdue any more, or less than the least debt, though no payment said so.
@@ -263,9 +267,11 @@ async def run_chunk(cur: Any, after: int, today: date | None, actor: str, looked
     seen = await find_due(cur, span)
     settled = await find_settled(cur, span)
     ids = sorted({one.account_id for one in seen} | settled)
-    next_after = span.last if span.goes_on else None
+    next_after, count = span.last if span.goes_on else None, span.count
     if len(ids) > LOCKED:
         ids, next_after = ids[:LOCKED], ids[LOCKED - 1]
+        await cur.execute(_COUNT_SPAN, {"after": after, "last": next_after})
+        count = int((await cur.fetchone())[0])
     due: list[Due] = []
     if ids:
         cancelled = sorted({one.account_id for one in seen if one.action == "cancellation"} & {*ids})
@@ -277,7 +283,7 @@ async def run_chunk(cur: Any, after: int, today: date | None, actor: str, looked
     counts = await _do(cur, due, actor)
     lifted = await _lift(cur, [one for one in ids if one in settled], actor)
     actions = Counter(one.action for one in due) + Counter({"lifted": lifted})
-    return Ran(next_after, dict(actions), *counts, span.count)
+    return Ran(next_after, dict(actions), *counts, count)
 
 
 @dataclass(frozen=True, slots=True)

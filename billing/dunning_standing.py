@@ -85,6 +85,24 @@ _STANDING: Final = """
     WHERE a.number = %(number)s
 """
 
+#: The step that comes next of an account in debt, and the first day on which it can.
+_NEXT: Final = """
+    SELECT s.action, greatest(
+        %(oldest)s::date + s.days_after_due, %(delayed)s::date + 1,
+        CASE WHEN s.action IN ('suspension', 'cancellation') AND n.days_between > 0 THEN (
+            SELECT (max(e.at) AT TIME ZONE zone_or_utc(b.zone))::date + n.days_between FROM ageing_events e
+            WHERE e.account_id = b.account_id AND e.step BETWEEN 1 AND s.step - 1 AND e.id > coalesce((
+                SELECT max(l.id) FROM ageing_events l WHERE l.account_id = b.account_id AND l.action = 'lifted'), 0))
+        END)
+    FROM billing_accounts b
+    JOIN customers c ON c.id = b.customer_id
+    JOIN ageing_steps s ON s.customer_group = CASE WHEN EXISTS (
+        SELECT FROM ageing_steps g WHERE g.customer_group = c.customer_group) THEN c.customer_group ELSE '' END
+    CROSS JOIN ageing_settings n
+    WHERE b.account_id = %(id)s AND s.step > %(step)s AND %(overdue)s >= ageing_minimum(%(currency)s)
+    ORDER BY s.step LIMIT 1
+"""
+
 _HISTORY: Final = """
     SELECT e.at, e.step, e.action, e.overdue_minor, coalesce(i.full_number, ''), e.actor, e.note
     FROM ageing_events e LEFT JOIN numbered_invoices i ON i.id = e.oldest_invoice_id
@@ -127,6 +145,15 @@ async def standing_of(cur: Any, number: str) -> Standing:
     if row is None:
         raise AgeingError(f"there is no account {number[:40]!r}")
     return Standing(*row)
+
+
+async def next_step(cur: Any, standing: Standing) -> tuple[str, date] | None:
+    """(action, first day on which a run does it) of the step that comes next, or None where none does."""
+    names = {"id": "account_id", "step": "step", "overdue": "overdue", "currency": "currency"}
+    values = {name: getattr(standing, field) for name, field in names.items()}
+    await cur.execute(_NEXT, values | {"oldest": standing.oldest_due_on, "delayed": standing.delayed_until})
+    row = await cur.fetchone()
+    return None if row is None else (row[0], row[1])
 
 
 async def history_of(cur: Any, account_id: int, limit: int) -> list[Event]:

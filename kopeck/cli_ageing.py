@@ -390,19 +390,22 @@ def _blocked(context: Context, reason: str) -> "list[Blocked]":
 @pass_context
 def show(context: Context, account: str, limit: int, as_json: bool) -> None:
     """Show what an account owes overdue and what happened to it, in this debt and in those before."""
-    from billing.dunning_standing import history_of, standing_of
+    from billing.dunning_standing import history_of, next_step, standing_of
     from ratingcore.money import format_minor
 
     async def work(cur: Any) -> Any:
         found = await standing_of(cur, account)
-        return found, await history_of(cur, found.account_id, limit)
+        return found, await next_step(cur, found), await history_of(cur, found.account_id, limit)
 
-    found, events = context.in_transaction(work)
+    found, coming, events = context.in_transaction(work)
     if as_json:
-        show_json(asdict(found) | {"events": [asdict(event) for event in events]})
+        following = None if coming is None else {"action": coming[0], "on_or_after": coming[1]}
+        show_json(asdict(found) | {"next": following, "events": [asdict(event) for event in events]})
         return
     click.echo(f"{account}: balance {format_minor(found.balance)} {found.currency}, step {found.step}")
     _tell_standing(found)
+    if coming is not None:
+        click.echo(f"next: {coming[0]}, by a run on {coming[1]} or later")
     show_table(
         ("at (UTC)", "step", "action", "overdue", "oldest invoice", "by", "why"),
         [

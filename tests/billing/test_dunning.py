@@ -14,7 +14,7 @@ from billing.ageing import AgeingError, parse_steps, run_chunk, set_steps
 from billing.dunning_delays import delay_account, withdraw_delay
 from billing.dunning_preview import Debtor, Preview, preview_span
 from billing.dunning_settings import set_days_between, set_minimum, settings_of
-from billing.dunning_standing import history_of, list_blocked, standing_of
+from billing.dunning_standing import history_of, list_blocked, next_step, standing_of
 from billing.invoices import InvoiceFilter, list_invoices
 from ratingcore.money import Minor
 from tests.billing.invoice_books import Books
@@ -203,6 +203,29 @@ def test_history_stays_in_view_after_a_payment_lifts(books: Books) -> None:
     assert [event.action for event in history] == ["lifted", "suspension", "warning", "reminder"]
 
 
+def test_the_next_step_is_told_with_its_first_day(books: Books) -> None:
+    account = books.account("A1", zone="UTC")
+
+    def coming() -> Any:
+        async def work(cur: Any) -> Any:
+            return await next_step(cur, await standing_of(cur, "A1"))
+
+        return done(books.dsn, work)
+
+    assert coming() is None
+    owe(books, account, 10_000, due_days_ago=5)
+    assert coming() == ("reminder", TODAY - timedelta(days=4))
+    run(books)
+    assert coming() == ("warning", TODAY + timedelta(days=2))
+    owe(books, account, 10_000, due_days_ago=20)
+    run(books)
+    assert coming() == ("suspension", TODAY + timedelta(days=3))
+    delay(books, TODAY + timedelta(days=9))
+    assert coming() == ("suspension", TODAY + timedelta(days=10))
+    done(books.dsn, lambda cur: set_minimum(cur, "RUB", Minor(100_000)))
+    assert coming() is None
+
+
 def test_who_is_blocked_now_is_listed(books: Books) -> None:
     account, order = suspended(books)
     asked, over, early, gone = (books.order(account, "2026-01-01 00:00+03") for _ in range(4))
@@ -256,14 +279,16 @@ def test_no_more_accounts_are_locked_at_once_than_the_limit(books: Books, monkey
     monkeypatch.setattr(billing.ageing, "LOCKED", 2)
     for number in range(5):
         owe(books, books.account(f"A{number}"), 100, due_days_ago=2)
-    counts, after = [], 0
+    counts, looked, after = [], [], 0
     while True:
         ran = done(books.dsn, lambda cur, after=after: run_chunk(cur, after, None, "t"))
         counts.append(ran.actions.get("reminder", 0))
+        looked.append(ran.looked)
         if ran.after is None:
             break
         after = ran.after
     assert counts == [2, 2, 1]
+    assert looked == [2, 2, 1]
     assert billing.ageing.LOOKED >= 500
 
 

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -182,6 +183,8 @@ def test_a_first_run_warns_and_the_settings_say_when_it_suspends(kopeck, books) 
         "events: 2 reminder, 2 warning, 0 suspension, 0 cancellation, 0 lifted\norders: 0 suspended, 0 cancelled\n"
     )
     assert json.loads(kopeck("ageing", "run", "--json").out) == {"orders_suspended": 0, "orders_cancelled": 0}
+    assert re.search(r"next: suspension, by a run on \d{4}-\d\d-\d\d or later\n", kopeck("ageing", "show", "A1").out)
+    assert json.loads(kopeck("ageing", "show", "A1", "--json").out)["next"]["action"] == "suspension"
     assert kopeck("ageing", "settings", "show").out == (
         "a suspension or cancellation comes 3 days after the step before it, or later\nevery overdue debt counts\n"
     )
