@@ -29,6 +29,7 @@ GUARDS: Final = (
     Guard("credit_notes", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
     Guard("order_events", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
     Guard("ageing_events", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
+    Guard("ageing_delays", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
     Guard("bill_runs", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
     Guard("bill_shards", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
     Guard("bill_shard_totals", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),

@@ -48,7 +48,7 @@ _RUNS: Final = "SELECT id, bill_on FROM bill_runs ORDER BY id"
 
 _TERMS: Final = """
     SELECT t.id, t.interval_unit, t.interval_count, t.anchor_day, t.anchor_month, t.zone, t.kind, t.in_advance,
-           t.currency, t.plan, t.item, c.name, v.version
+           t.currency, t.plan, t.item, c.name, v.version, t.anchor_phase
     FROM order_terms t
     JOIN catalogues c ON c.id = t.catalogue_id
     LEFT JOIN bill_run_catalogues r ON r.catalogue_id = t.catalogue_id AND r.run_id = %(run_id)s
@@ -241,11 +241,12 @@ async def _terms(cur: Any, run_id: int) -> dict[int, _Terms]:
         item,
         name,
         version,
+        phase,
     ) in await cur.fetchall():
         if in_advance and version is not None and name not in catalogues:
             known = await find_version(cur, name, version)
             catalogues[name] = await read_version(cur, known) if known is not None else None
-        cadence = Cadence(Interval(unit, count), day, month, zone)
+        cadence = Cadence(Interval(unit, count), day, month, zone, phase)
         metered = in_advance and _has_metered(catalogues.get(name), currency, plan, item)
         found[int(terms_id)] = _Terms(cadence, kind == "one_time", in_advance, metered)
     return found

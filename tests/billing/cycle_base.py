@@ -48,7 +48,7 @@ _TERMS = """
     VALUES (%(catalogue_id)s, %(plan)s, %(item)s, 'RUB', %(kind)s, 'month', 1, 1, 1, 'Europe/Moscow', %(in_advance)s,
             'day')
     ON CONFLICT (catalogue_id, plan, item, currency, kind, interval_unit, interval_count, anchor_day, anchor_month,
-                 zone, in_advance, proration)
+                 zone, in_advance, proration, anchor_phase)
     DO UPDATE SET kind = excluded.kind RETURNING id
 """
 
