@@ -29,6 +29,11 @@ import psycopg2.errors
 from adapters.messages import OP_OF, Balance, Cancel, Check, Op, Pay, Reason, RegistryLine, Result, Status
 from gateway import driver, failpoints, metrics, store
 from gateway.decide import Command, OperatorCancel, Question, Terms, World, answer, decide
+from gateway.driver import AGAIN
+from gateway.driver import Connection as Connection
+from gateway.driver import CoreOptions as CoreOptions
+from gateway.driver import DatabaseAway as DatabaseAway
+from gateway.driver import at_the_edge as at_the_edge
 
 log = logging.getLogger(__name__)
 
@@ -41,38 +46,6 @@ HELD_S: Final = 0.003
 #: Batches of the same commands before one is taken for poison although each failure looked passing.
 MAX_RUNS: Final = 50
 
-#: The database said no for a reason that another run may not meet.
-_AGAIN: Final = (
-    psycopg2.errors.UniqueViolation,
-    psycopg2.errors.DeadlockDetected,
-    psycopg2.errors.SerializationFailure,
-    psycopg2.errors.LockNotAvailable,
-    store.StaleWrite,
-)
-
-
-class DatabaseAway(Exception):
-    """The connection broke or never came up; what was in flight has an unknown outcome."""
-
-
-@dataclass(frozen=True, slots=True)
-class CoreOptions:
-    """Limits of the core, each by name. Times in seconds.
-
-    queue_max: commands waiting at most; more are answered `temporary` at once.
-    request_deadline_s: longest a caller waits for an answer.
-    away_grace_s: how long a command may wait for a database that is away.
-    """
-
-    dsn: str
-    lanes: int = 2
-    batch_max: int = 100
-    queue_max: int = 5_000
-    request_deadline_s: float = 20.0
-    away_grace_s: float = 2.0
-    lock_timeout_s: float = 3.0
-    database_timeout_s: float = 10.0
-
 
 @dataclass(slots=True, eq=False)
 class Waiting:
@@ -83,85 +56,6 @@ class Waiting:
     deadline: float
     in_batch: bool = False
     key_in_work: tuple[int, str] | None = None
-
-
-class Connection:
-    """One aiopg connection with one cursor, opened when needed and thrown away when it misbehaved."""
-
-    def __init__(self, options: CoreOptions) -> None:
-        self._options = options
-        self._connection: Any = None
-        self._cursor: Any = None
-
-    async def cursor(self) -> Any:
-        """The cursor of an open connection.
-
-        Raises:
-            DatabaseAway: it could not be opened.
-        """
-        if self._connection is None or self._connection.closed:
-            options = self._options
-            try:
-                self._connection = await driver.connect(
-                    options.dsn, timeout_s=options.database_timeout_s, lock_timeout_s=options.lock_timeout_s
-                )
-                self._cursor = await self._connection.cursor()
-            except (psycopg2.Error, OSError, TimeoutError) as error:
-                await self.discard()
-                raise DatabaseAway(str(error).strip()) from error
-        return self._cursor
-
-    async def discard(self) -> None:
-        """Close and forget; the server rolls back whatever was open."""
-        connection, self._connection, self._cursor = self._connection, None, None
-        if connection is not None:
-            with contextlib.suppress(psycopg2.Error):
-                await connection.close()
-
-
-async def at_the_edge(connection: Connection, work: Callable[[Any], Awaitable[T]]) -> T:
-    """Run ``work`` on the connection's cursor and translate the driver's ways of failing.
-
-    Raises:
-        DatabaseAway: the connection is gone, timed out, or the server cancelled the statement.
-        psycopg2.Error: what the server itself answered; the transaction was rolled back.
-    """
-    cur: Any = None
-    try:
-        cur = await connection.cursor()
-        return await work(cur)
-    except asyncio.CancelledError as error:
-        await connection.discard()
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise DatabaseAway("the server cancelled a statement") from error
-    except DatabaseAway:
-        raise
-    except (
-        psycopg2.OperationalError,
-        psycopg2.InterfaceError,
-        psycopg2.errors.ReadOnlySqlTransaction,
-        TimeoutError,
-        OSError,
-    ) as error:
-        if isinstance(error, _AGAIN):
-            await _roll_back(connection, cur)
-            raise
-        await connection.discard()
-        raise DatabaseAway(str(error).strip()) from error
-    except BaseException:
-        await _roll_back(connection, cur)
-        raise
-
-
-async def _roll_back(connection: Connection, cur: Any) -> None:
-    try:
-        await cur.execute("ROLLBACK")
-    except (psycopg2.Error, TimeoutError, OSError, asyncio.CancelledError):
-        await connection.discard()
-    except RuntimeError:  # aiopg: the connection is busy or broken after an interrupted call
-        await connection.discard()
 
 
 class Core:
@@ -315,7 +209,7 @@ class Core:
             except DatabaseAway as error:
                 await self._wait_for_database(name, batch, error, runs)
                 cause, is_poisoned = error, False
-            except _AGAIN as error:
+            except AGAIN as error:
                 metrics.BATCHES_RUN_AGAIN.labels(type(error).__name__).inc()
                 await asyncio.sleep(AGAIN_S[min(runs, len(AGAIN_S) - 1)])
                 cause, is_poisoned = error, runs >= MAX_RUNS

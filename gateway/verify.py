@@ -11,16 +11,14 @@ replies and codes worded by a newer program) may lag until a rebuild and is coun
 Does not know: who asked, how it is printed (`Report.lines` gives plain text), truths 6 and up.
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import aiopg
-import psycopg2
-
+from billing.database_aiopg import connect, translated
+from billing.database_session import IDLE_VERIFY_S
 from billing.verify import MAX_LISTED, Check, Finding, Guard, check_guards, check_of, count, listed, verify_ledger
 from gateway.documents import Document, payment_documents
 from gateway.journal import Journal, JournalAway, JournalError
@@ -192,7 +190,7 @@ async def verify(
     Raises:
         VerifyAway: PostgreSQL is away. (MongoDB away is a finding: truth 5 does not hold then.)
     """
-    with _translated():
+    with translated(VerifyAway):
         async with _connection(dsn) as cur, _connection(dsn) as live:
             await cur.execute(_SNAPSHOT)
             await cur.execute("SELECT now()")
@@ -517,24 +515,10 @@ def _line(check: Check) -> str:
 
 @contextlib.asynccontextmanager
 async def _connection(dsn: str) -> AsyncIterator[Any]:
-    connection = await aiopg.connect(
-        dsn, timeout=STATEMENT_TIMEOUT_S, options="-c timezone=UTC", application_name="kopeck-verify"
+    connection = await connect(
+        dsn, name="kopeck-verify", statement_timeout_s=STATEMENT_TIMEOUT_S, idle_transaction_s=IDLE_VERIFY_S
     )
     try:
         yield await connection.cursor()
     finally:
         await connection.close()
-
-
-@contextlib.contextmanager
-def _translated() -> Any:
-    """PostgreSQL's failures in our words; aiopg reports a statement the server cancelled as CancelledError."""
-    try:
-        yield
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise VerifyAway("PostgreSQL cancelled a statement") from error
-    except (psycopg2.Error, TimeoutError, OSError) as error:
-        raise VerifyAway(str(error).strip() or type(error).__name__) from error
