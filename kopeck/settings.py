@@ -96,7 +96,7 @@ class Gateway(_Section, frozen=True):
     tls_key: PEM file with the certificate's private key
     drain_s: on SIGTERM, time for requests in flight to be answered
     metrics_port: health and metrics of the first gateway process; the next ones take the next ports
-    failpoints: for crash tests only: where the process shall kill itself, as `name` or `name:nth`
+    failpoints: for crash tests only: where the process shall kill itself, as `name` or `name:nth`; with `:stop` behind it: where it shall stop
     """
 
     host: str = "127.0.0.1"
@@ -107,7 +107,7 @@ class Gateway(_Section, frozen=True):
     queue_max: PositiveInt = 5_000
     request_deadline_s: PositiveInt = 20
     away_grace_ms: PositiveInt = 2_000
-    lock_timeout_ms: PositiveInt = 3_000
+    lock_timeout_ms: PositiveInt = 1_000
     database_timeout_s: PositiveInt = 10
     line_max_bytes: PositiveInt = 4_096
     header_max_bytes: PositiveInt = 16_384
