@@ -325,7 +325,11 @@ def _service(values: Mapping[str, bytes], dialect: Dialect) -> str:
 
 
 def _sum(values: Mapping[str, bytes], dialect: Dialect) -> Minor:
-    return wire.amount_of(wire.required(values, "sum", Reason.BAD_AMOUNT, dialect.charset), MAX_SUM_CHARS)
+    text = wire.required(values, "sum", Reason.BAD_AMOUNT, dialect.charset)
+    amount = wire.amount_of(text.removeprefix("-"), MAX_SUM_CHARS)
+    if text.startswith("-"):
+        raise Nonsense(Reason.AMOUNT_TOO_SMALL, "the sum is below zero")
+    return amount
 
 
 def _txn_date(values: Mapping[str, bytes], contract: Contract, dialect: Dialect) -> datetime:

@@ -402,17 +402,21 @@ def _hang_up_on(stream: IOStream) -> None:
 def client_ip(peer: str, headers: dict[str, str], trusted: Sequence[Network]) -> str:
     """The caller's address: the peer, or, through trusted proxies, the right-most address that is none of them.
 
+    Empty where a trusted proxy says something that is no address: then nobody knows who calls, and no contract that
+    lists addresses lets him in.
+
     >>> client_ip("10.0.0.1", {"x-forwarded-for": "1.2.3.4, 5.6.7.8"}, [ipaddress.ip_network("10.0.0.0/8")])
     '5.6.7.8'
     """
     if not trusted or not _is_in(peer, trusted):
         return peer
-    for hop in reversed(headers.get("x-forwarded-for", "").split(",")):
+    forwarded = headers.get("x-forwarded-for", "").strip()
+    for hop in reversed(forwarded.split(",") if forwarded else []):
         hop = hop.strip()
         try:
             ipaddress.ip_address(hop)
         except ValueError:
-            return peer
+            return ""
         peer = hop
         if not _is_in(hop, trusted):
             break
@@ -424,6 +428,8 @@ def _is_in(ip: str, networks: Sequence[Network]) -> bool:
         address = ipaddress.ip_address(ip)
     except ValueError:
         return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # what a peer of IPv4 is called on a port that listens on ::
     return any(address in network for network in networks)
 
 

@@ -199,9 +199,11 @@ BAD_INPUT = [
     *[
         (f"command=pay&txn_id=1&txn_date=20120514101530&account=7&sum={written}", Reason.BAD_AMOUNT, 300)
         for written in (
-            "", "0", "0.00", "-1", "%2B1", "1.005", "1,00", "1.", ".5", "1e3", "NaN", "1+000", "9" * 17, "9" * 18,
+            "", "0", "0.00", "%2B1", "1.005", "1,00", "1.", ".5", "1e3", "NaN", "1+000", "9" * 17, "9" * 18,
         )
     ],
+    ("command=pay&txn_id=1&txn_date=20120514101530&account=7&sum=-10.45", Reason.AMOUNT_TOO_SMALL, 241),
+    ("command=pay&txn_id=1&txn_date=20120514101530&account=7&sum=--10.45", Reason.BAD_AMOUNT, 300),
     ("command=pay&txn_id=1&account=7&sum=1", Reason.BAD_DATE, 300),
     *[
         (f"command=pay&txn_id=1&account=7&sum=1&txn_date={written}", Reason.BAD_DATE, 300)

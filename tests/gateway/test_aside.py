@@ -80,8 +80,8 @@ def test_a_key_that_another_transaction_inserts_costs_its_neighbours_no_answer(t
         async with town.gateway(core={"lock_timeout_s": 0.1}) as peer, town.cursor() as cur:
             await cur.execute("BEGIN")
             await cur.execute(
-                "INSERT INTO payments SELECT 1, partner_id, '7', 1, '', '', NULL, 0, 'RUB', NULL, NULL, 'voided', 'ok', 1,"
-                " now(), now(), now() FROM (SELECT id AS partner_id FROM partners WHERE code = 'osmp') p"
+                "INSERT INTO payments SELECT 1, p.id, '7', 1, '', '', NULL, 0, 'RUB', NULL, NULL, 'voided', 'ok', 1,"
+                " now(), now(), now() FROM partners p WHERE code = 'osmp'"
             )
             stuck = submit(peer, "osmp", 7)
             free = [submit(peer, "osmp", key) for key in range(20, 40)]
