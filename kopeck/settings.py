@@ -96,7 +96,7 @@ class Gateway(_Section, frozen=True):
     tls_key: PEM file with the certificate's private key
     drain_s: on SIGTERM, time for requests in flight to be answered
     metrics_port: health and metrics of the first gateway process; the next ones take the next ports
-    failpoints: for crash tests only: where the process shall kill itself, as `name` or `name:nth`; with `:stop` behind it: where it shall stop
+    failpoints: for crash tests only: where the process kills itself (`name`, `name:nth`) or stops (`name:nth:stop`)
     """
 
     host: str = "127.0.0.1"
