@@ -200,6 +200,7 @@ class Core:
                         log.info("partner_goes_on", extra={"clearing_account": account})
                 if not self._aside.accounts:
                     self._aside_came.clear()
+                    await connection.discard()
         finally:
             await connection.discard()
 
