@@ -73,12 +73,22 @@ async def until_announced(town, count):
         held = await town.one(
             "SELECT count(*) FROM pg_locks JOIN pg_stat_activity a USING (pid)"
             " WHERE locktype = 'advisory' AND mode = 'ShareLock' AND a.datname = current_database()"
-            " AND a.state = 'idle'"
+            " AND virtualtransaction LIKE '%%/0'"  # a session's, and not a batch's
         )
         if held == count:
             return
         await asyncio.sleep(0.02)
     raise AssertionError(f"{held} keys are announced, not {count}")
+
+
+async def code_when_in_no_batch(peer, key):
+    """A batch that tries the pay again and again is seen by a question now and then: ask between two of them."""
+    for _ in range(300):
+        code = (await peer.osmp(f"command=status&txn_id={key}")).code
+        if code != 90:
+            return code
+        await asyncio.sleep(0.005)
+    raise AssertionError("the key is in work all the time")
 
 
 def test_what_was_denied_is_not_credited_until_it_is_sent_again(town, pay, monkeypatch):
@@ -92,7 +102,7 @@ def test_what_was_denied_is_not_credited_until_it_is_sent_again(town, pay, monke
             paying = asyncio.create_task(one.osmp(query := pay(71)))
             while not one.gateway.core._in_work:
                 await asyncio.sleep(0.01)
-            assert (await other.osmp("command=status&txn_id=71")).code == 300
+            assert await code_when_in_no_batch(other, 71) == 300
             await cur.execute("ROLLBACK")
             assert (await paying).code == 1
             assert await town.balance(ACTIVE) == 0
@@ -160,7 +170,7 @@ def test_a_killed_process_leaves_nothing_in_work(town, database, pay, peer_of):
                 dying.kill()
                 assert await paying == (0, b"")
                 await until_announced(town, 0)
-                assert (await other.osmp("command=status&txn_id=74")).code == 300
+                assert await code_when_in_no_batch(other, 74) == 300
                 await cur.execute("ROLLBACK")
             await asyncio.sleep(4 * fences.BEAT_S)
             assert (await other.osmp(pay(74))).code == 0
@@ -214,7 +224,7 @@ def test_keys_are_announced_again_when_their_session_was_lost(town, database, pa
             async with town.cursor(database.admin_dsn) as admin:
                 await admin.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity a USING (pid)"
-                    " WHERE locktype = 'advisory' AND a.state = 'idle' AND a.datname = current_database()"
+                    " WHERE locktype = 'advisory' AND virtualtransaction LIKE '%/0' AND a.datname = current_database()"
                 )
                 assert await admin.fetchall() == [(True,)]
             await until_announced(town, 1)
