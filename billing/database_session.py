@@ -1,7 +1,7 @@
 """What every session of the program asks of PostgreSQL, and of the network under it.
 
-Rules. A session is opened by `billing.database_aiopg` or `billing.database_adbc`, with the parameters made here, and
-nowhere else. They travel as options of the session, so a server needs no set-up for them:
+Rules. A session is opened by `billing.database_aiopg` or `billing.database_adbc` (and by `kopeck.migrate`, for the
+owner), with the parameters made here. They travel as options of the session, so a server needs no set-up for them:
 
   UTC                 nothing of ours may depend on the server's zone
   idle transaction    a process that was paused between two statements gives its locks back after `idle_transaction_s`;
@@ -17,6 +17,7 @@ Does not know: drivers, statements.
 
 from typing import Final
 
+import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
 
 #: Longest time, in seconds, that a transaction may wait for our next statement.
@@ -54,9 +55,13 @@ def session_dsn(
         idle_session_s: the server ends a session without a transaction that is silent longer; None never.
         must_write: refuse a standby.
 
-    Raises:
-        psycopg2.ProgrammingError: ``dsn`` is no connection string.
+    Returns:
+        What is no connection string comes back as it is: its driver refuses it, in the driver's own way.
     """
+    try:
+        given = parse_dsn(dsn).get("options", "")
+    except psycopg2.ProgrammingError:
+        return dsn
     settings = {
         "timezone": "UTC",
         "idle_in_transaction_session_timeout": str(_ms(idle_transaction_s)),
@@ -70,7 +75,6 @@ def session_dsn(
     if idle_session_s is not None:
         settings["idle_session_timeout"] = str(_ms(idle_session_s))
     ours = " ".join(f"-c {setting}={value}" for setting, value in settings.items())
-    given = parse_dsn(dsn).get("options", "")
     more = {"target_session_attrs": "read-write"} if must_write else {}
     return str(
         make_dsn(

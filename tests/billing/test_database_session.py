@@ -53,6 +53,12 @@ def test_a_vanished_host_is_found_by_us_as_by_the_server():
     assert "-c tcp_user_timeout=25000" in asked["options"]
 
 
+def test_what_is_no_connection_string_is_left_for_the_driver_to_refuse():
+    assert session_dsn("no such thing", name="x", idle_transaction_s=7) == "no such thing"
+    with pytest.raises(adbc_driver_manager.Error):
+        database_adbc.connect("no such thing", name="x", idle_transaction_s=7)
+
+
 def test_options_of_the_connection_string_stay_in_force(database):
     given = psycopg2.extensions.make_dsn(database.dsn, options="-c work_mem=5MB")
     with psycopg2.connect(session_dsn(given, name="x", idle_transaction_s=7)) as connection, connection.cursor() as cur:
@@ -82,6 +88,7 @@ def test_a_process_that_stops_in_a_transaction_gives_its_locks_back(database, dr
         await asyncio.to_thread(wait_for_the_row)
         with pytest.raises(Lost), database_aiopg.translated(Lost):
             await cur.execute("COMMIT")
+        await cur.connection.close()
 
     if driver == "aiopg":
         asyncio.run(story())
