@@ -85,10 +85,10 @@ def cancelled_as(away: type[Exception]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def translated(away: type[Exception]) -> Iterator[None]:
-    """Raise ``away`` for whatever PostgreSQL or the driver fails with inside."""
+def translated(away: type[Exception], *more: type[Exception]) -> Iterator[None]:
+    """Raise ``away`` for whatever PostgreSQL or the driver fails with inside, and for ``more``."""
     try:
         with cancelled_as(away):
             yield
-    except (psycopg2.Error, TimeoutError, OSError) as error:
+    except (psycopg2.Error, TimeoutError, OSError, *more) as error:
         raise away(str(error).strip() or type(error).__name__) from error

@@ -285,6 +285,11 @@ _INVOICE: Final[dict[str, _Pair]] = {
     "invoice.not_found": ("Счёта с таким номером нет", "There is no invoice with this number"),
     "invoice.pdf": ("Скачать PDF", "Download PDF"),
     "invoice.unpaid": ("Не оплачено", "Unpaid"),
+    "invoice.suspended": (
+        "Услуги, которые оплачивает счёт {account}, приостановлены за долг с {since}.",
+        "Services that account {account} pays for have been suspended for debt since {since}.",
+    ),
+    "invoice.delayed": ("Отсрочка до {until} включительно: {reason}", "Put off through {until}: {reason}"),
     "invoice.credited": ("Уменьшено корректировками", "Credited"),
     "invoice_state.draft": ("проект", "draft"),
     "invoice_state.issued": ("выставлен", "issued"),
