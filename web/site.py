@@ -20,9 +20,9 @@ from tornado.httputil import HTTPServerRequest
 
 from billing.database_aiopg import cancelled_as, create_pool
 from billing.database_session import IDLE_WEB_S
+from gateway.connections import client_ip
 from gateway.journal import Journal
 from gateway.lanes import Core
-from gateway.server import client_ip
 from web.sessions import Session, read_session
 from web.users import User, authenticate, user_by_login
 
