@@ -98,7 +98,7 @@ class Gateway(_Section, frozen=True):
     tls_key: PEM file with the certificate's private key
     drain_s: on SIGTERM, time for requests in flight to be answered
     metrics_port: health and metrics of the first gateway process; the next ones take the next ports
-    failpoints: for crash tests, refused where database.dsn is set: kill (`name`, `name:nth`) or stop (`name:nth:stop`) the process
+    failpoints: crash tests only, refused where database.dsn is set: kill (`name`, `name:nth`) or stop (`name:nth:stop`)
     """
 
     host: str = "127.0.0.1"
