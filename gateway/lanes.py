@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -28,7 +28,7 @@ import psycopg2.errors
 
 from adapters.messages import OP_OF, Balance, Cancel, Check, Op, Pay, Reason, RegistryLine, Result, Status
 from gateway import driver, failpoints, metrics, store
-from gateway.decide import Command, OperatorCancel, Question, Terms, World, answer, decide
+from gateway.decide import Command, OperatorCancel, Question, World, answer, decide
 
 log = logging.getLogger(__name__)
 
@@ -167,10 +167,8 @@ async def _roll_back(connection: Connection, cur: Any) -> None:
 class Core:
     """The lanes of one process and the queues before them."""
 
-    def __init__(self, options: CoreOptions, terms: Callable[[], Mapping[int, Terms]]) -> None:
-        """terms: gives every partner's terms as they stand now (people's commands need them)."""
+    def __init__(self, options: CoreOptions) -> None:
         self._options = options
-        self._terms = terms
         self._actions: deque[Waiting] = deque()
         self._questions: deque[Waiting] = deque()
         self._action_came = asyncio.Event()
@@ -390,12 +388,14 @@ class Core:
         wanted = _wanted([waiting.command for waiting in batch])
         accounts = await store.begin_and_lock(cur, wanted.numbers, wanted.lock_keys, wanted.ids)
         payments = await store.read_payments(cur, wanted.keys, wanted.ids)
+        by_people = [w.command.request.payment_id for w in batch if isinstance(w.command.request, OperatorCancel)]
+        sides = await store.read_sides(cur, by_people) if by_people else {}
         missing = [number for number in wanted.numbers if number not in accounts]
         held = await store.held_elsewhere(cur, missing) if missing else set()
         locked = {account.id for account in accounts.values()}
         while len(self._ids) < len(batch):
             self._ids.extend(await store.take_id_block(cur))
-        world = World(datetime.now(UTC), self._ids.popleft, accounts, payments, self._terms(), self._in_work)
+        world = World(datetime.now(UTC), self._ids.popleft, accounts, payments, sides, self._in_work)
         results: list[tuple[Waiting, Result]] = []
         back: list[Waiting] = []
         for waiting in batch:

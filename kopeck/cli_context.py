@@ -3,7 +3,6 @@
 Does not know: any command.
 """
 
-import getpass
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -89,11 +88,10 @@ INSTANT = Instant()
 
 
 def actor() -> str:
-    """How records name whoever sits at the terminal."""
-    try:
-        return f"system:cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # a uid without a name, as in some containers
-        return "system:cli"
+    """How records name who acts at the terminal without a login of ours (kopeck/cli_person.py says what that proves)."""
+    from kopeck.cli_person import os_actor
+
+    return os_actor()
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
