@@ -1,7 +1,7 @@
 """Money moved by hand: what a person may ask for, the requests and what became of them, and their postings.
 
 Rules.
- 1. A key acts once. The same key with other contents (the reason aside) is refused; the request that stands is unchanged.
+ 1. A key acts once. The same key with other contents (the reason aside) is refused and changes nothing.
  2. A request above a configured sum waits for a second person. Both have proven who they are by a password.
  3. A request is posted as one transfer whose step is its kind:
 
@@ -27,8 +27,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-from billing.accounts import PEOPLE_KINDS, AccountError, system_account
-from billing.ledger import Refusal, Transfer, post_transfers
+from billing.accounts import PEOPLE_KINDS, AccountError, post_manual, system_account
 from ratingcore.money import Minor, format_minor
 
 KEY_MAX: Final = 200
@@ -80,7 +79,7 @@ TAKES: Final = frozenset({Kind.MOVE, Kind.REFUND})
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who acts. actor: as the records name it. proof: `password` of a user of ours, or `os`: the system's word alone."""
+    """Who acts. actor: as records name it. proof: `password` of a user of ours, or `os`: the system's word alone."""
 
     actor: str
     proof: Proof
@@ -140,7 +139,7 @@ class Receipt:
     """A transfer that brought money to an account.
 
     returned: what moves and refunds took off it. payment_id: of the payment whose posting it is, else None.
-    clearing_account_id: of the partner who took the money in the first place, through any number of moves; None: nobody.
+    clearing_account_id: of the partner who took the money first, through any number of moves; None: no partner did.
     """
 
     transfer_id: int
@@ -187,8 +186,8 @@ _LIST: Final = f"""
     ORDER BY r.id DESC LIMIT %(limit)s
 """
 _INSERT: Final = """
-    INSERT INTO posting_requests (key, kind, account_id, to_account_id, receipt_id, way, amount_minor, currency, document,
-                                  why, may_owe, needs_second, requested_by, requested_proof)
+    INSERT INTO posting_requests (key, kind, account_id, to_account_id, receipt_id, way, amount_minor, currency,
+                                  document, why, may_owe, needs_second, requested_by, requested_proof)
     VALUES (%(key)s, %(kind)s, %(account)s, %(to_account)s, %(receipt)s, %(way)s, %(amount)s, %(currency)s,
             %(document)s, %(why)s, %(may_owe)s, %(needs_second)s, %(actor)s, %(proof)s)
     ON CONFLICT (key) DO NOTHING RETURNING id
@@ -198,10 +197,6 @@ _DECIDE: Final = """
     SET state = %(state)s, decided_by = %(actor)s, decided_proof = %(proof)s, decided_at = now(), decided_why = %(why)s,
         posting_id = %(posting)s
     WHERE id = %(id)s
-"""
-_POSTING: Final = """
-    INSERT INTO manual_postings (key, actor, why) VALUES (%(key)s, %(actor)s, %(why)s)
-    ON CONFLICT (key) DO NOTHING RETURNING id
 """
 _ID_OF_ACCOUNT: Final = "SELECT id FROM accounts WHERE number = %(number)s"
 _HOLD_ACCOUNTS: Final = """
@@ -286,13 +281,9 @@ def objection(
     if receiver is not None and receiver.state == "closed":
         return f"account {receiver.number} is closed"
     if receipt is not None and amount > receipt.left:
+        gone = "it was reversed" if receipt.is_reversed else f"{format_minor(receipt.returned)} were taken off already"
         return (
-            f"at most {format_minor(receipt.left)} of that receipt are left: it brought {format_minor(receipt.amount)}, "
-            + (
-                "and was reversed"
-                if receipt.is_reversed
-                else f"{format_minor(receipt.returned)} were taken off already"
-            )
+            f"at most {format_minor(receipt.left)} of {format_minor(receipt.amount)} are left of that receipt: {gone}"
         )
     if kind is Kind.WRITE_OFF and amount > max(0, -account.balance):
         return f"account {account.number} owes {format_minor(max(0, -account.balance))}: no more can be written off"
@@ -445,27 +436,26 @@ async def post_request(cur: Any, request: PostingRequest, receipt: Receipt | Non
     """
     other = request.to_account_id or await _other_side(cur, request, receipt)
     debit, credit = (other, request.account_id) if _brings(request) else (request.account_id, other)
-    await cur.execute(_POSTING, {"key": request.key, "actor": request.requested_by, "why": request.why})
-    row = await cur.fetchone()
-    if row is None:
+    step = request.kind.value
+    posting = await post_manual(
+        cur,
+        key=request.key,
+        actor=request.requested_by,
+        why=request.why,
+        debit_id=debit,
+        credit_id=credit,
+        amount=Minor(abs(request.amount)),
+        currency=request.currency,
+        step=step,
+        corrects_id=request.receipt_id,
+    )
+    if posting is None:
         raise PostingError(f"key {request.key[:40]!r} belongs to another posting by hand")
-    posting_id, step = int(row[0]), request.kind.value
-    amount = Minor(abs(request.amount))
-    transfer = Transfer("manual", posting_id, step, debit, credit, amount, request.currency, request.receipt_id)
-    posting = await post_transfers(cur, [transfer])
-    if posting.refused:
-        raise PostingError(_SAID.get(posting.refused[0][1], posting.refused[0][1].value.replace("_", " ")))
+    posting_id = posting.posted[0].source_id
     if receipt is not None:
         await cur.execute(_ID_OF_TRANSFER, {"posting": posting_id, "step": step})
         await _release(cur, receipt, request.amount, int((await cur.fetchone())[0]), actor)
     return posting_id
-
-
-#: Refusals of the ledger that a person can meet here.
-_SAID: Final = {
-    Refusal.BELOW_FLOOR: "the balance of an account would fall below its floor",
-    Refusal.OTHER_CURRENCY: "the accounts are in different currencies",
-}
 
 
 def _brings(request: PostingRequest) -> bool:

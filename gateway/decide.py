@@ -32,6 +32,7 @@ from gateway.states import OPEN, Effect, Event, State, transition
 from ratingcore.money import Minor, format_minor
 
 NOTE_MAX: Final = 500
+_NOTHING: Final = Minor(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class Payment:
     registered_at: datetime
     created_at: datetime
     #: What people took off the account again, by refunds and moves, in minor units.
-    returned: Minor = Minor(0)
+    returned: Minor = _NOTHING
 
 
 @dataclass(frozen=True, slots=True)

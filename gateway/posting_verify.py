@@ -1,6 +1,6 @@
 """Money by hand on a live database: requests, their postings, receipts, and payments of which something was taken off.
 
-Rules. As in billing.verify: read in the caller's one snapshot, PostgreSQL does the adding, only rows that differ come back.
+Rules. As in billing.verify: read in the caller's snapshot, PostgreSQL does the adding, only rows that differ come back.
 Postings older than requests (opening balances, imports) have no request: only steps that requests write are looked at.
 
 Does not know: how money by hand is asked for, how a report is printed.

@@ -3,11 +3,14 @@
 Does not know: the rules of accounts (billing.accounts) and of the file (kopeck.account_import).
 """
 
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from kopeck.cli_context import Context, actor, pass_context, show_table, shown_name, shown_time
+
+if TYPE_CHECKING:
+    from billing.accounts import StatementLine
 
 
 @click.group()
@@ -35,12 +38,13 @@ def show(context: Context, number: str, limit: int) -> None:
     click.echo(f"{found.kind}, {found.state}, opened {shown_time(found.created_at)}")
     click.echo(f"balance {format_minor(found.balance)} {found.currency}")
     show_table(
-        ("transfer", "at", "cause", "other account", "amount"),
+        ("transfer", "at", "cause", "document", "other account", "amount"),
         [
             (
                 str(line.transfer_id),
                 shown_time(line.at),
-                f"{line.source} {line.source_id} {line.step}",
+                cause(line),
+                line.document or "-",
                 line.other_account,
                 format_minor(line.amount),
             )
@@ -48,6 +52,17 @@ def show(context: Context, number: str, limit: int) -> None:
         ],
         right=("transfer", "amount"),
     )
+
+
+def cause(line: "StatementLine") -> str:
+    """What moved the money, in words: an invoice and its revenue or tax, a payment and its number, a kind by hand."""
+    if line.source == "invoice":
+        return f"invoice, {line.step}"
+    if line.source == "payment":
+        return f"payment {line.source_id}, {line.step}"
+    if line.source == "manual":
+        return f"by hand, {'opening balance' if line.step.startswith('open-') else line.step.replace('_', '-')}"
+    return f"{line.source} {line.source_id}, {line.step}"
 
 
 @account.command()

@@ -88,7 +88,7 @@ INSTANT = Instant()
 
 
 def actor() -> str:
-    """How records name who acts at the terminal without a login of ours (kopeck/cli_person.py says what that proves)."""
+    """How records name who acts at the terminal without a login of ours; kopeck/cli_person.py says what that proves."""
     from kopeck.cli_person import os_actor
 
     return os_actor()

@@ -1,6 +1,6 @@
 """``kopeck account post|move|refund|payout`` and ``pending|approve|reject``: money by hand (docs/payments-by-hand.md).
 
-Does not know: what may be moved and who has to agree (gateway.manual_money), how a person proves who it is (cli_person).
+Does not know: what may be moved and who agrees (gateway.manual_money), how people prove who they are (cli_person).
 """
 
 import json
@@ -16,7 +16,7 @@ from kopeck.cli_context import Context, pass_context, show_table, shown_time
 from kopeck.cli_person import AS_LOGIN, claims, person_at
 
 if TYPE_CHECKING:
-    from billing.posting_requests import Person, PostingRequest, WantedPosting
+    from billing.posting_requests import Person, PostingRequest
     from gateway.manual_money import PostingOutcome
 
 KINDS = ("cash", "bank", "correction", "write-off")
@@ -100,8 +100,8 @@ def move(context: Context, login: str | None, dry_run: bool, **given: Any) -> No
 def refund(context: Context, login: str | None, dry_run: bool, **given: Any) -> None:
     """Refund a payment, or part of it: through its partner, from the bank or from the cash desk.
 
-    All of a payment to its partner, before anything else was taken off it, reverses the payment. Refunds and moves never
-    exceed the payment.
+    All of a payment to its partner, before anything else was taken off it, reverses the payment. Refunds and moves
+    never exceed the payment.
     """
     _ask(context, login, dry_run, kind="refund", **given)
 
@@ -193,7 +193,7 @@ def _ask(context: Context, login: str | None, dry_run: bool, *, kind: str, **giv
     from billing.posting_requests import Kind, WantedPosting
     from gateway.manual_money import ask
 
-    wanted: WantedPosting = WantedPosting(Kind(kind), **given)
+    wanted = WantedPosting(Kind(kind), **given)
     limit = context.settings.billing.second_person_above_minor
 
     async def work(cur: Any, person: "Person") -> "PostingOutcome":

@@ -1,9 +1,9 @@
 """Who acts at the terminal: a user of ours who gives a password, or the operating system's user.
 
-What is proven. With ``--as LOGIN`` the login and the password of an active user: as sure as a sign-in to the pages, with
-the same count of wrong tries. Without it only what the operating system says of this process, its user id: whoever may
+What is proven. With ``--as LOGIN`` the login and the password of an active user: as sure as a sign-in to the pages,
+with the same count of wrong tries. Without it only what the operating system says of this process, its user id: who may
 become that user (root may become any) acts under its name. Environment variables prove nothing; ``SUDO_USER`` is kept
-in the audit record as a claim. Neither binds who holds the database's own password.
+in the audit record as a claim. Neither binds a person who holds the database's own password.
 
 Does not know: what the person does.
 """

@@ -1,15 +1,20 @@
 """Money by hand, as people at the terminal move it: kinds, keys, a second person, refunds, moves, what verify says."""
 
 import asyncio
+import json
 import threading
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import psycopg2
 import pytest
 
 from gateway.decide import Command, OperatorCancel
+from tests.billing.invoice_books import Books, Charge
 from tests.gateway.shop import act, open_shop
 
+TODAY = datetime.now(UTC).date()
+LONG_AGO = TODAY - timedelta(days=100)
 A, B = "79161234567", "79265550102"
 PASSWORD = "long enough to be one"
 
@@ -115,8 +120,6 @@ def test_a_key_acts_once_and_other_contents_under_it_are_refused(money):
 
 
 def test_the_same_key_at_once_moves_money_once(money):
-    from datetime import UTC, datetime
-
     import aiopg
 
     from billing.posting_requests import Kind, Person, WantedPosting
@@ -281,7 +284,7 @@ def test_a_part_is_refunded_never_more_than_the_payment_and_it_stays_posted(mone
     assert (money.balance(A), money.balance(clearing)) == (7_000, -7_000)
     assert refund(money, payment, "cash", "40", "r2").status == 0
     over = refund(money, payment, "bank", "30.01", "r3")
-    assert "at most 30.00 of that receipt are left" in over.err
+    assert "at most 30.00 of 100.00 are left of that receipt: 70.00 were taken off already" in over.err
     assert money.rows("SELECT state, returned_minor, version FROM payments") == [("posted", 7_000, 3)]
     events = money.rows("SELECT event, state, note FROM payment_events WHERE seq > 1 ORDER BY seq")
     assert events == [
@@ -403,3 +406,74 @@ def test_verify_finds_what_was_falsified(money, corruption, told):
     said = money.kopeck("verify", "--no-journal")
     assert said.status == 1
     assert told in said.out
+
+
+# -- invoices and debtors ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def books(database) -> Books:
+    """A1 with an invoice of 146.40 that is due long ago and one of 12.20 of today."""
+    found = Books(database.dsn)
+    found.catalogue()
+    account = found.account("A1")
+    order = found.order(account, "2026-01-01 00:00+03")
+    lines = [Charge(12_200, order_id=order), Charge(2_440, "data", "usage", order, 1_500)]
+    found.invoices(found.run(LONG_AGO), [(account, lines)], on=LONG_AGO)
+    found.invoices(found.run(TODAY), [(account, [Charge(1_220)])], on=TODAY)
+    return found
+
+
+def unpaid(kopeck, books):
+    listed = json.loads(kopeck("invoice", "list", "--json").out)
+    return {invoice["number"]: invoice["unpaid"] for invoice in listed}
+
+
+def by_hand(kopeck, *arguments):
+    said = kopeck("account", *arguments, "--why", "as asked")
+    assert said.status == 0, said.err
+    return said.out
+
+
+def test_cash_pays_invoices_and_lifts_a_suspension_as_a_payment_does(kopeck, books):
+    assert kopeck("ageing", "run").status == 0
+    assert books.one("SELECT count(*) FROM order_suspensions WHERE until_at IS NULL") == 1
+    by_hand(kopeck, "post", "A1", "--kind", "bank", "--amount", "146.40", "--key", "k")
+    assert books.one("SELECT count(*) FROM order_suspensions WHERE until_at IS NULL") == 0
+    assert unpaid(kopeck, books) == {"I-000001": 0, "I-000002": 1_220}
+
+
+def test_money_that_leaves_a_receipt_leaves_the_invoices_it_was_directed_to(kopeck, books):
+    by_hand(kopeck, "post", "A1", "--kind", "cash", "--amount", "100", "--key", "k")
+    receipt = str(books.one("SELECT id FROM transfers WHERE step = 'cash'"))
+    assert kopeck("invoice", "allocate", "I-000002", "--transfer", receipt).status == 0
+    assert kopeck("invoice", "allocate", "I-000001", "--transfer", receipt, "--amount", "80").status == 0
+    assert unpaid(kopeck, books) == {"I-000001": 5_860, "I-000002": 0}
+    refund_of = ("refund", "--transfer", receipt, "--to", "cash", "--may-owe")
+    by_hand(kopeck, *refund_of, "--amount", "7", "--key", "r1")  # 7.80 of it were directed nowhere
+    assert books.one("SELECT sum(amount_minor) FROM payment_allocations") == 9_220
+    by_hand(kopeck, *refund_of, "--amount", "20", "--key", "r2")
+    directed = dict(books.ask("SELECT invoice_id, sum(amount_minor) FROM payment_allocations GROUP BY 1"))
+    assert sorted(directed.values()) == [1_220, 6_080]
+    more = kopeck("invoice", "allocate", "I-000001", "--transfer", receipt, "--amount", "70")
+    assert "were directed to I-000001 already" in more.err
+    by_hand(kopeck, *refund_of, "--key", "r3")
+    assert books.one("SELECT sum(amount_minor) FROM payment_allocations") == 0
+    assert unpaid(kopeck, books) == {"I-000001": 14_640, "I-000002": 1_220}
+    assert kopeck("verify", "--no-journal").out.count("receipts") == 1
+
+
+def test_a_statement_names_documents_not_ids_of_ours(kopeck, books):
+    by_hand(kopeck, "post", "A1", "--kind", "cash", "--amount", "100", "--key", "k", "--document", "order 77")
+    credit = kopeck("invoice", "credit", "I-000001", "--all", "--key", "c", "--why", "wrong")
+    assert credit.status == 0
+    rows = [line.split("\t") for line in kopeck("account", "show", "A1").out.splitlines()[4:]]
+    assert [(row[2], row[3]) for row in rows] == [
+        ("invoice, tax", "C-000001"),
+        ("invoice, revenue", "C-000001"),
+        ("by hand, cash", "order 77"),
+        ("invoice, tax", "I-000002"),
+        ("invoice, revenue", "I-000002"),
+        ("invoice, tax", "I-000001"),
+        ("invoice, revenue", "I-000001"),
+    ]
