@@ -238,6 +238,10 @@ _IDS_OF_RUN: Final = """
     ORDER BY i.id LIMIT %(limit)s
 """
 
+_COUNT_OF_RUN: Final = """
+    SELECT coalesce(sum(invoices_count), 0)::bigint FROM invoice_blocks WHERE run_id = %(run_id)s AND state <> 'void'
+"""
+
 _OPEN: Final = "SELECT id, due_on, open_minor FROM open_invoices WHERE account_id = %(account_id)s"
 
 #: Of a party a version is what stood until it was replaced: the first that was replaced after the invoice was issued,
@@ -385,6 +389,12 @@ async def ids_of_run(cur: Any, run_id: int, after: int, limit: int) -> list[int]
     """Ids of invoices of a billing run, ascending, those above ``after``."""
     await cur.execute(_IDS_OF_RUN, {"run_id": run_id, "after": after, "limit": limit})
     return [int(row[0]) for row in await cur.fetchall()]
+
+
+async def count_of_run(cur: Any, run_id: int) -> int:
+    """How many invoices a billing run has."""
+    await cur.execute(_COUNT_OF_RUN, {"run_id": run_id})
+    return int((await cur.fetchone())[0])
 
 
 async def open_invoices(cur: Any, account_id: int) -> list[OpenInvoice]:

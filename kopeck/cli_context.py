@@ -86,6 +86,15 @@ class Instant(click.ParamType):  # type: ignore[type-arg]
 
 INSTANT = Instant()
 
+#: Of files that people write; those of usage say it in their format (billing.usage_format.CHARSETS).
+CHARSETS = ("utf-8", "cp1251", "cp866", "koi8-r", "iso-8859-5")
+#: What messages say of a file that is in another charset than was said.
+NOT_UTF_8 = "not utf-8"
+CHARSET_HINT = "hint: the file is not UTF-8; one that Excel wrote in Russia is read with --charset cp1251"
+CHARSET = click.option(
+    "--charset", type=click.Choice(CHARSETS), default="utf-8", show_default=True, help="Of the file; Excel: cp1251."
+)
+
 
 def actor() -> str:
     """How records name who acts at the terminal without a login of ours; kopeck/cli_person.py says what that proves."""

@@ -269,20 +269,17 @@ def _pdfs(context: Context, run_id: int, out: Path, language: str | None, worker
     import os
     import time
 
-    from rich.console import Console
-
+    from kopeck.cli_progress import progress
     from kopeck.invoice_files import write_run
 
     began = time.monotonic()
-    with context.stores() as stores, Console(stderr=True).status("starting") as status:
-        count = write_run(
-            stores.dsn,
-            run_id,
-            out,
-            language,
-            workers or os.cpu_count() or 1,
-            lambda done: status.update(f"{done} PDFs"),
-        )
+    with context.stores() as stores, progress(f"PDFs of run {run_id}", 1_000) as report:
+
+        def told(done: int, total: int) -> None:
+            pace = done / max(0.001, time.monotonic() - began)
+            report(1_000 * done // total, f"{done:,} of {total:,}, {pace:,.0f} a second")
+
+        count = write_run(stores.dsn, run_id, out, language, workers or os.cpu_count() or 1, told)
     spent_s = time.monotonic() - began
     click.echo(f"{count} PDFs in {out}, {spent_s:.1f} s, {count / spent_s:.0f} a second")
 
