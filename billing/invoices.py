@@ -15,7 +15,7 @@ Does not know: how documents look (documents), how credit notes are written (cre
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -98,10 +98,10 @@ class InvoiceFilter:
 class Line:
     """A line as a document shows it.
 
-    names, plan_names: by language, empty where a line has none. period_start, period_end: of what the line is for.
-    quantity: in steps of 10**-decimals of the unit. share: (active, whole) of the period by its proration, or None.
-    account: whose order it is. description: of a line written by a person. amount: before tax on top. is_taxed: False
-    where no tax is charged at all, which is not a rate of nothing.
+    names, plan_names, unit_names: by language, empty where a line has none. period_start, period_end: of what the line
+    is for. quantity: in steps of 10**-decimals of the unit. share: (active, whole) of the period by its proration, or
+    None. account: whose order it is. description: of a line written by a person. amount: before tax on top. is_taxed:
+    False where no tax is charged at all, which is not a rate of nothing.
     """
 
     line: int
@@ -127,6 +127,7 @@ class Line:
     net: Minor
     tax: Minor
     is_taxed: bool
+    unit_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +279,8 @@ _LINES: Final = """
            l.net_minor, l.tax_minor,
            l.tax_ppm > 0 OR CASE WHEN ci.number IS NOT NULL THEN ci.tax <> '' ELSE EXISTS (
                SELECT FROM catalogue_items pi
-               WHERE pi.version_id = rc.version_id AND pi.tax <> '' AND pi.number = ANY(cp.items || t.item)) END
+               WHERE pi.version_id = rc.version_id AND pi.tax <> '' AND pi.number = ANY(cp.items || t.item)) END,
+           coalesce(ci.unit_names, '{}')
     FROM invoices i
     JOIN invoice_lines l ON l.invoice_id = i.id
     LEFT JOIN billing_accounts ba ON ba.account_id = i.account_id
@@ -364,6 +366,16 @@ async def list_invoices(cur: Any, wanted: InvoiceFilter, limit: int) -> list[Inv
     }
     await cur.execute(_LIST, values)
     return [_invoice(row) for row in await cur.fetchall()]
+
+
+def draft_id_of(text: str) -> int | None:
+    """The id of a draft as lists print it, None where the text is none. Pure.
+
+    >>> draft_id_of("draft 6306457"), draft_id_of("6306457"), draft_id_of("I-000001")
+    (6306457, 6306457, None)
+    """
+    digits = text.strip().lower().removeprefix("draft").strip()
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
 
 
 async def invoice_id_of(cur: Any, number: str) -> int:

@@ -104,14 +104,15 @@ def actor() -> str:
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """Print a table, or its cells with tabs between them where nobody looks at it (a pipe)."""
+    """Print a table, or its cells with tabs between them where nobody looks at it (a pipe): row by row as they come."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console()
     if not console.is_terminal:
-        for row in [headings, *rows]:
+        click.echo("\t".join(headings))
+        for row in rows:
             click.echo("\t".join(row))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -77,6 +78,7 @@ def _show_sample(made: "Format", sample: IO[bytes]) -> None:
     from billing.mediation import mediate
     from billing.usage_values import MICRO, Known
 
+    zone = ZoneInfo(made.time.zone)
     read = rejected = shown = 0
     with _unpacked(sample) as source:
         for part in mediate(source, made, made.late, Known(int(time.time()))):
@@ -85,7 +87,8 @@ def _show_sample(made: "Format", sample: IO[bytes]) -> None:
                 whole, rest = divmod(row["quantity_micro"], MICRO)
                 row["quantity"] = f"{whole}.{rest:06d}".rstrip("0").rstrip(".")
                 fields = ("line", "account", "item", "quantity", "duration_s", "destination")
-                click.echo(f"{row['at']:%Y-%m-%d %H:%M:%SZ}  " + "  ".join(f"{name}={row[name]}" for name in fields))
+                at = row["at"].astimezone(zone)
+                click.echo(f"{at:%Y-%m-%d %H:%M:%S%z}  " + "  ".join(f"{name}={row[name]}" for name in fields))
                 shown += 1
             for reject in part.rejects[: max(0, 20 - rejected + len(part.rejects))]:
                 click.echo(f"{shown_name(sample)}:{reject.line}: {reject.reason}: {reject.detail}", err=True)

@@ -24,6 +24,9 @@ CREATE INDEX transfers_corrects ON transfers (corrects_id) WHERE corrects_id IS 
 ALTER TABLE payment_allocations DROP CONSTRAINT payment_allocations_amount_minor_check,
     ADD CONSTRAINT payment_allocations_amount_minor_check CHECK (amount_minor <> 0);
 
+-- What documents call an item's unit, by language; empty where the catalogue gives one word for all.
+ALTER TABLE catalogue_items ADD COLUMN unit_names jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(unit_names) = 'object');
+
 CREATE TABLE posting_requests (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     key text NOT NULL UNIQUE CHECK (length(key) BETWEEN 1 AND 200),
