@@ -171,7 +171,10 @@ async def system_account(cur: Any, kind: str, what: str, currency: str) -> int:
 async def statement(cur: Any, account_id: int, limit: int) -> list[StatementLine]:
     """The newest ``limit`` transfers of an account, newest first."""
     await cur.execute(_STATEMENT, {"id": account_id, "limit": limit})
-    return [StatementLine(*row[:-1], row[-1] or "") for row in await cur.fetchall()]
+    return [
+        StatementLine(transfer_id, at, source, source_id, step, other, amount, document or "")
+        for transfer_id, at, source, source_id, step, other, amount, document in await cur.fetchall()
+    ]
 
 
 async def post_manual(

@@ -6,7 +6,7 @@ shown with its first date. A step is told by its kind and its first numbers; tie
 Does not know: promotions in force for one buyer (resolve_price), terminals.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from billing.catalogue_report import KINDS, Words
 from billing.catalogue_units import Unit, format_decimal
 from ratingcore import tariff as core
 
-Rows = list[tuple[str, ...]]
+Rows = Sequence[tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)

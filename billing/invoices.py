@@ -15,7 +15,7 @@ Does not know: how documents look (documents), how credit notes are written (cre
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -157,6 +157,8 @@ class InvoiceDetails:
     previous: Minor
     payments: Minor
     corrections: Minor
+    #: Numbers of the credit notes that correct it, the oldest first.
+    notes: tuple[str, ...] = ()
 
     @property
     def balance_after(self) -> Minor:
@@ -344,6 +346,12 @@ _MONEY: Final = """
 """
 
 
+_NOTES: Final = """
+    SELECT corrects_id, full_number FROM numbered_invoices
+    WHERE corrects_id = ANY(%(ids)s::bigint[]) AND block_state = 'issued' ORDER BY id
+"""
+
+
 async def list_invoices(cur: Any, wanted: InvoiceFilter, limit: int) -> list[Invoice]:
     """Invoices and credit notes, the newest first; at most MAX_LISTED of them.
 
@@ -416,7 +424,7 @@ async def open_invoices(cur: Any, account_id: int) -> list[OpenInvoice]:
 
 
 async def invoice_details(cur: Any, ids: Sequence[int]) -> list[InvoiceDetails]:
-    """Everything that documents of these invoices show, by id: four statements, however many they are.
+    """Everything that documents of these invoices show, by id: five statements, however many they are.
 
     Raises:
         InvoiceError: more than MAX_DETAILED.
@@ -433,7 +441,14 @@ async def invoice_details(cur: Any, ids: Sequence[int]) -> list[InvoiceDetails]:
         lines.setdefault(row[0], []).append(_line(row[1:]))
     await cur.execute(_MONEY, wanted)
     money = {row[0]: row[1:] for row in await cur.fetchall()}
-    return [_details(one, heads[one.id], lines.get(one.id, []), money[one.id]) for one in found]
+    await cur.execute(_NOTES, wanted)
+    notes: dict[int, tuple[str, ...]] = {}
+    for corrected, number in await cur.fetchall():
+        notes[corrected] = (*notes.get(corrected, ()), number)
+    return [
+        replace(_details(one, heads[one.id], lines.get(one.id, []), money[one.id]), notes=notes.get(one.id, ()))
+        for one in found
+    ]
 
 
 def _invoice(row: Any) -> Invoice:
@@ -457,8 +472,13 @@ def _details(invoice: Invoice, head: Sequence[Any], lines: Sequence[Line], money
         corrects,
         corrects_on,
         why,
-        *(Minor(int(value)) for value in money),
+        *_sums(money),
     )
+
+
+def _sums(money: Sequence[Any]) -> tuple[Minor, Minor, Minor]:
+    previous, payments, corrections = (Minor(int(value)) for value in money)
+    return previous, payments, corrections
 
 
 def _texts(details: Mapping[str, Any]) -> dict[str, str]:

@@ -22,7 +22,7 @@ Does not know: payments and their events (gateway.manual_money), who may do what
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Literal
@@ -485,5 +485,7 @@ async def _release(cur: Any, receipt: Receipt, amount: int, transfer_id: int, ac
 
 
 def _request(row: Sequence[Any]) -> PostingRequest:
-    kind, state = Kind(row[2]), RequestState(row[17])
-    return PostingRequest(row[0], row[1], kind, *row[3:9], Minor(row[9]), *row[10:17], state, *row[18:])
+    names = [field.name for field in fields(PostingRequest)]
+    values = dict(zip(names, row, strict=True))
+    values |= {"kind": Kind(values["kind"]), "state": RequestState(values["state"]), "amount": Minor(values["amount"])}
+    return PostingRequest(**values)

@@ -113,8 +113,8 @@ def import_(context: Context, file: IO[bytes], dry_run: bool, charset: str) -> N
         report(file.tell() if file.seekable() else 0, f"{lines:,} lines")
 
     async def work(cur: Any) -> Any:
-        wanted = {"keep": not dry_run, "charset": charset, "progress": told}
-        return await import_accounts(cur, file, shown_name(file), actor(), **wanted)
+        name = shown_name(file)
+        return await import_accounts(cur, file, name, actor(), keep=not dry_run, charset=charset, progress=told)
 
     try:
         with progress("import of accounts", size_of(file)) as report:

@@ -68,7 +68,7 @@ _RECEIPT = _options(
 @click.option("--amount", type=SignedSum(), required=True, help="Such as 150.00; a correction may be -150.00.")
 @_COMMON
 @pass_context
-def post(context: Context, number: str, kind: str, login: str | None, dry_run: bool, **given: Any) -> None:
+def post(context: Context, /, number: str, kind: str, login: str | None, dry_run: bool, **given: Any) -> None:
     """Record money on an account by hand.
 
     cash and bank are payments: they pay invoices, oldest first or as `invoice allocate` says, and lift suspensions.
@@ -83,7 +83,7 @@ def post(context: Context, number: str, kind: str, login: str | None, dry_run: b
 @click.option("--amount", type=SignedSum(), help="This much of it; without, all that is left.")
 @_COMMON
 @pass_context
-def move(context: Context, login: str | None, dry_run: bool, **given: Any) -> None:
+def move(context: Context, /, login: str | None, dry_run: bool, **given: Any) -> None:
     """Move a wrong payment, or part of it, from the account it went to to another one.
 
     The payment stays posted: to its partner nothing changes. What was directed to invoices is freed first.
@@ -97,7 +97,7 @@ def move(context: Context, login: str | None, dry_run: bool, **given: Any) -> No
 @click.option("--amount", type=SignedSum(), help="This much of it; without, all that is left.")
 @_COMMON
 @pass_context
-def refund(context: Context, login: str | None, dry_run: bool, **given: Any) -> None:
+def refund(context: Context, /, login: str | None, dry_run: bool, **given: Any) -> None:
     """Refund a payment, or part of it: through its partner, from the bank or from the cash desk.
 
     All of a payment to its partner, before anything else was taken off it, reverses the payment. Refunds and moves
@@ -112,7 +112,7 @@ def refund(context: Context, login: str | None, dry_run: bool, **given: Any) -> 
 @click.option("--amount", type=SignedSum(), help="This much; without, the whole balance.")
 @_COMMON
 @pass_context
-def payout(context: Context, number: str, login: str | None, dry_run: bool, **given: Any) -> None:
+def payout(context: Context, /, number: str, login: str | None, dry_run: bool, **given: Any) -> None:
     """Pay out the balance of an account, as of a customer who leaves."""
     _ask(context, login, dry_run, kind="payout", account=number, **given)
 

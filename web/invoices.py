@@ -32,6 +32,7 @@ class InvoicePage(Page):
             document=document,
             invoice=found.invoice,
             corrects=found.corrects_number,
+            notes=found.notes,
             say_money=say_money,
         )
 

@@ -299,6 +299,7 @@ _INVOICE: Final[dict[str, _Pair]] = {
     "invoice.not_found": ("Счёта с таким номером нет", "There is no invoice with this number"),
     "invoice.pdf": ("Скачать PDF", "Download PDF"),
     "invoice.unpaid": ("Не оплачено", "Unpaid"),
+    "invoice.total": ("Сумма счёта", "Invoice total"),
     "invoice.credited": ("Уменьшено корректировками", "Credited"),
     "invoice_state.draft": ("проект", "draft"),
     "invoice_state.issued": ("выставлен", "issued"),
