@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from kopeck.cli_context import INSTANT, Context, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli_context import CHARSET, INSTANT, Context, actor, pass_context, show_table, shown_name, shown_time
 
 if TYPE_CHECKING:
     from billing.catalogue import Catalogue
@@ -248,6 +248,7 @@ def _show_changes(changes: "list[Change]", err: bool = False) -> None:
 @click.command()
 @click.option("--catalog", "catalog_file", type=FILE, required=True, help="The catalogue, a YAML file.")
 @click.option("--usage", type=click.File("rb"), help="Usage, a CSV file; - reads standard input.")
+@CHARSET
 @click.option("--plan", default="", help="For rows that name no plan; without --usage: price this plan.")
 @click.option("--group", default="", help="For rows that name no customer group.")
 @click.option("--currency", default="", help="Of the prices; the catalogue's unless said.")
@@ -259,6 +260,7 @@ def _show_changes(changes: "list[Change]", err: bool = False) -> None:
 def rate(
     catalog_file: Path,
     usage: IO[bytes] | None,
+    charset: str,
     plan: str,
     group: str,
     currency: str,
@@ -289,7 +291,7 @@ def rate(
         _show_bills(catalogue, [_priced(catalogue, plan, group, terms)], [], terms, explain, as_json, language)
         return
     try:
-        rows, bad = read_usage(shown_name(usage).rpartition("/")[2], usage, catalogue, plan, group)
+        rows, bad = read_usage(shown_name(usage).rpartition("/")[2], usage, catalogue, plan, group, charset)
     except CatalogueError as error:
         show_problems(error.problems, False, err=True)
         raise click.exceptions.Exit(2) from error

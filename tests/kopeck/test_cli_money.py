@@ -364,6 +364,16 @@ def test_a_leaving_customer_is_paid_out_to_the_kopeck(money):
     money.verified()
 
 
+def test_a_prepaid_customer_who_leaves_with_a_balance_is_paid_out_and_closed(money):
+    assert money.kopeck("customer", "add", "c1", "--kind", "prepaid").status == 0
+    post(money, amount="5", number="c1")
+    assert money.kopeck("customer", "close", "c1").status == 2
+    assert money.kopeck("account", "payout", "c1", "--by", "cash", "--key", "p", "--why", "leaves").status == 0
+    assert money.kopeck("customer", "close", "c1").out == "customer c1 is closed\n"
+    late = post(money, number="c1", key="late")
+    assert "account c1 is closed" in late.err
+
+
 def test_the_journal_document_tells_of_refunds_and_of_none_where_there_is_none(money):
     from gateway.documents import payment_documents
 
