@@ -194,7 +194,7 @@ _INSERT: Final = """
 """
 _DECIDE: Final = """
     UPDATE posting_requests
-    SET state = %(state)s, decided_by = %(actor)s, decided_proof = %(proof)s, decided_at = now(), decided_why = %(why)s,
+    SET state = %(state)s, decided_by = %(actor)s, decided_proof = %(proof)s, decided_why = %(why)s,
         posting_id = %(posting)s
     WHERE id = %(id)s
 """

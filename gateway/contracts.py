@@ -1,8 +1,10 @@
 """Contracts with partners as data: stored versions, keys with validity, and the book a gateway reads them from.
 
-Rules. A contract version is never changed; a change is a new version. Private keys are stored encrypted where a
-passphrase is set. Gateways poll one revision number and read everything again when it moved, so a row changed here is
-in force within `contracts_poll_s`, without a restart. A broken contract takes its own partner down, never the others.
+Rules. A contract version is never changed; a change is a new version. Private keys and shared secrets are stored
+encrypted where a passphrase is set, and on a database of the operator's own one must be set. A key is retired by its
+end and stays on record. Gateways poll one revision number and read everything again when it moved, so a row changed
+here is in force within `contracts_poll_s`, without a restart. A broken contract takes its own partner down, never the
+others.
 
 Does not know: what a dialect's settings mean (adapters.protocols), how requests arrive.
 """
@@ -24,10 +26,12 @@ from adapters.messages import Contract, Keys, Protocol
 from adapters.protocols import PROTOCOLS, contract_from_json
 from billing.accounts import system_account
 from gateway.decide import Terms
+from gateway.key_material import is_sealed, problem_with_basic, seal, unsealed
 
 log = logging.getLogger(__name__)
 
 PURPOSES: Final = ("verify", "sign", "basic", "secret")
+_ENCRYPTED: Final = ("sign", "secret")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -112,7 +116,8 @@ _KEYS: Final = """
     WHERE valid_to IS NULL OR valid_to > now() ORDER BY valid_from DESC, id DESC
 """
 
-_TRANSIT: Final = "SELECT currency, id FROM accounts WHERE kind = 'transit' ORDER BY id DESC"
+#: By number, which is a unique index: there is none by kind, and the accounts may be millions.
+_TRANSIT: Final = "SELECT currency, id FROM accounts WHERE number = ANY(%(numbers)s) AND kind = 'transit'"
 
 _ADD_PARTNER: Final = """
     INSERT INTO partners (code, name, clearing_account_id) VALUES (%s, %s, %s)
@@ -144,17 +149,18 @@ async def load_book(cur: Any, passphrase: str, now: datetime) -> Book:
     A partner whose contract or key does not parse is left out, logged and named in ``broken``.
     """
     current = await revision(cur)
-    await cur.execute(_TRANSIT)
-    transits = {row[0]: row[1] for row in await cur.fetchall()}
     await cur.execute(_KEYS)
     materials: dict[int, list[tuple[Any, ...]]] = {}
     for row in await cur.fetchall():
         materials.setdefault(row[0], []).append(tuple(row[1:]))
     await cur.execute(_PARTNERS)
+    partners = await cur.fetchall()
+    await cur.execute(_TRANSIT, {"numbers": sorted({f"transit:{row[8]}" for row in partners})})
+    transits = {row[0]: row[1] for row in await cur.fetchall()}
     by_code: dict[str, Binding] = {}
     terms: dict[int, Terms] = {}
     broken: list[str] = []
-    for row in await cur.fetchall():
+    for row in partners:
         partner_id, code, state, version, body, clearing_id, currency = (
             row[0], row[1], row[3], row[4], row[5], row[6], row[8],
         )  # fmt: skip
@@ -227,14 +233,14 @@ def parse_key(purpose: str, material: str, passphrase: str) -> Any:
             if len(material) == 64 and set(material) <= set("0123456789abcdef"):
                 return material
         elif purpose == "secret" and material:
-            return material.encode()
+            return unsealed(material, passphrase) if is_sealed(material) else material.encode()
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ContractError(f"{purpose} key cannot be read: {error}") from error
     raise ContractError(f"{purpose} key is of the wrong kind (verify and sign take RSA keys in PEM)")
 
 
 def stored_form(purpose: str, material: str, passphrase: str) -> str:
-    """What is written to the database: private keys encrypted, ``user:password`` hashed.
+    """What is written to the database: private keys and secrets encrypted, ``user:password`` hashed.
 
     Raises:
         ContractError: as `parse_key`.
@@ -242,10 +248,15 @@ def stored_form(purpose: str, material: str, passphrase: str) -> str:
     if purpose not in PURPOSES:
         raise ContractError(f"purpose {purpose[:40]!r} must be one of: {', '.join(PURPOSES)}")
     if purpose == "basic":
-        if ":" not in material or material != material.strip():
-            raise ContractError("basic takes user:password without blanks around it")
+        problem = problem_with_basic(material)
+        if problem:
+            raise ContractError(problem)
         return hashlib.sha256(material.encode()).hexdigest()
+    if purpose == "secret" and is_sealed(material):
+        raise ContractError("a secret is given as it is; it is sealed here")
     key = parse_key(purpose, material, passphrase)
+    if purpose == "secret" and passphrase:
+        return seal(material, passphrase)
     if purpose != "sign" or not passphrase:
         return material
     encrypted: bytes = key.private_bytes(
@@ -322,6 +333,7 @@ async def add_key(
     actor: str,
     *,
     passphrase: str = "",
+    needs_passphrase: bool = False,
     valid_from: datetime | None = None,
     valid_to: datetime | None = None,
 ) -> int:
@@ -330,10 +342,16 @@ async def add_key(
     Args:
         material: PEM for verify and sign (a private key unencrypted, or under ``passphrase``), ``user:password`` for
             basic, any text for secret.
+        needs_passphrase: refuse what would be stored in clear: where the database is not the embedded one.
 
     Raises:
-        ContractError: no such partner, unreadable material, or an end before the start.
+        ContractError: no such partner, unreadable material, no passphrase, or an end before the start.
     """
+    if needs_passphrase and purpose in _ENCRYPTED and not passphrase:
+        raise ContractError(
+            f"a {purpose} key is stored encrypted: set gateway.key_passphrase (KOPECK_GATEWAY__KEY_PASSPHRASE) here "
+            "and for every gateway"
+        )
     stored = stored_form(purpose, material, passphrase)
     if valid_from is not None and valid_to is not None and valid_to <= valid_from:
         raise ContractError("a key's end must come after its start")
@@ -342,7 +360,7 @@ async def add_key(
 
 
 async def retire_key(cur: Any, key_id: int, at: datetime) -> str:
-    """End a key's validity at ``at``; a key that had not begun by then is removed. Returns the partner's code.
+    """End a key's validity at ``at``; a key that has not begun by then never will. Returns the partner's code.
 
     Raises:
         ContractError: no such key.
@@ -353,9 +371,7 @@ async def retire_key(cur: Any, key_id: int, at: datetime) -> str:
     row = await cur.fetchone()
     if row is None:
         raise ContractError(f"there is no key {key_id}")
-    await cur.execute("UPDATE partner_keys SET valid_to = %s WHERE id = %s AND valid_from < %s", (at, key_id, at))
-    if not cur.rowcount:
-        await cur.execute("DELETE FROM partner_keys WHERE id = %s", (key_id,))
+    await cur.execute("UPDATE partner_keys SET valid_to = greatest(%s, valid_from) WHERE id = %s", (at, key_id))
     return str(row[0])
 
 

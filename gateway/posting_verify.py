@@ -1,6 +1,7 @@
 """Money by hand on a live database: requests, their postings, receipts, and payments of which something was taken off.
 
-Rules. As in billing.verify: read in the caller's snapshot, PostgreSQL does the adding, only rows that differ come back.
+Rules. A check is one statement, so one snapshot, and goes by an index: what is by hand is few among many. PostgreSQL
+does the adding, and only rows that differ come back.
 Postings older than requests (opening balances, imports) have no request: only steps that requests write are looked at.
 
 Does not know: how money by hand is asked for, how a report is printed.
@@ -9,7 +10,8 @@ Does not know: how money by hand is asked for, how a report is printed.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from billing.verify import MAX_LISTED, Check, Guard, check_guards, count, listed
+from billing.verify import Guard, check_guards, count
+from billing.verify_records import MAX_LISTED, Check, listed
 from ratingcore.money import format_minor
 
 GUARDS: Final = (Guard("posting_requests", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),)
@@ -69,13 +71,15 @@ _RETURNED: Final = f"""
         SELECT t.source_id AS id, sum(r.amount_minor) AS taken, count(*) AS returns
         FROM transfers r JOIN transfers t ON t.id = r.corrects_id AND t.source = 'payment'
         WHERE r.source = 'manual' AND r.step IN {_TAKES} GROUP BY t.source_id
-    ), told AS (
-        SELECT payment_id AS id, count(*) AS events FROM payment_events WHERE event IN {_TAKES} GROUP BY payment_id
     )
-    SELECT p.id, p.returned_minor, coalesce(k.taken, 0)::bigint, coalesce(e.events, 0), coalesce(k.returns, 0),
-           count(*) OVER ()
-    FROM payments p LEFT JOIN taken k USING (id) LEFT JOIN told e USING (id)
-    WHERE p.returned_minor <> coalesce(k.taken, 0) OR coalesce(e.events, 0) <> coalesce(k.returns, 0)
+    SELECT p.id, p.returned_minor, coalesce(k.taken, 0)::bigint, e.events, coalesce(k.returns, 0), count(*) OVER ()
+    FROM (SELECT id FROM taken UNION SELECT id FROM payments WHERE returned_minor > 0) w
+    JOIN payments p USING (id)
+    LEFT JOIN taken k USING (id)
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS events FROM payment_events e WHERE e.payment_id = p.id AND e.event IN {_TAKES}
+    ) e
+    WHERE p.returned_minor <> coalesce(k.taken, 0) OR e.events <> coalesce(k.returns, 0)
     ORDER BY p.id LIMIT %(limit)s
 """
 
@@ -84,13 +88,13 @@ async def verify_postings(cur: Any) -> list[Check]:
     """Every check of money by hand.
 
     Args:
-        cur: aiopg cursor inside the caller's REPEATABLE READ, READ ONLY transaction.
+        cur: aiopg cursor in no transaction, or in one that only reads.
     """
     requests = await count(cur, "posting_requests")
     by_hand = await count(cur, f"transfers WHERE source = 'manual' AND step IN {_STEPS}")
     receipts = await count(cur, f"transfers WHERE source = 'manual' AND step IN {_TAKES}")
     receipts += await count(cur, "payment_allocations")
-    payments = await count(cur, "payments")
+    payments = await count(cur, "payments WHERE returned_minor > 0")
     return [
         await _look(cur, 2, "each posted request has its one transfer", requests, "requests", _REQUESTS),
         await _look(cur, 2, "each transfer by hand was asked for", by_hand, "transfers", _UNASKED),

@@ -216,7 +216,10 @@ class PartnerPort(httputil.HTTPServerConnectionDelegate):
     ) -> None:
         lines = await self.core.registry(binding.contract.partner_id, request.start, request.end)
         reason = Reason.TEMPORARY if lines is None else Reason.OK
-        self._finish(binding, raw, request, Result(Op.REGISTRY, reason, registry=lines or ()), answer)
+        result = Result(Op.REGISTRY, reason, registry=lines or ())
+        # Wording a long day takes seconds. In a thread payments are served meanwhile, and the lines are nobody else's.
+        reply = await asyncio.to_thread(binding.protocol.encode, result, binding.contract, binding.keys)
+        self._finish(binding, raw, request, result, answer, reply)
 
     def _finish(
         self,
@@ -225,8 +228,10 @@ class PartnerPort(httputil.HTTPServerConnectionDelegate):
         request: Request,
         result: Result,
         answer: Callable[[Reply], None],
+        reply: Reply | None = None,
     ) -> None:
-        answer(binding.protocol.encode(result, binding.contract, binding.keys))
+        """reply: the result in the partner's words, where it was encoded already."""
+        answer(reply or binding.protocol.encode(result, binding.contract, binding.keys))
         op = OP_OF[type(request)]
         metrics.REQUESTS.labels(binding.contract.partner, op.value, result.reason.value).inc()
         kind = _kind_of(request, result)

@@ -4,6 +4,8 @@ Does not know: what is verified, how a document is made.
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +13,7 @@ import click
 from kopeck.cli_context import Context, pass_context
 
 if TYPE_CHECKING:
+    from billing.verify_slices import Say
     from gateway.verify import Report
     from kopeck.embedded import Stores
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_lines: bool) -> None:
     """Check on the live database that money, usage and invoices add up and that the journal tells the same.
 
-    Reads one snapshot while gateways run on. Prints what was examined and every row that differs; exit status 1 on
+    Reads slice by slice while gateways run on. Prints what was examined and every row that differs; exit status 1 on
     any difference.
     """
     from gateway.verify import VerifyAway
@@ -34,7 +37,8 @@ def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_line
 
     with context.stores() as stores:
         try:
-            report = asyncio.run(_verify(stores, wait_s, no_journal, None if all_lines else lines))
+            with progress() as say:
+                report = asyncio.run(_verify(stores, wait_s, no_journal, None if all_lines else lines, say))
         except VerifyAway as error:
             raise CommandFailed(str(error)) from error
     for line in report.lines():
@@ -43,7 +47,21 @@ def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_line
         raise click.exceptions.Exit(1)
 
 
-async def _verify(stores: "Stores", wait_s: int, no_journal: bool, lines: int | None) -> "Report":
+@contextmanager
+def progress() -> Iterator["Say"]:
+    """Shows what is looked at and how far, on one line of standard error; nothing where that is no terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("begins") as status:
+
+        def say(what: str, done: int, of: int | None) -> None:
+            status.update(f"{what}: {done:,}" if of is None else f"{what}: {done:,} of {of:,}")
+
+        yield say
+
+
+async def _verify(stores: "Stores", wait_s: int, no_journal: bool, lines: int | None, say: "Say") -> "Report":
     from functools import partial
 
     from billing.cycle_verify import verify_cycle
@@ -59,8 +77,8 @@ async def _verify(stores: "Stores", wait_s: int, no_journal: bool, lines: int | 
     if journal is not None and stores.started_here:  # nobody else would carry what the outbox still holds
         relay = asyncio.create_task(run_relay(RelayOptions(stores.dsn), journal, stop))
     try:
-        also = (verify_postings, verify_usage, partial(verify_cycle, sample=lines))
-        return await examine(stores.dsn, journal, wait_s, also=also)
+        also = (verify_postings, partial(verify_usage, say=say), partial(verify_cycle, sample=lines, say=say))
+        return await examine(stores.dsn, journal, wait_s, also, say)
     finally:
         stop.set()
         if relay is not None:

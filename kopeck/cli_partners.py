@@ -166,7 +166,11 @@ def key() -> None:
     help="verify: the partner's public key; sign: our private key; basic: user:password; secret: a shared secret.",
 )
 @click.option("--file", "file", type=click.File("rb"), help="File with the material (PEM, or one line); - reads stdin.")
-@click.option("--generate", is_flag=True, help="Make our private key (RSA) here and print the public one.")
+@click.option(
+    "--generate",
+    is_flag=True,
+    help="Make it here and print what the partner needs: of sign the public key, of basic CODE:password, the secret.",
+)
 @click.option("--bits", type=click.Choice(["1024", "2048", "3072", "4096"]), default="2048", help="With --generate.")
 @click.option("--from", "valid_from", type=INSTANT, help="Valid from; else from now.")
 @click.option("--to", "valid_to", type=INSTANT, help="Valid until; else without end.")
@@ -187,9 +191,9 @@ def add_key(
 
     if generate == bool(file):
         raise click.UsageError("give either --file or --generate")
-    if generate and purpose != "sign":
-        raise click.UsageError("--generate makes our own private key: it goes with --purpose sign")
-    material, public = _generated(int(bits)) if generate else (_text(file), "")
+    if generate and purpose == "verify":
+        raise click.UsageError("--generate makes what is ours to choose: it goes with --purpose sign, basic or secret")
+    material, public = _made(purpose, code, int(bits)) if generate else (_text(file), "")
 
     async def work(cur: Any) -> int:
         key_id = await contracts.add_key(
@@ -199,6 +203,7 @@ def add_key(
             material,
             actor(),
             passphrase=context.settings.gateway.key_passphrase,
+            needs_passphrase=bool(context.settings.database.dsn),
             valid_from=valid_from,
             valid_to=valid_to,
         )
@@ -293,6 +298,16 @@ def _text(file: IO[bytes] | None) -> str:
         return file.read().decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{shown_name(file)} is not text; a binary (DER) key? PEM is wanted") from error
+
+
+def _made(purpose: str, code: str, bits: int) -> tuple[str, str]:
+    """New material, and what of it the partner is told."""
+    from gateway.key_material import generated_password
+
+    if purpose == "sign":
+        return _generated(bits)
+    material = f"{code}:{generated_password()}" if purpose == "basic" else generated_password()
+    return material, material + "\n"
 
 
 def _generated(bits: int) -> tuple[str, str]:

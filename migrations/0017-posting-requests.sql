@@ -14,6 +14,7 @@ ON CONFLICT (kind) DO NOTHING;
 -- What of a payment people took off its account again: refunds and moves. Such a payment stays posted and is not cancelled.
 ALTER TABLE payments ADD COLUMN returned_minor bigint NOT NULL DEFAULT 0,
     ADD CONSTRAINT payments_returned CHECK (returned_minor BETWEEN 0 AND amount_minor);
+CREATE INDEX payments_returned_some ON payments (id) WHERE returned_minor > 0;
 GRANT UPDATE (returned_minor) ON payments TO kopeck_app;
 
 -- Few transfers correct another one; what was taken off a receipt is read by it.
@@ -72,6 +73,7 @@ BEGIN
        <> (to_jsonb(NEW) - ARRAY['state', 'decided_by', 'decided_proof', 'decided_at', 'decided_why', 'posting_id']) THEN
         RAISE EXCEPTION 'posting request % may only be decided: what was asked for stays', OLD.id;
     END IF;
+    NEW.decided_at := now();
     RETURN NEW;
 END
 $$;
@@ -80,5 +82,7 @@ CREATE TRIGGER posting_requests_stay BEFORE UPDATE ON posting_requests
 CREATE TRIGGER posting_requests_kept BEFORE DELETE OR TRUNCATE ON posting_requests
     FOR EACH STATEMENT EXECUTE FUNCTION append_only();
 
-GRANT SELECT, INSERT, UPDATE (state, decided_by, decided_proof, decided_at, decided_why, posting_id) ON posting_requests
-    TO kopeck_app;
+-- As in 0010: the program chooses neither the number nor the time of a row, and begins with pending ones.
+GRANT SELECT, INSERT (key, kind, account_id, to_account_id, receipt_id, way, amount_minor, currency, document, why, may_owe,
+    needs_second, requested_by, requested_proof), UPDATE (state, decided_by, decided_proof, decided_why, posting_id)
+    ON posting_requests TO kopeck_app;

@@ -300,6 +300,11 @@ _INVOICE: Final[dict[str, _Pair]] = {
     "invoice.pdf": ("Скачать PDF", "Download PDF"),
     "invoice.unpaid": ("Не оплачено", "Unpaid"),
     "invoice.total": ("Сумма счёта", "Invoice total"),
+    "invoice.suspended": (
+        "Услуги, которые оплачивает счёт {account}, приостановлены за долг с {since}.",
+        "Services that account {account} pays for have been suspended for debt since {since}.",
+    ),
+    "invoice.delayed": ("Отсрочка до {until} включительно: {reason}", "Put off through {until}: {reason}"),
     "invoice.credited": ("Уменьшено корректировками", "Credited"),
     "invoice_state.draft": ("проект", "draft"),
     "invoice_state.issued": ("выставлен", "issued"),

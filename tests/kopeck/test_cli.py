@@ -1,5 +1,6 @@
 """The ``kopeck`` command as an operator types it."""
 
+import hashlib
 import json
 import re
 import socket
@@ -143,7 +144,8 @@ def test_wrong_input_about_partners_is_refused_with_status_2(kopeck, arguments, 
     assert message in said.err
 
 
-def test_a_key_is_made_here_and_its_public_half_printed(kopeck, database) -> None:
+def test_a_key_is_made_here_and_its_public_half_printed(kopeck, database, monkeypatch) -> None:
+    monkeypatch.setenv("KOPECK_GATEWAY__KEY_PASSPHRASE", "correct horse")
     kopeck("partner", "add", "cp", "--name", "CP", "--protocol", "cyberplat")
     said = kopeck("partner", "key", "add", "cp", "--purpose", "sign", "--generate")
     assert said.out.startswith("-----BEGIN PUBLIC KEY-----")
@@ -177,6 +179,29 @@ def test_a_private_key_is_stored_encrypted_under_the_passphrase(kopeck, database
         cur.execute("SELECT material FROM partner_keys")
         assert cur.fetchone()[0].startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
     connection.close()
+
+
+def test_a_key_of_ours_is_not_stored_in_clear_on_a_database_of_the_operators(kopeck) -> None:
+    kopeck("partner", "add", "cp", "--name", "CP", "--protocol", "cyberplat")
+    for purpose in ("sign", "secret"):
+        said = kopeck("partner", "key", "add", "cp", "--purpose", purpose, "--generate")
+        assert (said.status, said.out) == (2, "")
+        assert "set gateway.key_passphrase" in said.err
+
+
+def test_a_password_is_made_here_and_printed_once_and_a_short_one_is_refused(kopeck, database) -> None:
+    kopeck("partner", "add", "os", "--name", "OS", "--protocol", "osmp")
+    said = kopeck("partner", "key", "add", "os", "--purpose", "basic", "--generate")
+    user, _, password = said.out.strip().partition(":")
+    assert (user, len(password)) == ("os", 32)
+    connection = psycopg2.connect(database.dsn)
+    with connection, connection.cursor() as cur:
+        cur.execute("SELECT material FROM partner_keys")
+        assert cur.fetchall() == [(hashlib.sha256(said.out.strip().encode()).hexdigest(),)]
+    connection.close()
+    short = kopeck("partner", "key", "add", "os", "--purpose", "basic", "--file", "-", stdin="os:secret\n")
+    assert short.status == 2
+    assert "16 characters or longer" in short.err
 
 
 def test_key_material_that_is_no_key_is_refused(kopeck) -> None:
