@@ -13,8 +13,9 @@ import hashlib
 import ipaddress
 import json
 import logging
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -22,13 +23,17 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from adapters.messages import Contract, Keys, Protocol
+from adapters.messages import Contract, Keys, Op, Protocol, Reason, Reply, Result
 from adapters.protocols import PROTOCOLS, contract_from_json
 from billing.accounts import system_account
 from gateway.decide import Terms
 from gateway.key_material import is_sealed, problem_with_basic, seal, unsealed
+from gateway.keys import GOOD_BITS, LEAST_BITS, bits_of, is_too_short, partners_with_key
 
 log = logging.getLogger(__name__)
+
+#: A partner's code is the last part of its address.
+CODE: Final = re.compile("[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
 
 PURPOSES: Final = ("verify", "sign", "basic", "secret")
 _ENCRYPTED: Final = ("sign", "secret")
@@ -65,6 +70,8 @@ class Binding:
     stored_keys: tuple[StoredKey, ...]
     networks: tuple[Network, ...]
     keys: Keys
+    #: Replies to what proved nothing, by operation and reason: their bytes never change, so they are signed once.
+    refusals: dict[tuple[Op | None, Reason], Reply] = field(default_factory=dict, compare=False, repr=False)
 
     def admits(self, ip: str) -> bool:
         """Whether the address is one of the partner's; no list admits every address."""
@@ -77,6 +84,16 @@ class Binding:
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return any(address in network for network in self.networks)
+
+    def refusal(self, result: Result) -> Reply:
+        """The reply to a refused request; one without an id of the caller's in it is made once."""
+        if result.key is not None or result.account is not None:
+            return self.protocol.encode(result, self.contract, self.keys)
+        known = self.refusals.get((result.op, result.reason))
+        if known is None:
+            known = self.protocol.encode(result, self.contract, self.keys)
+            self.refusals[(result.op, result.reason)] = known
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +185,7 @@ async def load_book(cur: Any, passphrase: str, now: datetime) -> Book:
             contract = contract_from_json(partner_id, code, version, body, active=state == "active")
             if contract.currency != currency:
                 raise ContractError(f"contract in {contract.currency}, clearing account in {currency}")
-            keys = tuple(_stored_key(material, passphrase) for material in materials.get(partner_id, []))
+            keys = _usable_keys(code, materials.get(partner_id, []), passphrase)
             terms[partner_id] = Terms(contract, clearing_id, transits[contract.currency])
         except (ValueError, TypeError, KeyError) as error:
             log.error("partner_is_broken", extra={"partner": code, "error": str(error)})
@@ -206,6 +223,18 @@ def keys_at(stored: Iterable[StoredKey], now: datetime) -> Keys:
         basic=tuple(valid["basic"]),
         secrets=tuple(valid["secret"]),
     )
+
+
+def _usable_keys(code: str, rows: Iterable[tuple[Any, ...]], passphrase: str) -> tuple[StoredKey, ...]:
+    """The keys without those that are too short: an old one of those must not go on opening the door."""
+    usable = []
+    for row in rows:
+        stored = _stored_key(row, passphrase)
+        if is_too_short(stored.key):
+            log.error("key_is_too_short", extra={"partner": code, "key": stored.id, "bits": bits_of(stored.key)})
+        else:
+            usable.append(stored)
+    return tuple(usable)
 
 
 def _stored_key(row: tuple[Any, ...], passphrase: str) -> StoredKey:
@@ -255,6 +284,11 @@ def stored_form(purpose: str, material: str, passphrase: str) -> str:
     if purpose == "secret" and is_sealed(material):
         raise ContractError("a secret is given as it is; it is sealed here")
     key = parse_key(purpose, material, passphrase)
+    if is_too_short(key):
+        raise ContractError(
+            f"the key has {bits_of(key)} bits and can be factored, and then forged: "
+            f"{LEAST_BITS} at least, better {GOOD_BITS}"
+        )
     if purpose == "secret" and passphrase:
         return seal(material, passphrase)
     if purpose != "sign" or not passphrase:
@@ -283,8 +317,12 @@ async def add_partner(cur: Any, code: str, name: str, body: dict[str, Any], acto
     """Connect a partner: the row, its clearing account and version 1 of its contract. Returns the partner's id.
 
     Raises:
-        ContractError: the code is taken, or the contract does not hold (the sentence names the field).
+        ContractError: no code or one that is taken, or a contract that does not hold (the sentence names the field).
     """
+    if CODE.fullmatch(code) is None:
+        raise ContractError(
+            f"code {code[:40]!r} must be 1 to 32 small Latin letters, digits and dashes, and not begin with a dash"
+        )
     contract = _checked(0, code, 1, body)
     clearing = await system_account(cur, "clearing", code, contract.currency)
     await system_account(cur, "transit", "", contract.currency)
@@ -336,6 +374,7 @@ async def add_key(
     needs_passphrase: bool = False,
     valid_from: datetime | None = None,
     valid_to: datetime | None = None,
+    shared: bool = False,
 ) -> int:
     """Add a key beside those there are; both are valid until the old one is retired. Returns the key's id.
 
@@ -343,9 +382,11 @@ async def add_key(
         material: PEM for verify and sign (a private key unencrypted, or under ``passphrase``), ``user:password`` for
             basic, any text for secret.
         needs_passphrase: refuse what would be stored in clear: where the database is not the embedded one.
+        shared: take a verify key that another partner has too. A request signed for one is then good at the other.
 
     Raises:
-        ContractError: no such partner, unreadable material, no passphrase, or an end before the start.
+        ContractError: no such partner, unreadable material, no passphrase, a key that is too short or another
+            partner's, or an end before the start.
     """
     if needs_passphrase and purpose in _ENCRYPTED and not passphrase:
         raise ContractError(
@@ -353,6 +394,13 @@ async def add_key(
             "and for every gateway"
         )
     stored = stored_form(purpose, material, passphrase)
+    if purpose == "verify" and not shared:
+        others = await partners_with_key(cur, parse_key(purpose, stored, passphrase), code)
+        if others:
+            raise ContractError(
+                f"partner {', '.join(others)} has this very key: a request signed for one would be good at the other. "
+                "Ask for a key of its own; where that cannot be had, add it as shared"
+            )
     if valid_from is not None and valid_to is not None and valid_to <= valid_from:
         raise ContractError("a key's end must come after its start")
     await cur.execute(_ADD_KEY, (await _partner_id(cur, code), purpose, stored, valid_from, valid_to, actor))

@@ -112,11 +112,11 @@ _OUTBOX: Final = "INSERT INTO outbox (topic, ref) SELECT 'payment', unnest(%(ids
 _INSERT_ATTEMPTS: Final = """
     WITH written AS (
         INSERT INTO attempts (at, partner_id, kind, op, reason, code, detail, partner_key, account_number,
-                              amount_minor, payment_id, remote_ip, request)
+                              amount_minor, payment_id, remote_ip, request, calls)
         SELECT * FROM unnest(%(ats)s::timestamptz[], %(partners)s::int[], %(kinds)s::text[], %(ops)s::text[],
                              %(reasons)s::text[], %(codes)s::text[], %(details)s::text[], %(keys)s::text[],
                              %(numbers)s::text[], %(amounts)s::bigint[], %(payments)s::bigint[], %(ips)s::text[],
-                             %(requests)s::text[])
+                             %(requests)s::text[], %(calls)s::int[])
         RETURNING id
     )
     INSERT INTO outbox (topic, ref) SELECT 'attempt', id FROM written
@@ -217,6 +217,22 @@ async def write(cur: Any, world: World, system_ids: Iterable[int]) -> None:
 async def insert_attempts(cur: Any, attempts: Sequence[tuple[datetime, Attempt]]) -> None:
     """Attempts with their times, and their ids into the outbox, in one statement."""
     await cur.execute(_INSERT_ATTEMPTS, attempt_columns(attempts))
+
+
+async def forget_attempts(cur: Any, before: datetime, most: int) -> int:
+    """Delete at most ``most`` attempts from before ``before``, oldest first; how many were deleted.
+
+    Raises:
+        psycopg2.errors.RaiseException: they are younger than the database lets go.
+    """
+    await cur.execute("SELECT forget_attempts(%s, %s)", (before, most))
+    return int((await cur.fetchone())[0])
+
+
+async def known_numbers(cur: Any, numbers: Sequence[str]) -> set[str]:
+    """Of the numbers those that payable accounts have."""
+    await cur.execute(_EXISTING_NUMBERS, {"numbers": text_array(numbers)})
+    return {row[0] for row in await cur.fetchall()}
 
 
 async def read_registry(cur: Any, partner_id: int, start: datetime, end: datetime) -> tuple[RegistryLine, ...] | None:
@@ -337,4 +353,5 @@ def attempt_columns(attempts: Sequence[tuple[datetime, Attempt]]) -> dict[str, A
         "payments": int_array(a.payment_id for _, a in attempts),
         "ips": text_array(a.remote_ip for _, a in attempts),
         "requests": text_array(a.request_text for _, a in attempts),
+        "calls": int_array(a.calls for _, a in attempts),
     }

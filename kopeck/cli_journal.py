@@ -30,10 +30,11 @@ def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_line
     """Check on the live database that money, usage and invoices add up and that the journal tells the same.
 
     Reads slice by slice while gateways run on. Prints what was examined and every row that differs; exit status 1 on
-    any difference.
+    any difference. Warns of partners' keys that are short or that two partners share.
     """
+    from gateway.keys import key_warnings, warning_sentences
     from gateway.verify import VerifyAway
-    from kopeck.transactions import CommandFailed
+    from kopeck.transactions import CommandFailed, in_transaction
 
     with context.stores() as stores:
         try:
@@ -41,7 +42,10 @@ def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_line
                 report = asyncio.run(_verify(stores, wait_s, no_journal, None if all_lines else lines, say))
         except VerifyAway as error:
             raise CommandFailed(str(error)) from error
-    for line in report.lines():
+        warnings = in_transaction(
+            stores.dsn, lambda cur: key_warnings(cur, passphrase=context.settings.gateway.key_passphrase)
+        )
+    for line in [*report.lines(), *warning_sentences(warnings)]:
         click.echo(line)
     if not report.is_clean:
         raise click.exceptions.Exit(1)

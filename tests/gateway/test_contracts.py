@@ -42,6 +42,8 @@ def test_a_contract_that_does_not_hold_is_refused_by_the_field_and_nothing_is_wr
                 ({"protocol": "osmp", "min_minor": 10, "max_minor": 5}, "min_minor"),
                 ({"protocol": "osmp", "time_zone": "Mars/Olympus"}, "time_zone"),
                 ({"protocol": "osmp", "account_pattern": "("}, "account_pattern"),
+                ({"protocol": "osmp", "account_pattern": "(?=7)[0-9]+"}, "linear time"),
+                ({"protocol": "cyberplat", "dialect": {"additional_pattern": r"(a)\1"}}, "linear time"),
                 ({"protocol": "osmp", "dialect": {"charset": "koi8-r"}}, "charset"),
             ]:
                 with pytest.raises(ContractError, match=word):

@@ -275,8 +275,46 @@ def test_a_certificate_that_cannot_be_used_is_told_with_its_settings(kopeck, mon
     assert f"{process}.tls_cert {tmp_path / 'CERT'}" in said.err
 
 
+def test_failpoints_are_refused_beside_a_real_database(kopeck, monkeypatch) -> None:
+    monkeypatch.setenv("KOPECK_GATEWAY__FAILPOINTS", "after_commit_before_reply")
+    for command in (("serve", "gateway"), ("run",)):
+        said = kopeck(*command)
+        assert said.status == 2
+        assert "gateway.failpoints kill the process" in said.err
+
+
+def test_a_partners_code_that_is_none_is_told_as_a_mistake_of_the_caller(kopeck) -> None:
+    said = kopeck("partner", "add", "../evil", "--name", "Evil", "--protocol", "osmp")
+    assert said.status == 2
+    assert "small Latin letters" in said.err
+
+
+def test_what_a_contract_allows_and_few_mean_is_said_when_it_is_set(kopeck) -> None:
+    said = kopeck(
+        "partner", "add", "bench", "--name", "B", "--protocol", "osmp", "--set", "dialect.require_basic=false"
+    )
+    assert (said.status, said.err.count("warning")) == (0, 1)
+    assert "never for money" in said.err
+    said = kopeck("partner", "set", "bench", "dialect.require_basic=true", "dialect.cancel=prv_txn")
+    assert (said.status, said.err.count("warning")) == (0, 1)
+    assert "cancel_unknown_code is 0" in said.err
+    assert "warning" not in kopeck("partner", "set", "bench", "dialect.cancel_unknown_code=300").err
+
+
+def test_a_short_key_is_warned_of_when_it_is_added_and_by_verify(kopeck, monkeypatch) -> None:
+    monkeypatch.setenv("KOPECK_GATEWAY__KEY_PASSPHRASE", "correct horse")
+    kopeck("partner", "add", "cy", "--name", "C", "--protocol", "cyberplat")
+    said = kopeck("partner", "key", "add", "cy", "--purpose", "sign", "--generate", "--bits", "1024")
+    assert said.status == 0
+    assert "has 1024 bits" in said.err
+    assert "has 1024 bits" in kopeck("partner", "show", "cy").out
+    said = kopeck("verify", "--no-journal")
+    assert (said.status, said.out.count("warning: key")) == (0, 1)
+
+
 def test_a_failpoint_that_does_not_exist_is_refused(kopeck, monkeypatch) -> None:
     monkeypatch.setenv("KOPECK_GATEWAY__FAILPOINTS", "at_lunch")
+    monkeypatch.setenv("KOPECK_TEST_FAILPOINTS", "1")
     said = kopeck("serve", "gateway")
     assert said.status == 2
     assert "gateway.failpoints: unknown failpoint 'at_lunch'" in said.err
