@@ -54,7 +54,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class StatementLine:
-    """One transfer as its account sees it: ``amount`` is positive when credited."""
+    """One transfer as its account sees it: ``amount`` is positive when credited.
+
+    document: what a person knows it by: the number of an invoice or credit note (`draft ID` until it has one), the
+    partner's key of a payment, the number of the paper of a posting by hand; empty where there is none.
+    """
 
     transfer_id: int
     at: datetime
@@ -63,6 +67,7 @@ class StatementLine:
     step: str
     other_account: str
     amount: int
+    document: str
 
 
 _ACCOUNT_COLUMNS: Final = "id, number, kind, currency, state, name, balance_minor, floor_minor, created_at"
@@ -84,7 +89,13 @@ _ENSURE: Final = """
 
 _STATEMENT: Final = """
     SELECT t.id, t.created_at, t.source, t.source_id, t.step, o.number,
-           CASE WHEN t.credit_account_id = %(id)s THEN t.amount_minor ELSE -t.amount_minor END
+           CASE WHEN t.credit_account_id = %(id)s THEN t.amount_minor ELSE -t.amount_minor END,
+           CASE t.source
+               WHEN 'invoice' THEN (SELECT coalesce(i.full_number, 'draft ' || i.id) FROM numbered_invoices i
+                                    WHERE i.id = t.source_id)
+               WHEN 'payment' THEN (SELECT p.partner_key FROM payments p WHERE p.id = t.source_id)
+               WHEN 'manual' THEN (SELECT r.document FROM posting_requests r WHERE r.posting_id = t.source_id)
+           END
     FROM (
         (SELECT * FROM transfers WHERE debit_account_id = %(id)s ORDER BY id DESC LIMIT %(limit)s)
         UNION ALL
@@ -160,13 +171,29 @@ async def system_account(cur: Any, kind: str, what: str, currency: str) -> int:
 async def statement(cur: Any, account_id: int, limit: int) -> list[StatementLine]:
     """The newest ``limit`` transfers of an account, newest first."""
     await cur.execute(_STATEMENT, {"id": account_id, "limit": limit})
-    return [StatementLine(*row) for row in await cur.fetchall()]
+    return [
+        StatementLine(transfer_id, at, source, source_id, step, other, amount, document or "")
+        for transfer_id, at, source, source_id, step, other, amount, document in await cur.fetchall()
+    ]
 
 
 async def post_manual(
-    cur: Any, *, key: str, actor: str, why: str, debit_id: int, credit_id: int, amount: Minor, currency: str
+    cur: Any,
+    *,
+    key: str,
+    actor: str,
+    why: str,
+    debit_id: int,
+    credit_id: int,
+    amount: Minor,
+    currency: str,
+    step: str = "post",
+    corrects_id: int | None = None,
 ) -> Posting | None:
     """A person's posting between two accounts; None when ``key`` was used already (nothing is done then).
+
+    Args:
+        step: what it is for, as the ledger names it. corrects_id: the transfer that it takes back, in part or whole.
 
     Raises:
         AccountError: the ledger refused it (the sentence says why); roll back.
@@ -175,7 +202,7 @@ async def post_manual(
     row = await cur.fetchone()
     if row is None:
         return None
-    transfer = Transfer("manual", int(row[0]), "post", debit_id, credit_id, amount, currency)
+    transfer = Transfer("manual", int(row[0]), step, debit_id, credit_id, amount, currency, corrects_id)
     posting = await post_transfers(cur, [transfer])
     if posting.refused:
         raise AccountError(posting.refused[0][1].value.replace("_", " "))

@@ -158,15 +158,28 @@ def rate_usage(catalogue: Catalogue, usage: Sequence[Usage], terms: Terms) -> tu
     bills: list[Bill] = []
     rejected: list[RejectedRow] = []
     for month in months_of(catalogue, usage, terms, resolve_price):
-        tables, pools = tables_of(catalogue, month), pools_at_start(catalogue, month)
-        state = reference.State({}, pools)
-        if tables:
-            state = _rate_rows(tables, state, month, rejected)
-        else:
-            rejected += [without_price(one) for one in month.rows]
-        bill = close_month(catalogue, month, tables, state)
+        bill = _bill_of(catalogue, month, rejected)
         bills += [bill] if bill.lines else []
     return bills, rejected
+
+
+def rate_plan(catalogue: Catalogue, plan: str, group: str, terms: Terms, month: tuple[int, int]) -> Bill:
+    """What a plan costs in a (year, month) in which nothing is used; the account of the bill is ``-``."""
+    period = period_of(*month, catalogue.zone)
+    begun = Terms(terms.currency, terms.codes, terms.first_month or month)
+    orders = {(plan, group): _open_order(catalogue, "-", period, (plan, group), [], begun, resolve_price)}
+    return _bill_of(catalogue, Month("-", period, orders, [], _numbered(orders)), [])
+
+
+def _bill_of(catalogue: Catalogue, month: Month, rejected: list[RejectedRow]) -> Bill:
+    """The bill of a month; rows that could not be rated are added to ``rejected``."""
+    tables, pools = tables_of(catalogue, month), pools_at_start(catalogue, month)
+    state = reference.State({}, pools)
+    if tables:
+        state = _rate_rows(tables, state, month, rejected)
+    else:
+        rejected += [without_price(one) for one in month.rows]
+    return close_month(catalogue, month, tables, state)
 
 
 def months_of(catalogue: Catalogue, usage: Sequence[Usage], terms: Terms, resolve: Resolve) -> Iterator[Month]:

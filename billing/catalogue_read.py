@@ -281,6 +281,13 @@ def _names(fields: Fields, default: str) -> Names:
         return {"": node.text}
     if not isinstance(node, Table):
         raise Refused(node.place, "name is a text, or a text per language", "write name: {ru: ..., en: ...}")
+    return _by_language(node)
+
+
+def _by_language(node: Table) -> Names:
+    """A text per language, at least one."""
+    if not node.entries:
+        raise Refused(node.place, "no language is named", "write {ru: ..., en: ...}")
     for language, (place, _) in node.entries.items():
         if not (len(language) == 2 and language.isascii() and language.islower()):
             raise Refused(place, f"{language[:20]!r} is no language such as ru or en")
@@ -324,11 +331,14 @@ def _whole(fields: Fields, name: str, default: int, low: int, high: int) -> int:
 
 
 def _unit(fields: Fields) -> Unit:
+    """One word, or a word per language: the first of them is the unit's name, all are what documents call it."""
     node = fields.require("unit")
-    name = text_of(node, "unit")
-    if not (name[:1].isalpha() and len(name) <= 20 and name.isprintable() and " " not in name):
-        raise Refused(node.place, f"unit {name[:40]!r} is one word such as s, min, GB, piece")
-    return Unit(name, _whole(fields, "decimals", 0, 0, MAX_DECIMALS))
+    names = _by_language(node) if isinstance(node, Table) else {"": text_of(node, "unit")}
+    for name in names.values():
+        if not (name[:1].isalpha() and len(name) <= 20 and name.isprintable() and " " not in name):
+            raise Refused(node.place, f"unit {name[:40]!r} is one word such as s, min, GB, piece")
+    first = next(iter(names.values()))
+    return Unit(first, _whole(fields, "decimals", 0, 0, MAX_DECIMALS), {} if "" in names else names)
 
 
 def _ppm(node: Node, what: str) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from billing.catalogue import Catalogue, Names
 from billing.catalogue_rate import Bill, BillLine, Period, RatedEvent, TaxPart
 from billing.catalogue_read import shown_date
-from billing.catalogue_units import Unit, format_decimal, format_price, format_quantity
+from billing.catalogue_units import Unit, format_decimal, format_price
 from billing.catalogue_usage import RejectedRow
 from ratingcore import reference
 from ratingcore.bands import zone_of
@@ -122,6 +122,10 @@ KINDS: Final[dict[str, dict[str, str]]] = {
         "Percentage": "percentage",
         "RateCard": "rate card",
         "MinimumCommitment": "minimum commitment",
+        "Increments": "increments",
+        "Allowance": "allowance",
+        "Multiplier": "multiplied by",
+        "Cap": "at most",
     },
     "ru": {
         "Flat": "фиксированная плата",
@@ -133,6 +137,10 @@ KINDS: Final[dict[str, dict[str, str]]] = {
         "Percentage": "процент",
         "RateCard": "по направлению",
         "MinimumCommitment": "минимальный платёж",
+        "Increments": "тарификация",
+        "Allowance": "пакет",
+        "Multiplier": "с коэффициентом",
+        "Cap": "не более",
     },
 }
 
@@ -143,6 +151,16 @@ UNITS_RU: Final = {
     "min": "мин",
     "h": "ч",
     "piece": "шт.",
+    "pcs": "шт.",
+    "day": "дн.",
+    "week": "нед.",
+    "month": "мес.",
+    "year": "г.",
+    "call": "выз.",
+    "sms": "SMS",
+    "message": "сообщ.",
+    "event": "соб.",
+    "user": "польз.",
     "B": "Б",
     "kB": "кБ",
     "MB": "МБ",
@@ -191,8 +209,12 @@ class Words:
 
     def quantity(self, steps: int, unit: Unit) -> str:
         """A quantity with its unit."""
-        number, _, name = format_quantity(steps, unit).partition(" ")
-        return f"{self.number(number)} {UNITS_RU.get(name, name) if self.language == 'ru' else name}"
+        number = format_decimal(steps, unit.decimals)
+        return f"{self.number(number)} {self.unit(unit.name, unit.names)}"
+
+    def unit(self, name: str, names: Names) -> str:
+        """A unit as the catalogue calls it in this language, else as people do."""
+        return names.get(self.language) or (UNITS_RU.get(name, name) if self.language == "ru" else name)
 
     def name(self, names: Names) -> str:
         """A name in this language, or in any there is."""

@@ -178,10 +178,16 @@ def _rate_card_step(fields: Fields, context: StepContext) -> core.RateCard:
         raise Refused(node.place, f"rate card {name} is in {card.currency}, this price in {context.currency}")
     if card.unit != context.unit:
         raise Refused(
-            node.place, f"rate card {name} counts {_unit_text(card.unit)}, the item {_unit_text(context.unit)}"
+            node.place,
+            f"rate card {name} counts {_unit_text(card.unit)}, the item {_unit_text(context.unit)}",
+            f"write {_unit_fields(context.unit)} in the card",
         )
     context.used_cards.add(name)
     return core.RateCard(card.step.rates, bands)
+
+
+def _unit_fields(unit: Unit) -> str:
+    return f"unit: {unit.name}" + (f", decimals: {unit.decimals}" if unit.decimals else "")
 
 
 def _unit_text(unit: Unit) -> str:
@@ -263,12 +269,9 @@ def _pool(node: Node, context: StepContext) -> str:
         raise Refused(node.place, f"there is no pool {name[:80]!r}", near(name, context.defined["pools"]))
     pool = context.pools.get(name)
     if pool is not None and pool.unit != context.unit:
-        decimals = f" and decimals: {context.unit.decimals}" if context.unit.decimals else ""
-        raise Refused(
-            node.place,
-            f"pool {name} counts {_unit_text(pool.unit)}, the item {_unit_text(context.unit)}",
-            f"write unit: {context.unit.name}{decimals} at pool {name}; a grant may still say its own: 300 min, 1.5 GB",
-        )
+        counts = f"pool {name} counts {_unit_text(pool.unit)}, the item {_unit_text(context.unit)}"
+        hint = f"write {_unit_fields(context.unit)} in the pool; a grant may still say its own: 300 min, 1.5 GB"
+        raise Refused(node.place, counts, hint)
     return name
 
 

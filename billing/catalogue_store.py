@@ -82,8 +82,9 @@ _NEW_VERSION: Final = """
 _NEW_FILE: Final = "INSERT INTO catalogue_files (version_id, name, content) VALUES (%s, %s, %s)"
 
 _NEW_ITEM: Final = """
-    INSERT INTO catalogue_items (version_id, number, names, unit, decimals, category, tax, is_manual, percentage_of)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s::text[])
+    INSERT INTO catalogue_items (version_id, number, names, unit, unit_names, decimals, category, tax, is_manual,
+                                 percentage_of)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s::text[])
 """
 
 _NEW_PLAN: Final = """
@@ -194,7 +195,7 @@ async def save_version(
 async def _save_rows(cur: Any, version_id: int, catalogue: Catalogue) -> None:
     for item in catalogue.items.values():
         names, parts = json.dumps(dict(item.names), ensure_ascii=False), text_array(item.percentage_of)
-        unit = (item.unit.name, item.unit.decimals)
+        unit = (item.unit.name, json.dumps(dict(item.unit.names), ensure_ascii=False), item.unit.decimals)
         await cur.execute(
             _NEW_ITEM, (version_id, item.number, names, *unit, item.category, item.tax, item.manual, parts)
         )

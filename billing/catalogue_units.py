@@ -10,7 +10,8 @@ Does not know: which field means what.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from fractions import Fraction
 from typing import Final
@@ -51,10 +52,14 @@ _CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What an item is counted in; the core's quantities are ``name / 10**decimals``."""
+    """What an item is counted in; the core's quantities are ``name / 10**decimals``.
+
+    names: what documents call it, by language, where the catalogue says so; two units are one by name and decimals.
+    """
 
     name: str
     decimals: int = 0
+    names: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def steps(self) -> int:

@@ -9,6 +9,7 @@ or one of more than MAX_ROWS is refused. An id that comes twice is rejected the 
 Does not know: prices; how usage gets into a database (that is mediation, `kopeck usage import`).
 """
 
+import codecs
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,18 +54,18 @@ class RejectedRow:
 
 
 def read_usage(
-    name: str, source: IO[bytes], catalogue: Catalogue, plan: str = "", group: str = ""
+    name: str, source: IO[bytes], catalogue: Catalogue, plan: str = "", group: str = "", charset: str = "utf-8"
 ) -> tuple[list[Usage], list[RejectedRow]]:
     """All rows of a usage file.
 
     Args:
         name: what messages call the file.
-        plan, group: for rows that name none.
+        plan, group: for rows that name none. charset: of the file.
 
     Raises:
         CatalogueError: the file as a whole is no usage file.
     """
-    lines = _lines(name, source)
+    lines = _lines(name, source, charset)
     first = next(lines, "")
     header = _header(name, first)
     reader = csv.reader(lines, delimiter=_delimiter(first), strict=True)
@@ -88,18 +89,19 @@ def read_usage(
     return found, rejected
 
 
-def _lines(name: str, source: IO[bytes]) -> Iterator[str]:
+def _lines(name: str, source: IO[bytes], charset: str) -> Iterator[str]:
     """Lines as text. What is no text ends the file, for nothing behind it can be trusted."""
     for number, line in enumerate(iter(lambda: source.readline(MAX_LINE_BYTES + 1), b""), 1):
         place = Place(name, number)
         if len(line) > MAX_LINE_BYTES:
             raise CatalogueError([Problem(place, f"a line of more than {MAX_LINE_BYTES:,} bytes")])
         try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            text = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).decode(charset)
         except UnicodeDecodeError as error:
-            message = f"byte {line[error.start]:#04x} is no UTF-8"
-            charset = "utf-16" if line.startswith(_UTF_16) else "cp1251"
-            hint = f"convert it, for example: iconv -f {charset} -t utf-8"
+            message = f"byte {line[error.start]:#04x} is no {charset.upper()}"
+            hint = "one that Excel wrote in Russia is read with --charset cp1251"
+            if line.startswith(_UTF_16):
+                hint = "convert it, for example: iconv -f utf-16 -t utf-8"
             raise CatalogueError([Problem(place, message, hint)]) from error
         if "\0" in text:
             hint = "where it is UTF-16, convert it: iconv -f utf-16 -t utf-8"

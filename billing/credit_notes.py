@@ -159,8 +159,13 @@ _LINE: Final = """
 """
 
 _PAYMENT: Final = """
-    SELECT t.id, t.amount_minor - coalesce((
-               SELECT sum(amount_minor) FROM payment_allocations WHERE transfer_id = t.id), 0),
+    SELECT t.id,
+           t.amount_minor - coalesce((
+               SELECT sum(r.amount_minor) FROM transfers r
+               WHERE r.corrects_id = t.id AND r.source = 'manual' AND r.step IN ('move', 'refund')), 0)
+           - coalesce((
+               SELECT sum(p.amount_minor) FROM payment_allocations p JOIN transfers o ON o.id = p.transfer_id
+               WHERE (o.id = t.id AND p.amount_minor > 0) OR (o.corrects_id = t.id AND p.amount_minor < 0)), 0),
            (SELECT amount_minor FROM payment_allocations WHERE transfer_id = t.id AND invoice_id = %(invoice_id)s),
            EXISTS (SELECT FROM transfers r
                    WHERE r.source = t.source AND r.source_id = t.source_id AND r.step = 'reverse')

@@ -22,9 +22,9 @@ from typing import Any, Final
 import typst
 
 from billing.amount_words import amount_in_words
-from billing.catalogue_report import UNITS_RU, Words
+from billing.catalogue_report import Words
 from billing.catalogue_units import format_decimal
-from billing.invoices import InvoiceDetails, Line, Party
+from billing.invoices import Invoice, InvoiceDetails, Line, Party
 from ratingcore.bands import zone_of
 
 LANGUAGES: Final = ("ru", "en")
@@ -32,6 +32,7 @@ TEMPLATE: Final = Path(__file__).parent / "templates" / "invoice.typ"
 #: Most decimals of a price on a document.
 PRICE_DECIMALS: Final = 8
 NBSP: Final = "\u00a0"
+SECONDS_OF_MINUTE: Final = 60
 
 #: What of a party is shown, in this order; the words are TEXTS' ``party.NAME``.
 SELLER_DETAILS: Final = ("inn", "kpp", "ogrn", "address", "phone", "email")
@@ -101,6 +102,23 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "line.minimum": "Доплата до минимального платежа",
         "line.adjustment": "перерасчёт",
         "line.credit": "уменьшение по строке {line}",
+        "state.draft": "проект",
+        "state.issued": "выставлен",
+        "state.paid": "оплачен",
+        "state.overdue": "просрочен",
+        "state.credited": "скорректирован полностью",
+        "state.unpaid": "не оплачено {sum}",
+        "state.credited_sum": "уменьшено корректировками на {sum}",
+        "kind.recurring": "плата за период",
+        "kind.usage": "по объёму",
+        "kind.one_time": "разовая плата",
+        "kind.percentage": "процент",
+        "kind.minimum": "доплата до минимального платежа",
+        "kind.adjustment": "перерасчёт",
+        "kind.manual": "вручную",
+        "kind.credit": "уменьшение",
+        "by_hand": "внесено вручную: {sum}, налог {tax}",
+        "differs": "не совпадает с тем, что выставлено: {why}",
     },
     "en": {
         "invoice": "Invoice No. {number} of {date}",
@@ -164,6 +182,23 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "line.minimum": "Minimum charge, difference",
         "line.adjustment": "adjustment",
         "line.credit": "credit of line {line}",
+        "state.draft": "draft",
+        "state.issued": "issued",
+        "state.paid": "paid",
+        "state.overdue": "overdue",
+        "state.credited": "credited in full",
+        "state.unpaid": "unpaid {sum}",
+        "state.credited_sum": "credited {sum}",
+        "kind.recurring": "recurring",
+        "kind.usage": "usage",
+        "kind.one_time": "one time",
+        "kind.percentage": "percentage",
+        "kind.minimum": "minimum charge",
+        "kind.adjustment": "adjustment",
+        "kind.manual": "by hand",
+        "kind.credit": "credit",
+        "by_hand": "written by a person: {sum}, tax {tax}",
+        "differs": "differs from what was billed: {why}",
     },
 }
 
@@ -230,6 +265,22 @@ def document_of(details: InvoiceDetails, language: str | None = None) -> dict[st
 def money_words(amount: int, currency: str, language: str) -> str:
     """A sum as documents of this language have it."""
     return _Writer(language, currency).money(amount)
+
+
+def state_words(invoice: Invoice, language: str) -> list[str]:
+    """What became of an invoice, in words: its state, what of it is unpaid and what notes took off it."""
+    writer = _Writer(language, invoice.currency)
+    words = [writer.say(f"state.{invoice.state.value}")]
+    if invoice.corrects_id is None:
+        words.append(writer.say("state.unpaid", sum=writer.money(invoice.unpaid)))
+    if invoice.credited:
+        words.append(writer.say("state.credited_sum", sum=writer.money(invoice.credited)))
+    return words
+
+
+def line_words(language: str, key: str, **values: Any) -> str:
+    """A sentence of TEXTS about a line."""
+    return TEXTS[language][key].format(**values)
 
 
 def new_compiler() -> typst.Compiler:
@@ -340,18 +391,29 @@ def _share(line: Line, writer: _Writer) -> str:
 def _quantity(line: Line, writer: _Writer) -> str:
     if line.kind in ("minimum", "manual", "adjustment", "percentage", "credit") or not line.unit:
         return ""
-    unit = UNITS_RU.get(line.unit, line.unit) if writer.language == "ru" else line.unit
+    if _is_in_minutes(line):
+        minutes, seconds = divmod(line.quantity, SECONDS_OF_MINUTE)
+        rest = f"{NBSP}{seconds}{NBSP}{writer.words.unit('s', {})}" if seconds else ""
+        return f"{writer.words.number(str(minutes))}{NBSP}{writer.words.unit('min', {})}{rest}"
+    unit = writer.words.unit(line.unit, line.unit_names)
     return f"{writer.words.number(format_decimal(line.quantity, line.decimals))}{NBSP}{unit}"
+
+
+def _is_in_minutes(line: Line) -> bool:
+    """Whether seconds are shown as people count them: in minutes, and the price by the minute."""
+    return line.unit == "s" and not line.decimals and not line.unit_names and abs(line.quantity) >= SECONDS_OF_MINUTE
 
 
 def _price(line: Line, writer: _Writer) -> str:
     """The line's amount by its quantity, where that is an exact price."""
     if not _quantity(line, writer) or line.quantity <= 0:
         return ""
-    micro = Fraction(line.amount * 10 ** (PRICE_DECIMALS - 2) * 10**line.decimals, line.quantity)
+    per = SECONDS_OF_MINUTE if _is_in_minutes(line) else 1
+    micro = Fraction(line.amount * 10 ** (PRICE_DECIMALS - 2) * 10**line.decimals * per, line.quantity)
     if micro.denominator != 1:
         return ""
-    return writer.words.number(format_decimal(int(micro), PRICE_DECIMALS, 2)).replace("-", "\u2212")
+    price = writer.words.number(format_decimal(int(micro), PRICE_DECIMALS, 2)).replace("-", "\u2212")
+    return f"{price}{NBSP}/{NBSP}{writer.words.unit('min', {})}" if per > 1 else price
 
 
 def _price_heading(lines: Sequence[Line]) -> str:

@@ -112,15 +112,20 @@ class Coded(Generic[T]):
 
 
 def read_parts(
-    source: IO[bytes], known: Sequence[str], needed: Sequence[str], block_bytes: int = BLOCK_BYTES
+    source: IO[bytes],
+    known: Sequence[str],
+    needed: Sequence[str],
+    block_bytes: int = BLOCK_BYTES,
+    *,
+    charset: str = "utf-8",
 ) -> Iterator[Part]:
-    """The file in parts of some hundred thousand lines.
+    """The file in parts of some hundred thousand lines. charset: one of usage_format.CHARSETS.
 
     Raises:
         ImportFileError: no header, or one that lacks a needed column, repeats one or has one that is not known.
     """
-    header, separator = _header(source, known, needed)
-    made = _format(header, separator)
+    header, separator = _header(source, known, needed, charset)
+    made = _format(header, separator, charset)
     places = find_columns(made, None)
     try:
         for block in read_blocks(source, made, block_bytes):
@@ -133,12 +138,12 @@ def read_parts(
         raise ImportFileError(str(error)) from error
 
 
-def _header(source: IO[bytes], known: Sequence[str], needed: Sequence[str]) -> tuple[list[str], str]:
+def _header(source: IO[bytes], known: Sequence[str], needed: Sequence[str], charset: str) -> tuple[list[str], str]:
     line = source.readline(MAX_HEADER_BYTES)
     try:
-        text = line.removeprefix(codecs.BOM_UTF8).decode("utf-8").rstrip("\r\n")
+        text = line.removeprefix(codecs.BOM_UTF8).decode(charset).rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise ImportFileError("line 1 is not UTF-8; convert the file, for example: iconv -f cp1251 -t utf-8") from error
+        raise ImportFileError(f"line 1 is not {charset}") from error
     separator = max(SEPARATORS, key=text.count)
     names = [cell.strip().lower() for cell in next(csv.reader([text], delimiter=separator), [])]
     what = f"line 1 must name the columns, {' and '.join(needed)} among them; known are {', '.join(known)}"
@@ -152,7 +157,7 @@ def _header(source: IO[bytes], known: Sequence[str], needed: Sequence[str]) -> t
     return names, separator
 
 
-def _format(header: Sequence[str], separator: str) -> Format:
+def _format(header: Sequence[str], separator: str, charset: str) -> Format:
     """As lines of usage, of which every column is part of the key: so all are read."""
     return Format(
         kind="csv",
@@ -162,6 +167,7 @@ def _format(header: Sequence[str], separator: str) -> Format:
         item=Item(value="x"),
         time=Time(column=header[0], format="unix_s"),
         quantity=Quantity(value=1),
+        charset=charset,
         delimiter=separator,
         columns=tuple(header),
         header=False,
@@ -305,12 +311,13 @@ class How:
     """What the caller wants.
 
     keep: False looks at everything and keeps nothing. skip_bad: load the good lines although others are bad.
-    progress: told the lines read so far.
+    progress: told the lines read so far. charset: of the file.
     """
 
     keep: bool = True
     skip_bad: bool = False
     progress: Callable[[int], None] = lambda _lines: None
+    charset: str = "utf-8"
 
 
 def load_file(opened: Any, source: IO[bytes], target: Target, steps: Steps, how: How) -> Loaded:
@@ -322,7 +329,7 @@ def load_file(opened: Any, source: IO[bytes], target: Target, steps: Steps, how:
     clock = _Clock()
     bad: list[BadLine] = []
     count = 0
-    for part in read_parts(source, target.columns, target.needed):
+    for part in read_parts(source, target.columns, target.needed, charset=how.charset):
         clock.spend("read")
         staged, refused = steps.judge(part)
         clock.spend("judge")

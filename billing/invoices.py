@@ -15,7 +15,7 @@ Does not know: how documents look (documents), how credit notes are written (cre
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -98,10 +98,10 @@ class InvoiceFilter:
 class Line:
     """A line as a document shows it.
 
-    names, plan_names: by language, empty where a line has none. period_start, period_end: of what the line is for.
-    quantity: in steps of 10**-decimals of the unit. share: (active, whole) of the period by its proration, or None.
-    account: whose order it is. description: of a line written by a person. amount: before tax on top. is_taxed: False
-    where no tax is charged at all, which is not a rate of nothing.
+    names, plan_names, unit_names: by language, empty where a line has none. period_start, period_end: of what the line
+    is for. quantity: in steps of 10**-decimals of the unit. share: (active, whole) of the period by its proration, or
+    None. account: whose order it is. description: of a line written by a person. amount: before tax on top. is_taxed:
+    False where no tax is charged at all, which is not a rate of nothing.
     """
 
     line: int
@@ -127,6 +127,7 @@ class Line:
     net: Minor
     tax: Minor
     is_taxed: bool
+    unit_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,8 @@ class InvoiceDetails:
     previous: Minor
     payments: Minor
     corrections: Minor
+    #: Numbers of the credit notes that correct it, the oldest first.
+    notes: tuple[str, ...] = ()
 
     @property
     def balance_after(self) -> Minor:
@@ -238,6 +241,10 @@ _IDS_OF_RUN: Final = """
     ORDER BY i.id LIMIT %(limit)s
 """
 
+_COUNT_OF_RUN: Final = """
+    SELECT coalesce(sum(invoices_count), 0)::bigint FROM invoice_blocks WHERE run_id = %(run_id)s AND state <> 'void'
+"""
+
 _OPEN: Final = "SELECT id, due_on, open_minor FROM open_invoices WHERE account_id = %(account_id)s"
 
 #: Of a party a version is what stood until it was replaced: the first that was replaced after the invoice was issued,
@@ -274,7 +281,8 @@ _LINES: Final = """
            l.net_minor, l.tax_minor,
            l.tax_ppm > 0 OR CASE WHEN ci.number IS NOT NULL THEN ci.tax <> '' ELSE EXISTS (
                SELECT FROM catalogue_items pi
-               WHERE pi.version_id = rc.version_id AND pi.tax <> '' AND pi.number = ANY(cp.items || t.item)) END
+               WHERE pi.version_id = rc.version_id AND pi.tax <> '' AND pi.number = ANY(cp.items || t.item)) END,
+           coalesce(ci.unit_names, '{}')
     FROM invoices i
     JOIN invoice_lines l ON l.invoice_id = i.id
     LEFT JOIN billing_accounts ba ON ba.account_id = i.account_id
@@ -338,6 +346,12 @@ _MONEY: Final = """
 """
 
 
+_NOTES: Final = """
+    SELECT corrects_id, full_number FROM numbered_invoices
+    WHERE corrects_id = ANY(%(ids)s::bigint[]) AND block_state = 'issued' ORDER BY id
+"""
+
+
 async def list_invoices(cur: Any, wanted: InvoiceFilter, limit: int) -> list[Invoice]:
     """Invoices and credit notes, the newest first; at most MAX_LISTED of them.
 
@@ -360,6 +374,16 @@ async def list_invoices(cur: Any, wanted: InvoiceFilter, limit: int) -> list[Inv
     }
     await cur.execute(_LIST, values)
     return [_invoice(row) for row in await cur.fetchall()]
+
+
+def draft_id_of(text: str) -> int | None:
+    """The id of a draft as lists print it, None where the text is none. Pure.
+
+    >>> draft_id_of("draft 6306457"), draft_id_of("6306457"), draft_id_of("I-000001")
+    (6306457, 6306457, None)
+    """
+    digits = text.strip().lower().removeprefix("draft").strip()
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
 
 
 async def invoice_id_of(cur: Any, number: str) -> int:
@@ -387,6 +411,12 @@ async def ids_of_run(cur: Any, run_id: int, after: int, limit: int) -> list[int]
     return [int(row[0]) for row in await cur.fetchall()]
 
 
+async def count_of_run(cur: Any, run_id: int) -> int:
+    """How many invoices a billing run has."""
+    await cur.execute(_COUNT_OF_RUN, {"run_id": run_id})
+    return int((await cur.fetchone())[0])
+
+
 async def open_invoices(cur: Any, account_id: int) -> list[OpenInvoice]:
     """What the invoices of an account ask for, posted ones included; credit notes are in what they correct."""
     await cur.execute(_OPEN, {"account_id": account_id})
@@ -394,7 +424,7 @@ async def open_invoices(cur: Any, account_id: int) -> list[OpenInvoice]:
 
 
 async def invoice_details(cur: Any, ids: Sequence[int]) -> list[InvoiceDetails]:
-    """Everything that documents of these invoices show, by id: four statements, however many they are.
+    """Everything that documents of these invoices show, by id: five statements, however many they are.
 
     Raises:
         InvoiceError: more than MAX_DETAILED.
@@ -411,7 +441,14 @@ async def invoice_details(cur: Any, ids: Sequence[int]) -> list[InvoiceDetails]:
         lines.setdefault(row[0], []).append(_line(row[1:]))
     await cur.execute(_MONEY, wanted)
     money = {row[0]: row[1:] for row in await cur.fetchall()}
-    return [_details(one, heads[one.id], lines.get(one.id, []), money[one.id]) for one in found]
+    await cur.execute(_NOTES, wanted)
+    notes: dict[int, tuple[str, ...]] = {}
+    for corrected, number in await cur.fetchall():
+        notes[corrected] = (*notes.get(corrected, ()), number)
+    return [
+        replace(_details(one, heads[one.id], lines.get(one.id, []), money[one.id]), notes=notes.get(one.id, ()))
+        for one in found
+    ]
 
 
 def _invoice(row: Any) -> Invoice:
@@ -435,8 +472,13 @@ def _details(invoice: Invoice, head: Sequence[Any], lines: Sequence[Line], money
         corrects,
         corrects_on,
         why,
-        *(Minor(int(value)) for value in money),
+        *_sums(money),
     )
+
+
+def _sums(money: Sequence[Any]) -> tuple[Minor, Minor, Minor]:
+    previous, payments, corrections = (Minor(int(value)) for value in money)
+    return previous, payments, corrections
 
 
 def _texts(details: Mapping[str, Any]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from billing.catalogue import Buyer, Catalogue, Resolved, plan_items, resolve_pr
 from billing.catalogue_tables import is_recurring
 from billing.cycle_records import NEVER
 from ratingcore.bands import zone_of
-from ratingcore.money import MAX_MINOR
+from ratingcore.money import MAX_MINOR, format_minor
 
 Ints = NDArray[np.int64]
 
@@ -274,9 +274,9 @@ def _number_rules(rows: Numbers) -> list[tuple[NDArray[np.bool_], str]]:
         (once & (rows.minimum_minor != 0), "a minimum belongs to recurring orders"),
         (
             (rows.minimum_minor < 0) | (rows.minimum_minor > MAX_MINOR),
-            f"the minimum must be 0 to {MAX_MINOR} minor units",
+            f"the minimum must be 0 to {format_minor(MAX_MINOR)}",
         ),
-        (rows.price_minor > MAX_MINOR, f"the price must be at most {MAX_MINOR} minor units"),
+        (rows.price_minor > MAX_MINOR, f"the price must be at most {format_minor(MAX_MINOR)}"),
     ]
 
 

@@ -43,7 +43,7 @@ from billing.order_rules import (
 )
 from billing.zones import problem_with_zone
 from ratingcore.bands import zone_of
-from ratingcore.money import MAX_MINOR, Minor, parse_minor
+from ratingcore.money import MAX_MINOR, Minor, format_minor, parse_minor
 
 MAX_NUMBER: Final = 64
 MAX_NOTE: Final = 500
@@ -935,7 +935,7 @@ def _problem_with_charge(charge: Charge) -> str | None:
     if not 1 <= len(charge.key) <= 200 or not charge.key.isprintable():
         return "the key must be 1 to 200 printable characters"
     if not charge.amount_minor or abs(charge.amount_minor) > MAX_MINOR:
-        return f"the amount must not be 0, and at most {MAX_MINOR} minor units"
+        return f"the amount must not be 0, and at most {format_minor(MAX_MINOR)}"
     if not 0 <= charge.tax_ppm <= 10_000_000:
         return "the tax must be 0 to 1000 percent"
     for name, text in (("description", charge.description), ("why", charge.why)):

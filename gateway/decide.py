@@ -35,14 +35,20 @@ from gateway.states import OPEN, Effect, Event, State, transition
 from ratingcore.money import Minor, format_minor
 
 NOTE_MAX: Final = 500
+_NOTHING: Final = Minor(0)
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorCancel:
-    """A person takes a payment back by hand; the contract's cancel switch and window do not bind him."""
+    """A person takes a payment back by hand; the contract's cancel switch and window do not apply.
+
+    may_owe: the person has seen that the account will owe, and wants it so. Without it the balance must cover the
+    payment. A floor holds in any case.
+    """
 
     payment_id: int
     note: str
+    may_owe: bool = False
 
 
 #: What changes payments, and so runs in a locked batch.
@@ -65,10 +71,18 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class Sides:
+    """The system accounts that a payment moved through, as its own transfers say."""
+
+    clearing_account_id: int
+    transit_account_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """One request on its way to a decision.
 
-    terms: None only for OperatorCancel, whose contract is that of the payment's partner.
+    terms: None only for OperatorCancel, which goes by no contract.
     request_text: the scrubbed raw request, kept with the event it causes.
     """
 
@@ -112,6 +126,8 @@ class Payment:
     version: int
     registered_at: datetime
     created_at: datetime
+    #: What people took off the account again, by refunds and moves, in minor units.
+    returned: Minor = _NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +168,8 @@ class Attempt:
 class World:
     """What a batch loaded, and what its commands made of it so far.
 
-    accounts: payable accounts held under lock, by number. terms: by partner id, for people's commands.
+    accounts: payable accounts held under lock, by number. sides: by payment id, for people's commands: a partner whose
+    contract or key is broken keeps nobody from taking its payments back.
     in_work: keys of pays that this process has not decided yet; what is asked of them has no final answer.
     next_id: gives the id of the next new payment.
     """
@@ -161,7 +178,7 @@ class World:
     next_id: Callable[[], int]
     accounts: dict[str, AccountRow]
     payments: dict[tuple[int, str], Payment]
-    terms: Mapping[int, Terms] = field(default_factory=dict)
+    sides: Mapping[int, Sides] = field(default_factory=dict)
     in_work: Container[tuple[int, str]] = frozenset()
     by_id: dict[int, Payment] = field(default_factory=dict)
     balances: dict[int, int] = field(default_factory=dict)
@@ -377,7 +394,7 @@ def _cancel(world: World, command: Command, terms: Terms, request: Cancel) -> Re
 
 
 def _may_cancel(world: World, contract: Contract, payment: Payment) -> bool:
-    if not contract.cancel_allowed:
+    if not contract.cancel_allowed or payment.returned:  # a refund or move took some of it off already
         return False
     window_s = contract.cancel_window_s
     if window_s is not None and world.now - payment.registered_at > timedelta(seconds=window_s):
@@ -429,19 +446,38 @@ def _cancel_of_unknown(world: World, command: Command, terms: Terms, request: Ca
 
 def _operator_cancel(world: World, command: Command, request: OperatorCancel) -> Result:
     payment = world.by_id.get(request.payment_id)
-    if payment is None or payment.partner_id not in world.terms:
+    if payment is None:
         return Result(Op.CANCEL, Reason.PAYMENT_NOT_FOUND, payment_id=request.payment_id)
-    terms = world.terms[payment.partner_id]
-    if payment.state is State.POSTED and _covers(world, payment):
+    if payment.state in (State.REVERSED, State.VOIDED):
+        return _named(Op.CANCEL, Reason.ALREADY_CANCELLED, payment)
+    if payment.state is State.POSTED and _may_take_back(world, payment, request.may_owe):
         event = Event.REVERSE
     elif payment.state is State.HELD:
         event = Event.VOID
-    elif payment.state in (State.REVERSED, State.VOIDED):
-        return _named(Op.CANCEL, Reason.ALREADY_CANCELLED, payment)
     else:
         return _named(Op.CANCEL, Reason.CANCEL_IMPOSSIBLE, payment)
-    changed = _happen(world, command, terms, payment, event, Reason.OK, request.note[:NOTE_MAX])
+    changed = _happen(world, command, world.sides[payment.id], payment, event, Reason.OK, request.note[:NOTE_MAX])
     return _named(Op.CANCEL, Reason.OK, changed)
+
+
+def _may_take_back(world: World, payment: Payment, may_owe: bool) -> bool:
+    """Whether the account can give the whole payment back: nothing of it went elsewhere, and its floor bears it."""
+    if payment.returned:
+        return False
+    return _is_above_floor(world, payment) and (may_owe or _covers(world, payment))
+
+
+def take_off(world: World, command: Command, payment_id: int, event: Event, amount: Minor, note: str) -> Payment:
+    """Record on a posted payment that ``amount`` of it was refunded or moved; the caller posts the transfer.
+
+    Raises:
+        ImpossibleTransition: the payment is not posted: our own mistake, the caller looked under lock.
+    """
+    payment = world.by_id[payment_id]
+    returned = Minor(payment.returned + amount)
+    assert 0 < returned <= payment.amount
+    taken = replace(payment, returned=returned)
+    return _happen(world, command, world.sides[payment_id], taken, event, payment.reason, note[:NOTE_MAX])
 
 
 # -- questions ---------------------------------------------------------------------------------------------------------
@@ -511,7 +547,7 @@ def _named(op: Op, reason: Reason, payment: Payment, cancel_key: str | None = No
 
 
 def _happen(
-    world: World, command: Command, terms: Terms, payment: Payment, event: Event, reason: Reason, note: str = ""
+    world: World, command: Command, terms: Terms | Sides, payment: Payment, event: Event, reason: Reason, note: str = ""
 ) -> Payment:
     """Let an event happen: the only place where a payment changes."""
     before = None if payment.version == 0 else payment.state
@@ -534,7 +570,7 @@ def _happen(
     return after
 
 
-def _transfer(world: World, terms: Terms, payment: Payment, effect: Effect) -> Transfer:
+def _transfer(world: World, terms: Terms | Sides, payment: Payment, effect: Effect) -> Transfer:
     assert payment.account_id is not None
     clearing, transit = terms.clearing_account_id, terms.transit_account_id
     debit, credit = {

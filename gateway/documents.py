@@ -40,7 +40,7 @@ _WORD: Final = re.compile(r"\w[\w'-]*")
 _PAYMENTS: Final = """
     SELECT p.id, p.version, w.code, w.name, p.partner_id, p.contract_version, p.partner_key, p.service,
            p.account_number, p.account_id, a.name, p.amount_minor, p.currency, p.state, p.reason,
-           p.partner_time, p.registered_at, p.created_at, p.updated_at, p.extras
+           p.partner_time, p.registered_at, p.created_at, p.updated_at, p.extras, p.returned_minor
     FROM payments p
     JOIN partners w ON w.id = p.partner_id
     LEFT JOIN accounts a ON a.id = p.account_id
@@ -63,6 +63,17 @@ _TRANSFERS: Final = """
     ORDER BY t.source_id, t.id
 """
 
+#: Refunds and moves: transfers by hand that name the one which credited the account.
+_RETURNS: Final = """
+    SELECT p.source_id, t.id, t.step, d.number, c.number, t.amount_minor, t.created_at
+    FROM transfers p
+    JOIN transfers t ON t.corrects_id = p.id AND t.source = 'manual'
+    LEFT JOIN accounts d ON d.id = t.debit_account_id
+    LEFT JOIN accounts c ON c.id = t.credit_account_id
+    WHERE p.source = 'payment' AND p.source_id = ANY(%(ids)s::bigint[]) AND p.step = 'post'
+    ORDER BY p.source_id, t.id
+"""
+
 _CONTRACTS: Final = """
     SELECT c.partner_id, w.code, c.version, c.body, c.created_at
     FROM contracts c JOIN partners w ON w.id = c.partner_id
@@ -81,7 +92,7 @@ _ATTEMPTS: Final = """
 _PAYMENT_FIELDS: Final = (
     "_id", "version", "partner", "partner_name", "partner_id", "contract_version", "key", "service",
     "account", "account_id", "account_name", "amount", "currency", "state", "reason",
-    "partner_time", "registered_at", "created_at", "updated_at", "extras",
+    "partner_time", "registered_at", "created_at", "updated_at", "extras", "returned",
 )  # fmt: skip
 _EVENT_FIELDS: Final = ("seq", "event", "state", "reason", "actor", "note", "at", "remote_ip", "request")
 _TRANSFER_FIELDS: Final = ("id", "step", "debit", "credit", "amount", "at")
@@ -130,6 +141,10 @@ async def payment_documents(cur: Any, ids: Iterable[int]) -> list[Document]:
     events = _grouped(await cur.fetchall(), _EVENT_FIELDS)
     await cur.execute(_TRANSFERS, wanted)
     transfers = _grouped(await cur.fetchall(), _TRANSFER_FIELDS)
+    if returned := [payment["_id"] for payment in payments if payment["returned"]]:
+        await cur.execute(_RETURNS, {"ids": returned})
+        for payment_id, returns in _grouped(await cur.fetchall(), _TRANSFER_FIELDS).items():
+            transfers[payment_id] += returns
     await cur.execute(_CONTRACTS, {"partners": sorted({payment["partner_id"] for payment in payments})})
     wording = _Wording(await cur.fetchall())
     return [
@@ -214,6 +229,8 @@ def _payment_document(
     document = _in_milliseconds(payment)
     document["account_name"] = document["account_name"] or ""
     document["extras"] = document["extras"] or {}
+    if not document["returned"]:  # additive: a document written before refunds were known stays equal to its payment
+        del document["returned"]
     document["protocol"] = wording.protocol(payment["partner_id"], version)
     document["code"] = code
     document["terms"] = payment_terms(document)

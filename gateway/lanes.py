@@ -22,7 +22,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -33,7 +33,7 @@ from adapters.messages import OP_OF, Balance, Check, Op, Pay, Reason, RegistryLi
 from gateway import driver, failpoints, fence_store, metrics, store
 from gateway.aside import Aside, by_partner, clearing_of
 from gateway.batches import Unsure, Waiting, must_wait, system_ids, wanted_by
-from gateway.decide import Command, OperatorCancel, Question, Terms, World, answer, decide
+from gateway.decide import Command, OperatorCancel, Question, World, answer, decide
 from gateway.driver import AGAIN
 from gateway.driver import Connection as Connection
 from gateway.driver import CoreOptions as CoreOptions
@@ -61,10 +61,8 @@ ASIDE_WAIT_S: Final = 0.25
 class Core:
     """The lanes of one process and the queues before them."""
 
-    def __init__(self, options: CoreOptions, terms: Callable[[], Mapping[int, Terms]]) -> None:
-        """terms: gives every partner's terms as they stand now (people's commands need them)."""
+    def __init__(self, options: CoreOptions) -> None:
         self._options = options
-        self._terms = terms
         self._actions: deque[Waiting] = deque()
         self._questions: deque[Waiting] = deque()
         self._action_came = asyncio.Event()
@@ -371,13 +369,15 @@ class Core:
         wanted = wanted_by([waiting.command for waiting in batch])
         accounts = await store.begin_and_lock(cur, wanted.numbers, wanted.lock_keys, wanted.ids)
         payments, fences = await store.read_for_batch(cur, wanted.keys, wanted.ids, wanted.pay_keys)
+        by_people = [w.command.request.payment_id for w in batch if isinstance(w.command.request, OperatorCancel)]
+        sides = await store.read_sides(cur, by_people) if by_people else {}
         now = asyncio.get_running_loop().time()
         missing = [number for number in wanted.numbers if number not in accounts]
         held = await store.held_elsewhere(cur, missing) if missing else set()
         locked = {account.id for account in accounts.values()}
         while len(self._ids) < len(batch):
             self._ids.extend(await store.take_id_block(cur))
-        world = World(datetime.now(UTC), self._ids.popleft, accounts, payments, self._terms(), self._in_work)
+        world = World(datetime.now(UTC), self._ids.popleft, accounts, payments, sides, self._in_work)
         results: list[tuple[Waiting, Result]] = []
         unsure: list[Unsure] = []
         back: list[Waiting] = []

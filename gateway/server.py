@@ -413,7 +413,7 @@ class Gateway:
 
     def __init__(self, core_options: CoreOptions, port_options: PortOptions) -> None:
         self.contracts = ContractBook(core_options, port_options)
-        self.core = Core(core_options, lambda: self.contracts.book.by_partner_id if self.contracts.book else {})
+        self.core = Core(core_options)
         self.attempts = AttemptWriter(core_options)
         self.port = PartnerPort(self.core, lambda: self.contracts.book, self.attempts, port_options)
         self._options = port_options

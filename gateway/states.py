@@ -13,6 +13,11 @@ answered, so the money stays held until an answer comes (truth 7). A tombstone i
 was credited: it closes the key. Without a pay it is `voided` with sum 0; after a refused pay it keeps that pay's sum,
 of which nothing ever moved.
 
+`refund` and `move` take money of a posted payment off its account again: to the payer, to the partner, or to another
+account. The payment stays posted, for the partner did pay it; the money moves by a transfer of its own that names the
+payment's (gateway/manual_money.py), so the table moves nothing for them. A refund of all of it to the partner, before
+anything else was taken off, is a `reverse`.
+
 ``python -m gateway.states`` prints the diagram that docs/payment-states.md holds.
 
 Does not know: why an event happens, SQL, partners.
@@ -46,6 +51,8 @@ class Event(StrEnum):
     POST = "post"
     VOID = "void"
     REVERSE = "reverse"
+    REFUND = "refund"
+    MOVE = "move"
 
 
 class Effect(StrEnum):
@@ -80,6 +87,8 @@ TABLE: Final[dict[tuple[State | None, Event], Transition]] = {
     (State.UNKNOWN, Event.POST): (State.POSTED, (Effect.POST,)),
     (State.UNKNOWN, Event.VOID): (State.VOIDED, (Effect.VOID,)),
     (State.POSTED, Event.REVERSE): (State.REVERSED, (Effect.REVERSE,)),
+    (State.POSTED, Event.REFUND): (State.POSTED, ()),
+    (State.POSTED, Event.MOVE): (State.POSTED, ()),
 }
 
 #: States in which the partner's money is with us and its fate is open.

@@ -14,7 +14,7 @@ from typing import Any, Final
 from adapters.messages import Reason, RegistryLine
 from billing.arrays import int_array, text_array
 from billing.ledger import LedgerError, write_transfers
-from gateway.decide import AccountRow, Attempt, Payment, World
+from gateway.decide import AccountRow, Attempt, Payment, Sides, World
 from gateway.fence_store import LOCK_PAYS, Key, key_columns
 from gateway.states import State
 from ratingcore.money import Minor
@@ -61,7 +61,7 @@ _EXISTING_NUMBERS: Final = f"SELECT number FROM accounts WHERE number = ANY(%(nu
 
 _PAYMENT_COLUMNS: Final = """p.id, p.partner_id, p.partner_key, p.contract_version, p.service, p.account_number,
     p.account_id, p.amount_minor, p.currency, p.partner_time, p.extras, p.state, p.reason, p.version,
-    p.registered_at, p.created_at"""
+    p.registered_at, p.created_at, p.returned_minor"""
 
 _PAYMENTS_BY_KEY: Final = f"""
     SELECT {_PAYMENT_COLUMNS}
@@ -71,13 +71,19 @@ _PAYMENTS_BY_KEY: Final = f"""
 
 _PAYMENTS_BY_ID: Final = f"SELECT {_PAYMENT_COLUMNS} FROM payments p WHERE p.id = ANY(%(ids)s::bigint[])"
 
+#: Every payment that moved money began with a hold, by whichever contract.
+_SIDES: Final = """
+    SELECT source_id, debit_account_id, credit_account_id FROM transfers
+    WHERE source = 'payment' AND source_id = ANY(%(ids)s::bigint[]) AND step = 'hold'
+"""
+
 #: Payments, and the fences of pays' keys as rows that have an age and no id.
 _PAYMENTS_AND_FENCES: Final = f"""
     SELECT {_PAYMENT_COLUMNS}, NULL::bigint AS fence_age_ms
     FROM unnest(%(partners)s::int[], %(keys)s::text[]) AS w (partner_id, partner_key)
     JOIN payments p USING (partner_id, partner_key)
     UNION ALL
-    SELECT NULL, f.partner_id, f.partner_key, {", ".join(["NULL"] * 13)},
+    SELECT NULL, f.partner_id, f.partner_key, {", ".join(["NULL"] * 14)},
         (extract(epoch FROM clock_timestamp() - f.fenced_at) * 1000)::bigint
     FROM unnest(%(pay_partners)s::int[], %(pay_keys)s::text[]) AS w (partner_id, partner_key)
     JOIN key_fences f USING (partner_id, partner_key)
@@ -112,10 +118,10 @@ _INSERT_PAYMENTS: Final = """
 _UPDATE_PAYMENTS: Final = """
     UPDATE payments p
     SET contract_version = w.contract_version, account_id = w.account_id, state = w.state, reason = w.reason,
-        version = w.version, registered_at = w.registered_at, updated_at = %(now)s
+        version = w.version, registered_at = w.registered_at, returned_minor = w.returned, updated_at = %(now)s
     FROM unnest(%(ids)s::bigint[], %(before)s::int[], %(contracts)s::int[], %(accounts)s::bigint[], %(states)s::text[],
-                %(reasons)s::text[], %(versions)s::int[], %(registered)s::timestamptz[])
-        AS w (id, before, contract_version, account_id, state, reason, version, registered_at)
+                %(reasons)s::text[], %(versions)s::int[], %(registered)s::timestamptz[], %(returned)s::bigint[])
+        AS w (id, before, contract_version, account_id, state, reason, version, registered_at, returned)
     WHERE p.id = w.id AND p.version = w.before
 """
 
@@ -202,6 +208,12 @@ async def read_payments(
     return {(row[1], row[2]): _payment(row) for row in await cur.fetchall()}
 
 
+async def read_sides(cur: Any, ids: Sequence[int]) -> dict[int, Sides]:
+    """The system accounts of these payments, of those that moved money."""
+    await cur.execute(_SIDES, {"ids": int_array(ids)})
+    return {row[0]: Sides(row[1], row[2]) for row in await cur.fetchall()}
+
+
 async def read_for_batch(
     cur: Any, keys: Sequence[Key], ids: Sequence[int], pay_keys: Sequence[Key]
 ) -> tuple[dict[Key, Payment], dict[Key, float]]:
@@ -222,7 +234,7 @@ async def read_for_batch(
     fences: dict[Key, float] = {}
     for row in await cur.fetchall():
         if row[0] is None:
-            fences[row[1], row[2]] = row[16] / 1000
+            fences[row[1], row[2]] = row[17] / 1000
         else:
             payments[row[1], row[2]] = _payment(row)
     return payments, fences
@@ -326,6 +338,7 @@ def _payment(row: Sequence[Any]) -> Payment:
         version=row[13],
         registered_at=row[14],
         created_at=row[15],
+        returned=Minor(row[16]),
     )
 
 
@@ -366,6 +379,7 @@ def _changed_columns(world: World) -> dict[str, Any]:
         "reasons": text_array(p.reason.value for p in rows),
         "versions": int_array(p.version for p in rows),
         "registered": text_array(p.registered_at.isoformat() for p in rows),
+        "returned": int_array(p.returned for p in rows),
     }
 
 

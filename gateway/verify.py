@@ -94,7 +94,7 @@ _ORPHANS: Final = """
 
 _PAYMENTS: Final = """
     SELECT p.id, p.state, p.reason, p.version, p.amount_minor, p.currency, p.account_id, w.clearing_account_id,
-           p.registered_at, p.created_at, p.updated_at
+           p.registered_at, p.created_at, p.updated_at, p.returned_minor
     FROM payments p JOIN partners w ON w.id = p.partner_id
     WHERE p.id > %(after)s AND p.id <= %(last)s ORDER BY p.id LIMIT %(limit)s
 """
@@ -170,6 +170,7 @@ class _Payment:
     registered_at: datetime
     created_at: datetime
     updated_at: datetime
+    returned: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +330,8 @@ def replay_faults(payment: _Payment, events: Sequence[_Event]) -> list[str]:
     faults += _unequal("created_at", payment.created_at, events[0].at)
     faults += _unequal("updated_at", payment.updated_at, events[-1].at)
     faults += _unequal("registered_at", payment.registered_at, _registered_at(events))
+    if not payment.returned and any(event.event in (Event.REFUND, Event.MOVE) for event in events):
+        faults.append("an event tells of a refund or move, and nothing was taken off it")
     return faults
 
 

@@ -7,8 +7,9 @@ as it is and gets no opening balance again; the same number twice in one file is
 Does not know: where the file came from.
 """
 
+import codecs
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -46,13 +47,23 @@ class _Row:
     opening: Minor
 
 
-async def import_accounts(cur: Any, source: IO[bytes], name: str, actor: str, *, keep: bool = True) -> Imported:
+async def import_accounts(
+    cur: Any,
+    source: IO[bytes],
+    name: str,
+    actor: str,
+    *,
+    keep: bool = True,
+    charset: str = "utf-8",
+    progress: Callable[[int], None] = lambda _lines: None,
+) -> Imported:
     """Open every account of a CSV file.
 
     Args:
         cur: aiopg cursor inside the caller's transaction.
         source: the file; name: what messages call it.
         keep: False looks at everything and leaves nothing in the transaction.
+        charset: of the file. progress: told the lines done so far.
 
     Raises:
         ImportRefused: the file holds mistakes; the caller must roll back.
@@ -61,8 +72,9 @@ async def import_accounts(cur: Any, source: IO[bytes], name: str, actor: str, *,
     problems = _Problems(name)
     posting_id = 0
     lines = opened = 0
-    for rows in _slices(_rows(source, problems)):
+    for rows in _slices(_rows(source, problems, charset)):
         lines += len(rows)
+        progress(lines)
         if problems.found:
             continue  # the rest is only read, to tell every mistake at once
         new = set(await create_accounts(cur, [row.account for row in rows]))
@@ -94,9 +106,9 @@ class _Problems:
             self.more = True
 
 
-def _rows(source: IO[bytes], problems: _Problems) -> Iterator[_Row]:
+def _rows(source: IO[bytes], problems: _Problems, charset: str) -> Iterator[_Row]:
     """The file's good rows, until too much is wrong."""
-    lines = _decoded(source, problems)
+    lines = _decoded(source, problems, charset)
     first = next(lines, "")
     delimiter = max(",;\t", key=first.count)
     header = [cell.strip().lower() for cell in next(csv.reader([first], delimiter=delimiter), [])]
@@ -127,13 +139,13 @@ def _rows(source: IO[bytes], problems: _Problems) -> Iterator[_Row]:
         yield row
 
 
-def _decoded(source: IO[bytes], problems: _Problems) -> Iterator[str]:
-    """Lines as text; a line that is no UTF-8 ends the reading, for what follows it cannot be trusted."""
+def _decoded(source: IO[bytes], problems: _Problems, charset: str) -> Iterator[str]:
+    """Lines as text; a line in another charset ends the reading, for what follows it cannot be trusted."""
     for number, line in enumerate(iter(lambda: source.readline(MAX_LINE_CHARS * 4), b""), 1):
         try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            text = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).decode(charset)
         except UnicodeDecodeError:
-            problems.add(number, "not UTF-8; convert the file, for example: iconv -f cp1251 -t utf-8")
+            problems.add(number, f"not {charset}")
             return
         if len(text) > MAX_LINE_CHARS:
             problems.add(number, f"longer than {MAX_LINE_CHARS} characters")

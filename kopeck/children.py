@@ -87,6 +87,15 @@ def _signal(process: psutil.Process, sig: signal.Signals) -> None:
         return  # it ended by itself meanwhile, which is what was wanted
 
 
+def die_with_parent(death_signal: signal.Signals, parent: int) -> None:
+    """Of a child, about itself: get ``death_signal`` when ``parent``, which started it, dies. Linux only."""
+    if _libc is None:
+        return
+    _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+    if os.getppid() != parent:  # it died before that
+        os._exit(1)
+
+
 def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
     libc = _libc
     if libc is None:

@@ -133,6 +133,7 @@ def settings(context: Context, markdown: bool) -> None:
 
 def register() -> None:
     """Hang the groups of the other modules on the command."""
+    import kopeck.cli_money  # noqa: F401 - hangs its commands on `account`
     from kopeck.cli_accounts import account
     from kopeck.cli_ageing import ageing
     from kopeck.cli_attempts import attempts

@@ -3,11 +3,24 @@
 Does not know: the rules of accounts (billing.accounts) and of the file (kopeck.account_import).
 """
 
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from kopeck.cli_context import Context, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli_context import (
+    CHARSET,
+    CHARSET_HINT,
+    NOT_UTF_8,
+    Context,
+    actor,
+    pass_context,
+    show_table,
+    shown_name,
+    shown_time,
+)
+
+if TYPE_CHECKING:
+    from billing.accounts import StatementLine
 
 
 @click.group()
@@ -38,12 +51,13 @@ def show(context: Context, number: str, limit: int) -> None:
     click.echo(f"{found.kind}, {state}, opened {shown_time(found.created_at)}")
     click.echo(f"balance {format_minor(found.balance)} {found.currency}")
     show_table(
-        ("transfer", "at", "cause", "other account", "amount"),
+        ("transfer", "at", "cause", "document", "other account", "amount"),
         [
             (
                 str(line.transfer_id),
                 shown_time(line.at),
-                f"{line.source} {line.source_id} {line.step}",
+                cause(line),
+                line.document or "-",
                 line.other_account,
                 format_minor(line.amount),
             )
@@ -51,6 +65,17 @@ def show(context: Context, number: str, limit: int) -> None:
         ],
         right=("transfer", "amount"),
     )
+
+
+def cause(line: "StatementLine") -> str:
+    """What moved the money, in words: an invoice and its revenue or tax, a payment and its number, a kind by hand."""
+    if line.source == "invoice":
+        return f"invoice, {line.step}"
+    if line.source == "payment":
+        return f"payment {line.source_id}, {line.step}"
+    if line.source == "manual":
+        return f"by hand, {'opening balance' if line.step.startswith('open-') else line.step.replace('_', '-')}"
+    return f"{line.source} {line.source_id}, {line.step}"
 
 
 @account.command()
@@ -75,24 +100,33 @@ def add(context: Context, number: str, name: str, kind: str, currency: str, stat
 @account.command("import")
 @click.argument("file", type=click.File("rb"))
 @click.option("--dry-run", is_flag=True, help="Look at everything and keep nothing.")
+@CHARSET
 @pass_context
-def import_(context: Context, file: IO[bytes], dry_run: bool) -> None:
-    """Open many accounts from a CSV file (UTF-8; - reads standard input): all of it, or on any mistake nothing.
+def import_(context: Context, file: IO[bytes], dry_run: bool, charset: str) -> None:
+    """Open many accounts from a CSV file (- reads standard input): all of it, or on any mistake nothing.
 
     The first line names the columns, separated by comma, semicolon or tab: number, and any of name, kind, currency,
     state, balance (opening balance, such as 150.00). Accounts that exist are left as they are, so a file may be
     imported again.
     """
     from kopeck.account_import import ImportRefused, import_accounts
+    from kopeck.cli_progress import progress, size_of
+
+    def told(lines: int) -> None:
+        report(file.tell() if file.seekable() else 0, f"{lines:,} lines")
 
     async def work(cur: Any) -> Any:
-        return await import_accounts(cur, file, shown_name(file), actor(), keep=not dry_run)
+        name = shown_name(file)
+        return await import_accounts(cur, file, name, actor(), keep=not dry_run, charset=charset, progress=told)
 
     try:
-        done = context.in_transaction(work)
+        with progress("import of accounts", size_of(file)) as report:
+            done = context.in_transaction(work)
     except ImportRefused as error:
         for line in error.problems:
             click.echo(line, err=True)
+        if any(line.endswith(NOT_UTF_8) for line in error.problems):
+            click.echo(CHARSET_HINT, err=True)
         raise click.ClickException(f"nothing was imported: {error}") from error
     word = "would open" if dry_run else "opened"
     click.echo(f"{word} {done.opened} accounts, {done.existing} exist already, {done.lines} lines")

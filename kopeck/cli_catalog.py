@@ -8,18 +8,20 @@ Does not know: the format (billing.catalogue_read), findings (billing.catalogue_
 """
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from kopeck.cli_context import Context, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli_context import CHARSET, INSTANT, Context, actor, pass_context, show_table, shown_name, shown_time
 
 if TYPE_CHECKING:
     from billing.catalogue import Catalogue
     from billing.catalogue_diff import Change
+    from billing.catalogue_rate import Bill, Terms
     from billing.catalogue_store import Source
-    from billing.catalogue_usage import Usage
+    from billing.catalogue_usage import RejectedRow, Usage
     from billing.catalogue_yaml import Problem
 
 MAX_PRINTED = 200
@@ -161,6 +163,34 @@ def export(context: Context, name: str, version: int | None, folder: Path, force
     click.echo(f"catalogue {found.name} version {found.version}, main file {found.main_file}")
 
 
+@catalog.command()
+@click.argument("name")
+@click.option("--version", type=click.IntRange(1), help="Else the newest.")
+@click.option("--at", type=INSTANT, help="Prices in force at this instant; else now.")
+@click.option("--language", "--lang", type=click.Choice(("en", "ru")), default="en", show_default=True)
+@pass_context
+def show(context: Context, name: str, version: int | None, at: datetime | None, language: str) -> None:
+    """Show what a catalogue sells: items, plans, and prices in force. `export` writes its files."""
+    from billing.catalogue_sheet import price_sheet
+    from billing.catalogue_store import CatalogueStoreError, find_version, now_s, read_version
+
+    async def work(cur: Any) -> Any:
+        found = await find_version(cur, name, version)
+        if found is None:
+            raise CatalogueStoreError(f"there is no catalogue {name!r}{_of(version)}")
+        return found, await read_version(cur, found)
+
+    found, catalogue = _in_store(context, work)
+    sheet = price_sheet(catalogue, int(at.timestamp()) if at else now_s(), language)
+    click.echo(f"catalogue {found.name} version {found.version}, {catalogue.currency}, zone {catalogue.zone}")
+    click.echo("")
+    show_table(("item", "name", "unit", "tax"), sheet.items)
+    click.echo("")
+    show_table(("plan", "name", "items", "grants"), sheet.plans)
+    click.echo("")
+    show_table(("price of", "for", "from", "price", "currency"), sheet.prices)
+
+
 @catalog.command("list")
 @click.argument("name", required=False)
 @pass_context
@@ -217,18 +247,20 @@ def _show_changes(changes: "list[Change]", err: bool = False) -> None:
 
 @click.command()
 @click.option("--catalog", "catalog_file", type=FILE, required=True, help="The catalogue, a YAML file.")
-@click.option("--usage", type=click.File("rb"), required=True, help="Usage, a CSV file; - reads standard input.")
-@click.option("--plan", default="", help="For rows that name no plan.")
+@click.option("--usage", type=click.File("rb"), help="Usage, a CSV file; - reads standard input.")
+@CHARSET
+@click.option("--plan", default="", help="For rows that name no plan; without --usage: price this plan.")
 @click.option("--group", default="", help="For rows that name no customer group.")
 @click.option("--currency", default="", help="Of the prices; the catalogue's unless said.")
 @click.option("--code", "codes", multiple=True, help="A promotion code the customers have given; may come again.")
 @click.option("--since", default="", metavar="YYYY-MM", help="First month of the orders; else that of the first row.")
 @click.option("--explain", is_flag=True, help="The derivation of every line.")
 @click.option("--json", "as_json", is_flag=True, help="Integers for programs instead of words.")
-@click.option("--lang", type=click.Choice(("en", "ru")), default="en", show_default=True)
+@click.option("--language", "--lang", type=click.Choice(("en", "ru")), default="en", show_default=True)
 def rate(
     catalog_file: Path,
-    usage: IO[bytes],
+    usage: IO[bytes] | None,
+    charset: str,
     plan: str,
     group: str,
     currency: str,
@@ -236,17 +268,15 @@ def rate(
     since: str,
     explain: bool,
     as_json: bool,
-    lang: str,
+    language: str,
 ) -> None:
-    """Rate a usage file under a catalogue file; no database is needed.
+    """Rate a usage file under a catalogue file, or price a plan in a month without use; no database is needed.
 
     The usage file has a line of column names, account, item, time and quantity among them, and optionally duration,
     destination, plan, group, id (docs/tariffs.md). Exit status: 0, 1 when rows could not be billed, 2 for bad files.
     """
     from billing.catalogue_rate import Terms, rate_usage
     from billing.catalogue_rate_bulk import JUDGED_ROWS, rate_in_bulk
-    from billing.catalogue_report import as_json as bills_json
-    from billing.catalogue_report import report
     from billing.catalogue_usage import read_usage
     from billing.catalogue_yaml import CatalogueError
 
@@ -256,8 +286,13 @@ def rate(
         raise click.UsageError(f"there is no plan {plan!r} in {catalog_file.name}")
     _check_terms(catalogue, codes, currency)
     terms = Terms(currency or catalogue.currency, codes, _month(since))
+    if usage is None:
+        if not plan:
+            raise click.UsageError("name a usage file with --usage, or a plan to price without use with --plan")
+        _show_bills(catalogue, [_priced(catalogue, plan, group, terms)], [], terms, explain, as_json, language)
+        return
     try:
-        rows, bad = read_usage(shown_name(usage).rpartition("/")[2], usage, catalogue, plan, group)
+        rows, bad = read_usage(shown_name(usage).rpartition("/")[2], usage, catalogue, plan, group, charset)
     except CatalogueError as error:
         show_problems(error.problems, False, err=True)
         raise click.exceptions.Exit(2) from error
@@ -267,16 +302,45 @@ def rate(
         raise click.ClickException(f"{message}: explain a part of the file, or leave --explain out")
     bills, unrated = (rate_in_bulk if len(rows) > JUDGED_ROWS else rate_usage)(catalogue, rows, terms)
     rejected = sorted([*bad, *unrated], key=lambda one: one.place.line)
+    _show_bills(catalogue, bills, rejected, terms, explain, as_json, language)
+    if not rows and not rejected:
+        click.echo("hint: the file has no rows; --plan NAME without --usage prices a plan without use", err=True)
+    if unrated and not plan and catalogue.plans and not as_json:
+        plans = ", ".join(catalogue.plans)[:200]
+        click.echo(f"hint: rows that name no plan are of none; --plan says of which: {plans}")
+    raise click.exceptions.Exit(1 if rejected else 0)
+
+
+def _show_bills(
+    catalogue: "Catalogue",
+    bills: "list[Bill]",
+    rejected: "list[RejectedRow]",
+    terms: "Terms",
+    explain: bool,
+    as_json: bool,
+    language: str,
+) -> None:
+    from billing.catalogue_report import as_json as bills_json
+    from billing.catalogue_report import report
+
     if as_json:
         found = bills_json(catalogue, bills, rejected, terms.currency, explain)
         click.echo(json.dumps(found, ensure_ascii=False, indent=1))
-    else:
-        for line in report(catalogue, bills, rejected, terms.currency, lang, explain):
-            click.echo(line)
-        if unrated and not plan and catalogue.plans:
-            plans = ", ".join(catalogue.plans)[:200]
-            click.echo(f"hint: rows that name no plan are of none; --plan says of which: {plans}")
-    raise click.exceptions.Exit(1 if rejected else 0)
+        return
+    for line in report(catalogue, bills, rejected, terms.currency, language, explain):
+        click.echo(line)
+
+
+def _priced(catalogue: "Catalogue", plan: str, group: str, terms: "Terms") -> "Bill":
+    """The bill of a plan without use: in its first month, which is this one unless --since says another."""
+    from billing.catalogue_rate import month_of, rate_plan
+    from billing.catalogue_store import now_s
+
+    month = terms.first_month or month_of(min(max(now_s(), catalogue.start_s), catalogue.end_s - 1), catalogue.zone)
+    bill = rate_plan(catalogue, plan, group, terms, month)
+    if not bill.lines:
+        raise click.ClickException(f"plan {plan} has no prices in {terms.currency} in {bill.period.label}")
+    return bill
 
 
 def load_catalogue(file: Path, as_json: bool = False) -> "tuple[Catalogue, Source]":

@@ -3,7 +3,6 @@
 Does not know: any command.
 """
 
-import getpass
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -87,24 +86,33 @@ class Instant(click.ParamType):  # type: ignore[type-arg]
 
 INSTANT = Instant()
 
+#: Of files that people write; those of usage say it in their format (billing.usage_format.CHARSETS).
+CHARSETS = ("utf-8", "cp1251", "cp866", "koi8-r", "iso-8859-5")
+#: What messages say of a file that is in another charset than was said.
+NOT_UTF_8 = "not utf-8"
+CHARSET_HINT = "hint: the file is not UTF-8; one that Excel wrote in Russia is read with --charset cp1251"
+CHARSET = click.option(
+    "--charset", type=click.Choice(CHARSETS), default="utf-8", show_default=True, help="Of the file; Excel: cp1251."
+)
+
 
 def actor() -> str:
-    """How records name whoever sits at the terminal."""
-    try:
-        return f"system:cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # a uid without a name, as in some containers
-        return "system:cli"
+    """How records name who acts at the terminal without a login of ours; kopeck/cli_person.py says what that proves."""
+    from kopeck.cli_person import os_actor
+
+    return os_actor()
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """Print a table, or its cells with tabs between them where nobody looks at it (a pipe)."""
+    """Print a table, or its cells with tabs between them where nobody looks at it (a pipe): row by row as they come."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console()
     if not console.is_terminal:
-        for row in [headings, *rows]:
+        click.echo("\t".join(headings))
+        for row in rows:
             click.echo("\t".join(row))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kopeck.cli_context import Context, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli_context import CHARSET, Context, actor, pass_context, show_table, shown_name, shown_time
 
 if TYPE_CHECKING:
     from billing.customers import BilledAccount, Customer, LegalEntity
@@ -406,12 +406,19 @@ def _entity_texts(entity: "LegalEntity") -> dict[str, str]:
 @click.option("--skip-bad", is_flag=True, help="Load the good lines although others are bad.")
 @click.option("--dry-run", is_flag=True, help="Look at everything and keep nothing.")
 @click.option("--rejects", type=click.File("w", encoding="utf-8"), help="Write every bad line's reason to this file.")
+@CHARSET
 @AS_JSON
 @pass_context
 def import_(
-    context: Context, file: IO[bytes], skip_bad: bool, dry_run: bool, rejects: IO[str] | None, as_json: bool
+    context: Context,
+    file: IO[bytes],
+    skip_bad: bool,
+    dry_run: bool,
+    rejects: IO[str] | None,
+    charset: str,
+    as_json: bool,
 ) -> None:
-    """Add many customers from a CSV file (UTF-8; - reads standard input).
+    """Add many customers from a CSV file (- reads standard input).
 
     Columns by name, separated by comma, semicolon or tab: number, and any of name, group, parent, parent_pays,
     language, person, email, phone, address, inn, kpp, account, kind, currency, zone, legal_entity, due_days.
@@ -421,4 +428,4 @@ def import_(
     from kopeck.cli_orders import run_import
 
     load = partial(import_customers, actor=actor(), file_name=shown_name(file))
-    run_import(context, file, load, "customers", skip_bad, dry_run, rejects, as_json)
+    run_import(context, file, load, "customers", skip_bad, dry_run, rejects, as_json, charset)

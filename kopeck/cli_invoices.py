@@ -6,7 +6,7 @@ looks.
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,12 @@ from kopeck.cli_context import Context, Day, actor, pass_context, show_table
 
 if TYPE_CHECKING:
     from billing.cycle_facts import Judged
-    from billing.invoices import InvoiceDetails, Line
+    from billing.invoices import Invoice, InvoiceDetails, InvoiceFilter, Line
     from ratingcore.money import Minor
 
 DAY = Day()
+#: Invoices that a list reads at a time.
+PAGE = 1_000
 STATES = ("draft", "issued", "paid", "overdue", "credited")
 
 
@@ -64,7 +66,8 @@ def invoice() -> None:
 @click.option("--credit-notes", is_flag=True, help="Credit notes only.")
 @click.option("--since", type=DAY, help="Dated on or after this day.")
 @click.option("--until", type=DAY, help="Dated on or before this day.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="The newest so many.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The newest of them.")
+@click.option("--all", "everything", is_flag=True, help="All of them, however many.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON; sums in minor units.")
 @pass_context
 def list_(
@@ -76,10 +79,11 @@ def list_(
     since: datetime | None,
     until: datetime | None,
     limit: int,
+    everything: bool,
     as_json: bool,
 ) -> None:
-    """List invoices, the newest first."""
-    from billing.invoices import InvoiceFilter, InvoiceState, list_invoices
+    """List invoices, the newest first. They are read and written page by page, so --all needs no memory in a pipe."""
+    from billing.invoices import InvoiceFilter, InvoiceState
     from ratingcore.money import format_minor
 
     wanted = InvoiceFilter(
@@ -91,31 +95,53 @@ def list_(
         until=until.date() if until else None,
     )
 
-    async def work(cur: Any) -> Any:
-        return await list_invoices(cur, wanted, limit)
-
-    found = context.in_transaction(work)
-    if as_json:
-        click.echo(json.dumps([asdict(one) for one in found], default=str, ensure_ascii=False))
-        return
-    show_table(
-        ("number", "date", "account", "customer", "total", "unpaid", "currency", "due", "state"),
-        [
+    with context.stores() as stores:
+        found = _listed(stores.dsn, wanted, None if everything else limit)
+        if as_json:
+            _print_json(asdict(invoice) for invoice in found)
+            return
+        show_table(
+            ("number", "date", "account", "customer", "total", "unpaid", "currency", "due", "state"),
             (
-                one.number or f"draft {one.id}",
-                str(one.invoiced_on),
-                one.account,
-                one.customer,
-                format_minor(one.total),
-                format_minor(one.unpaid),
-                one.currency,
-                str(one.due_on),
-                one.state.value,
-            )
-            for one in found
-        ],
-        right=("total", "unpaid"),
-    )
+                (
+                    invoice.number or f"draft {invoice.id}",
+                    str(invoice.invoiced_on),
+                    invoice.account,
+                    invoice.customer,
+                    format_minor(invoice.total),
+                    format_minor(invoice.unpaid),
+                    invoice.currency,
+                    str(invoice.due_on),
+                    invoice.state.value,
+                )
+                for invoice in found
+            ),
+            right=("total", "unpaid"),
+        )
+
+
+def _listed(dsn: str, wanted: "InvoiceFilter", limit: int | None) -> "Iterator[Invoice]":
+    """Invoices page by page, each page below the last of the one before. limit: None for all."""
+    from billing.invoices import list_invoices
+    from kopeck.transactions import in_transaction
+
+    left = limit
+    while left is None or left > 0:
+        size = PAGE if left is None else min(PAGE, left)
+        page = in_transaction(dsn, lambda cur, asked=wanted, size=size: list_invoices(cur, asked, size))  # type: ignore[misc]
+        yield from page
+        if len(page) < size:
+            return
+        wanted = replace(wanted, before_id=page[-1].id)
+        left = None if left is None else left - len(page)
+
+
+def _print_json(rows: Iterator[Any]) -> None:
+    """A JSON array, row by row as they come."""
+    click.echo("[", nl=False)
+    for place, row in enumerate(rows):
+        click.echo((",\n" if place else "") + json.dumps(row, default=str, ensure_ascii=False), nl=False)
+    click.echo("]")
 
 
 @invoice.command()
@@ -124,8 +150,8 @@ def list_(
 @click.option("--json", "as_json", is_flag=True, help="As JSON; sums in minor units.")
 @pass_context
 def show(context: Context, number: str, language: str, as_json: bool) -> None:
-    """Show an invoice with its lines, taxes and payments. A draft is named by its id."""
-    from billing.documents import document_of
+    """Show an invoice with its lines, taxes and payments. A draft is named as lists name it: "draft 123" or 123."""
+    from billing.documents import document_of, state_words
 
     found = _details(context, number)
     if as_json:
@@ -133,9 +159,7 @@ def show(context: Context, number: str, language: str, as_json: bool) -> None:
         return
     document = document_of(found, language)
     click.echo("  ".join([document["title"], *document["subtitle"]]))
-    is_note = found.invoice.corrects_id is not None
-    unpaid = "" if is_note else f", unpaid {_shown(found.invoice.unpaid, found)}"
-    click.echo(f"{found.invoice.state.value}{unpaid}")
+    click.echo("; ".join(state_words(found.invoice, language)))
     click.echo(f"{document['buyer']['name']}; {'; '.join(f'{name}: {value}' for name, value in document['facts'])}")
     texts = document["texts"]
     headings = (
@@ -161,18 +185,12 @@ def show(context: Context, number: str, language: str, as_json: bool) -> None:
     click.echo(f"{document['result']['label']}: {document['result']['sum']}")
 
 
-def _shown(amount: int, found: "InvoiceDetails") -> str:
-    from ratingcore.money import format_minor
-
-    return f"{format_minor(amount)} {found.invoice.currency}, credited {format_minor(found.invoice.credited)}"
-
-
 def _details(context: Context, number: str) -> "InvoiceDetails":
-    from billing.invoices import InvoiceError, invoice_details, invoice_id_of
+    from billing.invoices import InvoiceError, draft_id_of, invoice_details, invoice_id_of
 
     async def work(cur: Any) -> Any:
-        digits = number.isascii() and number.isdigit() and len(number) < 19
-        found = await invoice_details(cur, [int(number)]) if digits else []
+        draft = draft_id_of(number)
+        found = await invoice_details(cur, [draft]) if draft is not None else []
         if not found or found[0].invoice.number:  # only drafts go by their id: numbers may be digits alone
             found = await invoice_details(cur, [await invoice_id_of(cur, number)])
         if not found:
@@ -216,15 +234,18 @@ def explain(context: Context, number: str, line: int | None, language: str) -> N
 def _derivation(line: "Line", judged: "Judged | None", language: str, currency: str) -> Iterator[str]:
     from billing.catalogue_report import Words
     from billing.cycle_explain import explain_words
+    from billing.documents import line_words
 
     words = Words(language, currency)
-    name = line.description or (words.name(line.names) if line.names else line.item) or line.kind
-    yield f"{line.line}. {name}, {line.kind}: {words.money(line.net + line.tax)}"
+    kind = line_words(language, f"kind.{line.kind}")
+    name = line.description or (words.name(line.names) if line.names else line.item)
+    named = f"{name}, {kind}" if name else kind
+    yield f"{line.line}. {named}: {words.money(line.net + line.tax)}"
     if judged is None:
-        yield f"    written by a person: {words.money(line.amount)}, tax {words.money(line.tax)}"
+        yield "    " + line_words(language, "by_hand", sum=words.money(line.amount), tax=words.money(line.tax))
         return
     if judged.wrong:
-        yield f"    differs from what was billed: {judged.wrong}"
+        yield "    " + line_words(language, "differs", why=judged.wrong)
     if judged.explained is not None and judged.catalogue is not None:
         yield from (f"    {text}" for text in explain_words(judged.catalogue, judged.explained, words))
 
@@ -269,20 +290,17 @@ def _pdfs(context: Context, run_id: int, out: Path, language: str | None, worker
     import os
     import time
 
-    from rich.console import Console
-
+    from kopeck.cli_progress import progress
     from kopeck.invoice_files import write_run
 
     began = time.monotonic()
-    with context.stores() as stores, Console(stderr=True).status("starting") as status:
-        count = write_run(
-            stores.dsn,
-            run_id,
-            out,
-            language,
-            workers or os.cpu_count() or 1,
-            lambda done: status.update(f"{done} PDFs"),
-        )
+    with context.stores() as stores, progress(f"PDFs of run {run_id}", 1_000) as report:
+
+        def told(done: int, total: int) -> None:
+            pace = done / max(0.001, time.monotonic() - began)
+            report(1_000 * done // total, f"{done:,} of {total:,}, {pace:,.0f} a second")
+
+        count = write_run(stores.dsn, run_id, out, language, workers or os.cpu_count() or 1, told)
     spent_s = time.monotonic() - began
     click.echo(f"{count} PDFs in {out}, {spent_s:.1f} s, {count / spent_s:.0f} a second")
 

@@ -71,6 +71,7 @@ async def _verify(stores: "Stores", wait_s: int, no_journal: bool, lines: int | 
     from billing.cycle_verify import verify_cycle
     from billing.usage_verify import verify_usage
     from gateway.journal import Journal
+    from gateway.posting_verify import verify_postings
     from gateway.relay import RelayOptions, run_relay
     from gateway.verify import verify as examine
 
@@ -80,7 +81,7 @@ async def _verify(stores: "Stores", wait_s: int, no_journal: bool, lines: int | 
     if journal is not None and stores.started_here:  # nobody else would carry what the outbox still holds
         relay = asyncio.create_task(run_relay(RelayOptions(stores.dsn), journal, stop))
     try:
-        also = (partial(verify_usage, say=say), partial(verify_cycle, sample=lines, say=say))
+        also = (verify_postings, partial(verify_usage, say=say), partial(verify_cycle, sample=lines, say=say))
         return await examine(stores.dsn, journal, wait_s, also, say)
     finally:
         stop.set()

@@ -7,15 +7,25 @@ Does not know: the rules (billing.orders, billing.order_rules), files of orders 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from kopeck.cli_context import Context, Day, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli_context import (
+    CHARSET,
+    CHARSET_HINT,
+    NOT_UTF_8,
+    Context,
+    Day,
+    actor,
+    pass_context,
+    show_table,
+    shown_name,
+    shown_time,
+)
 from kopeck.cli_customers import AS_JSON, in_store, show_json
 
 if TYPE_CHECKING:
@@ -434,12 +444,19 @@ def charge(context: Context, /, account: str, amount: str, tax: str, bill_on: da
 @click.option("--skip-bad", is_flag=True, help="Load the good lines although others are bad.")
 @click.option("--dry-run", is_flag=True, help="Look at everything and keep nothing.")
 @click.option("--rejects", type=click.File("w", encoding="utf-8"), help="Write every bad line's reason to this file.")
+@CHARSET
 @AS_JSON
 @pass_context
 def import_(
-    context: Context, file: IO[bytes], skip_bad: bool, dry_run: bool, rejects: IO[str] | None, as_json: bool
+    context: Context,
+    file: IO[bytes],
+    skip_bad: bool,
+    dry_run: bool,
+    rejects: IO[str] | None,
+    charset: str,
+    as_json: bool,
 ) -> None:
-    """Add many orders from a CSV file (UTF-8; - reads standard input).
+    """Add many orders from a CSV file (- reads standard input).
 
     Columns by name, separated by comma, semicolon or tab: number, account, starts, and any of plan, item, catalogue,
     kind, quantity, ends, trial_until, period, anchor_day, anchor_month, anchor_date, zone, in_advance, proration,
@@ -448,7 +465,7 @@ def import_(
     """
     from billing.order_import import import_orders
 
-    run_import(context, file, import_orders, "orders", skip_bad, dry_run, rejects, as_json)
+    run_import(context, file, import_orders, "orders", skip_bad, dry_run, rejects, as_json, charset)
 
 
 def run_import(
@@ -460,22 +477,32 @@ def run_import(
     dry_run: bool,
     rejects: IO[str] | None,
     as_json: bool,
+    charset: str,
 ) -> None:
     """Load a file of customers or orders and tell what came of it."""
     from billing.import_columns import How, ImportFileError
     from billing.usage_bulk import UsageStoreError
+    from kopeck.cli_progress import progress, size_of
     from kopeck.transactions import CommandFailed
 
     begun = time.monotonic()
     try:
-        with context.stores() as stores, _progress() as progress:
-            done = load(stores.dsn, file, How(not dry_run, skip_bad, progress))
+        with context.stores() as stores, progress(f"import of {what}", size_of(file)) as report:
+
+            def told(lines: int) -> None:
+                pace = lines / max(0.001, time.monotonic() - begun)
+                report(file.tell() if file.seekable() else 0, f"{lines:,} lines, {pace:,.0f} rows/s")
+
+            done = load(stores.dsn, file, How(not dry_run, skip_bad, told, charset))
     except ImportFileError as error:
-        raise click.ClickException(f"{shown_name(file)}: {error}") from error
+        hint = f"\n{CHARSET_HINT}" if NOT_UTF_8 in str(error) else ""
+        raise click.ClickException(f"{shown_name(file)}: {error}{hint}") from error
     except UsageStoreError as error:
         raise CommandFailed(str(error)) from error
     lines = [f"{shown_name(file)}:{one.line}: {one.reason}" for one in done.bad]
     _tell_bad(lines, rejects)
+    if any(one.reason.startswith(NOT_UTF_8) for one in done.bad):
+        click.echo(CHARSET_HINT, err=True)
     took_s = time.monotonic() - begun
     if as_json:
         show_json(_loaded_json(done, took_s))
@@ -506,21 +533,3 @@ def _loaded_json(done: "Loaded", took_s: float) -> dict[str, Any]:
         "stages_s": {name: round(spent, 3) for name, spent in done.stages_s.items()},
         "rows_per_s": round(done.lines / max(0.001, took_s)),
     }
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int], None]]:
-    """Lines read so far, on a terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _lines: None
-        return
-    begun = time.monotonic()
-    with console.status("reading") as status:
-
-        def show(lines: int) -> None:
-            status.update(f"{lines:,} lines, {lines / max(0.001, time.monotonic() - begun):,.0f} rows/s")
-
-        yield show

@@ -10,10 +10,11 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -79,6 +80,7 @@ def _show_sample(made: "Format", sample: IO[bytes]) -> None:
     from billing.mediation import mediate
     from billing.usage_values import MICRO, Known
 
+    zone = ZoneInfo(made.time.zone)
     read = rejected = shown = 0
     with _unpacked(sample) as source:
         for part in mediate(source, made, made.late, Known(int(time.time()))):
@@ -87,7 +89,8 @@ def _show_sample(made: "Format", sample: IO[bytes]) -> None:
                 whole, rest = divmod(row["quantity_micro"], MICRO)
                 row["quantity"] = f"{whole}.{rest:06d}".rstrip("0").rstrip(".")
                 fields = ("line", "account", "item", "quantity", "duration_s", "destination")
-                click.echo(f"{row['at']:%Y-%m-%d %H:%M:%SZ}  " + "  ".join(f"{name}={row[name]}" for name in fields))
+                at = row["at"].astimezone(zone)
+                click.echo(f"{at:%Y-%m-%d %H:%M:%S%z}  " + "  ".join(f"{name}={row[name]}" for name in fields))
                 shown += 1
             for reject in part.rejects[: max(0, 20 - rejected + len(part.rejects))]:
                 click.echo(f"{shown_name(sample)}:{reject.line}: {reject.reason}: {reject.detail}", err=True)
@@ -341,26 +344,15 @@ def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _progress(file: IO[bytes]) -> Iterator[Callable[[int, "Counts"], None]]:
-    """A progress bar with rows/s on a terminal, nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    """Rows, rows/s and the share of the file, which of a packed one is not known."""
+    from kopeck.cli_progress import progress, size_of
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _bytes, _counts: None
-        return
-    packed = shown_name(file).endswith(".gz")
-    total = Path(file.name).stat().st_size if file.seekable() and not packed else None
-    parts = (TextColumn("{task.fields[said]}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     begun = time.monotonic()
-    with ExitStack() as stack:
-        bar = stack.enter_context(Progress(*parts, console=console))
-        task = bar.add_task("import", total=total, said="reading")
+    with progress("import of usage", None if shown_name(file).endswith(".gz") else size_of(file)) as report:
 
         def show(read_bytes: int, counts: "Counts") -> None:
             pace = counts.lines / max(0.001, time.monotonic() - begun)
-            said = f"{counts.lines:,} rows, {pace:,.0f} rows/s, {counts.rejected:,} rejected"
-            bar.update(task, completed=read_bytes, said=said)
+            report(read_bytes, f"{counts.lines:,} rows, {pace:,.0f} rows/s, {counts.rejected:,} rejected")
 
         yield show
 

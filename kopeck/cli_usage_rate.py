@@ -6,8 +6,9 @@ Does not know: how usage is rated (billing.usage_rating), over which processes (
 import json
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,26 +159,14 @@ def month_errors() -> Iterator[None]:
 
 @contextmanager
 def month_progress(what: str, counted: str) -> Iterator[Callable[[int, int, int], None]]:
-    """A progress bar of ranges of accounts on a terminal, nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    """Ranges of accounts done of how many, and what was counted in them."""
+    from kopeck.cli_progress import progress
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _done, _of, _counted: None
-        return
-    parts = (
-        TextColumn("{task.description} {task.fields[said]}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with ExitStack() as stack:
-        bar = stack.enter_context(Progress(*parts, console=console))
-        task = bar.add_task(what, total=None, said="")
+    begun = time.monotonic()
+    with progress(what, 100) as report:
 
         def show(done: int, of: int, count: int) -> None:
-            pace = count / max(0.001, bar.tasks[task].elapsed or 0.0)
-            bar.update(task, total=of, completed=done, said=f"{count:,} {counted}, {pace:,.0f}/s")
+            pace = count / max(0.001, time.monotonic() - begun)
+            report(100 * done // max(1, of), f"{count:,} {counted}, {pace:,.0f}/s")
 
         yield show

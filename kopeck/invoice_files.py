@@ -1,13 +1,15 @@
 """PDFs of all invoices of a billing run, into a folder, by several processes.
 
 Rules. A file is written under a temporary name and renamed when it is whole, so a file that is there is complete and a
-run that was interrupted may simply be asked for again. The database is read here, PAGE invoices at a time and no more
-pages ahead than there are processes to make them, so memory does not grow with the run.
+run that was interrupted may simply be asked for again. When the command ends, its worker processes end. The database
+is read here, PAGE invoices at a time and no more pages ahead than there are processes to make them, so memory does not
+grow with the run.
 
 Does not know: how a document looks.
 """
 
 import os
+import signal
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,13 +19,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from billing.documents import document_of, file_name_of, make_pdf, new_compiler
-from billing.invoices import InvoiceDetails, InvoiceError, ids_of_run, invoice_details
+from billing.invoices import InvoiceDetails, InvoiceError, count_of_run, ids_of_run, invoice_details
+from kopeck.children import die_with_parent
 from kopeck.transactions import CommandFailed, in_transaction
 
 PAGE: Final = 100
 
 #: The compiler of a worker process, made when the process starts.
 _compilers: list[Any] = []
+#: The process of the command, as a worker process knows it.
+_parents: list[int] = []
 
 
 def write_pdf(compiler: Any, details: InvoiceDetails, folder: Path, language: str | None) -> Path:
@@ -36,20 +41,24 @@ def write_pdf(compiler: Any, details: InvoiceDetails, folder: Path, language: st
 
 
 def write_run(
-    dsn: str, run_id: int, folder: Path, language: str | None, workers: int, report: Callable[[int], None]
+    dsn: str, run_id: int, folder: Path, language: str | None, workers: int, report: Callable[[int, int], None]
 ) -> int:
     """PDFs of a run's invoices; returns how many.
 
     Args:
-        report: called with the number done so far.
+        report: called with the number done so far, and of how many.
 
     Raises:
+        InvoiceError: the run has no invoices.
         CommandFailed: a process that makes PDFs died.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    total = in_transaction(dsn, lambda cur: count_of_run(cur, run_id))
+    if not total:
+        raise InvoiceError(f"run {run_id} has no invoices")
     done, after = 0, 0
     under_way: deque[Future[int]] = deque()
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (os.getpid(),)) as pool:
         try:
             while True:
                 page = in_transaction(dsn, lambda cur, after=after: _page(cur, run_id, after))  # type: ignore[misc]
@@ -58,7 +67,7 @@ def write_run(
                     under_way.append(pool.submit(_write_page, page, folder, language))
                 while under_way and (not page or len(under_way) > 2 * workers):
                     done += under_way.popleft().result()
-                    report(done)
+                    report(done, total)
                 if not page:
                     return done
         except BrokenProcessPool as error:
@@ -67,16 +76,19 @@ def write_run(
 
 async def _page(cur: Any, run_id: int, after: int) -> list[InvoiceDetails]:
     ids = await ids_of_run(cur, run_id, after, PAGE)
-    if not ids and not after:
-        raise InvoiceError(f"run {run_id} has no invoices")
     return await invoice_details(cur, ids) if ids else []
 
 
-def _start() -> None:
+def _start(parent: int) -> None:
+    """A worker process begins. It ends with the command, however the command ends."""
+    die_with_parent(signal.SIGTERM, parent)
+    _parents.append(parent)
     _compilers.append(new_compiler())
 
 
 def _write_page(page: list[InvoiceDetails], folder: Path, language: str | None) -> int:
     for details in page:
+        if os.getppid() != _parents[0]:  # where the kernel sends no signal
+            raise SystemExit(1)
         write_pdf(_compilers[0], details, folder, language)
     return len(page)

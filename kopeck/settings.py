@@ -186,10 +186,12 @@ class Billing(_Section, frozen=True):
 
     shard_payers: paying accounts of a shard; their balances are locked together for the end of its transaction
     reconnect_limit_s: how long the workers of a run wait for a database that is away
+    second_person_above_minor: postings by hand of more than this wait for a second person; minor units, 0: all of them
     """
 
     shard_payers: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     reconnect_limit_s: PositiveInt = 120
+    second_person_above_minor: Annotated[int, Meta(ge=0)] = 5_000_000
 
 
 class Metrics(_Section, frozen=True):

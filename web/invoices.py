@@ -34,6 +34,7 @@ class InvoicePage(Page):
             document=document,
             invoice=found.invoice,
             corrects=found.corrects_number,
+            notes=found.notes,
             say_money=say_money,
             standing=standing,
             day=partial(day, zone=self.site.zone),

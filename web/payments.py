@@ -12,6 +12,7 @@ import contextlib
 import csv
 import io
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -195,8 +196,27 @@ class PaymentPage(Page):
         return documents[0]
 
     def _may_cancel(self, document: Document) -> bool:
-        is_open = State(document["state"]) in CANCELLABLE and document["amount"] > 0
+        is_open = State(document["state"]) in CANCELLABLE and document["amount"] > 0 and not document.get("returned")
         return is_open and self.site.core is not None and may(self.user.role, Role.OPERATOR)
+
+
+@dataclass(frozen=True, slots=True)
+class Balances:
+    """An account's balance before and after a payment is taken back, and its floor (None: none), in minor units."""
+
+    now: int
+    after: int
+    floor: int | None
+
+    @property
+    def are_borne(self) -> bool:
+        """Whether the account may have the balance after."""
+        return self.floor is None or self.after >= self.floor
+
+    @property
+    def will_owe(self) -> bool:
+        """Whether a person has to say that the account may owe afterwards."""
+        return self.are_borne and self.after < 0
 
 
 class CancelPage(PaymentPage):
@@ -212,12 +232,16 @@ class CancelPage(PaymentPage):
         """Take the payment back, or say what is missing."""
         note = " ".join(self.get_body_argument("reason", "").split())
         errors = cancel_errors(note, self.get_body_argument("confirmed", ""))
+        may_owe = self.get_body_argument("may_owe", "") == "yes"
         document = await self._load(number, "payment_cancel_asked")
+        balances = await self._balances(document)
+        if balances is not None and balances.will_owe and not may_owe:
+            errors["may_owe"] = "cancel.error.may_owe"
         if errors:
             self.set_status(400)
             await self._ask(document, note, errors)
             return
-        result = await self._cancel(document["_id"], note)
+        result = await self._cancel(document["_id"], note, may_owe)
         reason = self.t(f"reason.{result.reason.value}")
         await self.record("payment_cancelled", "payment", str(document["_id"]), reason=result.reason.value, note=note)
         key = cancel_message(result)
@@ -228,21 +252,27 @@ class CancelPage(PaymentPage):
     async def _ask(self, document: Document, note: str, errors: dict[str, str]) -> None:
         bounds = {"least": NOTE_MIN, "most": NOTE_MAX}
         may_cancel = self._may_cancel(document)
-        balance = None
-        if may_cancel and document["state"] == State.POSTED:
-            async with self.site.cursor() as cur:
-                account = await account_by_number(cur, document["account"])
-            balance = account.balance if account else None
-        is_covered = balance is None or balance >= document["amount"]
-        if not (may_cancel and is_covered) and not errors:
+        balances = await self._balances(document)
+        is_borne = balances is None or balances.are_borne
+        if not (may_cancel and is_borne) and not errors:
             self.set_status(409)
-        values = {"may_cancel": may_cancel, "balance": balance, "is_covered": is_covered}
+        values = {"may_cancel": may_cancel, "balances": balances, "is_borne": is_borne}
         await self.show("cancel.html", payment=document, note=note, errors=errors, bounds=bounds, **values)
 
-    async def _cancel(self, payment_id: int, note: str) -> Result:
+    async def _balances(self, document: Document) -> "Balances | None":
+        """What the account of a posted payment has now and would have afterwards; None where nothing would move it."""
+        if not self._may_cancel(document) or document["state"] != State.POSTED:
+            return None
+        async with self.site.cursor() as cur:
+            account = await account_by_number(cur, document["account"])
+        if account is None:
+            return None
+        return Balances(account.balance, account.balance - document["amount"], account.floor)
+
+    async def _cancel(self, payment_id: int, note: str, may_owe: bool) -> Result:
         if self.site.core is None:
             raise HTTPError(503)
-        command = Command(OperatorCancel(payment_id, note), None, self.user.actor, self.address)
+        command = Command(OperatorCancel(payment_id, note, may_owe), None, self.user.actor, self.address)
         return await self.site.core.submit(command)
 
 

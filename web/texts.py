@@ -244,8 +244,22 @@ _PAYMENT: Final[dict[str, _Pair]] = {
     "cancel.balance_now": ("На счёте сейчас", "Balance now"),
     "cancel.balance_after": ("Станет после возврата", "Balance after"),
     "cancel.no_cover": (
-        "На счёте меньше, чем сумма платежа: вернуть его сейчас нельзя.",
-        "The balance is less than the payment: it cannot be reversed now.",
+        "На счёте меньше, чем сумма платежа, а уходить в долг этому счёту нельзя: вернуть платёж сейчас не получится.",
+        "The balance is less than the payment, and this account may not owe: the payment cannot be reversed now.",
+    ),
+    "cancel.may_owe": (
+        "Понимаю, что после возврата счёт будет должен {sum}",
+        "I understand that the account will owe {sum} afterwards",
+    ),
+    "cancel.error.may_owe": (
+        "Подтвердите, что счёт может уйти в долг",
+        "Confirm that the account may owe",
+    ),
+    "cancel.returned": (
+        "С этого платежа уже сняли {sum} возвратом или переносом, поэтому целиком его не вернуть. "
+        "Остаток возвращают командой kopeck account refund.",
+        "{sum} of this payment were refunded or moved already, so it cannot be reversed as a whole. "
+        "Refund what is left with kopeck account refund.",
     ),
     "cancel.reason": ("Причина возврата", "Reason"),
     "cancel.reason_hint": (
@@ -286,6 +300,7 @@ _INVOICE: Final[dict[str, _Pair]] = {
     "invoice.not_found": ("Счёта с таким номером нет", "There is no invoice with this number"),
     "invoice.pdf": ("Скачать PDF", "Download PDF"),
     "invoice.unpaid": ("Не оплачено", "Unpaid"),
+    "invoice.total": ("Сумма счёта", "Invoice total"),
     "invoice.suspended": (
         "Услуги, которые оплачивает счёт {account}, приостановлены за долг с {since}.",
         "Services that account {account} pays for have been suspended for debt since {since}.",
@@ -451,10 +466,14 @@ _STATES: Final[dict[str, _Pair]] = {
     "event.post": ("Зачислен", "Posted"),
     "event.void": ("Аннулирован, удержание снято", "Voided, hold released"),
     "event.reverse": ("Возвращён партнёру", "Reversed, given back to the partner"),
+    "event.refund": ("Возврат со счёта вручную", "Refunded by hand"),
+    "event.move": ("Перенесён на другой счёт вручную", "Moved to another account by hand"),
     "step.hold": ("Удержание", "Hold"),
     "step.post": ("Зачисление", "Post"),
     "step.void": ("Снятие", "Void"),
     "step.reverse": ("Возврат", "Reverse"),
+    "step.refund": ("Возврат вручную", "Refund by hand"),
+    "step.move": ("Перенос вручную", "Move by hand"),
     "op.check": ("Проверка", "Check"),
     "op.pay": ("Платёж", "Payment"),
     "op.confirm": ("Подтверждение", "Confirm"),
@@ -533,6 +552,10 @@ _ACTIONS: Final[dict[str, _Pair]] = {
     "action.customer_account_added": ("Ещё один счёт клиента", "Added account of customer"),
     "action.customers_imported": ("Загрузка клиентов из файла", "Imported customers"),
     "action.legal_entity_set": ("Изменение продавца", "Set legal entity"),
+    "action.posting_requested": ("Запрос проводки вручную", "Asked for a posting by hand"),
+    "action.posting_posted": ("Проводка вручную", "Posted by hand"),
+    "action.posting_approved": ("Подтверждение проводки", "Approved a posting by hand"),
+    "action.posting_rejected": ("Отказ в проводке", "Rejected a posting by hand"),
     "action.user_added": ("Новый пользователь", "Added user"),
     "action.user_role_set": ("Смена роли", "Changed role"),
     "action.user_state_set": ("Включение или отключение", "Enabled or disabled"),

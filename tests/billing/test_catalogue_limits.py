@@ -54,7 +54,7 @@ def test_more_pools_than_rating_takes_are_an_error(count: int, codes: list[str])
     assert [one.message for one in found] == [f"{count} pools: a catalogue has 16 at most" for _ in codes]
 
 
-@pytest.mark.parametrize("name", ["{}", "''", "{ru: ' '}"])
+@pytest.mark.parametrize("name", ["''", "{ru: ' '}"])
 def test_an_empty_name_is_an_error_with_its_line(name: str) -> None:
     text = one_price("- per_unit: {price: 1}", item=f"name: {name}")
     (one,) = errors(text)
@@ -83,7 +83,7 @@ def test_a_pool_in_another_unit_than_its_item_says_what_to_write() -> None:
         one_price("- allowance: {pool: minutes}\n- per_unit: {price: 1}", more="pools: {minutes: {unit: min}}")
     )
     assert one.message == "pool minutes counts min with 0 decimals, the item s with 0 decimals"
-    assert one.hint == "write unit: s at pool minutes; a grant may still say its own: 300 min, 1.5 GB"
+    assert one.hint == "write unit: s in the pool; a grant may still say its own: 300 min, 1.5 GB"
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,7 @@ def test_a_pool_in_another_unit_than_its_item_says_what_to_write() -> None:
             "valid ends before it begins: until is not after from",
         ),
         (HEAD + "items:\n  use: {<<: {unit: s}}\n", "merge keys (<<) are not accepted"),
+        (one_price("- per_unit: {price: 1}", item="name: {}"), "no language is named"),
         (HEAD + "items:\n  'a b': {unit: s}\n", "the name of an item 'a b' is 1 to 64 letters, digits, - _ or ."),
     ],
 )

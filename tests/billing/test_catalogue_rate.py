@@ -252,7 +252,7 @@ def test_the_command_rates_in_both_languages(capsys) -> None:
     assert status == 0
     assert "Total to pay" in out
     assert "3. graduated: (660 s x 2.00 / 60 s = 22.00) - (360 s x 2.00 / 60 s = 12.00) = 10.00" in out
-    status, out, _ = kopeck(capsys, *arguments, "--plan", "smart", "--lang", "ru")
+    status, out, _ = kopeck(capsys, *arguments, "--plan", "smart", "--language", "ru")
     assert "613,80\u00a0₽" in out
     status, out, _ = kopeck(capsys, *arguments, "--plan", "smart", "--json")
     assert json.loads(out)["bills"][0]["total_minor"] == 613_80
@@ -272,7 +272,7 @@ def test_the_command_says_what_was_not_billed_with_status_1(capsys) -> None:
     [
         (("--plan", "none"), "there is no plan 'none'"),
         (("--since", "2026-13"), "--since is a month"),
-        (("--lang", "fr"), "'fr' is not one of"),
+        (("--language", "fr"), "'fr' is not one of"),
     ],
 )
 def test_wrong_options_have_status_2(capsys, option, message) -> None:

@@ -93,6 +93,23 @@ def test_quantities_have_their_unit_and_a_price_is_shown_only_where_it_is_exact(
     assert (second["quantity"], second["price"]) == ("3,333\u00a0ГБ", "")
 
 
+def test_seconds_are_shown_in_minutes_and_priced_by_the_minute() -> None:
+    calls = line(1, 53_568, kind="usage", unit="s", quantity=17_856, share=None)
+    brief = line(2, 100, kind="usage", unit="s", quantity=50, share=None)
+    for language, shown in (("ru", ("297 мин 36 с", "1,80 / мин")), ("en", ("297 min 36 s", "1.80 / min"))):
+        first, second = document_of(details(calls, brief), language)["lines"]
+        assert (first["quantity"].replace("\u00a0", " "), first["price"].replace("\u00a0", " ")) == shown
+        assert second["quantity"].startswith("50")
+
+
+def test_a_unit_is_called_as_people_or_as_the_catalogue_call_it() -> None:
+    month = line(1, 100, kind="usage", unit="month", quantity=1, share=None)
+    own = line(2, 100, kind="usage", unit="pair", unit_names={"en": "pair", "ru": "пара"}, quantity=2, share=None)
+    russian, english = (document_of(details(month, own), language)["lines"] for language in ("ru", "en"))
+    assert [one["quantity"] for one in russian] == ["1\u00a0мес.", "2\u00a0пара"]
+    assert [one["quantity"] for one in english] == ["1\u00a0month", "2\u00a0pair"]
+
+
 def test_the_price_says_whether_tax_is_in_it() -> None:
     inside, outside = line(1, 100), line(2, 100, tax_inside=False)
     untaxed = line(3, 100, tax_ppm=0)

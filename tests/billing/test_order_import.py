@@ -295,7 +295,7 @@ def test_a_wrong_header_is_one_sentence(shop, text, sentence) -> None:
 
 
 def test_a_file_in_another_charset_is_told(shop) -> None:
-    with pytest.raises(ImportFileError, match="line 1 is not UTF-8"):
+    with pytest.raises(ImportFileError, match="line 1 is not utf-8"):
         import_customers(shop.dsn, io.BytesIO("number,имя\n".encode("cp1251")), How(), "user:test")
     source = io.BytesIO("number,name\nx,Имя\n".encode("cp1251"))
     assert told(import_customers(shop.dsn, source, How(), "user:test"))[0][0] == 2

@@ -1,7 +1,7 @@
 """A small provider for tests: partners, subscribers and payments, made by the program's own code."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -67,12 +67,11 @@ async def act(dsn: str, commands: Sequence[Command], now: datetime | None = None
         while len(fresh) < len(commands):
             fresh.extend(await store.take_id_block(cur))
         terms = {command.terms.contract.partner_id: command.terms for command in commands if command.terms}
-        if ids:
-            book = await load_book(cur, "", datetime.now(UTC))
-            terms.update(book.by_partner_id)
-        world = World(now or datetime.now(UTC), iter(fresh).__next__, accounts, payments, terms)
+        sides = await store.read_sides(cur, ids)
+        world = World(now or datetime.now(UTC), iter(fresh).__next__, accounts, payments, sides)
         results = [decide(world, command) for command in commands]
         system = {t.clearing_account_id for t in terms.values()} | {t.transit_account_id for t in terms.values()}
+        system |= {account for of_payment in sides.values() for account in astuple(of_payment)}
         await store.write(cur, world, system)
         await cur.execute("COMMIT")
         return results

@@ -1,6 +1,7 @@
 """Batches when things go wrong: database away, locks held, poison, deadlines, failpoints by name."""
 
 import asyncio
+from dataclasses import replace
 
 import psycopg2
 import pytest
@@ -165,6 +166,58 @@ def test_an_operator_cancels_whatever_the_contract_says_once(town):
             assert (await peer.gateway.core.submit(nobody)).reason is Reason.PAYMENT_NOT_FOUND
             events = await town.rows("SELECT event, actor, note FROM payment_events ORDER BY seq")
             assert events[1] == ("reverse", "user:anna", "wrong account")
+            assert await town.balance(ACTIVE) == 0
+
+    asyncio.run(story())
+
+
+def test_a_person_takes_back_what_a_debtor_was_paid_by_mistake_only_knowing_of_the_debt(town):
+    async def story():
+        async with town.gateway() as peer:
+            paid = await peer.gateway.core.submit(command(peer, 1))
+            async with town.cursor() as cur:
+                await cur.execute("UPDATE accounts SET balance_minor = 40 WHERE number = %s", (ACTIVE,))
+            cancel = OperatorCancel(paid.payment_id, "wrong account")
+            refused = await peer.gateway.core.submit(Command(cancel, None, "user:anna"))
+            assert refused.reason is Reason.CANCEL_IMPOSSIBLE
+            knowing = replace(cancel, may_owe=True)
+            assert (await peer.gateway.core.submit(Command(knowing, None, "user:anna"))).reason is Reason.OK
+            assert await town.balance(ACTIVE) == -60
+
+    asyncio.run(story())
+
+
+def test_a_floor_holds_although_a_person_accepts_a_debt(town):
+    async def story():
+        async with town.gateway() as peer:
+            paid = await peer.gateway.core.submit(command(peer, 1))
+            async with town.cursor(town.owner_dsn) as cur:
+                await cur.execute(
+                    "UPDATE accounts SET balance_minor = 40, floor_minor = 0 WHERE number = %s", (ACTIVE,)
+                )
+            knowing = Command(OperatorCancel(paid.payment_id, "wrong account", may_owe=True), None, "user:anna")
+            assert (await peer.gateway.core.submit(knowing)).reason is Reason.CANCEL_IMPOSSIBLE
+            assert await town.balance(ACTIVE) == 40
+
+    asyncio.run(story())
+
+
+def test_a_partner_whose_contract_is_broken_keeps_nobody_from_taking_its_payments_back(town):
+    async def story():
+        async with town.gateway() as peer:
+            paid = await peer.gateway.core.submit(command(peer, 1))
+            async with town.cursor() as cur:
+                await cur.execute(
+                    "INSERT INTO contracts (partner_id, version, body, created_by) VALUES (%s, 2, '{}', 'test')",
+                    (town.ids["osmp"],),
+                )
+            for _ in range(100):
+                if "osmp" not in peer.gateway.contracts.book.by_code:
+                    break
+                await asyncio.sleep(0.05)
+            assert "osmp" not in peer.gateway.contracts.book.by_code
+            cancel = Command(OperatorCancel(paid.payment_id, "wrong account"), None, "user:anna")
+            assert (await peer.gateway.core.submit(cancel)).reason is Reason.OK
             assert await town.balance(ACTIVE) == 0
 
     asyncio.run(story())

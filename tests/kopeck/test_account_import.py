@@ -59,7 +59,10 @@ def test_a_byte_order_mark_and_windows_line_ends_are_taken(kopeck, database) -> 
         ("number,balance\n1,0.005\n", "standard input:2: balance: not a sum"),
         ("number\n1\n2\n1\n", "standard input:4: account 1 stands on line 2 already"),
         ('number,name\n1,"x\n', "standard input:2: not CSV"),
-        (b"number,name\n1,\xcf\xe5\xf2\xf0\n", "standard input:2: not UTF-8"),
+        (
+            b"number,name\n1,\xcf\xe5\xf2\xf0\n",
+            "standard input:2: not utf-8\nhint: the file is not UTF-8; one that Excel",
+        ),
         (b"number,name\n1,\x00\n", "standard input:2: holds a zero byte"),
         ("number,name\n1," + "x" * 20_000 + "\n", "standard input:2: longer than 10000 characters"),
     ],

@@ -41,6 +41,41 @@ def test_invoices_are_listed_with_what_is_unpaid(kopeck, books) -> None:
     assert [(one["number"], one["unpaid"]) for one in told] == [("I-000003", 1_220)]
 
 
+def test_a_list_has_no_cap_and_comes_page_by_page(kopeck, books, monkeypatch) -> None:
+    monkeypatch.setattr("kopeck.cli_invoices.PAGE", 2)
+    numbers = [line.split("\t")[0] for line in kopeck("invoice", "list", "--all").out.splitlines()[1:]]
+    assert numbers == ["I-000003", "I-000002", "I-000001"]
+    limited = kopeck("invoice", "list", "--limit", "1").out.splitlines()
+    assert [line.split("\t")[0] for line in limited[1:]] == ["I-000003"]
+    told = json.loads(kopeck("invoice", "list", "--all", "--json").out)
+    assert [one["number"] for one in told] == numbers
+    assert json.loads(kopeck("invoice", "list", "--state", "draft", "--json").out) == []
+    assert kopeck("invoice", "list", "--limit", "1000000").status == 0
+
+
+def test_a_draft_is_shown_under_the_name_that_the_list_gives_it(kopeck, books) -> None:
+    account = books.one("SELECT id FROM accounts WHERE number = 'A1'")
+    [draft] = books.invoices(books.run(TODAY, "reviewed"), [(account, [Charge(1_220)])], on=TODAY, state="draft")
+    listed = kopeck("invoice", "list", "--state", "draft").out.splitlines()[1].split("\t")[0]
+    assert listed == f"draft {draft}"
+    shown = kopeck("invoice", "show", listed)
+    assert shown.status == 0
+    assert shown.out == kopeck("invoice", "show", str(draft)).out
+    assert "there is no invoice 'draft 1'" in kopeck("invoice", "show", "draft 1").err
+
+
+def test_the_state_of_an_invoice_is_told_in_its_language(kopeck, books) -> None:
+    assert (
+        kopeck("invoice", "credit", "I-000001", "--amount", "12.20", "--line", "1", "--key", "k", "--why", "w").status
+        == 0
+    )
+    assert "overdue; unpaid 134.20 RUB; credited 12.20 RUB" in kopeck("invoice", "show", "I-000001").out.replace(
+        "\u00a0", " "
+    )
+    russian = kopeck("invoice", "show", "I-000001", "--language", "ru").out.replace("\u00a0", " ")
+    assert "просрочен; не оплачено 134,20 ₽; уменьшено корректировками на 12,20 ₽" in russian
+
+
 def test_an_invoice_is_shown_in_either_language(kopeck, books) -> None:
     english = kopeck("invoice", "show", "I-000001").out
     assert "Monthly fee · Plan Home 100 · 1 Oct 2026–31 Oct 2026" in english
@@ -134,7 +169,10 @@ def test_a_billed_invoice_is_explained_line_by_line(kopeck, billed) -> None:
     assert "1. Monthly fee, recurring: 326.67 RUB\n" in said.out.replace("\u00a0", " ")
     assert "490.00 x 1 x 20 / 30 of the period = 326.66666667" in said.out
     assert "tax 22 %: 326.67" in said.out
-    assert "2. visit, manual: 7.00 RUB\n    written by a person: " in said.out.replace("\u00a0", " ")
+    assert "2. visit, by hand: 7.00 RUB\n    written by a person: " in said.out.replace("\u00a0", " ")
+    russian = kopeck("invoice", "explain", "I-000001", "--language", "ru").out.replace("\u00a0", " ")
+    assert "1. Абонентская плата, плата за период: 326,67 ₽\n" in russian
+    assert "2. visit, вручную: 7,00 ₽\n    внесено вручную: 7,00 ₽, налог 0,00 ₽" in russian
     assert "НДС" not in kopeck("invoice", "explain", "I-000001", "--line", "2").out
     missing = kopeck("invoice", "explain", "I-000001", "--line", "9")
     assert (missing.status, missing.err) == (2, "kopeck: I-000001 has no line 9\n")

@@ -20,7 +20,6 @@ from tornado.netutil import bind_sockets
 
 from gateway.journal import Journal
 from gateway.lanes import Core, CoreOptions
-from gateway.server import ContractBook, PortOptions
 from kopeck.embedded_postgres import APP, DATABASE, OWNER, SUPERUSER
 from tests.web import seed
 from web.app import WebOptions, close, make_app, make_server
@@ -169,9 +168,7 @@ def running(
         journal = Journal(journal_uri, journal_name)
         seeded = await seed.fill(dsn, owner_dsn, journal, datetime.now(UTC), payments)
         core_options = CoreOptions(dsn, lanes=1)
-        book = ContractBook(core_options, PortOptions())
-        await book.start()
-        core = Core(core_options, lambda: book.book.by_partner_id if book.book else {})
+        core = Core(core_options)
         core.start()
         shown = Journal(*pages_journal) if pages_journal else journal
         app = make_app(WebOptions(dsn, shown, core, **options))
@@ -184,7 +181,6 @@ def running(
             await server.close_all_connections()
             await core.stop(5)
             await close(app)
-            await book.stop()
             shown.close()
             journal.close()
 

@@ -80,4 +80,8 @@ def test_a_credit_note_leads_to_its_invoice_and_asks_for_nothing(invoiced) -> No
     assert 'href="/invoices/I-000001"' in note.text
     assert "обрыв связи" in note.words
     assert "Не оплачено" not in note.words
-    assert "Уменьшено корректировками 122,00 ₽" in original.words.replace("\u00a0", " ")
+    words = original.words.replace("\u00a0", " ")
+    assert "Уменьшено корректировками 122,00 ₽ C-000001" in words
+    assert 'href="/invoices/C-000001"' in original.text
+    assert "Не оплачено 0,00 ₽" in words
+    assert "Сумма счёта 122,00 ₽" in words

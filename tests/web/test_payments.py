@@ -363,12 +363,41 @@ def test_before_a_reversal_the_accounts_balance_is_told_now_and_after(own_site):
     told = plain(person.get(f"/payments/{wanted}/cancel"))
     assert "На счёте сейчас 7 000,00 ₽ Станет после возврата 4 000,00 ₽" in told
     own_site.rows("UPDATE accounts SET balance_minor = 299999 WHERE number = '79857770011'")
+    own_site.rows("UPDATE accounts SET floor_minor = 0 WHERE number = '79857770011'")
     page = person.get(f"/payments/{wanted}/cancel")
     assert page.status == 409
     assert "На счёте меньше, чем сумма платежа" in page.words
     assert 'name="confirmed"' not in page.text
-    answer = person.post(f"/payments/{wanted}/cancel", REASON | {"csrf": page.hidden("csrf")})
+    answer = person.post(f"/payments/{wanted}/cancel", REASON | {"csrf": page.hidden("csrf"), "may_owe": "yes"})
     assert "Платёж не возвращён: Возврат невозможен" in person.get(answer.location).words
+
+
+def test_a_wrong_payment_to_a_debtor_is_taken_back_after_a_second_tick(own_site):
+    wanted = own_site.seeded.ids["to_cancel"]
+    person = own_site.person("oleg")
+    own_site.rows("UPDATE accounts SET balance_minor = -50000 WHERE number = '79857770011'")
+    page = person.get(f"/payments/{wanted}/cancel")
+    assert page.status == 200
+    assert "Понимаю, что после возврата счёт будет должен 3 500,00 ₽" in plain(page)
+    answer = person.post(f"/payments/{wanted}/cancel", REASON | {"csrf": page.hidden("csrf")})
+    assert answer.status == 400
+    assert "Подтвердите, что счёт может уйти в долг" in answer.words
+    assert own_site.one("SELECT state FROM payments WHERE id = %s", wanted) == "posted"
+    answer = cancel(person, wanted, may_owe="yes")
+    assert "Платёж возвращён." in person.get(answer.location).words
+    assert own_site.one("SELECT balance_minor FROM accounts WHERE number = '79857770011'") == -350_000
+
+
+def test_a_payment_of_which_part_was_refunded_is_not_reversed_as_a_whole(own_site):
+    wanted = own_site.seeded.ids["to_cancel"]
+    own_site.rows("UPDATE payments SET returned_minor = 10000 WHERE id = %s", wanted)
+    person = own_site.person("oleg")
+    page = person.get(f"/payments/{wanted}/cancel")
+    assert page.status == 409
+    assert "уже сняли 100,00 ₽" in plain(page)
+    answer = person.post(f"/payments/{wanted}/cancel", REASON | {"csrf": page.hidden("csrf")})
+    assert "Платёж не возвращён" in person.get(answer.location).words
+    assert own_site.one("SELECT state FROM payments WHERE id = %s", wanted) == "posted"
 
 
 def test_a_viewer_sees_no_button_and_cannot_send_the_form(site):
@@ -389,7 +418,7 @@ def test_the_button_stands_where_the_gateway_lets_a_person_cancel_and_nowhere_el
 
     import aiopg
 
-    from gateway.decide import AccountRow, Command, OperatorCancel, Payment, World, decide
+    from gateway.decide import AccountRow, Command, OperatorCancel, Payment, Sides, World, decide
 
     async def terms():
         async with aiopg.connect(database.dsn) as connection, connection.cursor() as cur:
@@ -401,7 +430,7 @@ def test_the_button_stands_where_the_gateway_lets_a_person_cancel_and_nowhere_el
     account = AccountRow(5, "79161234567", "active", "", 1000, "RUB")
     held = replace(payment, state=state)
     world = World(now, iter([1]).__next__, {account.number: account}, {(held.partner_id, "1"): held},
-                  {osmp.contract.partner_id: osmp})  # fmt: skip
+                  {7: Sides(osmp.clearing_account_id, osmp.transit_account_id)})  # fmt: skip
     result = decide(world, Command(OperatorCancel(7, "a reason"), None, "user:oleg"))
     assert (result.reason is Reason.OK) == (state in CANCELLABLE)
 

@@ -20,7 +20,7 @@ CODED = {
     "state.": [*State],
     "invoice_state.": [*InvoiceState],
     "event.": [*Event],
-    "step.": [*Effect],
+    "step.": [*Effect, "refund", "move"],
     "op.": [*Op],
     "kind.": KINDS,
     "reason.": [*Reason],
