@@ -77,6 +77,7 @@ BEGIN
     RETURN NEW;
 END
 $$;
+REVOKE ALL ON FUNCTION decided_request_stays() FROM PUBLIC;
 CREATE TRIGGER posting_requests_stay BEFORE UPDATE ON posting_requests
     FOR EACH ROW EXECUTE FUNCTION decided_request_stays();
 CREATE TRIGGER posting_requests_kept BEFORE DELETE OR TRUNCATE ON posting_requests
