@@ -27,6 +27,7 @@ from billing.catalogue import (
     resolve_price,
     tax_ppm_at,
 )
+from billing.catalogue_limits import limit_findings
 from billing.catalogue_read import shown_date
 from billing.catalogue_units import Unit, format_price, format_quantity
 from billing.catalogue_yaml import Place, Problem, Severity
@@ -43,6 +44,7 @@ _TIERED = (core.Graduated, core.Volume, core.Stairstep)
 def check_catalogue(catalogue: Catalogue) -> list[Problem]:
     """All findings, errors first, then in order of place."""
     found = [
+        *limit_findings(catalogue),
         *_price_findings(catalogue),
         *_tax_findings(catalogue),
         *_version_findings(catalogue),
@@ -341,7 +343,7 @@ def _card_findings(catalogue: Catalogue) -> Findings:
             yield _warning(place, "prefix-unreachable", message, f"a call to {called} is rated by prefix {reached!r}")
         missing = _missing_prefix(prefixes)
         if missing and reference.longest_prefix(card.rates, missing) is None:
-            message = f"rate card {number}: some numbers have no rate; a call to one holds up its payer's invoice"
+            message = f"rate card {number}: some numbers have no rate; a call to one cannot be billed"
             hint = 'a rate with prefix "" matches every other number'
             yield _warning(place, "prefix-missing", message, f"a call to {missing}...", hint)
 

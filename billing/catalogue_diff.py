@@ -9,7 +9,7 @@ Does not know: how many customers a plan has.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from billing.catalogue import Buyer, Catalogue, Promotion, plan_grants, plan_items, resolve_price
@@ -22,6 +22,8 @@ from ratingcore import reference
 from ratingcore import tariff as core
 
 _NOWHERE = Place("", 0)
+#: Fields of steps, tiers and rates that count steps of the item's unit.
+_QUANTITIES = frozenset({"per", "free", "size", "quantity", "first", "next", "grace", "upto"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +97,15 @@ def _plan_changes(old: Catalogue, new: Catalogue) -> Iterator[Change]:
         yield from (Change(whom, f"item {item} removed", whom, plan=number) for item in sorted(had - has))
         grants, now = plan_grants(old, number), plan_grants(new, number)
         for pool in sorted(grants.keys() | now.keys()):
-            if grants.get(pool, 0) != now.get(pool, 0):
-                unit = (new.pools.get(pool) or old.pools[pool]).unit
-                shown = " -> ".join(format_quantity(one.get(pool, 0), unit) for one in (grants, now))
+            units = [(one.pools.get(pool) or other.pools[pool]).unit for one, other in ((old, new), (new, old))]
+            finest = max(units, key=lambda unit: unit.steps)
+            counted = [
+                one.get(pool, 0) * (finest.steps // unit.steps) for one, unit in zip((grants, now), units, strict=True)
+            ]
+            if counted[0] != counted[1] or units[0].name != units[1].name:
+                shown = " -> ".join(
+                    format_quantity(one.get(pool, 0), unit) for one, unit in zip((grants, now), units, strict=True)
+                )
                 yield Change(whom, f"pool {pool}: {shown}", whom, plan=number)
 
 
@@ -145,7 +153,12 @@ def _buyers(old: Catalogue, new: Catalogue, item: str) -> list[Buyer]:
 
 def _changes_for(old: Catalogue, new: Catalogue, item: str, buyer: Buyer) -> Iterator[Change]:
     before, after = (_timeline(one, item, buyer) for one in (old, new))
-    unit = new.items[item].unit
+    had, unit = old.items[item].unit, new.items[item].unit
+    if had.name == unit.name and had.steps != unit.steps:
+        # Counted in other steps of the same unit: both are laid side by side in the finer ones.
+        finest = max(had, unit, key=lambda one: one.steps)
+        before, after = _in_steps(before, finest.steps // had.steps), _in_steps(after, finest.steps // unit.steps)
+        unit = finest
     for since_s, until_s, was, now in _differences(before, after):
         what = f"item {item}, {buyer.currency}"
         since_shown = shown_date(since_s, new.zone)
@@ -163,6 +176,31 @@ def _timeline(catalogue: Catalogue, item: str, buyer: Buyer) -> list[tuple[int, 
         return []
     known: list[tuple[int, core.Tariff | None]] = list(resolved.price.versions)
     return sorted([*known, *((gap_s, None) for gap_s in resolved.gaps)], key=lambda one: one[0])
+
+
+def _in_steps(timeline: list[tuple[int, core.Tariff | None]], times: int) -> list[tuple[int, core.Tariff | None]]:
+    """The same prices for steps so many times finer."""
+    return [(since_s, tariff and _finer(tariff, times)) for since_s, tariff in timeline] if times > 1 else timeline
+
+
+def _finer(tariff: core.Tariff, times: int) -> core.Tariff:
+    try:
+        return replace(tariff, steps=tuple(_finer_record(step, times) for step in tariff.steps))
+    except ValueError:
+        return tariff  # a quantity passes its limit in finer steps: then the difference is told
+
+
+def _finer_record(record: Any, times: int) -> Any:
+    """A step, a tier or a rate with its quantities in finer steps."""
+    changed: dict[str, Any] = {
+        one.name: getattr(record, one.name) * times
+        for one in fields(record)
+        if one.name in _QUANTITIES and getattr(record, one.name) is not None
+    }
+    for name in ("tiers", "rates"):
+        if hasattr(record, name):
+            changed[name] = tuple(_finer_record(one, times) for one in getattr(record, name))
+    return replace(record, **changed)
 
 
 def _differences(

@@ -173,9 +173,11 @@ def _read_head(fields: Fields, reading: _Reading) -> tuple[str, int | None, int 
     if valid is None:
         return name, None, None
     span = Fields(valid, "valid")
-    found = name, _instant(span.take("from"), reading), _instant(span.take("until"), reading)
+    start_s, end_s = _instant(span.take("from"), reading), _instant(span.take("until"), reading)
     span.done()
-    return found
+    if start_s is not None and end_s is not None and end_s <= start_s:
+        raise Refused(span.place_of("until"), "valid ends before it begins: until is not after from")
+    return name, start_s, end_s
 
 
 def _zone(text: str) -> str:
@@ -214,7 +216,7 @@ def _section(
         return
 
     def read_one(number: str, key: Place, value: Node) -> Any:
-        _identifier(Scalar(key, number, False), f"the name of a {what}")
+        _identifier(Scalar(key, number, False), f"the name of {'an' if what[0] in 'aeiou' else 'a'} {what}")
         one = Fields(value, f"{what} {number}")
         found = read(number, one, reading)
         one.done()

@@ -218,7 +218,7 @@ class Words:
 
     def name(self, names: Names) -> str:
         """A name in this language, or in any there is."""
-        return names.get(self.language) or names.get("") or next(iter(names.values()))
+        return names.get(self.language) or names.get("") or next(iter(names.values()), "")
 
 
 def report(

@@ -270,7 +270,8 @@ def _pool(node: Node, context: StepContext) -> str:
     pool = context.pools.get(name)
     if pool is not None and pool.unit != context.unit:
         counts = f"pool {name} counts {_unit_text(pool.unit)}, the item {_unit_text(context.unit)}"
-        raise Refused(node.place, counts, f"write {_unit_fields(context.unit)} in the pool")
+        hint = f"write {_unit_fields(context.unit)} in the pool; a grant may still say its own: 300 min, 1.5 GB"
+        raise Refused(node.place, counts, hint)
     return name
 
 

@@ -27,6 +27,7 @@ NEEDED: Final = COLUMNS[:4]
 MAX_ROWS: Final = 1_000_000
 MAX_LINE_BYTES: Final = 10_000
 MAX_CELL_CHARS: Final = 200
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,15 @@ def _lines(name: str, source: IO[bytes], charset: str) -> Iterator[str]:
         except UnicodeDecodeError as error:
             message = f"byte {line[error.start]:#04x} is no {charset.upper()}"
             hint = "one that Excel wrote in Russia is read with --charset cp1251"
+            if line.startswith(_UTF_16):
+                hint = "convert it, for example: iconv -f utf-16 -t utf-8"
             raise CatalogueError([Problem(place, message, hint)]) from error
         if "\0" in text:
-            raise CatalogueError([Problem(place, "holds a zero byte: not a text file")])
+            hint = "where it is UTF-16, convert it: iconv -f utf-16 -t utf-8"
+            raise CatalogueError([Problem(place, "holds a zero byte: not a text file", hint)])
+        if "\r" in text.removesuffix("\n").removesuffix("\r"):
+            hint = "convert it, for example: tr '\\r' '\\n'"
+            raise CatalogueError([Problem(place, "its lines end in CR alone", hint)])
         yield text
 
 
@@ -111,10 +118,17 @@ def _delimiter(first: str) -> str:
 
 def _header(name: str, first: str) -> list[str]:
     place = Place(name, 1)
-    header = [cell.strip().lower() for cell in first.strip().split(_delimiter(first))]
+    if not first.strip():
+        message = "the file is empty" if not first else "the first line is empty"
+        raise CatalogueError([Problem(place, message, f"it names the columns: {', '.join(COLUMNS)}")])
+    try:
+        cells = next(csv.reader([first.strip()], delimiter=_delimiter(first), strict=True))
+    except csv.Error as error:
+        raise CatalogueError([Problem(place, f"not CSV: {error}")]) from error
+    header = [cell.strip().lower() for cell in cells]
     for column in header:
         if column not in COLUMNS:
-            hint = near(column, COLUMNS) if first.strip() else ""
+            hint = near(column, COLUMNS)
             raise CatalogueError([Problem(place, f"column {column[:40]!r} is not known", hint)])
     missing = [column for column in NEEDED if column not in header]
     if missing or len(set(header)) != len(header):
@@ -143,8 +157,10 @@ def _values(header: list[str], cells: list[str]) -> dict[str, str]:
         raise ValueError(f"{len(cells)} cells, and {len(header)} columns")
     values = {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()}
     for name, text in values.items():
-        if len(text) > MAX_CELL_CHARS or not text.isprintable():
-            raise ValueError(f"{name} is longer than {MAX_CELL_CHARS} characters, or not printable")
+        if len(text) > MAX_CELL_CHARS:
+            raise ValueError(f"{name} is longer than {MAX_CELL_CHARS} characters")
+        if not text.isprintable():
+            raise ValueError(f"{name} {text[:40]!r} holds a character that cannot be shown")
     missing = [name for name in NEEDED if name not in values]
     if missing:
         raise ValueError(f"no {missing[0]}")

@@ -212,6 +212,9 @@ class _Builder:
             key = self._node(event, events, depth + 1)
             if not isinstance(key, Scalar):
                 raise Refused(key.place, "a key is a plain text", "a value with { or [ at its start needs quotes")
+            if key.text == "<<" and not key.quoted:
+                hint = "plans may extend a plan; write other fields out"
+                raise Refused(key.place, "merge keys (<<) are not accepted", hint)
             if key.text in entries:
                 first = entries[key.text][0].line
                 raise Refused(key.place, f"the key {key.text[:80]!r} comes twice", f"it stands on line {first} already")

@@ -26,11 +26,12 @@ MAX_QUANTITY: Final = 10**18
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a tile cannot be billed: a code and a sentence."""
+    """Why a tile cannot be billed: a code and a sentence. usage_id: the event it is about, else None."""
 
     tile: int
     reason: str
     detail: str
+    usage_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

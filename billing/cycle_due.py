@@ -38,7 +38,7 @@ from billing.cycle_records import (
     Suspensions,
     Windows,
 )
-from billing.cycle_tariffs import BY_DAY, BY_SECOND, Stock, Tariffs
+from billing.cycle_tariffs import BY_DAY, BY_SECOND, Tariffs
 from ratingcore.arrays import Bytes, Ints
 
 Flags = NDArray[np.bool_]
@@ -149,7 +149,7 @@ def find_due(shard: ShardInput, tariffs: Tariffs) -> Due:
         bound,
         stock,
         active,
-        (*failures, *_failing(tariffs, stock, tiles, tariffs.terms.in_advance[orders.terms_id])),
+        (*failures, *_failing(tariffs, stock, baskets, tiles, tariffs.terms.in_advance[orders.terms_id])),
     )
 
 
@@ -432,19 +432,24 @@ def codes_of(key: Ints) -> tuple[Ints, int]:
     return numbers[key - low] - 1, int(numbers[-1])
 
 
-def _failing(tariffs: Tariffs, stock: Ints, tiles: Tiles, in_advance: Flags) -> list[OrderFailure]:
-    """Tiles of orders whose stock cannot be billed."""
+def _failing(
+    tariffs: Tariffs, stock: Ints, baskets: tuple[int, ...], tiles: Tiles, in_advance: Flags
+) -> list[OrderFailure]:
+    """Tiles of orders whose stock, or whose basket then, cannot be billed."""
     at_all = np.array([one.failure is not None for one in tariffs.stocks] or [False])
     ahead = np.array([one.advance_failure is not None for one in tariffs.stocks] or [False])
+    unpriced = np.array([tariffs.baskets[one].failure is not None for one in baskets] or [False])
     of = stock[tiles.order]
     ahead_of = ahead[of] & in_advance[tiles.order]
+    unpriced_of = unpriced[tiles.basket] if len(tiles.basket) else np.zeros(0, np.bool_)
     return [
-        OrderFailure(int(tiles.order[tile]), int(tile), *_words(tariffs.stocks[of[tile]]))
-        for tile in np.flatnonzero(at_all[of] | ahead_of)
+        OrderFailure(int(tiles.order[tile]), int(tile), *_words(tariffs, int(of[tile]), baskets[tiles.basket[tile]]))
+        for tile in np.flatnonzero(at_all[of] | ahead_of | unpriced_of)
     ]
 
 
-def _words(stock: Stock) -> tuple[str, str]:
-    failing = stock.failure or stock.advance_failure
+def _words(tariffs: Tariffs, stock: int, basket: int) -> tuple[str, str]:
+    one = tariffs.stocks[stock]
+    failing = one.failure or tariffs.baskets[basket].failure or one.advance_failure
     assert failing is not None  # its flag said so
     return failing.reason, failing.detail

@@ -122,6 +122,7 @@ _USAGE: Final = """
     FROM unnest(%(accounts)s::bigint[], %(starts)s::bigint[], %(ends)s::bigint[]) AS w (account_id, start_s, end_s)
     JOIN usage_events e ON e.account_id = w.account_id AND e.counts_at >= to_timestamp(w.start_s)
      AND e.counts_at < to_timestamp(w.end_s)
+    WHERE NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
 """
 
 #: Whoever writes a credit note waits for a shard that may true up (billing.credit_notes): by ids of invoices, a true-up

@@ -1,10 +1,10 @@
-"""Bills of a shard: what is due becomes lines, lines become invoices, and whoever cannot be billed is told why.
+"""Bills of a shard: what is due becomes lines, lines become invoices, what cannot be billed is told with the reason.
 
 Rules. Lines are made in this order, each kind from columns of all tiles at once: recurring charges, usage, percentages
 of both, true-ups of what was billed in advance, minimums; then lines that people wrote. A recurring line is
-flat x quantity x share, rounded to the micro and then once to the minor unit. Anything that cannot be billed fails its
-payer: nothing of his is billed or recorded, and he is due again. A payer with a line has one invoice. Whatever is
-computed of a payer depends on nobody else's rows, so shards may be cut anywhere.
+flat x quantity x share, rounded to the micro and then once to the minor unit. What cannot be billed fails its period
+and what follows it (cycle_failures) and is due again; the rest of its payer is billed. A payer with a line has one
+invoice. What is computed of a payer depends on no other payer's rows, so shards may be cut anywhere.
 
 Does not know: where columns come from and go to, numbers of invoices, posting.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from billing.catalogue_tables import NO_ROW
 from billing.cycle_amounts import Cause, Drafts, Unrounded, amounts_of, joined
 from billing.cycle_due import Due, Flags, find_due, shares_of
+from billing.cycle_failures import Asked, hold_floors, without_fault
 from billing.cycle_prices import RowTable
 from billing.cycle_records import (
     ADJUSTMENT,
@@ -26,6 +27,7 @@ from billing.cycle_records import (
     BILLED,
     MANUAL,
     MINIMUM,
+    NEVER,
     NO_FLOOR,
     NONE,
     NOTHING_TO_BILL,
@@ -49,7 +51,7 @@ from billing.cycle_usage import reject_words, usage_lines
 from ratingcore import tariff as core
 from ratingcore.arrays import Indices, Ints
 from ratingcore.lines import Sums, Taxed, add_events, new_sums, tax_lines
-from ratingcore.money import MAX_MINOR
+from ratingcore.money import MAX_MINOR, format_minor
 from ratingcore.rate import close_lines, make_events, make_lines, new_accumulators, rate_events
 from ratingcore.rounding import MICRO_PER_MINOR, divide
 from ratingcore.shares import share_amounts
@@ -419,45 +421,72 @@ def _append_tiles(work: _Work, order: Ints, start: Ints, end: Ints, num: Ints, d
 
 
 def _bill_of(work: _Work) -> ShardBill:
-    """Lines to invoices, payers with a failure left out."""
+    """Lines to invoices, without what cannot be billed."""
     payer = _payer_rows(work)
-    drafts = joined(work.drafts)
     manual = work.shard.manual
     by_hand = np.searchsorted(work.shard.payers.account_id, manual.payer_account_id)
-    failed = _failed(work, payer)
-    order = work.order_of(drafts.tile)
+    drafts = joined(work.drafts)
     taxed = tax_lines(drafts.amount_minor, drafts.tax_ppm, drafts.inside)
     own = tax_lines(manual.amount_minor, manual.tax_ppm, manual.inside)
-    payers = len(work.shard.payers.account_id)
-    net, tax = new_sums(payers), new_sums(payers)
-    for sums, of_orders, of_people in ((net, taxed.net_minor, own.net_minor), (tax, taxed.tax_minor, own.tax_minor)):
-        add_events(sums, payer[order], of_orders)
-        add_events(sums, by_hand, of_people)
-    billed = np.zeros(payers, np.bool_)
-    billed[payer[order]] = True
-    billed[by_hand] = True
-    net_minor, tax_minor = _within(work, net, failed), _within(work, tax, failed)
-    _hold_floors(work, net_minor + tax_minor, billed, failed)
-    who = np.flatnonzero(billed & ~failed)
-    invoice = np.full(payers, NONE, np.int64)
+    kept, hand = _without_fault(work, payer), np.ones(len(by_hand), np.bool_)
+    _hold_floors(work, _Charged(drafts, taxed, own), payer, by_hand, kept, hand)
+    drafts, taxed = _kept_lines(drafts, taxed, kept[drafts.tile])
+    net_minor, tax_minor, billed = _totals(work, payer[work.order_of(drafts.tile)], by_hand, taxed, own, hand)
+    large = _too_large(work, net_minor, tax_minor)
+    if large.any():
+        kept &= ~large[payer[work.due.tiles.order]]
+        hand &= ~large[by_hand]
+        drafts, taxed = _kept_lines(drafts, taxed, kept[drafts.tile])
+    who = np.flatnonzero(billed & ~large)
+    invoice = np.full(len(billed), NONE, np.int64)
     invoice[who] = np.arange(len(who))
-    invoices = InvoiceColumns(
-        who, work.shard.payers.account_id[who], net_minor[who], tax_minor[who], net_minor[who] + tax_minor[who]
+    net, tax = (_whole(one, large)[who] for one in (net_minor, tax_minor))
+    periods = _periods_of(work, drafts, payer, invoice, kept)
+    lines = _lines_of(
+        work, drafts, taxed, own, invoice[payer[work.order_of(drafts.tile)]], np.where(hand, invoice[by_hand], NONE)
     )
-    periods = _periods_of(work, drafts, payer, invoice, failed)
-    kept = np.flatnonzero(~failed[by_hand])
-    lines = _lines_of(work, drafts, taxed, own, invoice[payer[order]], invoice[by_hand])
-    counts = Counts(payers, len(payer), work.events, len(periods.order_id), len(lines.line), len(who))
+    counts = Counts(len(billed), len(payer), work.events, len(periods.order_id), len(lines.line), len(who))
     return ShardBill(
         periods,
         lines,
-        invoices,
-        ManualBilled(manual.manual_line_id[kept], invoice[by_hand[kept]]),
-        _settled(work, failed[payer]),
+        InvoiceColumns(who, work.shard.payers.account_id[who], net, tax, net + tax),
+        ManualBilled(manual.manual_line_id[hand], invoice[by_hand[hand]]),
+        _settled(work, kept),
         tuple(sorted(work.failures, key=lambda one: (one.payer_account_id, one.order_id, one.start_s, one.part))),
         tuple(work.tariffs.item_names),
         counts,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Charged:
+    """Lines of tiles with their tax, and the tax of lines that people wrote."""
+
+    drafts: Drafts
+    taxed: Taxed
+    own: Taxed
+
+
+def _kept_lines(drafts: Drafts, taxed: Taxed, kept: Flags) -> tuple[Drafts, Taxed]:
+    if kept.all():
+        return drafts, taxed
+    rows = np.flatnonzero(kept)
+    return (
+        Drafts(*(getattr(drafts, one.name)[rows] for one in fields(Drafts))),
+        Taxed(*(getattr(taxed, one.name)[rows] for one in fields(Taxed))),
+    )
+
+
+def _totals(work: _Work, payer: Ints, by_hand: Ints, taxed: Taxed, own: Taxed, hand: Flags) -> tuple[Sums, Sums, Flags]:
+    """(net, tax, whether there is anything) by payer. payer: of each line."""
+    size, rows = len(work.shard.payers.account_id), np.flatnonzero(hand)
+    net, tax, billed = new_sums(size), new_sums(size), np.zeros(size, np.bool_)
+    for sums, of_orders, of_people in ((net, taxed.net_minor, own.net_minor), (tax, taxed.tax_minor, own.tax_minor)):
+        add_events(sums, payer, of_orders)
+        add_events(sums, by_hand[rows], of_people[rows])
+    billed[payer] = True
+    billed[by_hand[rows]] = True
+    return net, tax, billed
 
 
 def _payer_rows(work: _Work) -> Ints:
@@ -473,10 +502,10 @@ def _payer_rows(work: _Work) -> Ints:
     return np.searchsorted(accounts, wanted)
 
 
-def _failed(work: _Work, payer: Ints) -> Flags:
-    """Which payers cannot be billed; why goes to the work's failures."""
+def _without_fault(work: _Work, payer: Ints) -> Flags:
+    """Which tiles can be billed; why others cannot goes to the work's failures."""
     shard, tiles = work.shard, work.due.tiles
-    failed = np.zeros(len(shard.payers.account_id), np.bool_)
+    bad_tile, bad_order = np.zeros(len(tiles.order), np.bool_), np.zeros(len(payer), np.bool_)
     offers = [
         shard.currencies.index(one.currency) if one.currency in shard.currencies else NONE
         for one in work.tariffs.offers
@@ -485,64 +514,93 @@ def _failed(work: _Work, payer: Ints) -> Flags:
     due = np.zeros(len(payer), np.bool_)
     due[tiles.order] = True
     for order in np.flatnonzero(due & (currency != shard.payers.currency[payer])).tolist():
-        _fail(work, failed, payer, order, NONE, "other_currency", "its currency is not that of the payer's account")
+        bad_order[order] = True
+        _fail(work, order, NONE, "other_currency", "its currency is not that of the payer's account")
     for one in work.due.failures:
-        _fail(work, failed, payer, one.order, one.tile, one.reason, one.detail)
+        if one.tile == NONE:
+            bad_order[one.order] = True
+        else:
+            bad_tile[one.tile] = True
+        _fail(work, one.order, one.tile, one.reason, one.detail)
     for cause in work.causes:
-        _fail(work, failed, payer, int(tiles.order[cause.tile]), cause.tile, cause.reason, cause.detail)
-    return failed
+        bad_tile[cause.tile] = True
+        _fail(work, int(tiles.order[cause.tile]), cause.tile, cause.reason, cause.detail, usage_id=cause.usage_id)
+    return without_fault(tiles, bad_tile, bad_order)
 
 
-def _fail(work: _Work, failed: Flags, payer: Ints, order: int, tile: int, reason: str, detail: str) -> None:
+def _fail(
+    work: _Work,
+    order: int,
+    tile: int,
+    reason: str,
+    detail: str,
+    amount_minor: int | None = None,
+    usage_id: int | None = None,
+) -> None:
     orders, tiles = work.shard.orders, work.due.tiles
-    failed[payer[order]] = True
     start, part = (int(tiles.start_s[tile]), PARTS[tiles.part[tile]]) if tile != NONE else (NONE, "")
-    work.failures.append(
-        Failure(int(orders.payer_account_id[order]), int(orders.order_id[order]), start, part, reason, detail)
-    )
+    payer, number = int(orders.payer_account_id[order]), int(orders.order_id[order])
+    work.failures.append(Failure(payer, number, start, part, reason, detail, amount_minor, usage_id))
 
 
-def _fail_payers(work: _Work, failed: Flags, rows: Ints, reason: str, detail: str) -> None:
-    accounts = work.shard.payers.account_id
-    work.failures += [Failure(int(accounts[row]), NONE, NONE, "", reason, detail) for row in rows]
-    failed[rows] = True
+def _fail_payer(work: _Work, row: int, reason: str, detail: str, amount_minor: int | None = None) -> None:
+    account = int(work.shard.payers.account_id[row])
+    work.failures.append(Failure(account, NONE, NONE, "", reason, detail, amount_minor))
 
 
-def _within(work: _Work, sums: Sums, failed: Flags) -> Ints:
-    """Sums as integers; a payer whose invoice passes the largest sum fails."""
-    large = (sums.whole > _LARGEST_WHOLE) | (sums.whole < -_LARGEST_WHOLE)
-    _fail_payers(work, failed, np.flatnonzero(large & ~failed), "out_of_range", "the invoice comes to too large a sum")
+def _too_large(work: _Work, net: Sums, tax: Sums) -> Flags:
+    """Payers whose invoice passes the largest sum: nothing of theirs is billed."""
+    large: Flags = np.zeros(len(net.whole), np.bool_)
+    for sums in (net, tax):
+        large |= (sums.whole > _LARGEST_WHOLE) | (sums.whole < -_LARGEST_WHOLE)
+    for row in np.flatnonzero(large).tolist():
+        _fail_payer(work, row, "out_of_range", "the invoice comes to too large a sum")
+    return large
+
+
+def _whole(sums: Sums, large: Flags) -> Ints:
+    """Sums as integers, 0 where they are too large."""
     return np.where(large, 0, sums.whole) * MICRO_PER_MINOR + np.where(large, 0, sums.rest)
 
 
-def _hold_floors(work: _Work, total: Ints, billed: Flags, failed: Flags) -> None:
-    """Payers with a floor pay in advance: what they have must cover the invoice."""
-    payers = work.shard.payers
-    floored = (payers.floor_minor != NO_FLOOR) & billed & ~failed & (total > 0)
-    low = np.flatnonzero(floored & (payers.balance_minor - total < payers.floor_minor))
-    for row in low.tolist():
-        detail = f"{total[row]} minor units are due and the balance is {payers.balance_minor[row]}"
-        _fail_payers(work, failed, np.array([row]), "balance_too_low", detail)
+def _hold_floors(work: _Work, charged: _Charged, payer: Ints, by_hand: Ints, kept: Flags, hand: Flags) -> None:
+    """Leave what prepaid payers' balances do not bear, and say so."""
+    payers, tiles, manual = work.shard.payers, work.due.tiles, work.shard.manual
+    has_floor = payers.floor_minor != NO_FLOOR
+    if not has_floor.any():
+        return
+    gross = np.zeros(len(tiles.order), np.int64)
+    np.add.at(gross, charged.drafts.tile, charged.taxed.net_minor + charged.taxed.tax_minor)
+    asked = Asked(payer[tiles.order], gross, by_hand, charged.own.net_minor + charged.own.tax_minor)
+    bears = np.where(has_floor, payers.balance_minor - np.where(has_floor, payers.floor_minor, 0), NEVER)
+    for one in hold_floors(tiles, manual, asked, bears, kept, hand):
+        currency = work.shard.currencies[payers.currency[one.payer]]
+        due, left = (f"{format_minor(amount)} {currency}" for amount in (one.amount_minor, one.left_minor))
+        if one.order == NONE:
+            detail = f"a charge by hand comes to {due}, and the balance bears {left} of it"
+            _fail_payer(work, one.payer, "balance_too_low", detail, one.amount_minor)
+        else:
+            detail = f"{due} are due from then on, and the balance bears {left} of it"
+            _fail(work, one.order, one.tile, "balance_too_low", detail, one.amount_minor)
 
 
-def _periods_of(work: _Work, drafts: Drafts, payer: Ints, invoice: Ints, failed: Flags) -> PeriodColumns:
+def _periods_of(work: _Work, drafts: Drafts, payer: Ints, invoice: Ints, kept: Flags) -> PeriodColumns:
     tiles, orders = work.due.tiles, work.shard.orders
     amount, billed = np.zeros(len(tiles.order), np.int64), np.zeros(len(tiles.order), np.bool_)
     np.add.at(amount, drafts.tile, drafts.amount_minor)
     billed[drafts.tile] = True
     reason = np.where(billed, BILLED, np.where(tiles.num > 0, NOTHING_TO_BILL, tiles.reason)).astype(np.uint8)
-    of = payer[tiles.order]
-    kept = np.flatnonzero(~failed[of])
+    rows = np.flatnonzero(kept)
     return PeriodColumns(
-        orders.order_id[tiles.order[kept]],
-        tiles.part[kept],
-        tiles.start_s[kept],
-        tiles.end_s[kept],
-        reason[kept],
-        tiles.num[kept],
-        tiles.den[kept],
-        amount[kept],
-        np.where(billed, invoice[of], NONE)[kept],
+        orders.order_id[tiles.order[rows]],
+        tiles.part[rows],
+        tiles.start_s[rows],
+        tiles.end_s[rows],
+        reason[rows],
+        tiles.num[rows],
+        tiles.den[rows],
+        amount[rows],
+        np.where(billed, invoice[payer[tiles.order]], NONE)[rows],
     )
 
 
@@ -591,11 +649,13 @@ def _lines_of(work: _Work, drafts: Drafts, taxed: Taxed, own: Taxed, invoice: In
     )
 
 
-def _settled(work: _Work, failed: Flags) -> Ints:
+def _settled(work: _Work, kept: Flags) -> Ints:
     """Orders whose life is over and of which nothing is left to record."""
     orders, tiles = work.shard.orders, work.due.tiles
     once = work.tariffs.terms.once[orders.terms_id]
     done = (orders.ends_s <= work.due.bound_s) & ~once
     done |= once & ((orders.once_done > 0) | (orders.ends_s <= np.minimum(orders.starts_s, work.due.bound_s)))
     done[tiles.order[tiles.part == ONCE]] = True
-    return orders.order_id[np.flatnonzero(done & ~failed)]
+    done[tiles.order[~kept]] = False
+    done[[one.order for one in work.due.failures]] = False
+    return orders.order_id[np.flatnonzero(done)]

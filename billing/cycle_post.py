@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from billing.arrays import int_array
 from billing.cycle_link import CycleStoreError, columns, do, ingest, rows
+from billing.cycle_short import lock_short, mark_short, suspend_unborne
 
 #: The steps of an invoice and their sums; the other side of each is the system account ``step:CURRENCY``.
 _SUMS: Final = {"revenue": "net_minor", "tax": "tax_minor"}
@@ -72,13 +73,14 @@ _TOO_LOW: Final = f"""
     SELECT a.number, a.balance_minor, i.total_minor, a.floor_minor, i.currency
     FROM {_INVOICES} JOIN accounts a ON a.id = i.account_id
     WHERE b.run_id = $1::int AND b.state = 'draft' AND a.floor_minor IS NOT NULL
-      AND a.balance_minor - i.total_minor < a.floor_minor
+      AND a.balance_minor - i.total_minor < a.floor_minor {{shard}}
     ORDER BY i.id
 """
+_TOO_LOW_OF_SHARD: Final = _TOO_LOW.format(shard="AND b.shard_no = $2::int")
 
 # ---- numbers
 
-_LOCK_RUN: Final = "SELECT state, kind FROM bill_runs WHERE id = $1::int FOR UPDATE"
+LOCK_RUN: Final = "SELECT state, kind FROM bill_runs WHERE id = $1::int FOR UPDATE"
 
 _SHARD_STATES: Final = "SELECT state, count(*) FROM bill_shards WHERE run_id = $1::int GROUP BY state"
 
@@ -177,13 +179,16 @@ def post_shard(opened: Any, run_id: int, shard_no: int) -> None:
     invoices = columns(opened, _POSTED.format(run_id=run_id, shard_no=shard_no))
     transfers, deltas = _transfers(opened, invoices)
     ingest(opened, "transfers", transfers)
+    short = suspend_unborne(opened, run_id, shard_no)
     expected = int(np.count_nonzero(np.asarray(invoices["total_minor"])))
     for statement in _BY_LOOKUP:
         do(opened, statement)
     # From here on payments of these accounts wait.
+    lock_short(opened, short, np.asarray(invoices["account_id"]))
     moved = int(rows(opened, _MOVE_PAYERS, (run_id, shard_no))[0][0])
     if moved != expected:
         raise CycleStoreError(f"{expected - moved} of {expected} accounts to be charged do not exist")
+    mark_short(opened, short)
     if deltas:
         ids = int_array(sorted(deltas))
         rows(opened, _LOCK_SYSTEM, (ids,))
@@ -227,15 +232,29 @@ def _transfers(opened: Any, invoices: pa.Table) -> tuple[pa.Table, dict[int, int
 
 
 def approve_shard(opened: Any, run_id: int, shard_no: int, worker: str) -> None:
-    """Post the drafts of a shard, precisely as they are."""
+    """Post the drafts of a shard, precisely as they are.
+
+    Raises:
+        CycleStoreError: a prepaid payer's balance fell since the approval and does not bear its draft.
+    """
+    low = [TooLow(*row) for row in rows(opened, _TOO_LOW_OF_SHARD, (run_id, shard_no))]
+    if low:
+        raise CycleStoreError(
+            f"{_too_low_words(low)}. Bring their balances up; `kopeck bill resume` then posts the shard"
+        )
     do(opened, _BLOCKS_POSTED, (run_id, shard_no))
     do(opened, _SHARD_POSTED, (run_id, shard_no, worker))
     post_shard(opened, run_id, shard_no)
 
 
+def _too_low_words(low: list[TooLow]) -> str:
+    named = ", ".join(one.account for one in low[:20]) + (", ..." if len(low) > 20 else "")
+    return f"{len(low)} prepaid accounts cannot bear their invoices any more: {named}"
+
+
 def payers_too_low(opened: Any, run_id: int) -> list[TooLow]:
     """Prepaid payers whose balance fell below what their drafts take."""
-    return [TooLow(*row) for row in rows(opened, _TOO_LOW, (run_id,))]
+    return [TooLow(*row) for row in rows(opened, _TOO_LOW.format(shard=""), (run_id,))]
 
 
 def finish_run(opened: Any, run_id: int, *, leave_failed: bool = False) -> str:
@@ -248,7 +267,7 @@ def finish_run(opened: Any, run_id: int, *, leave_failed: bool = False) -> str:
     Returns:
         The run's state; unchanged where shards are left.
     """
-    state, kind = rows(opened, _LOCK_RUN, (run_id,))[0]
+    state, kind = rows(opened, LOCK_RUN, (run_id,))[0]
     counts = {str(name): int(count) for name, count in rows(opened, _SHARD_STATES, (run_id,))}
     is_left = leave_failed or state == "approving"
     if state not in ("running", "approving") or counts.get("due") or (counts.get("failed") and not is_left):
@@ -258,11 +277,16 @@ def finish_run(opened: Any, run_id: int, *, leave_failed: bool = False) -> str:
         return "reviewed"
     if counts.get("drafted"):
         return str(state)
+    number_run(opened, run_id)
+    do(opened, _RUN_STATE, (run_id, "done", ""))
+    return "done"
+
+
+def number_run(opened: Any, run_id: int) -> None:
+    """Number and issue what is posted of a run."""
     rows(opened, _LOCK_SERIES, (run_id,))
     do(opened, _NUMBER, (run_id,))
     do(opened, _ADVANCE_SERIES, (run_id,))
-    do(opened, _RUN_STATE, (run_id, "done", ""))
-    return "done"
 
 
 def begin_approval(opened: Any, run_id: int, actor: str) -> None:
@@ -278,11 +302,7 @@ def begin_approval(opened: Any, run_id: int, actor: str) -> None:
         raise CycleRefused(f"run {run_id} is {state}: only a review that is complete can be approved")
     low = payers_too_low(opened, run_id)
     if low:
-        named = ", ".join(one.account for one in low[:20]) + (", ..." if len(low) > 20 else "")
-        raise CycleRefused(
-            f"{len(low)} prepaid accounts cannot bear their invoices any more: {named}. "
-            f"Bring their balances up, or void the review and run it again"
-        )
+        raise CycleRefused(f"{_too_low_words(low)}. Bring their balances up, or void the review and run it again")
     do(opened, _RUN_STATE, (run_id, "approving", actor))
 
 
@@ -292,7 +312,7 @@ def void_review(opened: Any, run_id: int) -> None:
     Raises:
         CycleRefused: no review, or one of which something is posted.
     """
-    found = rows(opened, _LOCK_RUN, (run_id,))
+    found = rows(opened, LOCK_RUN, (run_id,))
     if not found:
         raise CycleRefused(f"there is no run {run_id}")
     state, kind = found[0]
@@ -314,7 +334,7 @@ def run_state(opened: Any, run_id: int) -> str:
     Raises:
         CycleRefused: there is no such run.
     """
-    found = rows(opened, _LOCK_RUN, (run_id,))
+    found = rows(opened, LOCK_RUN, (run_id,))
     if not found:
         raise CycleRefused(f"there is no run {run_id}")
     return str(found[0][0])

@@ -291,7 +291,10 @@ class InvoiceColumns:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A row of bill_failures. order_id, start_s, part: NONE, NONE, '' for a whole payer."""
+    """A row of bill_failures. order_id, start_s, part: NONE, NONE, '' for a whole payer or a line by hand.
+
+    amount_minor: of what a balance does not bear, with tax; else None. usage_id: the first event that is at fault.
+    """
 
     payer_account_id: int
     order_id: int
@@ -299,6 +302,8 @@ class Failure:
     part: str
     reason: str
     detail: str
+    amount_minor: int | None = None
+    usage_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +328,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class ShardBill:
-    """What a shard comes to. A payer with a failure is in ``failures`` only. items: names; 0 is ''."""
+    """What a shard comes to. What failed is in ``failures`` only. items: names; 0 is ''."""
 
     periods: PeriodColumns
     lines: LineColumns

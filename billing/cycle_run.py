@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from billing import cycle_plan, cycle_post, cycle_summary, cycle_workers
+from billing import cycle_abandon, cycle_plan, cycle_post, cycle_summary, cycle_workers
 from billing.cycle_link import RECONNECT_LIMIT_S, Link, rows
 from billing.cycle_post import CycleRefused
 from billing.cycle_shard import Job, ShardDone, ShardWorker
@@ -148,6 +148,16 @@ def void_review(dsn: str, run_id: int) -> None:
         CycleRefused: no review, or something of it is posted.
     """
     _in_one_go(dsn, lambda opened: cycle_post.void_review(opened, run_id))
+
+
+def abandon(dsn: str, run_id: int, actor: str, why: str) -> Summary:
+    """Give up what is left of a run: shards that are posted stay and are issued, the others are due again.
+
+    Raises:
+        CycleRefused: no run that is running.
+    """
+    _in_one_go(dsn, lambda opened: cycle_abandon.abandon_run(opened, run_id, actor, why))
+    return summary_of(dsn, run_id)
 
 
 def run_under_way(dsn: str) -> int | None:

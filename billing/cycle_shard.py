@@ -150,7 +150,8 @@ class ShardWorker:
         """The run's prices, made once and again only where orders brought terms that are new since."""
         terms = read_terms(opened)
         if self._prepared is None or terms != self._prepared.terms:
-            self._prepared = _prepared(terms, prepare_tariffs(read_catalogues(opened, self.job.run_id), terms))
+            found = read_catalogues(opened, self.job.run_id)
+            self._prepared = _prepared(terms, prepare_tariffs(found.readable, terms, found.unreadable))
         return self._prepared
 
 

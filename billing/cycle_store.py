@@ -24,6 +24,7 @@ from billing.arrays import int_array
 from billing.calendar import local_midnight
 from billing.catalogue import Catalogue
 from billing.catalogue_store import Source, catalogue_of
+from billing.catalogue_yaml import CatalogueError
 from billing.cycle_link import CycleStoreError, columns, do, ingest, rows
 from billing.cycle_records import (
     KINDS,
@@ -235,6 +236,8 @@ _EVENTS_OF_WINDOWS: Final = f"""
     WHERE e.counts_at >= to_timestamp({{from_s}}) AND e.counts_at < to_timestamp({{until_s}})
 """
 
+_VOIDS: Final = "SELECT usage_id FROM usage_voids WHERE account_id BETWEEN {first} AND {last}"
+
 # ---- back
 
 _NEW_BLOCK: Final = """
@@ -289,19 +292,28 @@ def mark_failed(opened: Any, run_id: int, shard_no: int, why: str, worker: str) 
     do(opened, _SHARD_FAILED, (run_id, shard_no, why[:2_000].replace("\0", "?"), worker))
 
 
-def read_catalogues(opened: Any, run_id: int) -> dict[int, Catalogue]:
-    """The run's catalogues by id, in the versions frozen for it.
+@dataclass(frozen=True, slots=True)
+class RunCatalogues:
+    """A run's catalogues by id, in the versions frozen for it; unreadable: why others cannot be used, by id."""
 
-    Raises:
-        CycleStoreError: a catalogue is not what was saved.
-    """
-    found = {}
+    readable: dict[int, Catalogue]
+    unreadable: dict[int, str]
+
+
+def read_catalogues(opened: Any, run_id: int) -> RunCatalogues:
+    """The run's catalogues. One that cannot be read is a fault of the orders on it, and of no others."""
+    found = RunCatalogues({}, {})
     for catalogue_id, version_id, name, version, main_file, sha256 in rows(opened, _VERSIONS, (run_id,)):
         files = {file: bytes(content) for file, content in rows(opened, _FILES, (version_id,))}
         source = Source(main_file, files)
+        whose = f"catalogue {name} version {version}"
         if source.sha256 != sha256:
-            raise CycleStoreError(f"catalogue {name} version {version} is not what was saved: restore it")
-        found[int(catalogue_id)] = catalogue_of(source)
+            found.unreadable[int(catalogue_id)] = f"{whose} is not what was saved: restore it"
+            continue
+        try:
+            found.readable[int(catalogue_id)] = catalogue_of(source)
+        except CatalogueError as error:
+            found.unreadable[int(catalogue_id)] = f"{whose} cannot be read: {str(error).splitlines()[0]}"
     return found
 
 
@@ -508,13 +520,20 @@ def read_usage(opened: Any, claim: Claim, windows: Windows) -> UsageEvents:
         parts.append(_events_of_range(opened, windows, by_range))
     if not by_range.all():
         parts.append(_events_of_windows(opened, windows, ~by_range))
-    return _events(pa.concat_tables(parts).combine_chunks())
+    low, high = int(windows.account_id.min()), int(windows.account_id.max())
+    return _events(_without_void(opened, pa.concat_tables(parts).combine_chunks(), low, high))
+
+
+def _without_void(opened: Any, found: pa.Table, first: int, last: int) -> pa.Table:
+    """Events of a range of accounts that are not void. Voids are few, and mostly there are none."""
+    voids = _ints(columns(opened, _VOIDS.format(first=first, last=last)), "usage_id")
+    return found.filter(pa.array(~np.isin(_ints(found, "id"), voids))).combine_chunks() if len(voids) else found
 
 
 def read_usage_of_range(opened: Any, first: int, last: int, from_s: int, until_s: int) -> UsageEvents:
     """Usage that counts in [from_s, until_s) of all accounts of a range of ids, whoever buys what."""
     bounds = {"first": first, "last": last, "from_s": from_s, "until_s": until_s}
-    return _events(columns(opened, _EVENTS_OF_RANGE.format_map(bounds)))
+    return _events(_without_void(opened, columns(opened, _EVENTS_OF_RANGE.format_map(bounds)), first, last))
 
 
 def _by_range(claim: Claim, windows: Windows) -> Any:
@@ -713,6 +732,8 @@ def _failure_rows(claim: Claim, bill: ShardBill) -> pa.Table:
             "part": pa.array([one.part or None for one in failures], pa.string()),
             "reason": pa.array([one.reason for one in failures], pa.string()),
             "detail": pa.array([one.detail.replace("\0", "?")[:1_000] for one in failures], pa.string()),
+            "amount_minor": pa.array([one.amount_minor for one in failures], pa.int64()),
+            "usage_id": pa.array([one.usage_id for one in failures], pa.int64()),
         }
     )
 

@@ -17,7 +17,8 @@ from billing.cycle_link import do, rows
 MAX_LISTED: Final = 20
 
 _RUN: Final = """
-    SELECT r.id, r.bill_on, r.kind, r.state, r.actor, r.started_at, r.finished_at, coalesce(a.number, '')
+    SELECT r.id, r.bill_on, r.kind, r.state, r.actor, r.started_at, r.finished_at, coalesce(a.number, ''),
+           coalesce(r.abandoned_by, ''), coalesce(r.abandoned_why, '')
     FROM bill_runs r LEFT JOIN accounts a ON a.id = r.only_account_id
     WHERE r.id = $1::int
 """
@@ -62,9 +63,12 @@ _TOTALS: Final = """
 
 _FAILURES: Final = """
     SELECT a.number, f.order_id, coalesce(o.number, '#' || f.order_id), f.period_start, coalesce(f.part, ''), f.reason,
-           f.detail
-    FROM bill_failures f LEFT JOIN accounts a ON a.id = f.payer_account_id LEFT JOIN orders o ON o.id = f.order_id
-    WHERE f.run_id = $1::int ORDER BY f.payer_account_id, f.id LIMIT $2::int
+           f.detail || coalesce(' (' || i.file_name || ', line ' || e.line || ', of import ' || e.import_id || ')', '')
+    FROM (SELECT * FROM bill_failures WHERE run_id = $1::int ORDER BY payer_account_id, id LIMIT $2::int) f
+    LEFT JOIN accounts a ON a.id = f.payer_account_id LEFT JOIN orders o ON o.id = f.order_id
+    LEFT JOIN LATERAL (SELECT e.line, e.import_id FROM usage_events e WHERE e.id = f.usage_id OFFSET 0) e ON true
+    LEFT JOIN usage_imports i ON i.id = e.import_id
+    ORDER BY f.payer_account_id, f.id
 """
 
 _REASONS: Final = """
@@ -186,7 +190,10 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run as it stands. due, drafted, posted, failed: shards; failures: all; failed_shards: (number, why)."""
+    """A run as it stands. due, drafted, posted, failed: shards; failures: all; failed_shards: (number, why).
+
+    abandoned_by, abandoned_why: of a run that was given up; its other shards are due again.
+    """
 
     run_id: int
     bill_on: date
@@ -213,6 +220,8 @@ class Summary:
     reasons: tuple[tuple[str, int, int], ...] = ()
     waived: tuple[tuple[str, int], ...] = ()
     before: Before | None = None
+    abandoned_by: str = ""
+    abandoned_why: str = ""
 
     @property
     def is_clean(self) -> bool:
@@ -240,7 +249,7 @@ def summarise(opened: Any, run_id: int, *, with_details: bool = True) -> Summary
     found = rows(opened, _RUN, (run_id,))
     if not found:
         return None
-    _, bill_on, kind, state, actor, started_at, finished_at, account = found[0]
+    _, bill_on, kind, state, actor, started_at, finished_at, account, abandoned_by, abandoned_why = found[0]
     details: dict[str, Any] = dict(zip(_COUNTED, map(int, rows(opened, _SHARDS, (run_id,))[0]), strict=True))
     if with_details:
         details |= {
@@ -259,6 +268,8 @@ def summarise(opened: Any, run_id: int, *, with_details: bool = True) -> Summary
         started_at,
         finished_at,
         money=_money(opened, run_id),
+        abandoned_by=abandoned_by,
+        abandoned_why=abandoned_why,
         failed_shards=tuple((int(row[0]), str(row[1])) for row in rows(opened, _FAILED_SHARDS, (run_id,))),
         **details,
     )

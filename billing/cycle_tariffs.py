@@ -107,10 +107,11 @@ class Priced:
 
 @dataclass(frozen=True, slots=True)
 class Basket:
-    """A stock under the promotions of one stretch of time and periods."""
+    """A stock under the promotions of one stretch of time and periods. failure: why it cannot be priced."""
 
     stock: int
     priced: tuple[Priced, ...]
+    failure: Failing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +130,17 @@ class Edges:
         return int(self.periods[stretch - 1]) + 1 if stretch else 1
 
 
+_NO_EDGES: Final = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
 class Tariffs:
     """Terms and catalogues of a run, and what was derived of them so far. Not shared between threads."""
 
-    def __init__(self, catalogues: Mapping[int, Catalogue], terms: Mapping[int, OrderTerms]) -> None:
+    def __init__(
+        self, catalogues: Mapping[int, Catalogue], terms: Mapping[int, OrderTerms], unreadable: Mapping[int, str]
+    ) -> None:
         self.catalogues: Final = dict(catalogues)
+        self.unreadable: Final = dict(unreadable)
         self.prices: Final = PriceRows(self.catalogues)
         self.cadences: Final[list[Cadence]] = []
         self.zones: Final[list[str]] = []
@@ -167,18 +174,20 @@ class Tariffs:
         )
         key = offer, buyer, by_hand
         if key not in self._stocks:
+            made = _stock_of(self, one, buyer, by_hand)
             self._stocks[key] = len(self.stocks)
-            self.stocks.append(_stock_of(self, one, buyer, by_hand))
+            self.stocks.append(made)
         return self._stocks[key]
 
     def basket(self, stock: int, codes: tuple[str, ...], time_stretch: int, period_stretch: int) -> int:
         """The basket of a stock. The stretches are those of its catalogue's edges; codes: promotion codes given."""
         key = stock, codes, time_stretch, period_stretch
         if key not in self._baskets:
-            self._baskets[key] = len(self.baskets)
-            edges = self.edges[self.stocks[stock].offer.catalogue_id]
+            edges = self.edges.get(self.stocks[stock].offer.catalogue_id, _NO_EDGES)
             at = edges.time_of(time_stretch), edges.period_of(period_stretch)
-            self.baskets.append(_basket_of(self, stock, codes, *at))
+            made = _basket_of(self, stock, codes, *at)
+            self._baskets[key] = len(self.baskets)
+            self.baskets.append(made)
         return self._baskets[key]
 
     def discount_set(self, catalogue_id: int, promotions: Sequence[Promotion]) -> int:
@@ -195,17 +204,20 @@ class Tariffs:
         return np.array([local_midnight(bill_on, zone) for zone in self.zones], np.int64)
 
 
-def prepare_tariffs(catalogues: Mapping[int, Catalogue], terms: Mapping[int, OrderTerms]) -> Tariffs:
+def prepare_tariffs(
+    catalogues: Mapping[int, Catalogue], terms: Mapping[int, OrderTerms], unreadable: Mapping[int, str] | None = None
+) -> Tariffs:
     """What the shards of a run have in common.
 
     Args:
         catalogues: by catalogue_id, in the version frozen for the run.
         terms: rows of order_terms by id: all that any order of the shards names.
+        unreadable: why other catalogues of the run cannot be used, by id: orders on them fail, and no others.
 
     Raises:
         ValueError: terms with a cadence or zone there is not.
     """
-    return Tariffs(catalogues, terms)
+    return Tariffs(catalogues, terms, unreadable or {})
 
 
 def _terms_table(tariffs: Tariffs, terms: Mapping[int, OrderTerms]) -> TermsTable:
@@ -247,10 +259,22 @@ def _named_in(catalogue: Catalogue) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _stock_of(tariffs: Tariffs, offer: Offer, buyer: Buyer, by_hand: bool) -> Stock:
+    """The stock; what of its catalogue is beyond a limit of rating is its failure, and nobody else's."""
     catalogue = tariffs.catalogues.get(offer.catalogue_id)
-    failure = _unknown(catalogue, offer, by_hand)
+    failure = _unknown(tariffs, catalogue, offer, by_hand)
     if catalogue is None or failure is not None:
         return Stock(offer, buyer, by_hand, failure=failure)
+    try:
+        return _priced_stock(tariffs, catalogue, offer, buyer, by_hand)
+    except ValueError as error:
+        return Stock(offer, buyer, by_hand, failure=_bad_catalogue(catalogue, error))
+
+
+def _bad_catalogue(catalogue: Catalogue, error: Exception) -> Failing:
+    return Failing("bad_catalogue", f"catalogue {catalogue.name} cannot be rated by: {error}")
+
+
+def _priced_stock(tariffs: Tariffs, catalogue: Catalogue, offer: Offer, buyer: Buyer, by_hand: bool) -> Stock:
     listed = plan_items(catalogue, offer.plan) if offer.plan else (offer.item,)
     items = percentage_order(catalogue, listed)
     resolved = {item: tariffs.prices.resolve(offer.catalogue_id, item, buyer) for item in items}
@@ -289,7 +313,9 @@ def _mixed(item: str) -> Failing:
     )
 
 
-def _unknown(catalogue: Catalogue | None, offer: Offer, by_hand: bool) -> Failing | None:
+def _unknown(tariffs: Tariffs, catalogue: Catalogue | None, offer: Offer, by_hand: bool) -> Failing | None:
+    if offer.catalogue_id in tariffs.unreadable:
+        return Failing("bad_catalogue", tariffs.unreadable[offer.catalogue_id])
     if catalogue is None:
         return Failing("unknown_catalogue", f"the run has no version of catalogue {offer.catalogue_id}")
     if offer.plan and offer.plan not in catalogue.plans:
@@ -306,7 +332,18 @@ def _unknown(catalogue: Catalogue | None, offer: Offer, by_hand: bool) -> Failin
 
 def _basket_of(tariffs: Tariffs, stock: int, codes: tuple[str, ...], time_s: int, period: int) -> Basket:
     one = tariffs.stocks[stock]
+    if one.failure is not None:
+        return Basket(stock, ())
     catalogue = tariffs.catalogues[one.offer.catalogue_id]
+    try:
+        return Basket(stock, _priced_goods(tariffs, catalogue, one, codes, time_s, period))
+    except ValueError as error:
+        return Basket(stock, (), _bad_catalogue(catalogue, error))
+
+
+def _priced_goods(
+    tariffs: Tariffs, catalogue: Catalogue, one: Stock, codes: tuple[str, ...], time_s: int, period: int
+) -> tuple[Priced, ...]:
     priced = []
     for goods in one.goods:
         acting = promotions_for(catalogue, goods.item, one.buyer, codes, time_s, period)
@@ -315,7 +352,7 @@ def _basket_of(tariffs: Tariffs, stock: int, codes: tuple[str, ...], time_s: int
         if gifts and row != NO_ROW and not goods.recurring:
             row = tariffs.prices.row_of(one.offer.catalogue_id, goods.item, one.buyer, gifts)
         priced.append(Priced(goods, row, tariffs.discount_set(one.offer.catalogue_id, acting)))
-    return Basket(stock, tuple(priced))
+    return tuple(priced)
 
 
 # ---- baskets as columns

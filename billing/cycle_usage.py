@@ -23,9 +23,9 @@ from billing.cycle_due import Due, codes_of
 from billing.cycle_prices import RowTable
 from billing.cycle_records import ARREARS, NONE, USAGE, ShardInput, UsageEvents
 from billing.cycle_tariffs import Shelf, Tariffs, reject_reason
+from billing.usage_ratable import number_keys
 from ratingcore import tariff as core
-from ratingcore.arrays import Ints, Words
-from ratingcore.digits import MAX_NUMBER_CHARS, pack_numbers
+from ratingcore.arrays import Ints
 from ratingcore.lines import Sums, add_events, new_sums
 from ratingcore.rate import Accumulators, Lines, close_lines, make_events, make_lines, new_accumulators, rate_events
 from ratingcore.rounding import MICRO_PER_MINOR
@@ -331,29 +331,6 @@ def _pools_of(shard: ShardInput, tariffs: Tariffs, due: Due, catalogue_id: int, 
     return of_tile[tile], left.reshape(owners, width)[: int(of_tile[tile].max(initial=-1)) + 1]
 
 
-def number_keys(destination: Any, event: Ints) -> Words | None:
-    """Packed numbers of these events from an Arrow array of strings; None where no event has any."""
-    if destination is None:
-        return None
-    _, offsets, data = destination.buffers()
-    wide = "large" in str(destination.type)
-    places = np.frombuffer(offsets, np.int64 if wide else np.int32)[destination.offset :].astype(np.int64)
-    begin, length = places[event], places[event + 1] - places[event]
-    width = min(int(length.max(initial=0)), MAX_NUMBER_CHARS + 1)
-    if width == 0:
-        return None
-    text = np.frombuffer(data, np.uint8)
-    rows = np.zeros((len(event), width), np.uint8)
-    common = min(int(length.min()), width)  # most numbers are of one length
-    for place in range(common):
-        rows[:, place] = text[begin + place]
-    for place in range(common, width):
-        held = np.flatnonzero(length > place)
-        rows[held, place] = text[begin[held] + place]
-    numbers: Any = rows.view(f"S{width}").reshape(-1)
-    return pack_numbers(numbers)
-
-
 def _unrounded(
     shelf: Shelf, table: RowTable, slots: Slots, groups: Ints, tally: Tally, causes: list[Cause]
 ) -> Unrounded:
@@ -425,6 +402,7 @@ def _causes(shard: ShardInput, shelf: Shelf, used: Metered, rows: Ints, reason: 
             reason,
             f"{_event_words(shard.events, int(used.event[row]))}: item {shelf.goods[used.entry[row]].item} {why}"
             + (f" (and {counts[tile] - 1} more events)" if counts[tile] > 1 else ""),
+            int(shard.events.id[used.event[row]]),
         )
         for tile, row in first.items()
     ]

@@ -3,10 +3,10 @@
 Rules. Tiles are made again here from the calendar and the orders alone, not by the code that bills. The records of a
 part of an order must begin with the tile that holds its start (or with one that an earlier system billed: it is on no
 invoice), follow each other without gap or overlap, each be a tile of its cadence, have been due on the date of its run,
-and reach as far as the last complete run had to bill. What a run could not bill must be in bill_failures of its payer;
-what was ordered or changed since the run is due in the next one. Both are counted, not hidden. Boundaries may differ by
-less than half a day from today's, for zones' rules change and records keep the instants they were billed with
-(billing.calendar).
+and reach as far as the last complete run had to bill. What a run could not bill must be in bill_failures, by its order;
+what was ordered or changed since the run is due in the next one, and so are shards that a run was finished without. All
+are counted, not hidden. Boundaries may differ by less than half a day from today's, for zones' rules change and records
+keep the instants they were billed with (billing.calendar).
 
 Orders are walked by id, CHUNK at a time, and come as columns of bytes (``string_agg``), for millions of rows would take
 minutes as Python objects.
@@ -37,7 +37,7 @@ _HALF_DAY_S: Final = 43_200
 _PARTS: Final = ("advance", "arrears", "once", "trueup")
 _ADVANCE, _ARREARS, _ONCE, _TRUEUP = range(4)
 #: Why an order may have unrecorded tiles.
-_FAILED, _CHANGED = 1, 2
+_FAILED, _CHANGED, _LEFT = 1, 2, 3
 
 _LAST_RUN: Final = """
     SELECT id, bill_on, started_at FROM bill_runs WHERE state = 'done' AND only_account_id IS NULL
@@ -56,15 +56,26 @@ _TERMS: Final = """
 """
 
 _ORDERS: Final = """
-    WITH failed AS MATERIALIZED (SELECT DISTINCT payer_account_id FROM bill_failures WHERE run_id = %(run_id)s),
-    changed AS MATERIALIZED (SELECT DISTINCT order_id FROM order_events WHERE at > %(started_at)s),
+    WITH failed AS MATERIALIZED (
+        SELECT DISTINCT order_id FROM bill_failures WHERE run_id = %(run_id)s AND order_id IS NOT NULL
+    ), payers AS MATERIALIZED (
+        SELECT DISTINCT payer_account_id FROM bill_failures
+        WHERE run_id = %(run_id)s AND order_id IS NULL AND reason <> 'balance_too_low'
+    ), undone AS MATERIALIZED (
+        SELECT first_account_id, last_account_id FROM bill_shards
+        WHERE run_id = %(run_id)s AND state IN ('due', 'failed')
+    ), changed AS MATERIALIZED (SELECT DISTINCT order_id FROM order_events WHERE at > %(started_at)s),
     chunk AS (
         SELECT o.id, o.terms_id, floor(extract(epoch FROM o.starts_at))::bigint AS starts,
                coalesce(floor(extract(epoch FROM o.ends_at))::bigint, %(never)s) AS ends, o.minimum_minor,
                coalesce((SELECT max(coalesce(ceil(extract(epoch FROM s.until_at))::bigint, %(never)s))
                          FROM order_suspensions s WHERE s.order_id = o.id), 0) AS paused,
-               CASE WHEN o.created_at > %(started_at)s OR o.id IN (SELECT order_id FROM changed) THEN 2
-                    WHEN o.payer_account_id IN (SELECT payer_account_id FROM failed) THEN 1 ELSE 0 END AS excuse
+               CASE WHEN o.id IN (SELECT order_id FROM failed)
+                         OR o.payer_account_id IN (SELECT payer_account_id FROM payers) THEN 1
+                    WHEN o.created_at > %(started_at)s OR o.id IN (SELECT order_id FROM changed) THEN 2
+                    WHEN EXISTS (SELECT FROM undone u
+                                 WHERE o.payer_account_id BETWEEN u.first_account_id AND u.last_account_id) THEN 3
+                    ELSE 0 END AS excuse
         FROM orders o WHERE o.id > %(after)s ORDER BY o.id LIMIT %(limit)s
     )
     SELECT string_agg(int8send(id), ''), string_agg(int8send(terms_id::bigint), ''), string_agg(int8send(starts), ''),
@@ -99,7 +110,9 @@ _UNBILLED: Final = """
         WHERE t.kind = 'recurring'
     ), closed AS (
         SELECT e.id, e.account_id, e.item, e.counts_at
-        FROM usage_events e WHERE e.counts_at < (SELECT open_from FROM usage_open)
+        FROM usage_events e
+        WHERE e.counts_at < (SELECT open_from FROM usage_open)
+          AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
     )
     SELECT (SELECT count(*) FROM closed), c.item, count(*)
     FROM closed c
@@ -123,7 +136,7 @@ class _Terms:
 
 @dataclass(frozen=True, slots=True)
 class _Orders:
-    """By id. ends_s: _NEVER without an end. excuse: 0, _FAILED or _CHANGED. paused_s: the last end of a pause, or 0."""
+    """By id. ends_s: _NEVER without an end. paused_s: last end of a pause, or 0. excuse: why tiles may miss, or 0."""
 
     id: Ints
     terms: Ints
@@ -153,7 +166,7 @@ class _Found:
 
     count: int = 0
     findings: list[Finding] = field(default_factory=list)
-    excused: dict[int, int] = field(default_factory=lambda: {_FAILED: 0, _CHANGED: 0})
+    excused: dict[int, int] = field(default_factory=lambda: {_FAILED: 0, _CHANGED: 0, _LEFT: 0})
 
     def add(self, rows: Iterable[int], words: Any) -> None:
         """Rows that differ; words: of a row."""
@@ -194,6 +207,8 @@ def _note(found: _Found, run_id: int, bill_on: date | None) -> str:
     told = []
     if found.excused[_FAILED]:
         told.append(f"{found.excused[_FAILED]} could not be billed and are in the failures of run {run_id}")
+    if found.excused[_LEFT]:
+        told.append(f"{found.excused[_LEFT]} are in shards that run {run_id} was finished without")
     if found.excused[_CHANGED]:
         told.append(f"{found.excused[_CHANGED]} were ordered or changed since run {run_id} and are due in the next")
     return f"orders not billed up to {bill_on}: {'; '.join(told)}" if told else ""
@@ -384,7 +399,7 @@ def _miss(orders: _Orders, done: Ints, rows: Ints, part: int, reach_s: Ints, fou
     slack_s = 0 if part == _ONCE else _HALF_DAY_S
     missing = np.flatnonzero((reach_s >= 0) & (done[part, rows] < reach_s - slack_s))
     excuse = orders.excuse[rows[missing]]
-    for why in (_FAILED, _CHANGED):
+    for why in found.excused:
         found.excused[why] += int(np.count_nonzero(excuse == why))
 
     def words(place: int) -> str:

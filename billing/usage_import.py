@@ -48,6 +48,7 @@ from billing.usage_bulk import (
     same_file,
     store_rejects,
 )
+from billing.usage_catalogues import ratable_now
 from billing.usage_format import Format
 from billing.usage_lines import BLOCK_BYTES, Reject, UsageFileError
 from billing.usage_values import Known
@@ -130,7 +131,7 @@ def import_file(
                 open_from_s = begin_load(load)
                 if refeed is not None:
                     claim_rejects(load, refeed.import_id, import_id, new.actor, refeed.ids)
-                known = Known(int(now().timestamp()), open_from_s, known_items(load))
+                known = Known(int(now().timestamp()), open_from_s, known_items(load), ratable_now(load))
                 blocks = mediate(source, made, new.late, known, block_bytes)
                 run = _Run(record, load, source_id, import_id, progress)
                 counts, header, stages = _load_batches(run, batches(blocks, batch_rows))

@@ -25,7 +25,8 @@ from billing.cycle_due import codes_of, stocks_of
 from billing.cycle_prices import RowTable
 from billing.cycle_records import NONE, ShardInput
 from billing.cycle_tariffs import Stock, Tariffs, reject_reason
-from billing.cycle_usage import number_keys, orders_of_events
+from billing.cycle_usage import orders_of_events
+from billing.usage_ratable import number_keys
 from ratingcore import tariff as core
 from ratingcore.arrays import Bytes, Ints
 from ratingcore.lines import Sums, add_events, new_sums, round_sums

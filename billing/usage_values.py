@@ -9,7 +9,7 @@ Does not know: whether accounts exist, which keys were used.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from billing.usage_columns import Columns
 from billing.usage_format import Format, Quantity
 from billing.usage_lines import Block, Reject
+from billing.usage_ratable import Ratable, unratable
 from billing.usage_time import Flags, Ints, flags, read_times
 
 #: Events before this instant belong to no period anybody bills.
@@ -53,12 +54,13 @@ class Known:
     """What values are held against.
 
     now_s: UTC. open_from_s: events before it are late; None while no period is closed. items: the numbers that
-    catalogues have; None where there is no catalogue to ask.
+    catalogues have; None where there is no catalogue to ask. ratable: what the catalogues in force could rate.
     """
 
     now_s: int
     open_from_s: int | None = None
     items: frozenset[str] | None = None
+    ratable: Ratable = field(default_factory=Ratable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ def read_values(columns: Columns, block: Block, made: Format, late: str, known: 
     duration_s = _duration(texts, made, count, judge)
     destination = _destination(texts, made, count, judge)
     key = _key(texts, made, judge)
+    _refuse_unratable(item, quantity, destination, known, judge)
     counts_s = at_s
     if known.open_from_s is not None:
         is_late = at_s < known.open_from_s
@@ -285,6 +288,16 @@ def _destination(texts: Mapping[str, pa.Array], made: Format, count: int, judge:
     bad = ~_matches(found, r"^[!-~]{0,64}$")
     judge.refuse(bad, "destination", f"{made.destination.column} {{}} is not up to 64 ASCII characters", column)
     return found
+
+
+def _refuse_unratable(item: pa.Array, quantity: Ints, destination: pa.Array, known: Known, judge: _Judge) -> None:
+    """What no price could rate would hold up the order it belongs to."""
+    if not known.ratable.divisors:
+        return
+    found = unratable(item, quantity, destination, known.ratable)
+    judge.refuse(found.broken_step, "quantity_step", "the quantity is in no whole steps of item {}", item)
+    judge.refuse(found.no_number, "destination_number", "the destination {} is no number of digits", destination)
+    judge.refuse(found.no_rate, "no_rate", "no price of item {} has a rate for {}", item, destination)
 
 
 def _key(texts: Mapping[str, pa.Array], made: Format, judge: _Judge) -> pa.Array:

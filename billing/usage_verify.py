@@ -21,6 +21,7 @@ TRUTH: Final = 6
 
 GUARDS: Final = (
     Guard("usage_keys", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
+    Guard("usage_voids", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
     Guard("usage_events", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
     Guard("usage_rejects", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
 )
@@ -70,6 +71,18 @@ _REFED: Final = """
 """
 
 
+_VOIDS: Final = """
+    SELECT v.usage_id, v.replaced_by, e.id IS NULL, v.replaced_by IS NOT NULL AND n.id IS NULL,
+           (n.account_id, n.at, n.counts_at) IS DISTINCT FROM (e.account_id, e.at, e.counts_at)
+    FROM usage_voids v
+    LEFT JOIN LATERAL (SELECT * FROM usage_events e WHERE e.id = v.usage_id OFFSET 0) e ON true
+    LEFT JOIN LATERAL (SELECT * FROM usage_events e WHERE e.id = v.replaced_by OFFSET 0) n ON true
+    WHERE e.id IS NULL OR e.account_id <> v.account_id OR (v.replaced_by IS NOT NULL AND (
+        n.id IS NULL OR (n.account_id, n.at, n.counts_at) IS DISTINCT FROM (e.account_id, e.at, e.counts_at)))
+    ORDER BY v.usage_id
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class _Slice:
     """Events of one import in one partition. early: those that count before they happened, which nothing may."""
@@ -107,7 +120,14 @@ async def verify_usage(cur: Any, say: Say = silent) -> list[Check]:
         slices = [_Slice(*row) for row in await cur.fetchall()]
         keys, archived = await _check_keys(cur, sum(one.events for one in slices))
         imports = await _check_imports(cur, slices, archived)
-    return [keys, _check_months(slices), imports, await _check_refed(cur), await check_guards(cur, TRUTH, GUARDS)]
+    return [
+        keys,
+        _check_months(slices),
+        imports,
+        await _check_refed(cur),
+        await _check_voids(cur, archived),
+        await check_guards(cur, TRUTH, GUARDS),
+    ]
 
 
 async def _check_keys(cur: Any, events: int) -> tuple[Check, int]:
@@ -186,3 +206,20 @@ async def _check_refed(cur: Any) -> Check:
         for by, first, rejects, of, lines, state in await cur.fetchall()
     ]
     return check_of(TRUTH, "rejects that were fed again are lines of an import", examined, "rejects", found)
+
+
+async def _check_voids(cur: Any, archived: int) -> Check:
+    """A void is of an event of its account, and what replaces that is one of the same account and time."""
+    examined = await count(cur, "usage_voids")
+    await cur.execute(_VOIDS)
+    found = []
+    for usage_id, replaced_by, is_missing, is_lost, is_other in await cur.fetchall():
+        if is_missing and archived:
+            continue
+        if is_missing:
+            found.append(f"event {usage_id} is void, and there is no such event")
+        elif is_lost or (replaced_by is not None and is_other):
+            found.append(f"event {usage_id} is replaced by event {replaced_by}, which is not of its account and time")
+        else:
+            found.append(f"the void of event {usage_id} names another account")
+    return check_of(TRUTH, "voided events are there, with what replaces them", examined, "voids", found)

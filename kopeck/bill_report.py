@@ -37,6 +37,8 @@ def summary_lines(summary: "Summary") -> Iterator[str]:
     yield f"{what} {summary.run_id} of {summary.bill_on}{whom}: {summary.state}"
     ended = f", finished {shown_time(summary.finished_at)}" if summary.finished_at else ""
     yield f"by {summary.actor}, started {shown_time(summary.started_at)}{ended}"
+    if summary.abandoned_by:
+        yield f"given up by {summary.abandoned_by}: {summary.abandoned_why}; what was left is due again"
     yield "shards: " + ", ".join(f"{getattr(summary, name)} {name}" for name in ("due", "drafted", "posted", "failed"))
     yield (
         f"{summary.payers} paying accounts, {summary.orders} orders, {summary.events} events, "
@@ -141,6 +143,8 @@ def summary_json(summary: "Summary") -> dict[str, Any]:
         "by": summary.actor,
         "started_at": summary.started_at.isoformat(),
         "finished_at": summary.finished_at.isoformat() if summary.finished_at else None,
+        "abandoned_by": summary.abandoned_by or None,
+        "abandoned_why": summary.abandoned_why or None,
         "shards": {name: getattr(summary, name) for name in ("due", "drafted", "posted", "failed")},
         **{name: getattr(summary, name) for name in ("payers", "orders", "events", "periods", "invoices", "lines")},
         "money": _money_json(summary.money),

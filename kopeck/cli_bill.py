@@ -108,6 +108,26 @@ def approve(context: Context, run_id: int | None, workers: int | None, dask: str
         _go_on(stores.dsn, number, _crew(context, workers, dask), as_json)
 
 
+@bill.command()
+@click.argument("run_id", metavar="[RUN]", type=int, required=False)
+@click.option("--why", required=True, help="Why it is given up; kept with the run.")
+@pass_context
+def abandon(context: Context, run_id: int | None, why: str) -> None:
+    """Give up what is left of a run that cannot be completed.
+
+    Shards that are done stay billed, and their invoices are numbered without a gap and issued. What is in the others is
+    due again, for the next run. A review is voided instead.
+    """
+    from billing.cycle_run import abandon as abandon_run
+    from kopeck.bill_report import summary_lines
+
+    with _speaking(), context.stores() as stores:
+        number = _under_way(stores.dsn) if run_id is None else run_id
+        summary = abandon_run(stores.dsn, number, actor(), why)
+    for line in summary_lines(summary):
+        click.echo(line)
+
+
 @bill.command("void-review")
 @click.argument("run_id", metavar="[RUN]", type=int, required=False)
 @pass_context

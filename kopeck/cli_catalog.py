@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from billing.catalogue_diff import Change
     from billing.catalogue_rate import Bill, Terms
     from billing.catalogue_store import Source
-    from billing.catalogue_usage import RejectedRow
+    from billing.catalogue_usage import RejectedRow, Usage
     from billing.catalogue_yaml import Problem
 
 MAX_PRINTED = 200
@@ -284,6 +284,7 @@ def rate(
     refuse_errors(catalogue, 2)
     if plan and plan not in catalogue.plans:
         raise click.UsageError(f"there is no plan {plan!r} in {catalog_file.name}")
+    _check_terms(catalogue, codes, currency)
     terms = Terms(currency or catalogue.currency, codes, _month(since))
     if usage is None:
         if not plan:
@@ -295,6 +296,7 @@ def rate(
     except CatalogueError as error:
         show_problems(error.problems, False, err=True)
         raise click.exceptions.Exit(2) from error
+    _check_since(rows, terms.first_month, catalogue.zone)
     if explain and len(rows) > JUDGED_ROWS:
         message = f"--explain derives every row, of {JUDGED_ROWS:,} at most; {len(rows):,} are in {shown_name(usage)}"
         raise click.ClickException(f"{message}: explain a part of the file, or leave --explain out")
@@ -401,10 +403,40 @@ def refuse_errors(catalogue: "Catalogue", status: int) -> None:
         raise click.exceptions.Exit(status)
 
 
+def _check_terms(catalogue: "Catalogue", codes: tuple[str, ...], currency: str) -> None:
+    from billing.catalogue_yaml import near
+
+    known = sorted({one.code for one in catalogue.promotions if one.code})
+    for code in codes:
+        if code not in known:
+            raise click.UsageError(f"no promotion has the code {code[:40]!r}; {near(code, known) or 'none has any'}")
+    sold = sorted({one.currency for one in catalogue.prices})
+    if currency and currency not in sold:
+        raise click.UsageError(f"there is no price in {currency[:40]!r}: prices are in {', '.join(sold)}")
+
+
+def _check_since(rows: "list[Usage]", first_month: tuple[int, int] | None, zone: str) -> None:
+    """Orders begin before they are used."""
+    from billing.catalogue_rate import month_of
+
+    early = [one for one in rows if first_month is not None and month_of(one.time_s, zone) < first_month]
+    if early:
+        place = min((one.place for one in early), key=lambda place: place.line)
+        others = f", and {len(early) - 1} more rows are" if len(early) > 1 else ""
+        raise click.UsageError(f"{place.file}:{place.line}: is before the orders begin, by --since{others}")
+
+
 def _month(text: str) -> tuple[int, int] | None:
     if not text:
         return None
     year, _, month = text.partition("-")
-    if not (len(text) == 7 and year.isdigit() and month.isdigit() and 1 <= int(month) <= 12 and int(year) > 1970):
+    if not (
+        len(text) == 7
+        and text.isascii()
+        and year.isdigit()
+        and month.isdigit()
+        and 1 <= int(month) <= 12
+        and int(year) > 1970
+    ):
         raise click.UsageError(f"--since is a month such as 2026-01, not {text[:20]!r}")
     return int(year), int(month)

@@ -20,6 +20,7 @@ import click
 
 from kopeck.cli_context import Context, actor, pass_context, show_table, shown_name, shown_time
 from kopeck.cli_usage_rate import rate_stored
+from kopeck.cli_usage_voids import correct, void, voids
 
 if TYPE_CHECKING:
     from billing.usage_bulk import Counts, NewImport
@@ -36,7 +37,8 @@ def usage() -> None:
     """Files of usage: what subscribers used, to be rated and billed. docs/usage.md describes formats."""
 
 
-usage.add_command(rate_stored)
+for _command in (rate_stored, void, correct, voids):
+    usage.add_command(_command)
 
 
 @usage.command()

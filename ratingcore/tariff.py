@@ -22,7 +22,7 @@ from itertools import pairwise
 from typing import Final
 
 from ratingcore.bands import Calendar
-from ratingcore.money import MAX_MINOR
+from ratingcore.money import MAX_MINOR, format_price_micro
 from ratingcore.rounding import MICRO_PER_MINOR, Rounding
 
 #: Limits, by name. quantity x price + rest stays below 2^127 (4 * 10^18 * 10^18 + 10^18), amounts times a ratio too.
@@ -413,7 +413,8 @@ def _check_step(step: Step) -> None:
         case Graduated() | Volume() | Stairstep():
             _check_tiers(step)
         case Percentage() if step.maximum_micro is not None and step.maximum_micro < step.minimum_micro:
-            raise ValueError(f"maximum_micro {step.maximum_micro} is below minimum_micro {step.minimum_micro}")
+            maximum, minimum = format_price_micro(step.maximum_micro), format_price_micro(step.minimum_micro)
+            raise ValueError(f"the maximum {maximum} is below the minimum {minimum}")
         case Allowance() if step.pool and (step.quantity or step.meter):
             raise ValueError("an allowance has a quantity of its own or a pool, not both")
         case RateCard():

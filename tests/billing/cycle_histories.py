@@ -8,7 +8,7 @@ pauses before the end of the last tile billed in arrears.
 
 import random
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from billing.catalogue import Catalogue
 from billing.catalogue_read import read_catalogue
 from billing.credit_notes import Wanted, credit_invoice
 from billing.invoices import InvoiceError
+from billing.usage_store import UsageError
+from billing.usage_voids import Correction, VoidRequest, correct_events, void_events
 from kopeck.transactions import in_transaction
 from ratingcore.money import Minor
 from tests.billing.cycle_judge import NEVER, Book, Manual, Order, Payer, Usage, World
@@ -158,6 +160,7 @@ class History:
         self.customers: list[Customer] = []
         self.bought: list[Bought] = []
         self.keys = 0
+        self.mended = 0
         self.months: set[tuple[int, int]] = set()
         self.catalogue_id = self.source_id = 0
         self.usage: dict[int, list[Usage]] = {}
@@ -237,6 +240,8 @@ class History:
         self.connection.commit()
         for _ in range(max(1, len(self.customers) * days // 100)):
             self._credit(until)
+        for _ in range(max(1, len(self.customers) * days // 200)):
+            self._mend()
 
     def _order(self, customer: Customer, at: int, _: Book) -> None:
         self.buy(customer, at + self.dice.choice((0, 0, 0, 12, 40, -20, -75)) * DAY)
@@ -324,11 +329,13 @@ class History:
             return
         since = max(at - self.dice.choice((0, 0, 9)) * DAY, self._earliest(one, book))
         until = since + self.dice.randint(1, 40 * DAY) if self.dice.random() < 0.4 else NEVER
-        one.pauses.append((since, until))
         self.do(
-            "INSERT INTO order_suspensions (order_id, from_at, until_at, reason, actor) VALUES (%s, %s, %s, %s, 'sim')",
+            "INSERT INTO order_suspensions (order_id, from_at, until_at, reason, actor) VALUES (%s, %s, %s, %s, 'sim')"
+            " ON CONFLICT (order_id) WHERE until_at IS NULL DO NOTHING",
             *(one.id, when(since), when(until) if until != NEVER else None, self.dice.choice(("asked", "ageing"))),
         )
+        if self.cur.rowcount:  # else its payer's balance suspended it before
+            one.pauses.append((since, until))
 
     def _resume(self, customer: Customer, at: int, book: Book) -> None:
         for one in self.bought:
@@ -337,7 +344,8 @@ class History:
                 until = max(at, self._earliest(one, book), since + 1)
                 one.pauses.append((since, until))
                 self.do(
-                    "UPDATE order_suspensions SET until_at = %s WHERE order_id = %s AND until_at IS NULL",
+                    "UPDATE order_suspensions SET until_at = %s"
+                    " WHERE order_id = %s AND until_at IS NULL AND reason <> 'balance'",
                     *(when(until), one.id),
                 )
 
@@ -398,6 +406,35 @@ class History:
             in_transaction(
                 self.dsn, lambda cur: credit_invoice(cur, number, wanted, key=key, actor="sim", why="made up")
             )
+
+    def _mend(self) -> None:
+        """Void an event or correct it, mostly one that was left by a run; what is billed is refused."""
+        self.do("SELECT usage_id FROM bill_failures WHERE usage_id IS NOT NULL ORDER BY id DESC LIMIT 5")
+        failed = [one for (one,) in self.cur.fetchall()]
+        self.connection.commit()
+        every = [event for events in self.usage.values() for event in events]
+        found = [event for event in every if event.id in failed]
+        if not found or self.chance.random() < 0.3:
+            found = every[-200:]
+        if not found:
+            return
+        event = self.chance.choice(found)
+        self.keys += 1
+        asked = VoidRequest(f"v-{self.keys}", "made up", "sim")
+        micro = (
+            event.quantity_micro + 1 if self.chance.random() < 0.1 else event.quantity_micro // 10**6 * 10**6 + 10**6
+        )
+        correction = Correction(event.id, quantity_micro=micro)
+        events = self.usage[event.account]
+        with suppress(UsageError):
+            if self.chance.random() < 0.5:
+                in_transaction(self.dsn, lambda cur: void_events(cur, [event.id], asked))
+                events.remove(event)
+            else:
+                done = in_transaction(self.dsn, lambda cur: correct_events(cur, [correction], asked))
+                events.remove(event)
+                events.append(replace(event, id=done.replaced[event.id], quantity_micro=micro))
+            self.mended += 1
 
     def _move(self, customer: Customer, _at: int, _book: Book) -> None:
         if customer.parent is not None:
@@ -508,7 +545,10 @@ def read_world(cur: Any, usage: dict[int, list[Usage]]) -> World:
         " ON b.account_id = a.id"
     )
     payers = {row[0]: Payer(*row) for row in cur.fetchall()}
-    cur.execute("SELECT id, payer_account_id, amount_minor, tax_ppm, tax_inside, bill_on FROM manual_lines")
+    cur.execute(
+        "SELECT m.id, m.payer_account_id, m.amount_minor, m.tax_ppm, m.tax_inside, m.bill_on, b.zone"
+        " FROM manual_lines m JOIN billing_accounts b ON b.account_id = m.account_id"
+    )
     manual = [Manual(*row) for row in cur.fetchall()]
     cur.execute(
         "SELECT l.order_id, l.item, extract(epoch FROM l.period_start)::bigint, -sum(c.amount_minor)::bigint"

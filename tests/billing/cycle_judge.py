@@ -93,6 +93,7 @@ class Manual:
     tax_ppm: int
     inside: bool
     bill_on: date
+    zone: str
 
 
 @dataclass(frozen=True)
@@ -542,15 +543,18 @@ def usage_lines(prices: Prices, parts: Sequence[Part], world: World) -> None:
         if rest or one.reject:
             failed.append(rows[number].part)
         rated[number].append((steps, one))
-    if failed:
-        raise _FailedError("events that have no price", failed)
     for number, row in enumerate(rows):
+        if row.part in failed:
+            continue
         closed, state = reference.close_line(table, lines, state, number, row.part.until - 1)
         if closed.reject:
-            raise _FailedError(closed.reject.name, [row.part])
+            failed.append(row.part)
+            continue
         if closed.amount_micro:
             rated[number].append((0, closed))
         row.part.drafts += metered_lines(prices, row.part, "usage", (row.place, row.item), row.price, rated[number])
+    if failed:
+        raise _FailedError("events that have no price", failed)
 
 
 def rows_of(prices: Prices, part: Part) -> Iterator[Row]:
@@ -678,30 +682,93 @@ def _bill_payer(
     parts = [part for order in orders for part in due_parts(prices, order, bill_on, book)]
     ups = [part for order in orders for part in true_ups(prices, order, bill_on, book, world)]
     failed = _fill(prices, world, parts, ups, book)
-    if {part.order.currency for part in parts} - {payer.currency}:
-        failed.add((0, 0, ""))
-    if failed:
-        made.failures |= {(payer.account, *one) for one in failed}
-        return
     parts += ups
+    foreign = {part.order.id for part in parts if part.order.currency != payer.currency}
+    failed |= {(order, 0, "") for order in foreign}
+    made.failures |= {(payer.account, *one) for one in failed}
+    parts = [part for part in parts if part.order.id not in foreign and not _held_back(part, failed)]
+    charges = [(part, _gross(part)) for part in parts] + [(one, _gross_by_hand(one)) for one in manual]
+    if payer.floor is not None:
+        charges, left = _borne(charges, payer.balance - payer.floor)
+        made.failures |= {(payer.account, *one) for one in left}
     lines: list[tuple[tuple[int, ...], Line]] = []
-    for part in parts:
-        rank = (part.order.id, part.start, PARTS.index(part.part))
-        lines += [((0, *rank, *draft.place), _taxed(part.order.id, draft)) for draft in part.drafts]
-    for one in manual:
-        tax = core.Tax(one.tax_ppm, one.inside)
-        lines.append(((1, one.id), _taxed(0, Draft("manual", "", (0, 0), 0, 0, 1, 0, one.amount, tax))))
-    total = sum(line.net + line.tax for _, line in lines)
-    if payer.floor is not None and payer.balance - total < payer.floor and lines:
-        made.failures.add((payer.account, 0, 0, ""))
-        return
+    for what, _ in charges:
+        if isinstance(what, Manual):
+            lines.append(((1, what.id), _by_hand(what)))
+            made.manual.add(what.id)
+            continue
+        rank = (what.order.id, what.start, PARTS.index(what.part))
+        lines += [((0, *rank, *draft.place), _taxed(what.order.id, draft)) for draft in what.drafts]
+        made.records.append(_record(what))
+        if what.part == "advance":
+            made.advance_lines[what.order.id, what.start] = [_taxed(what.order.id, one) for one in what.drafts]
     if lines:
         made.invoices[payer.account] = [line for _, line in sorted(lines, key=lambda one: one[0])]
-    made.manual |= {one.id for one in manual}
-    made.records += [_record(part) for part in parts]
-    for part in parts:
-        if part.part == "advance":
-            made.advance_lines[part.order.id, part.start] = [_taxed(part.order.id, one) for one in part.drafts]
+
+
+def _held_back(part: Part, failed: set[tuple[int, int, str]]) -> bool:
+    """Whether a part failed, or one that it follows: an earlier one, or one that its minimum counts."""
+    for order, start, name in failed:
+        if order != part.order.id:
+            continue
+        if (start, name) == (part.start, part.part):
+            return True
+        follows = part.part == "arrears" or (part.part == "advance" and name == "advance")
+        if follows and name in PARTS and name != "once" and start <= part.start:
+            return True
+    return False
+
+
+def _gross(part: Part) -> int:
+    return sum(line.net + line.tax for line in (_taxed(part.order.id, draft) for draft in part.drafts))
+
+
+def _by_hand(one: Manual) -> Line:
+    return _taxed(0, Draft("manual", "", (0, 0), 0, 0, 1, 0, one.amount, core.Tax(one.tax_ppm, one.inside)))
+
+
+def _gross_by_hand(one: Manual) -> int:
+    line = _by_hand(one)
+    return line.net + line.tax
+
+
+Charges = list[tuple[Part | Manual, int]]
+
+
+def _borne(charges: Charges, left: int) -> tuple[Charges, set[tuple[int, int, str]]]:
+    """What a prepaid balance bears, oldest first, and the first part of each order that it does not.
+
+    What goes back and depends on nothing comes before everything; with a part that is not borne the later ones of its
+    order are left.
+    """
+    kept: Charges = []
+    held: dict[int, tuple[int, int, str]] = {}
+    if sum(gross for _, gross in charges) <= max(0, left):
+        return charges, set()
+    failures = set()
+    for what, gross in sorted(charges, key=_turn):
+        if isinstance(what, Manual):
+            if gross <= 0 or gross <= left:
+                kept.append((what, gross))
+                left -= gross
+            else:
+                failures.add((0, 0, ""))
+        elif what.order.id not in held and (gross <= 0 or gross <= left):
+            kept.append((what, gross))
+            left -= gross
+        else:
+            held.setdefault(what.order.id, (what.order.id, what.start, what.part))
+    return kept, failures | set(held.values())
+
+
+def _turn(charge: tuple[Part | Manual, int]) -> tuple[object, ...]:
+    what, gross = charge
+    if isinstance(what, Manual):
+        day = midnight(what.bill_on, what.zone)
+        return gross > 0, day, day, 0, 4
+    due = what.since if what.part in ("advance", "once") else what.until
+    rank = ("trueup", "advance", "arrears", "once").index(what.part)
+    return not (what.part == "trueup" and gross <= 0), due, what.start, what.order.id, rank
 
 
 def _fill(

@@ -83,3 +83,16 @@ def test_items_plans_pools_promotions_and_tax_rates_are_compared() -> None:
     assert found["item use, RUB"].example == "tax 20 % inside -> 22 % inside"
     less = new.replace("quantity: 1 h", "quantity: 30 min")
     assert [one.change for one in changes(new, less)] == ["pool m: 3600 s -> 1800 s"]
+
+
+def test_finer_steps_of_the_same_unit_are_no_change_of_price() -> None:
+    """An item that gets a decimal, with its pool: two minutes cost what they cost."""
+    pools = "pools: {minutes: {unit: s%s}}\nplans: {plan: {items: [use], pools: [{pool: minutes, quantity: 30 min}]}}\n"
+    steps = (
+        "- increments: {first: 1 min, next: 1 min}\n- allowance: {pool: minutes}\n- per_unit: {price: %s, per: 1 min}"
+    )
+    old = one_price(steps % "2.00", more=pools % "")
+    new = one_price(steps % "2.00", item="decimals: 1", more=pools % ", decimals: 1")
+    assert [(one.what, one.change) for one in changes(old, new)] == [("item use", "changed: unit")]
+    dearer = one_price(steps % "3.00", item="decimals: 1", more=pools % ", decimals: 1")
+    assert {one.example for one in changes(old, dearer) if one.example} == {"1 s: 2.00 -> 3.00"}

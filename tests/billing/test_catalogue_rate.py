@@ -149,7 +149,7 @@ def test_pools_are_shared_by_all_orders_of_an_account() -> None:
         ("7,voice,2026-02-01", "3 cells, and 4 columns"),
         ("7,voice,2026-02-01,1 GB", "'GB' is none of: s, min, h"),
         ("7,roaming,2026-02-01,60", "no rate for destination (none)"),
-        ("7,voice,2026-02-01\x07,60", "not printable"),
+        ("7,voice,2026-02-01\x07,60", "a character that cannot be shown"),
     ],
 )
 def test_a_bad_row_costs_nothing_has_its_line_and_reason_and_stops_nobody(row, reason) -> None:
@@ -170,7 +170,7 @@ def test_a_row_acts_once_by_its_id() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "column '' is not known"),
+        (b"", "the file is empty"),
         (b"account,item,time\n", "the first line must name the columns"),
         (b"account,item,time,quantity,sum\n", "column 'sum' is not known"),
         (b"account,item,time,quantity\n\xff,1\n", "usage.csv:2: error: byte 0xff is no UTF-8"),

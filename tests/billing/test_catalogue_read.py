@@ -156,7 +156,7 @@ def test_tiers_follow_one_another(tiers, message) -> None:
         ("- rate_card: {card: roaming}", "there is no rate card 'roaming'"),
         ("- increments: {first: 60, next: 0}", "next: it is above zero"),
         ("- discount: {percent: 101}", "at most 100 percent"),
-        ("- percentage: {percent: 1, minimum: 2, maximum: 1}", "is below minimum_micro"),
+        ("- percentage: {percent: 1, minimum: 2, maximum: 1}", "the maximum 1.00 is below the minimum 2.00"),
         ("- flat: 5", "flat has named fields, not a single value"),
         ("- flat: {amount: 1, meter: step 1}", "a meter's name"),
         ("- increments: {first: 1, next: 1}\n- increments: {first: 1, next: 1}", "already counts increments"),

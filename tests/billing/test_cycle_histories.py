@@ -161,7 +161,9 @@ def live(database, customers, seed, runs):
             assert not found, f"seed {seed}, run of {bill_on}, {len(found)} differences:\n" + "\n".join(found[:20])
             note(book, judged)
             kinds.update(line.kind for lines in judged.invoices.values() for line in lines)
+            kinds["left"] += len(judged.failures)
             before = bill_on
+        kinds["mended"] = history.mended
     finally:
         history.close()
     return kinds
@@ -227,6 +229,7 @@ def test_a_few_lives_are_billed_as_the_judge_bills_them(database, seed):
     kinds = live(database, 12, seed, run_dates(date(2025, 11, 1), date(2026, 3, 1), seed))
     assert kinds["recurring"] > 20
     assert kinds["usage"] > 20
+    assert kinds["mended"] > 0
     assert found_by_verify(database.dsn, None) == []
     assert given_back_wrong(database.dsn) == []
 
@@ -234,7 +237,9 @@ def test_a_few_lives_are_billed_as_the_judge_bills_them(database, seed):
 @pytest.mark.slow
 def test_two_years_of_five_hundred_lives_are_billed_as_the_judge_bills_them(database):
     kinds = live(database, 500, 2025, run_dates(date(2025, 1, 1), date(2026, 12, 31), 2025))
-    assert set(kinds) == {"recurring", "usage", "one_time", "percentage", "minimum", "adjustment", "manual"}
+    billed = {"recurring", "usage", "one_time", "percentage", "minimum", "adjustment", "manual"}
+    assert set(kinds) == billed | {"left", "mended"}
+    assert kinds["left"] > 20
     assert found_by_verify(database.dsn, 5_000) == []
     assert given_back_wrong(database.dsn) == []
 

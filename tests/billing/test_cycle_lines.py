@@ -518,7 +518,7 @@ def test_an_order_that_is_over_is_settled_when_all_of_it_is_billed() -> None:
 # ---- failures
 
 
-def test_a_payer_with_a_fault_is_not_billed_at_all_and_all_others_are() -> None:
+def test_a_fault_of_an_order_fails_that_order_and_no_other_of_its_payer() -> None:
     orders = [
         Order(1, "2026-01-01", plan="line"),
         Order(2, "2026-01-01", plan="gone"),
@@ -526,10 +526,25 @@ def test_a_payer_with_a_fault_is_not_billed_at_all_and_all_others_are() -> None:
     ]
     found = bill(shop(*orders, manual=[(7, 1, 100, 0, True)]), "2026-02-01")
     assert reasons(found) == [(1, 2, "arrears", "unknown_plan")]
-    assert [one[0] for one in periods(found)] == [3]
-    assert found.invoices.account_id.tolist() == [2]
-    assert found.manual.manual_line_id.tolist() == []
+    assert [one[0] for one in periods(found)] == [1, 3]
+    assert found.invoices.account_id.tolist() == [1, 2]
+    assert found.manual.manual_line_id.tolist() == [7]
     assert [one.start_s for one in found.failures] == [at("2026-01-01")]
+
+
+def test_a_period_with_a_fault_holds_back_what_follows_it_and_nothing_before() -> None:
+    events = [Event(1, "call", "2026-01-05", MINUTE), Event(2, "call", "2026-02-05", 1)]
+    found = bill(shop(Order(1, "2026-01-01", plan="both", ends="2026-04-01"), events=events), "2026-04-01")
+    assert reasons(found) == [(1, 1, "arrears", "bad_quantity")]
+    assert [one[2] for one in periods(found)] == [at("2026-01-01")]
+    assert found.settled_order_ids.tolist() == []
+
+
+def test_an_advance_charge_is_billed_beside_usage_that_cannot_be() -> None:
+    events = [Event(2, "call", "2026-01-05", 1)]
+    found = bill(shop(Order(1, "2026-01-01", plan="both", ahead=True), events=events), "2026-02-01")
+    assert reasons(found) == [(1, 1, "arrears", "bad_quantity")]
+    assert [one[1:3] for one in periods(found)] == [("advance", at("2026-01-01")), ("advance", at("2026-02-01"))]
 
 
 @pytest.mark.parametrize(
@@ -554,7 +569,7 @@ def test_usage_that_cannot_be_rated_names_the_event(event, reason, words) -> Non
     found = bill(shop(*orders, events=[event]), "2026-02-01")
     assert [one.reason for one in found.failures] == [reason]
     assert found.failures[0].detail.startswith(words)
-    assert lines(found) == []
+    assert {one[0] for one in lines(found)} == {2} - {found.failures[0].order_id}  # order 1 has no fee
 
 
 def test_two_bad_events_of_a_tile_are_one_failure() -> None:
@@ -598,9 +613,45 @@ def test_an_order_in_another_currency_than_the_account_is_a_failure() -> None:
 
 
 def test_who_pays_in_advance_must_have_the_money() -> None:
-    for balance, failed in ((31_000, []), (30_999, [(1, -1, "", "balance_too_low")])):
+    for balance, failed in ((31_000, []), (30_999, [(1, 1, "arrears", "balance_too_low")])):
         world = shop(Order(1, "2026-01-01", plan="line"), payers=[Payer(1, balance=balance, floor=0)])
-        assert reasons(bill(world, "2026-02-01")) == failed
+        found = bill(world, "2026-02-01")
+        assert reasons(found) == failed
+        assert [one.detail for one in found.failures] == [
+            "310.00 RUB are due from then on, and the balance bears 309.99 RUB of it" for _ in failed
+        ]
+
+
+def test_a_balance_bears_the_oldest_periods_first() -> None:
+    world = shop(Order(1, "2026-01-01", plan="line"), payers=[Payer(1, balance=61_999, floor=0)])
+    found = bill(world, "2026-05-01")
+    assert [one[2] for one in periods(found)] == [at("2026-01-01")]
+    assert found.invoices.total_minor.tolist() == [31_000]
+    (failure,) = found.failures
+    assert (failure.start_s, failure.amount_minor) == (at("2026-02-01"), 3 * 31_000)
+    assert found.settled_order_ids.tolist() == []
+
+
+def test_an_order_that_a_balance_does_not_bear_keeps_no_other_back() -> None:
+    orders = [Order(1, "2026-01-01", plan="line", quantity=5), Order(2, "2026-01-02", plan="line", proration="none")]
+    manual = [(7, 1, -100, 0, True), (8, 1, 50, 0, True), (9, 1, 40_000, 0, True)]
+    found = bill(shop(*orders, payers=[Payer(1, balance=31_000, floor=0)], manual=manual), "2026-02-01")
+    assert [one[0] for one in periods(found)] == [2]
+    assert found.manual.manual_line_id.tolist() == [7, 8]
+    assert found.invoices.total_minor.tolist() == [31_000 - 100 + 50]
+    assert reasons(found) == [(1, -1, "", "balance_too_low"), (1, 1, "arrears", "balance_too_low")]
+
+
+def test_what_goes_back_is_borne_before_what_is_charged() -> None:
+    orders = [
+        Order(1, "2026-01-01", plan="line", ahead=True, ends="2026-01-11", advance_done="2026-02-01"),
+        Order(2, "2026-01-11", plan="line", ahead=True, proration="none"),
+    ]
+    trueup = (1, "2026-01-01", "2026-02-01", 31, 31, "line", 31_000, 220_000, True, 0)
+    world = shop(*orders, payers=[Payer(1, balance=10_000, floor=0)], trueups=[trueup])
+    found = bill(world, "2026-01-20")
+    assert found.failures == ()
+    assert found.invoices.total_minor.tolist() == [31_000 - 21_000]
 
 
 def test_sums_out_of_range_are_failures() -> None:

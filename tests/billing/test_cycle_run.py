@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing import cycle_run, cycle_shard, cycle_store
+from billing.catalogue_store import Source, catalogue_of, save_version
 from billing.customers import CustomerError, close_customer, move_customer
 from billing.cycle_link import CycleStoreError, DatabaseAway, Link, rows
 from billing.cycle_plan import NewRun, cut_shards
@@ -24,7 +25,7 @@ from billing.cycle_shard import Job, ShardWorker
 from billing.cycle_summary import reconcile
 from billing.orders import end_order, withdraw_end
 from kopeck.transactions import in_transaction
-from tests.billing.cycle_base import FEBRUARY, MARCH, Base, cycle_base
+from tests.billing.cycle_base import CATALOGUE, FEBRUARY, MARCH, Base, cycle_base
 
 FEE = 30_000
 
@@ -131,19 +132,78 @@ def test_a_run_closes_usage_up_to_its_date(base: Base) -> None:
     assert str(base.one("SELECT open_from AT TIME ZONE 'UTC' FROM usage_open")) == "2026-01-31 21:00:00"
 
 
-def test_a_payer_who_cannot_be_billed_fails_alone_and_is_due_again(base: Base) -> None:
+def test_an_order_that_cannot_be_billed_fails_alone_and_is_due_again(base: Base) -> None:
     good, bad = subscribers(base, 2)
-    base.order(bad, plan="gone")
+    order = base.order(bad, plan="gone")
     outcome = base.bill()
     assert not outcome.summary.is_clean
-    assert [(one.account, one.reason) for one in outcome.summary.listed] == [("S2", "unknown_plan")]
-    assert (base.balance(good), base.balance(bad)) == (-FEE - 100, 0)
-    base.rows(
-        "UPDATE orders SET ends_at = starts_at WHERE account_id = %s AND terms_id = (SELECT max(id) FROM order_terms)",
-        bad,
-    )
+    assert [(one.account, one.order_id, one.reason) for one in outcome.summary.listed] == [
+        ("S2", order, "unknown_plan")
+    ]
+    assert (base.balance(good), base.balance(bad)) == (-FEE - 100, -FEE - 200)
+    base.rows("UPDATE orders SET ends_at = starts_at WHERE id = %s", order)
     assert base.bill(MARCH).summary.is_clean
     assert base.balance(bad) == -(FEE + 200) - FEE
+    assert base.differences() == []
+
+
+def many_pools(count: int) -> bytes:
+    """A catalogue like the tests' with so many pools, of which rating takes 16."""
+    pools = "pools:\n" + "".join(f"  p{number}: {{unit: s}}\n" for number in range(count))
+    return CATALOGUE.replace(b"name: cycle", b"name: wide").replace(b"plans:\n", pools.encode() + b"plans:\n")
+
+
+def sell(base: Base, content: bytes) -> int:
+    """Save a version of catalogue `wide` as a program would that does not check it; returns the catalogue's id."""
+    source = Source("wide.yaml", {"wide.yaml": content})
+
+    async def load(cur: Any) -> None:
+        await save_version(cur, source, catalogue_of(source), "test")
+
+    in_transaction(base.dsn, load)
+    return base.one("SELECT id FROM catalogues WHERE name = 'wide'")
+
+
+@pytest.mark.parametrize("spoil", ["pools", "contents", "format"])
+def test_a_catalogue_that_cannot_be_used_fails_the_orders_on_it_and_no_others(base: Base, spoil: str) -> None:
+    good, bad = subscribers(base, 2)
+    usual, base.catalogue_id = base.catalogue_id, sell(base, many_pools(17 if spoil == "pools" else 16))
+    order = base.order(bad)
+    base.catalogue_id = usual
+    if spoil != "pools":
+        content = b"name: [" if spoil == "format" else b"other"
+        files = Source("wide.yaml", {"wide.yaml": content})
+        base.rows("ALTER TABLE catalogue_files DISABLE TRIGGER USER")
+        base.rows("ALTER TABLE catalogue_versions DISABLE TRIGGER USER")
+        version = base.one("SELECT max(id) FROM catalogue_versions")
+        base.rows("UPDATE catalogue_files SET content = %s WHERE version_id = %s", content, version)
+        if spoil == "format":
+            base.rows("UPDATE catalogue_versions SET sha256 = %s WHERE id = %s", files.sha256, version)
+    outcome = base.bill()
+    assert outcome.summary.state == "done"
+    (failure,) = outcome.summary.listed
+    assert (failure.account, failure.order_id, failure.reason) == ("S2", order, "bad_catalogue")
+    assert "catalogue wide" in failure.detail
+    assert (base.balance(good), base.balance(bad)) == (-FEE - 100, -FEE - 200)
+
+
+def test_a_failure_names_the_file_and_the_line_of_an_event(base: Base) -> None:
+    (account,) = subscribers(base, 1)
+    base.rows("INSERT INTO usage_sources (name) VALUES ('switch')")
+    base.rows(
+        "INSERT INTO usage_imports (source_id, format_name, format_text, file_name, late, actor) "
+        "OVERRIDING SYSTEM VALUE SELECT id, 'f', '', 'calls.csv', 'accept', 'test' FROM usage_sources"
+    )
+    base.rows(
+        "INSERT INTO usage_events (id, account_id, item, at, counts_at, quantity_micro, import_id, line) "
+        "SELECT 77, %s, 'voice', at, at, 1, (SELECT id FROM usage_imports), 41 "
+        "FROM (VALUES ('2026-01-16T12:00:00+03:00'::timestamptz)) AS t (at)",
+        account,
+    )
+    (failure,) = base.bill().summary.listed
+    assert failure.detail == (
+        "event 77 of 2026-01-16 09:00:00Z: item voice is in no whole steps (calls.csv, line 41, of import 1)"
+    )
 
 
 def test_each_legal_entity_has_numbers_of_its_own(base: Base) -> None:
@@ -263,7 +323,10 @@ def test_approval_is_refused_while_a_prepaid_balance_does_not_bear_the_draft(bas
     hindered = cycle_run.go_on(base.dsn, run_id, Crew(1))
     assert (hindered.summary.state, hindered.summary.drafted) == ("approving", 1)
     assert [one.state for one in hindered.troubles] == ["failed"]
-    assert "accounts_balance_floor" in hindered.troubles[0].why
+    assert hindered.troubles[0].why == (
+        "1 prepaid accounts cannot bear their invoices any more: S1. Bring their balances up; "
+        "`kopeck bill resume` then posts the shard"
+    )
     base.pay(account, 1)
     assert cycle_run.go_on(base.dsn, run_id, Crew(1)).summary.state == "done"
     assert base.differences() == []

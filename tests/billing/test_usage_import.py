@@ -190,7 +190,7 @@ def test_items_are_held_against_catalogues_once_there_is_one(database, sql) -> N
             "INSERT INTO catalogue_items (version_id, number, names, unit, decimals, category, tax, is_manual, "
             "percentage_of) SELECT id, 'sms', '{}', 'piece', 0, '', '', false, '{}' FROM catalogue_versions"
         )
-    outcome = load(database, call(1), call(2).replace(";1;", ";2;", 1))
+    outcome = load(database, call(1, minutes="1"), call(2, minutes="1").replace(";1;", ";2;", 1))
     assert outcome.counts == Counts(2, 1, 0, 1, 0)
     assert rejects_of(database, outcome.import_id) == [(2, "unknown_item")]
 

@@ -65,7 +65,11 @@ CORRUPTIONS = [
     (
         1,
         "column accounts.balance_minor is numeric",
-        ["DROP TRIGGER accounts_ageing_lift ON accounts", "ALTER TABLE accounts ALTER balance_minor TYPE numeric"],
+        [
+            "DROP TRIGGER accounts_ageing_lift ON accounts",
+            "DROP TRIGGER accounts_balance_bears ON accounts",
+            "ALTER TABLE accounts ALTER balance_minor TYPE numeric",
+        ],
     ),
     (1, "column transfers.fee is double precision", ["ALTER TABLE transfers ADD fee double precision"]),
     (1, "column transfers.fee_amount is numeric", ["ALTER TABLE transfers ADD fee_amount numeric(12,2)"]),

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.billing.cycle_base import Base, cycle_base
+from billing.cycle_plan import NewRun
+from billing.cycle_run import start_run
+from tests.billing.cycle_base import FEBRUARY, Base, cycle_base
 
 
 @pytest.fixture
@@ -121,3 +123,17 @@ def test_a_cluster_that_does_not_answer_is_a_sentence(kopeck, base: Base) -> Non
     assert said.status == 1
     assert "no Dask scheduler answers at nowhere" in said.err
     assert "`kopeck bill resume` goes on with run 1" in said.err
+
+
+def test_a_run_is_given_up_with_a_reason(kopeck, base: Base) -> None:
+    base.order(base.subscriber("S1"))
+    start_run(base.dsn, NewRun(FEBRUARY, "post", "test"))
+    assert kopeck("bill", "abandon").status == 2
+    said = kopeck("bill", "abandon", "--why", "wrong date")
+    assert said.status == 0
+    assert "run 1 of 2026-02-01: done\n" in said.out
+    assert "given up by system:cli:" in said.out
+    assert ": wrong date; what was left is due again\nshards: 1 due, 0 drafted, 0 posted, 0 failed\n" in said.out
+    assert json.loads(kopeck("bill", "status", "1", "--json").out)["abandoned_why"] == "wrong date"
+    assert "is done: nothing of it is left" in kopeck("bill", "abandon", "1", "--why", "again").err
+    assert kopeck("bill", "run", "--date", "2026-02-01").status == 0

@@ -78,3 +78,46 @@ def test_an_item_cannot_turn_from_the_period_to_use_while_orders_pay_in_advance(
     with closing(psycopg2.connect(database.dsn)) as connection, connection, connection.cursor() as cur:
         cur.execute("UPDATE orders SET settled_at = now()")
     assert kopeck("catalog", "load", str(edited)).status == 0
+
+
+# ---- rate: what was asked cannot be
+
+
+USAGE = EXAMPLE.with_name("usage.csv")
+
+
+def rated(kopeck, *more: str):
+    return kopeck("rate", "--catalog", str(EXAMPLE), "--usage", str(USAGE), "--plan", "smart", *more)
+
+
+def test_orders_cannot_begin_after_they_were_used(kopeck) -> None:
+    assert rated(kopeck, "--since", "2026-11").status == 0
+    said = rated(kopeck, "--since", "2026-12")
+    assert (said.status, said.out) == (2, "")
+    assert "usage.csv:2: is before the orders begin, by --since, and 6 more rows are" in said.err
+
+
+def test_a_code_and_a_currency_that_nobody_has_are_refused(kopeck) -> None:
+    for option, value, words in (
+        ("--code", "WELCOM", "no promotion has the code 'WELCOM'; did you mean 'WELCOME'?"),
+        ("--currency", "EUR", "there is no price in 'EUR': prices are in RUB"),
+        ("--since", "\u0662\u0660\u0662\u0666-\u0660\u0661", "--since is a month such as 2026-01"),
+    ):
+        said = rated(kopeck, option, value)
+        assert (said.status, said.out) == (2, "")
+        assert words in said.err
+
+
+def test_a_catalogue_over_a_limit_is_refused_by_check_load_and_rate(kopeck, tmp_path) -> None:
+    pools = "".join(f"  p{number}: {{unit: s}}\n" for number in range(16))
+    wide = tmp_path / "mobile.yaml"
+    wide.write_text(EXAMPLE.read_text("utf-8").replace("pools:\n", "pools:\n" + pools, 1), "utf-8")
+    (tmp_path / "roaming.csv").write_bytes(EXAMPLE.with_name("roaming.csv").read_bytes())
+    for status, command in (
+        (1, ("catalog", "check", str(wide))),
+        (1, ("catalog", "load", str(wide))),
+        (2, ("rate", "--catalog", str(wide), "--usage", str(USAGE))),
+    ):
+        said = kopeck(*command)
+        assert said.status == status
+        assert "17 pools: a catalogue has 16 at most" in said.out + said.err

@@ -108,3 +108,38 @@ def test_an_empty_file_and_a_wrong_header_are_told(kopeck, desk) -> None:
     (desk / "calls.csv").write_text("id;phone\n1;2\n", "utf-8")
     said = kopeck("usage", "import", "calls.csv", "--format", "calls")
     assert (said.status, said.err) == (2, "Error: the header has no column 'type': id, phone\n")
+
+
+# ---- wrong events
+
+
+def test_an_event_is_voided_and_corrected_with_a_reason_and_a_key(kopeck, desk) -> None:
+    lines = [call(number, begun=BEGUN) for number in (1, 2, 3)]
+    (desk / "calls.csv").write_text(CALLS_HEADER + "".join(lines), "utf-8")
+    assert kopeck("usage", "import", "calls.csv", "--format", "calls").status == 0
+    asked = ("--why", "test call", "--key", "T-1")
+    assert kopeck("usage", "void", "1", *asked).out == "1 events are void\n"
+    assert kopeck("usage", "void", "1", *asked).out == "1 events are void already\n"
+    said = kopeck("usage", "void", "2", *asked)
+    assert (said.status, said.err) == (2, "Error: key 'T-1' was used for other events\n")
+    said = kopeck("usage", "correct", "2", "--quantity", "60", "--why", "half a minute", "--key", "T-2")
+    assert re.fullmatch(r"1 events are corrected\nevent 2: event \d+ is in its place\n", said.out)
+    (desk / "fixes.csv").write_text("event,quantity\n3,x\n", "utf-8")
+    by_file = ("usage", "correct", "--file", "fixes.csv", "--why", "all", "--key", "T-3")
+    said = kopeck(*by_file)
+    assert (said.status, said.err.partition("'x'")[0]) == (2, "Error: fixes.csv:2: quantity: ")
+    (desk / "fixes.csv").write_text("event,quantity\n3,7\n", "utf-8")
+    assert kopeck(*by_file).out.startswith("1 events are corrected\n")
+    listed = kopeck("usage", "voids").out
+    assert len(listed.splitlines()) == 4
+    assert "test call" in listed
+    # The same file brings nothing back.
+    again = kopeck("usage", "import", "calls.csv", "--format", "calls", "--again")
+    assert "0 accepted (0 late), 3 repeated" in again.out
+
+
+def test_what_to_void_is_named_once(kopeck, desk) -> None:
+    for command in (("void",), ("correct",), ("correct", "1", "--file", "-"), ("void", "1", "--file", "-")):
+        said = kopeck("usage", *command, "--why", "w", "--key", "k")
+        assert said.status == 2
+        assert "Usage: " in said.err

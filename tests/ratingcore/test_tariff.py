@@ -51,7 +51,7 @@ ONE = PerUnit(1)
         (Volume((Tier(10, 1), Tier(9, 1), Tier(None))), "tier 2 ends at 9, not above 10"),
         (Volume((Tier(MAX_METER + 1, 1), Tier(None))), "tier 1: upto is 4000000000000000001"),
         (Stairstep((Tier(None, 1),)), "tier 1 of a stairstep has a flat, no price"),
-        (Percentage(1, minimum_micro=5, maximum_micro=4), "maximum_micro 4 is below minimum_micro 5"),
+        (Percentage(1, minimum_micro=5, maximum_micro=4), "the maximum 0.00000004 is below the minimum 0.00000005"),
         (Increments(1, 0), "next is 0"),
         (Allowance(5, pool="family"), "a quantity of its own or a pool, not both"),
         (RateCard(()), "1 to 2000000 rates, not 0"),
