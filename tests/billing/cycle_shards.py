@@ -11,8 +11,8 @@ import pyarrow as pa
 from billing.catalogue import Catalogue
 from billing.catalogue_units import parse_instant
 from billing.cycle_due import find_due
-from billing.cycle_pools import windows, with_neighbours
 from billing.cycle_lines import bill_shard
+from billing.cycle_pools import windows, with_neighbours
 from billing.cycle_records import (
     KINDS,
     NEVER,
