@@ -195,7 +195,7 @@ def has_period(order: OrderFacts, start_s: int, end_s: int) -> bool:
     terms, middle = order.terms, (from_s + until_s) // 2
     interval = Interval(terms.interval_unit, terms.interval_count)
     starts = boundaries(Cadence(interval, terms.anchor_day, terms.anchor_month, terms.zone), middle, middle + 1)
-    return abs(int(starts[0]) - start_s) < _HALF_DAY_S and abs(int(starts[1]) - end_s) < _HALF_DAY_S
+    return (int(starts[0]), int(starts[1])) == (start_s, end_s)
 
 
 def explain_record(catalogue: Catalogue, record: RecordFacts) -> list[Explained]:

@@ -25,8 +25,6 @@ from billing.cycle_tariffs import Tariffs
 from billing.cycle_usage import orders_of_events
 from ratingcore.arrays import Ints
 
-_HALF_DAY_S = 43_200
-
 #: Lines of tiles in arrears, why some cannot be billed, and how many events were rated.
 ArrearsOf = Callable[[ShardInput, Tariffs, Due], tuple[Drafts, list[Cause], int]]
 
@@ -83,7 +81,7 @@ def find_late(shard: ShardInput, tariffs: Tariffs, due: Due, events: UsageEvents
     if len(others):
         tile_start, tile_end, _ = tiles_at(orders, tariffs, whose[others], at_s[others])
         of = period[others]
-        same = (np.abs(tile_start - start[of]) < _HALF_DAY_S) & (np.abs(tile_end - end[of]) < _HALF_DAY_S)
+        same = (tile_start == start[of]) & (tile_end == end[of])
         shares[others] = same & (at_s[others] < orders.ends_s[row[of]])
     found = np.unique(period[fresh & (own | shares)])
     found = found[np.lexsort((start[found], row[found]))]

@@ -23,8 +23,6 @@ from ratingcore import tariff as core
 from ratingcore.arrays import Ints
 from ratingcore.rate import Accumulators, Events, Lines, Rated, rate_events
 
-#: A boundary within half a day of another is the same one (billing.calendar).
-_HALF_DAY_S: Final = 43_200
 #: Instants are below 2^36.
 _INSTANT_BITS: Final = 36
 _INSTANTS: Final = (1 << _INSTANT_BITS) - 1
@@ -111,7 +109,7 @@ def _neighbours(due: Due, shard: ShardInput, tariffs: Tariffs) -> Tiles:
     order, start, end = order[lives], start[lives], end[lives]
     from_s = np.maximum(start, orders.starts_s[order])
     own_start, own_end, number = tiles_at(orders, tariffs, order, (from_s + np.minimum(end, orders.ends_s[order])) // 2)
-    same = (np.abs(own_start - start) < _HALF_DAY_S) & (np.abs(own_end - end) < _HALF_DAY_S)
+    same = (own_start == start) & (own_end == end)
     order, start, end, from_s, number = (one[same] for one in (order, start, end, from_s, number))
     nothing, one = np.zeros(len(order), np.int64), np.ones(len(order), np.int64)
     until_s = np.minimum(end, orders.ends_s[order])
