@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from billing.cycle_verify_lines import SAMPLE, check_explained
-from billing.cycle_verify_tiles import check_tiles, check_usage
+from billing.cycle_verify_tiles import check_tiles
+from billing.usage_unbilled import check_late, check_usage
 from billing.verify import MAX_LISTED, Check, Guard, check_guards, count, listed
 from ratingcore.money import format_minor
 
@@ -260,5 +261,5 @@ async def verify_cycle(cur: Any, sample: int | None = SAMPLE) -> list[Check]:
         cur: aiopg cursor inside the caller's REPEATABLE READ, READ ONLY transaction.
         sample: how many lines are computed again; None: all of them.
     """
-    tiles = [await check_tiles(cur), await check_usage(cur)]
+    tiles = [await check_tiles(cur), await check_usage(cur), await check_late(cur)]
     return [*tiles, *await verify_invoices(cur), await check_explained(cur, sample)]
