@@ -80,7 +80,7 @@ _TOO_LOW_OF_SHARD: Final = _TOO_LOW.format(shard="AND b.shard_no = $2::int")
 
 # ---- numbers
 
-_LOCK_RUN: Final = "SELECT state, kind FROM bill_runs WHERE id = $1::int FOR UPDATE"
+LOCK_RUN: Final = "SELECT state, kind FROM bill_runs WHERE id = $1::int FOR UPDATE"
 
 _SHARD_STATES: Final = "SELECT state, count(*) FROM bill_shards WHERE run_id = $1::int GROUP BY state"
 
@@ -116,11 +116,6 @@ _RUN_STATE: Final = """
         approved_by = coalesce(nullif($3, ''), approved_by)
     WHERE id = $1::int
 """
-
-_ABANDONED: Final = """
-    UPDATE bill_runs SET state = 'done', finished_at = now(), abandoned_by = $2, abandoned_why = $3 WHERE id = $1::int
-"""
-_MAX_WHY: Final = 500
 
 # ---- void: everything the drafts claimed becomes due again
 
@@ -272,7 +267,7 @@ def finish_run(opened: Any, run_id: int, *, leave_failed: bool = False) -> str:
     Returns:
         The run's state; unchanged where shards are left.
     """
-    state, kind = rows(opened, _LOCK_RUN, (run_id,))[0]
+    state, kind = rows(opened, LOCK_RUN, (run_id,))[0]
     counts = {str(name): int(count) for name, count in rows(opened, _SHARD_STATES, (run_id,))}
     is_left = leave_failed or state == "approving"
     if state not in ("running", "approving") or counts.get("due") or (counts.get("failed") and not is_left):
@@ -282,40 +277,16 @@ def finish_run(opened: Any, run_id: int, *, leave_failed: bool = False) -> str:
         return "reviewed"
     if counts.get("drafted"):
         return str(state)
-    _number(opened, run_id)
+    number_run(opened, run_id)
     do(opened, _RUN_STATE, (run_id, "done", ""))
     return "done"
 
 
-def _number(opened: Any, run_id: int) -> None:
+def number_run(opened: Any, run_id: int) -> None:
     """Number and issue what is posted of a run."""
     rows(opened, _LOCK_SERIES, (run_id,))
     do(opened, _NUMBER, (run_id,))
     do(opened, _ADVANCE_SERIES, (run_id,))
-
-
-def abandon_run(opened: Any, run_id: int, actor: str, why: str) -> None:
-    """Give up what is left of a run that posts: what is posted is numbered and issued, the rest is due again.
-
-    Waits for shards at work; none begins afterwards.
-
-    Raises:
-        CycleRefused: no such run, or one that is not running; a review is voided instead.
-    """
-    if not why.strip() or not why.isprintable():
-        raise CycleRefused("say why the run is given up, in printable characters")
-    found = rows(opened, _LOCK_RUN, (run_id,))
-    if not found:
-        raise CycleRefused(f"there is no run {run_id}")
-    state, kind = found[0]
-    if kind == "review" and state in ("running", "reviewed"):
-        raise CycleRefused(f"run {run_id} is a review: `kopeck bill void-review {run_id}` takes its drafts back")
-    if state == "approving":
-        raise CycleRefused(f"run {run_id} is being approved: `kopeck bill resume` posts what is left of it")
-    if state != "running":
-        raise CycleRefused(f"run {run_id} is {state}: nothing of it is left")
-    _number(opened, run_id)
-    do(opened, _ABANDONED, (run_id, actor, why.strip()[:_MAX_WHY]))
 
 
 def begin_approval(opened: Any, run_id: int, actor: str) -> None:
@@ -341,7 +312,7 @@ def void_review(opened: Any, run_id: int) -> None:
     Raises:
         CycleRefused: no review, or one of which something is posted.
     """
-    found = rows(opened, _LOCK_RUN, (run_id,))
+    found = rows(opened, LOCK_RUN, (run_id,))
     if not found:
         raise CycleRefused(f"there is no run {run_id}")
     state, kind = found[0]
@@ -363,7 +334,7 @@ def run_state(opened: Any, run_id: int) -> str:
     Raises:
         CycleRefused: there is no such run.
     """
-    found = rows(opened, _LOCK_RUN, (run_id,))
+    found = rows(opened, LOCK_RUN, (run_id,))
     if not found:
         raise CycleRefused(f"there is no run {run_id}")
     return str(found[0][0])

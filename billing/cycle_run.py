@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from billing import cycle_plan, cycle_post, cycle_summary, cycle_workers, usage_boundary
+from billing import cycle_abandon, cycle_plan, cycle_post, cycle_summary, cycle_workers, usage_boundary
 from billing.cycle_link import RECONNECT_LIMIT_S, Link, rows
 from billing.cycle_post import CycleRefused
 from billing.cycle_shard import Job, ShardDone, ShardWorker
@@ -172,7 +172,7 @@ def abandon(dsn: str, run_id: int, actor: str, why: str) -> Summary:
     Raises:
         CycleRefused: no run that is running.
     """
-    _in_one_go(dsn, lambda opened: cycle_post.abandon_run(opened, run_id, actor, why))
+    _in_one_go(dsn, lambda opened: cycle_abandon.abandon_run(opened, run_id, actor, why))
     return summary_of(dsn, run_id)
 
 

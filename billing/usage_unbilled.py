@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from billing.verify import MAX_LISTED, Check, listed
+from billing.verify_records import MAX_LISTED, Check, listed
 
 TRUTH: Final = 6
 

@@ -15,14 +15,18 @@ from adapters.messages import Reason, RegistryLine
 from billing.arrays import int_array, text_array
 from billing.ledger import LedgerError, write_transfers
 from gateway.decide import AccountRow, Attempt, Payment, World
+from gateway.fence_store import LOCK_PAYS, Key, key_columns
 from gateway.states import State
 from ratingcore.money import Minor
 
 #: `payment_ids` moves by this at each nextval (migration 0002): the ids [n, n + ID_BLOCK) are the caller's.
 ID_BLOCK: Final = 100
 
-#: Longest answer to a registry question, in payments; a longer day is refused with a temporary code.
-REGISTRY_MAX: Final = 100_000
+#: Longest answer to a registry question, in payments, some 400 bytes of memory each until it is sent; a longer period
+#: is refused with a temporary code.
+REGISTRY_MAX: Final = 1_000_000
+#: Payments of a registry read at once: while their rows are taken in, a few milliseconds, no other request is served.
+REGISTRY_PAGE: Final = 1_000
 
 _PAYABLE: Final = "kind IN ('subscriber', 'prepaid')"
 
@@ -67,6 +71,30 @@ _PAYMENTS_BY_KEY: Final = f"""
 
 _PAYMENTS_BY_ID: Final = f"SELECT {_PAYMENT_COLUMNS} FROM payments p WHERE p.id = ANY(%(ids)s::bigint[])"
 
+#: Payments, and the fences of pays' keys as rows that have an age and no id.
+_PAYMENTS_AND_FENCES: Final = f"""
+    SELECT {_PAYMENT_COLUMNS}, NULL::bigint AS fence_age_ms
+    FROM unnest(%(partners)s::int[], %(keys)s::text[]) AS w (partner_id, partner_key)
+    JOIN payments p USING (partner_id, partner_key)
+    UNION ALL
+    SELECT NULL, f.partner_id, f.partner_key, {", ".join(["NULL"] * 13)},
+        (extract(epoch FROM clock_timestamp() - f.fenced_at) * 1000)::bigint
+    FROM unnest(%(pay_partners)s::int[], %(pay_keys)s::text[]) AS w (partner_id, partner_key)
+    JOIN key_fences f USING (partner_id, partner_key)
+"""
+
+_PAYMENTS_AND_NO_FENCE_BY_ID: Final = f"""
+    SELECT {_PAYMENT_COLUMNS}, NULL::bigint FROM payments p WHERE p.id = ANY(%(ids)s::bigint[])
+"""
+
+_IS_FREE: Final = "SELECT id FROM accounts WHERE id = ANY(%(ids)s::bigint[]) FOR NO KEY UPDATE SKIP LOCKED"
+
+#: In line with the others that want the row, so a busy one is got in its turn.
+_WAIT_FOR_ACCOUNT: Final = """
+    BEGIN; SELECT set_config('lock_timeout', %(wait_ms)s, true);
+    SELECT FROM accounts WHERE id = %(id)s FOR NO KEY UPDATE; ROLLBACK
+"""
+
 _INSERT_PAYMENTS: Final = """
     INSERT INTO payments (id, partner_id, partner_key, contract_version, service, account_number, account_id,
                           amount_minor, currency, partner_time, extras, state, reason, version,
@@ -103,11 +131,11 @@ _OUTBOX: Final = "INSERT INTO outbox (topic, ref) SELECT 'payment', unnest(%(ids
 _INSERT_ATTEMPTS: Final = """
     WITH written AS (
         INSERT INTO attempts (at, partner_id, kind, op, reason, code, detail, partner_key, account_number,
-                              amount_minor, payment_id, remote_ip, request)
+                              amount_minor, payment_id, remote_ip, request, calls)
         SELECT * FROM unnest(%(ats)s::timestamptz[], %(partners)s::int[], %(kinds)s::text[], %(ops)s::text[],
                              %(reasons)s::text[], %(codes)s::text[], %(details)s::text[], %(keys)s::text[],
                              %(numbers)s::text[], %(amounts)s::bigint[], %(payments)s::bigint[], %(ips)s::text[],
-                             %(requests)s::text[])
+                             %(requests)s::text[], %(calls)s::int[])
         RETURNING id
     )
     INSERT INTO outbox (topic, ref) SELECT 'attempt', id FROM written
@@ -116,8 +144,12 @@ _INSERT_ATTEMPTS: Final = """
 _REGISTRY: Final = """
     SELECT partner_key, id, account_number, amount_minor, partner_time FROM payments
     WHERE partner_id = %(partner)s AND state = 'posted' AND partner_time >= %(start)s AND partner_time < %(end)s
+      AND (partner_time, id) > (%(start)s, %(after)s)
     ORDER BY partner_time, id LIMIT %(limit)s
 """
+
+#: All pages of a registry show one instant: a payment that is cancelled meanwhile is in it whole or not at all.
+_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 class StaleWrite(Exception):
@@ -139,7 +171,7 @@ async def begin_and_lock(
     Accounts locked by somebody else are left out.
     """
     if keys or ids:
-        wanted = {"numbers": text_array(numbers), "ids": int_array(ids), **_key_columns(keys)}
+        wanted = {"numbers": text_array(numbers), "ids": int_array(ids), **key_columns(keys)}
         lock = cur.mogrify(_LOCK_ANY, wanted)
     else:
         lock = cur.mogrify(_LOCK_BY_NUMBER, {"numbers": text_array(numbers)})
@@ -163,11 +195,52 @@ async def read_payments(
     cur: Any, keys: Sequence[tuple[int, str]], ids: Sequence[int]
 ) -> dict[tuple[int, str], Payment]:
     """Payments by (partner_id, key) or id; a statement of its own so that it sees what the lock waited for."""
-    statement = cur.mogrify(_PAYMENTS_BY_KEY, _key_columns(keys))
+    statement = cur.mogrify(_PAYMENTS_BY_KEY, key_columns(keys))
     if ids:
         statement += b" UNION ALL " + cur.mogrify(_PAYMENTS_BY_ID, {"ids": int_array(ids)})
     await cur.execute(statement)
     return {(row[1], row[2]): _payment(row) for row in await cur.fetchall()}
+
+
+async def read_for_batch(
+    cur: Any, keys: Sequence[Key], ids: Sequence[int], pay_keys: Sequence[Key]
+) -> tuple[dict[Key, Payment], dict[Key, float]]:
+    """As `read_payments`, and the fences of ``pay_keys`` by age in seconds.
+
+    The pays' key locks are held from here to the end of the transaction: a question about one of them is answered
+    before, by a fence that is read here, or hears that the key is in work.
+    """
+    statement = b""
+    if pay_keys:
+        statement = cur.mogrify(LOCK_PAYS, key_columns(pay_keys)) + b";"
+    pays = {"pay_" + name: column for name, column in key_columns(pay_keys).items()}
+    statement += cur.mogrify(_PAYMENTS_AND_FENCES, key_columns(keys) | pays)
+    if ids:
+        statement += b" UNION ALL " + cur.mogrify(_PAYMENTS_AND_NO_FENCE_BY_ID, {"ids": int_array(ids)})
+    await cur.execute(statement)
+    payments: dict[Key, Payment] = {}
+    fences: dict[Key, float] = {}
+    for row in await cur.fetchall():
+        if row[0] is None:
+            fences[row[1], row[2]] = row[16] / 1000
+        else:
+            payments[row[1], row[2]] = _payment(row)
+    return payments, fences
+
+
+async def held_accounts(cur: Any, ids: Sequence[int]) -> set[int]:
+    """Of these accounts those that another session holds now."""
+    await cur.execute(_IS_FREE, {"ids": int_array(ids)})
+    return set(ids) - {row[0] for row in await cur.fetchall()}
+
+
+async def wait_for_account(cur: Any, account_id: int, wait_s: float) -> None:
+    """Wait until nobody holds an account.
+
+    Raises:
+        psycopg2.errors.LockNotAvailable: somebody still does after ``wait_s``.
+    """
+    await cur.execute(_WAIT_FOR_ACCOUNT, {"id": account_id, "wait_ms": str(int(wait_s * 1000))})
 
 
 async def write(cur: Any, world: World, system_ids: Iterable[int]) -> None:
@@ -200,17 +273,39 @@ async def insert_attempts(cur: Any, attempts: Sequence[tuple[datetime, Attempt]]
     await cur.execute(_INSERT_ATTEMPTS, attempt_columns(attempts))
 
 
+async def forget_attempts(cur: Any, before: datetime, most: int) -> int:
+    """Delete at most ``most`` attempts from before ``before``, oldest first; how many were deleted.
+
+    Raises:
+        psycopg2.errors.RaiseException: they are younger than the database lets go.
+    """
+    await cur.execute("SELECT forget_attempts(%s, %s)", (before, most))
+    return int((await cur.fetchone())[0])
+
+
+async def known_numbers(cur: Any, numbers: Sequence[str]) -> set[str]:
+    """Of the numbers those that payable accounts have."""
+    await cur.execute(_EXISTING_NUMBERS, {"numbers": text_array(numbers)})
+    return {row[0] for row in await cur.fetchall()}
+
+
 async def read_registry(cur: Any, partner_id: int, start: datetime, end: datetime) -> tuple[RegistryLine, ...] | None:
-    """The partner's posted payments with partner time in [start, end), oldest first; None when over REGISTRY_MAX."""
-    await cur.execute(_REGISTRY, {"partner": partner_id, "start": start, "end": end, "limit": REGISTRY_MAX + 1})
-    rows = await cur.fetchall()
-    if len(rows) > REGISTRY_MAX:
-        return None
-    return tuple(RegistryLine(row[0], row[1], row[2], Minor(row[3]), row[4]) for row in rows)
+    """The partner's posted payments with partner time in [start, end), oldest first; None when over REGISTRY_MAX.
 
-
-def _key_columns(keys: Sequence[tuple[int, str]]) -> dict[str, str]:
-    return {"partners": int_array(key[0] for key in keys), "keys": text_array(key[1] for key in keys)}
+    A transaction of its own, a round trip for each REGISTRY_PAGE of them.
+    """
+    await cur.execute(_SNAPSHOT)
+    lines: list[RegistryLine] = []
+    asked = {"partner": partner_id, "start": start, "end": end, "after": -1, "limit": REGISTRY_PAGE}
+    while True:
+        await cur.execute(_REGISTRY, asked)
+        page = [RegistryLine(row[0], row[1], row[2], Minor(row[3]), row[4]) for row in await cur.fetchall()]
+        lines += page
+        if len(page) < REGISTRY_PAGE or len(lines) > REGISTRY_MAX:
+            break
+        asked |= {"start": page[-1].time, "after": page[-1].payment_id}
+    await cur.execute("COMMIT")
+    return tuple(lines) if len(lines) <= REGISTRY_MAX else None
 
 
 def _payment(row: Sequence[Any]) -> Payment:
@@ -306,4 +401,5 @@ def attempt_columns(attempts: Sequence[tuple[datetime, Attempt]]) -> dict[str, A
         "payments": int_array(a.payment_id for _, a in attempts),
         "ips": text_array(a.remote_ip for _, a in attempts),
         "requests": text_array(a.request_text for _, a in attempts),
+        "calls": int_array(a.calls for _, a in attempts),
     }

@@ -164,22 +164,6 @@ def test_a_review_suspends_when_it_is_approved(base: Base) -> None:
     assert pauses(base) == [("balance", True, FEE)]
 
 
-def test_an_approval_that_a_balance_bears_no_more_names_the_account(base: Base) -> None:
-    account = prepaid(base)
-    base.pay(account, FEE)
-    run_id = base.bill(date(2026, 6, 1), "review").summary.run_id
-    cycle_run.approve(base.dsn, run_id, "boss")
-    base.pay(account, -1)
-    outcome = cycle_run.go_on(base.dsn, run_id, Crew(1))
-    assert [one.why for one in outcome.troubles] == [
-        "1 prepaid accounts cannot bear their invoices any more: P1. Bring their balances up; "
-        "`kopeck bill resume` then posts the shard"
-    ]
-    base.pay(account, 1)
-    assert cycle_run.go_on(base.dsn, run_id, Crew(1)).summary.state == "done"
-    assert base.balance(account) == 0
-
-
 def test_a_person_may_resume_what_a_balance_does_not_bear(base: Base) -> None:
     account = prepaid(base)
     base.rows("UPDATE orders SET number = 'O-1' WHERE account_id = %s", account)
