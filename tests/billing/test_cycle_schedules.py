@@ -219,15 +219,15 @@ def monthly(town: Town, day: int, dice: random.Random) -> None:
 
 
 def often(town: Town, day: int, dice: random.Random) -> None:
-    town.files_of(day, 2)
-    if day % 4 == 0:
+    if day % 5 == 0:
+        town.files_of(day, 2)
         bill(town.base, day)
 
 
 def single(town: Town, day: int, dice: random.Random) -> None:
     """Runs of single payers, between a few for everybody."""
-    town.files_of(day)
-    if dice.random() < 0.25:
+    if dice.random() < 0.2:
+        town.files_of(day)
         bill(town.base, day, dice.choice(("post", "review")), f"{town.name}{dice.randrange(len(town.world))}")
     if day in (40, 75):
         bill(town.base, day)
@@ -235,6 +235,8 @@ def single(town: Town, day: int, dice: random.Random) -> None:
 
 def reviewed(town: Town, day: int, dice: random.Random) -> None:
     """Reviews that wait while usage comes, some of them void."""
+    if day % 15 == 9:
+        town.files_of(day)
     if day % 15 == 10:
         run_id = cycle_run.start_run(town.base.dsn, NewRun(FIRST + timedelta(days=day), "review", "test"))
         cycle_run.go_on(town.base.dsn, run_id, cycle_run.Crew(1))
@@ -244,8 +246,6 @@ def reviewed(town: Town, day: int, dice: random.Random) -> None:
         else:
             cycle_run.approve(town.base.dsn, run_id, "test")
             cycle_run.go_on(town.base.dsn, run_id, cycle_run.Crew(1))
-    else:
-        town.files_of(day)
 
 
 def once(town: Town, day: int, dice: random.Random) -> None:
@@ -273,7 +273,7 @@ async def checked(cur: Any) -> list[str]:
 
 
 def live(base: Base, world: list[Life], name: str, schedule: Callable[..., None], seed: int, last: int) -> list[int]:
-    """What the customers of a world have paid when all their usage has come and been billed, on days from ``last`` on."""
+    """What the customers of a world have paid when all their usage has come and been billed from day ``last`` on."""
     town, dice = Town(base, world, name), random.Random(seed)
     for day in range(DAYS + 1):
         town.orders_of(day)
@@ -284,8 +284,7 @@ def live(base: Base, world: list[Life], name: str, schedule: Callable[..., None]
     return town.paid()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("schedule", [monthly, often, single, reviewed])
+@pytest.mark.parametrize(("schedule", "seed"), [(monthly, 1), (often, 2), (single, 3), (reviewed, 4)])
 def test_what_a_customer_pays_does_not_depend_on_when_runs_are_made(
     base: Base, schedule: Callable[..., None], seed: int
 ) -> None:
