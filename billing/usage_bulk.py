@@ -384,7 +384,9 @@ def _marked(events: pa.Table, closed: pa.Table | None) -> pa.Table:
         return events
     places = pc.index_in(events.column("account_id"), value_set=closed.column("account_id").combine_chunks())
     from_there = closed.column("open_from").combine_chunks().take(places.combine_chunks())
-    counts_at = pc.max_element_wise(events.column("counts_at"), from_there)
+    counts_at = events.column("counts_at").combine_chunks()
+    is_closed = pc.fill_null(pc.less(counts_at, from_there.cast(counts_at.type)), False)
+    counts_at = pc.if_else(is_closed, from_there.cast(counts_at.type), counts_at)
     return events.set_column(events.schema.get_field_index("counts_at"), "counts_at", counts_at)
 
 

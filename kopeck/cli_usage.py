@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from kopeck.cli_context import Context, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli_usage_open import reopen, unbilled
 from kopeck.cli_usage_rate import rate_stored
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def usage() -> None:
 
 
 usage.add_command(rate_stored)
+usage.add_command(unbilled)
+usage.add_command(reopen)
 
 
 @usage.command()

@@ -490,7 +490,8 @@ def read_world(cur: Any, usage: dict[int, list[Usage]]) -> World:
         pauses.setdefault(order, []).append((since, until))
     cur.execute(
         "SELECT o.id, o.account_id,"
-        " CASE WHEN o.settled_at IS NULL THEN o.payer_account_id ELSE b.payer_account_id END, t.plan, t.item, t.currency, t.kind, t.interval_unit,"
+        " CASE WHEN o.settled_at IS NULL THEN o.payer_account_id ELSE b.payer_account_id END, t.plan, t.item,"
+        " t.currency, t.kind, t.interval_unit,"
         " t.interval_count, t.anchor_day, t.anchor_month, t.zone, t.in_advance, t.proration, o.quantity,"
         f" {_s('o.starts_at')}, {_s('o.ends_at')}, coalesce(extract(epoch FROM o.trial_until)::bigint, 0),"
         " o.minimum_minor, o.price_minor, coalesce(o.codes, '{}'), c.customer_group, c.number"

@@ -765,14 +765,8 @@ def _bill_payer(
     parts = [part for order in orders for part in due_parts(prices, order, bill_on, book)]
     ups = [part for order in orders for part in true_ups(prices, order, bill_on, book, world)]
     failed = _fill(prices, world, parts, ups, book, made.until)
-    again: list[Part] = []
-    for order in orders:
-        for part, seen in late_parts(prices, order, world, book, made.until):
-            again.append(part)
-            try:
-                late(prices, part, seen, made.until, world, book)
-            except _FailedError:
-                failed.add((order.id, part.start, "late"))
+    again, wrong = _late(prices, world, orders, book, made.until)
+    failed |= wrong
     if {part.order.currency for part in parts} - {payer.currency}:
         failed.add((0, 0, ""))
     if failed:
@@ -797,6 +791,22 @@ def _bill_payer(
     for part in parts:
         if part.part == "advance":
             made.advance_lines[part.order.id, part.start] = [_taxed(part.order.id, one) for one in part.drafts]
+
+
+def _late(
+    prices: Prices, world: World, orders: Sequence[Order], book: Book, until: int
+) -> tuple[list[Part], set[tuple[int, int, str]]]:
+    """Late parts with their lines, and (order, tile's start, part) of those that cannot be billed."""
+    found: list[Part] = []
+    failed: set[tuple[int, int, str]] = set()
+    for order in orders:
+        for part, seen in late_parts(prices, order, world, book, until):
+            found.append(part)
+            try:
+                late(prices, part, seen, until, world, book)
+            except _FailedError:
+                failed.add((order.id, part.start, "late"))
+    return found, failed
 
 
 def _fill(

@@ -223,4 +223,4 @@ def test_events_that_no_order_covers_are_told(books: Books, database: Any) -> No
     books.ask("UPDATE usage_open SET open_from = now()")
     usage = asyncio.run(checked(books.dsn))[1]
     assert (usage.examined, usage.found) == (2, 0)
-    assert usage.note == "1 events that no order covers are not billed: 1 of item voice"
+    assert usage.note == "1 events that no order covers are not billed: 1 of item voice; `kopeck usage unbilled`"
