@@ -210,7 +210,8 @@ def rate_with_grants(
     """
     if grants is None:
         return rate_events(lines, accumulators, events)
-    out = Rated(*(np.zeros(len(owner), kind) for kind in (np.int64, np.int32, np.int32, np.int32, np.uint8)))
+    zeros = np.zeros(len(owner), np.int64)
+    out = Rated(zeros, *(zeros.astype(np.int32) for _ in range(3)), zeros.astype(np.uint8))
     turn = grants.rounds_of(owner, events.time_s)
     changed = grants.key >> _INSTANT_BITS
     width = grants.granted.shape[1]

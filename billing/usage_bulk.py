@@ -302,8 +302,8 @@ def begin_load(load: Any) -> Boundary:
     accounts = _columns(load, _OPEN_ACCOUNTS)
     for statement in (*_SETTINGS, *_TEMPORARY):
         _do(load, statement)
-    found = (int(one.timestamp()) if one is not None else None for one in instants)
-    return Boundary(*found, accounts=accounts if accounts.num_rows else None)
+    open_from_s, seen_from_s = (int(one.timestamp()) if one is not None else None for one in instants)
+    return Boundary(open_from_s, seen_from_s, accounts if accounts.num_rows else None)
 
 
 def known_items(load: Any) -> frozenset[str] | None:
