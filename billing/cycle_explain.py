@@ -194,7 +194,8 @@ def has_period(order: OrderFacts, start_s: int, end_s: int) -> bool:
         return False
     terms, middle = order.terms, (from_s + until_s) // 2
     interval = Interval(terms.interval_unit, terms.interval_count)
-    starts = boundaries(Cadence(interval, terms.anchor_day, terms.anchor_month, terms.zone), middle, middle + 1)
+    cadence = Cadence(interval, terms.anchor_day, terms.anchor_month, terms.zone, terms.anchor_phase)
+    starts = boundaries(cadence, middle, middle + 1)
     return (int(starts[0]), int(starts[1])) == (start_s, end_s)
 
 
@@ -563,7 +564,7 @@ def _period_number(record: RecordFacts) -> int:
     if record.part == "once" or record.start_s <= record.order.starts_s:
         return 1
     interval = Interval(terms.interval_unit, terms.interval_count)
-    cadence = Cadence(interval, terms.anchor_day, terms.anchor_month, terms.zone)
+    cadence = Cadence(interval, terms.anchor_day, terms.anchor_month, terms.zone, terms.anchor_phase)
     return len(boundaries(cadence, record.order.starts_s, max(record.order.starts_s, record.start_s - _HALF_DAY_S)))
 
 

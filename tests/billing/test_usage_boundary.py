@@ -210,10 +210,11 @@ def test_verify_finds_late_usage_that_a_run_passed_over(base: Base) -> None:
     order = base.order(account)
     run(base, FEBRUARY)
     called(base, "a", "A", "2026-01-15T12:00:00+03:00", 7)
-    base.rows(
-        "INSERT INTO bill_runs (bill_on, kind, state, actor, finished_at, usage_until) "
-        "VALUES ('2026-03-01', 'post', 'done', 'test', now(), '2026-03-01')"
+    passed = base.one(
+        "INSERT INTO bill_runs (bill_on, kind, actor, usage_until) VALUES ('2026-03-01', 'post', 'test', '2026-03-01') "
+        "RETURNING id"
     )
+    base.rows("UPDATE bill_runs SET state = 'done', finished_at = now() WHERE id = %s", passed)
     assert any(f"order {order}: 1 late events of the period of 2025-12-31" in one for one in findings(base))
 
 
