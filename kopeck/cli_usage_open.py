@@ -32,7 +32,7 @@ def unbilled(context: Context, account: str, limit: int, as_json: bool) -> None:
 
     found = context.in_transaction(work)
     rows = [
-        (one.account, one.item, one.why, str(one.events), _quantity(one.quantity_micro), one.first_at, one.last_at)
+        (one.account, one.item, one.why, one.events, _quantity(one.quantity_micro), one.first_at, one.last_at)
         for one in found
     ]
     names = ("account", "item", "why", "events", "quantity", "first", "last")
@@ -40,7 +40,8 @@ def unbilled(context: Context, account: str, limit: int, as_json: bool) -> None:
         shown = [dict(zip(names, (*row[:5], row[5].isoformat(), row[6].isoformat()), strict=True)) for row in rows]
         click.echo(json.dumps(shown, indent=1))
         return
-    show_table(names, [(*row[:5], shown_time(row[5]), shown_time(row[6])) for row in rows], ("events", "quantity"))
+    cells = [(*row[:3], str(row[3]), row[4], shown_time(row[5]), shown_time(row[6])) for row in rows]
+    show_table(names, cells, ("events", "quantity"))
 
 
 def _quantity(micro: int) -> str:
@@ -55,10 +56,15 @@ def reopen(context: Context) -> None:
 
     For a database whose usage was closed too far ahead. Nothing that was billed is opened again.
     """
+    from billing.cycle_link import CycleStoreError
     from billing.cycle_run import reopen_usage
+    from kopeck.transactions import CommandFailed
 
-    with context.stores() as stores:
-        before, after = reopen_usage(stores.dsn)
+    try:
+        with context.stores() as stores:
+            before, after = reopen_usage(stores.dsn)
+    except CycleStoreError as error:
+        raise CommandFailed(str(error)) from error
     if before == after:
         click.echo(f"usage is open from {_shown(before)}, as runs over all payers need it: nothing to do")
     else:
