@@ -194,7 +194,8 @@ def has_period(order: OrderFacts, start_s: int, end_s: int) -> bool:
         return False
     terms, middle = order.terms, (from_s + until_s) // 2
     interval = Interval(terms.interval_unit, terms.interval_count)
-    starts = boundaries(Cadence(interval, terms.anchor_day, terms.anchor_month, terms.zone), middle, middle + 1)
+    cadence = Cadence(interval, terms.anchor_day, terms.anchor_month, terms.zone, terms.anchor_phase)
+    starts = boundaries(cadence, middle, middle + 1)
     return (int(starts[0]), int(starts[1])) == (start_s, end_s)
 
 

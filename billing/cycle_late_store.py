@@ -142,10 +142,11 @@ def read_rest(
 ) -> tuple[ShardInput, Due]:
     """The shard with its settled orders, its late periods and its usage, and what is due of it."""
     late = _read_late(opened, claim)
-    shard, due = _with_settled(opened, claim, wanted, shard, tariffs, due, late)
+    billed = _read_billed(opened, late) if len(late.id) else None
+    shard, due = _with_settled(opened, claim, wanted, shard, tariffs, due, late, billed)
     due = with_neighbours(due, shard, tariffs)
-    if len(late.id):
-        shard = replace(shard, late=find_late(shard, tariffs, due, late, _read_billed(opened, late)))
+    if billed is not None:
+        shard = replace(shard, late=find_late(shard, tariffs, due, late, billed))
         shard = _with_advances(opened, shard)
     return replace(shard, events=read_usage(opened, claim, all_windows(shard, tariffs, due))), due
 
@@ -168,16 +169,24 @@ def _by_index(opened: Any) -> Iterator[None]:
 
 
 def _with_settled(
-    opened: Any, claim: Claim, wanted: Wanted, shard: ShardInput, tariffs: Tariffs, due: Due, late: UsageEvents
+    opened: Any,
+    claim: Claim,
+    wanted: Wanted,
+    shard: ShardInput,
+    tariffs: Tariffs,
+    due: Due,
+    late: UsageEvents,
+    billed: BilledPeriods | None,
 ) -> tuple[ShardInput, Due]:
-    """Settled orders that may own some of the usage, or share pools with what is due, behind the others."""
+    """Settled orders that may own some of the usage, or share pools with what is billed, behind the others."""
     tiles, orders = due.tiles, shard.orders
     metered = np.array([one.has_metered for one in tariffs.stocks] or [False])[due.stock]
     picked = np.flatnonzero((tiles.part == ARREARS) & metered[tiles.order])
     accounts = np.union1d(orders.account_id[tiles.order[picked]], late.account_id)
     if not len(accounts):
         return shard, due
-    starts = [int(one.min()) for one in (tiles.start_s[picked], late.at_s) if len(one)]
+    since = (tiles.start_s[picked], late.at_s, billed.start_s if billed is not None else late.at_s)
+    starts = [int(one.min()) for one in since if len(one)]
     found = pa.concat_tables(
         columns(opened, _SETTLED.format(accounts=where, from_s=min(starts)))
         for where in wheres_of("o.account_id", accounts, claim)

@@ -210,7 +210,8 @@ def rate_with_grants(
     """
     if grants is None:
         return rate_events(lines, accumulators, events)
-    out = Rated(*(np.zeros(len(owner), kind) for kind in (np.int64, np.int32, np.int32, np.int32, np.uint8)))
+    zeros, small = np.zeros(len(owner), np.int64), np.zeros(len(owner), np.int32)
+    out = Rated(zeros, small, small.copy(), small.copy(), np.zeros(len(owner), np.uint8))
     turn = grants.rounds_of(owner, events.time_s)
     changed = grants.key >> _INSTANT_BITS
     width = grants.granted.shape[1]

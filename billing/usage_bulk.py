@@ -303,8 +303,8 @@ def begin_load(load: Any) -> Boundary:
     accounts = _columns(load, _OPEN_ACCOUNTS)
     for statement in (*_SETTINGS, *_TEMPORARY):
         _do(load, statement)
-    found = (int(one.timestamp()) if one is not None else None for one in instants)
-    return Boundary(*found, accounts=accounts if accounts.num_rows else None)
+    open_from_s, seen_from_s = (int(one.timestamp()) if one is not None else None for one in instants)
+    return Boundary(open_from_s, seen_from_s, accounts if accounts.num_rows else None)
 
 
 def known_items(load: Any) -> frozenset[str] | None:
@@ -385,7 +385,9 @@ def _marked(events: pa.Table, closed: pa.Table | None) -> pa.Table:
         return events
     places = pc.index_in(events.column("account_id"), value_set=closed.column("account_id").combine_chunks())
     from_there = closed.column("open_from").combine_chunks().take(places.combine_chunks())
-    counts_at = pc.max_element_wise(events.column("counts_at"), from_there)
+    counts_at = events.column("counts_at").combine_chunks()
+    is_closed = pc.fill_null(pc.less(counts_at, from_there.cast(counts_at.type)), False)
+    counts_at = pc.if_else(is_closed, from_there.cast(counts_at.type), counts_at)
     return events.set_column(events.schema.get_field_index("counts_at"), "counts_at", counts_at)
 
 

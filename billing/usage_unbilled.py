@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from billing.verify_records import MAX_LISTED, Check, listed
+from billing.verify_slices import snapshot
 
 TRUTH: Final = 6
 
@@ -159,10 +160,11 @@ async def check_usage(cur: Any) -> Check:
 
 async def check_late(cur: Any) -> Check:
     """Usage that came after its period was billed is billed by the next run over all payers, or reported."""
-    await cur.execute(_WAITING)
-    examined, waiting, closed = await cur.fetchone()
-    await cur.execute(_MISSED, {"limit": MAX_LISTED})
-    rows = await cur.fetchall()
+    async with snapshot(cur):
+        await cur.execute(_WAITING)
+        examined, waiting, closed = await cur.fetchone()
+        await cur.execute(_MISSED, {"limit": MAX_LISTED})
+        rows = await cur.fetchall()
     found = listed(
         TRUTH,
         "late usage is billed to the period it is of, or reported",

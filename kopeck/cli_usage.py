@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from kopeck.cli_context import Context, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli_usage_open import reopen, unbilled
 from kopeck.cli_usage_rate import rate_stored
 from kopeck.cli_usage_voids import correct, void, voids
 
@@ -36,7 +37,7 @@ def usage() -> None:
     """Files of usage: what subscribers used, to be rated and billed. docs/usage.md describes formats."""
 
 
-for _command in (rate_stored, void, correct, voids):
+for _command in (rate_stored, void, correct, voids, unbilled, reopen):
     usage.add_command(_command)
 
 

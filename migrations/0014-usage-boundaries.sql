@@ -1,4 +1,4 @@
--- depends: 0009-customers
+-- depends: 0010-guards
 --
 -- Whose usage is closed by which run, and usage that comes after its period was billed (docs/billing.md, "Late usage").
 --
@@ -9,8 +9,10 @@
 
 -- usage_until: a run sees the events that count before it.
 ALTER TABLE bill_runs ADD COLUMN usage_until timestamptz;
+ALTER TABLE bill_runs DISABLE TRIGGER USER;
 UPDATE bill_runs r SET usage_until = (SELECT max(r.bill_on::timestamp AT TIME ZONE z.zone)
                                       FROM (SELECT DISTINCT zone FROM order_terms) z);
+ALTER TABLE bill_runs ENABLE TRIGGER USER;
 
 -- late_since: late events that count before it were billed by the rules of before this migration, where they counted.
 ALTER TABLE usage_open ADD COLUMN late_since timestamptz;

@@ -770,14 +770,8 @@ def _bill_payer(
     parts = [part for order in orders for part in due_parts(prices, order, bill_on, book)]
     ups = [part for order in orders for part in true_ups(prices, order, bill_on, book, world)]
     failed = _fill(prices, world, parts, ups, book, made.until)
-    again: list[Part] = []
-    for order in orders:
-        for part, seen in late_parts(prices, order, world, book, made.until):
-            again.append(part)
-            try:
-                late(prices, part, seen, made.until, world, book)
-            except _FailedError:
-                failed.add((order.id, part.start, "late"))
+    again, wrong = _late(prices, world, orders, book, made.until)
+    failed |= wrong
     parts += ups + again
     foreign = {part.order.id for part in parts if part.order.currency != payer.currency}
     failed |= {(order, 0, "") for order in foreign}
@@ -865,6 +859,22 @@ def _turn(charge: tuple[Part | Manual, int]) -> tuple[object, ...]:
     due = what.since if what.part in ("advance", "once") else what.until
     rank = ("trueup", "advance", "arrears", "once", "late").index(what.part)
     return not (what.part == "trueup" and gross <= 0), due, what.start, what.order.id, rank
+
+
+def _late(
+    prices: Prices, world: World, orders: Sequence[Order], book: Book, until: int
+) -> tuple[list[Part], set[tuple[int, int, str]]]:
+    """Late parts with their lines, and (order, tile's start, part) of those that cannot be billed."""
+    found: list[Part] = []
+    failed: set[tuple[int, int, str]] = set()
+    for order in orders:
+        for part, seen in late_parts(prices, order, world, book, until):
+            found.append(part)
+            try:
+                late(prices, part, seen, until, world, book)
+            except _FailedError:
+                failed.add((order.id, part.start, "late"))
+    return found, failed
 
 
 def _fill(
