@@ -40,7 +40,8 @@ _UNCOVERED: Final = f"""
     WITH {_ITEMS}, closed AS (
         SELECT e.id, e.account_id, e.item, e.at
         FROM usage_events e
-        WHERE e.counts_at < (SELECT open_from FROM usage_open) AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
+        WHERE e.counts_at < (SELECT open_from FROM usage_open)
+          AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
     )
     SELECT (SELECT count(*) FROM closed), e.item, count(*) FROM closed e WHERE NOT {_COVERED}
     GROUP BY e.item
