@@ -36,7 +36,6 @@ from billing.cycle_records import (
     Orders,
     ShardInput,
     Suspensions,
-    Windows,
 )
 from billing.cycle_tariffs import BY_DAY, BY_SECOND, Tariffs
 from ratingcore.arrays import Bytes, Ints
@@ -82,6 +81,7 @@ class Due:
     """What a shard bills. baskets: numbers of the tariffs' baskets, as Tiles.basket counts them.
 
     By order: bound_s, the midnight of the run's date in its zone; stock, a number of the tariffs' stocks.
+    beside: periods that are not billed, but share pools with some that are (cycle_pools); None: not looked for yet.
     """
 
     tiles: Tiles
@@ -90,6 +90,7 @@ class Due:
     stock: Ints
     active: "Activity"
     failures: tuple[OrderFailure, ...]
+    beside: Tiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +121,15 @@ def find_due(shard: ShardInput, tariffs: Tariffs) -> Due:
         ValueError: orders that are not sorted, or with terms the tariffs were not prepared for.
     """
     orders = shard.orders
-    _check(orders, tariffs)
-    active = _activity_of(orders, shard.suspensions)
+    _check(orders, tariffs, shard.live_orders)
+    active = activity_of(orders, shard.suspensions)
     bound = tariffs.bounds(shard.bill_on)[tariffs.terms.zone[orders.terms_id]]
     stock = stocks_of(shard, tariffs)
     outside = (orders.starts_s < HORIZON_START_S) | (orders.starts_s >= HORIZON_END_S)
+    valid = ~outside
+    outside[shard.live_orders :], valid[shard.live_orders :] = False, False
     metered = np.array([one.has_metered for one in tariffs.stocks] or [False])[stock]
-    order, part, start, end, number = _tiles_of(orders, tariffs, bound, metered | (orders.minimum_minor > 0), ~outside)
+    order, part, start, end, number = _tiles_of(orders, tariffs, bound, metered | (orders.minimum_minor > 0), valid)
     from_s = np.maximum(start, orders.starts_s[order])
     until_s = np.maximum(from_s, np.minimum(end, orders.ends_s[order]))
     num, den, reason = shares_of(orders, tariffs, active, order, start, end)
@@ -137,7 +140,7 @@ def find_due(shard: ShardInput, tariffs: Tariffs) -> Due:
     order, start, end, number = (one[decided] for one in (order, start, end, number))
     from_s, until_s, num, den = (one[decided] for one in (from_s, until_s, num, den))
     part, reason = part[decided], reason[decided]
-    baskets, basket = _baskets_of(shard, tariffs, stock, order, from_s, number)
+    baskets, basket = baskets_of(shard, tariffs, stock, order, from_s, number)
     tiles = Tiles(order, part, start, end, from_s, until_s, number, num, den, reason, basket)
     failures = [
         OrderFailure(int(row), NONE, "out_of_horizon", f"it starts at {int(orders.starts_s[row])} (UTC seconds)")
@@ -149,32 +152,12 @@ def find_due(shard: ShardInput, tariffs: Tariffs) -> Due:
         bound,
         stock,
         active,
-        (*failures, *_failing(tariffs, stock, baskets, tiles, tariffs.terms.in_advance[orders.terms_id])),
+        (*failures, *failing_tiles(tariffs, stock, baskets, tiles, tariffs.terms.in_advance[orders.terms_id])),
     )
 
 
-def windows(due: Due, shard: ShardInput, tariffs: Tariffs) -> Windows:
-    """The usage that is to be billed: stretches due in arrears of orders with metered items, by account."""
-    tiles = due.tiles
-    metered = np.array([one.has_metered for one in tariffs.stocks] or [False])[due.stock]
-    picked = np.flatnonzero((tiles.part == ARREARS) & metered[tiles.order] & (tiles.until_s > tiles.from_s))
-    account = shard.orders.account_id[tiles.order[picked]]
-    from_s, until_s = tiles.from_s[picked], tiles.until_s[picked]
-    by_account = np.lexsort((from_s, account))
-    account, from_s, until_s = account[by_account], from_s[by_account], until_s[by_account]
-    if not len(account):
-        return Windows(account, from_s, until_s)
-    # Running ends within an account: instants are below 2^40, so accounts keep apart.
-    place = np.cumsum(np.diff(account, prepend=account[0]) != 0) << 40
-    reached = np.maximum.accumulate(until_s + place) - place
-    begins = np.ones(len(account), np.bool_)
-    begins[1:] = (from_s[1:] > reached[:-1]) | (account[1:] != account[:-1])
-    firsts = np.flatnonzero(begins)
-    return Windows(account[firsts], from_s[firsts], np.maximum.reduceat(until_s, firsts))
-
-
-def _check(orders: Orders, tariffs: Tariffs) -> None:
-    payer, number = orders.payer_account_id, orders.order_id
+def _check(orders: Orders, tariffs: Tariffs, live: int) -> None:
+    payer, number = orders.payer_account_id[:live], orders.order_id[:live]
     later = (payer[1:] > payer[:-1]) | ((payer[1:] == payer[:-1]) & (number[1:] > number[:-1]))
     if not later.all():
         raise ValueError(f"orders are sorted by payer and id: row {int(np.flatnonzero(~later)[0]) + 1} is not")
@@ -335,7 +318,7 @@ def _suspended(active: Activity, order: Ints, low: Ints, high: Ints) -> tuple[In
     return rows[kept], out_from[kept], out_until[kept]
 
 
-def _activity_of(orders: Orders, suspensions: Suspensions) -> Activity:
+def activity_of(orders: Orders, suspensions: Suspensions) -> Activity:
     by_id = np.argsort(orders.order_id, kind="stable")
     ids = orders.order_id[by_id]
     empty = Activity(by_id, ids, np.zeros(len(ids) + 1, np.int64), *_apart(suspensions)[1:])
@@ -379,7 +362,7 @@ def stocks_of(shard: ShardInput, tariffs: Tariffs) -> Ints:
     )
 
 
-def _baskets_of(
+def baskets_of(
     shard: ShardInput, tariffs: Tariffs, stock: Ints, order: Ints, at_s: Ints, number: Ints
 ) -> tuple[tuple[int, ...], Ints]:
     """(numbers of the baskets there are, by tile which of them). Failing stocks have a basket without items."""
@@ -432,7 +415,7 @@ def codes_of(key: Ints) -> tuple[Ints, int]:
     return numbers[key - low] - 1, int(numbers[-1])
 
 
-def _failing(
+def failing_tiles(
     tariffs: Tariffs, stock: Ints, baskets: tuple[int, ...], tiles: Tiles, in_advance: Flags
 ) -> list[OrderFailure]:
     """Tiles of orders whose stock, or whose basket then, cannot be billed."""

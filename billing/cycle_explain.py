@@ -5,8 +5,9 @@ share and the tile on record. So every line can be computed again, and comes to 
 are those of cycle_lines and cycle_usage, written a second time, plainly and for one record: the two agree, or one of
 them is wrong. Only what decides which items are recurring is shared with them.
 
-A record's pools are those of all the account's orders with the same arrears tile in the same run; their usage is
-rated along, in order of (at, id), and not shown.
+A record's pools are those of all the account's orders with the same period, whenever they are billed; their usage is
+rated along, in order of (at, id), and not shown. A record of late usage is the whole period with what was known to its
+run, less the whole period with what was known before.
 
 Does not know: the database (whoever asks brings the rows), columns, speed.
 """
@@ -35,7 +36,7 @@ from billing.catalogue_report import Words, event_texts, sum_texts
 from billing.catalogue_tables import is_recurring, steps_of_micro
 from billing.catalogue_usage import Usage
 from billing.catalogue_yaml import Place
-from billing.cycle_records import NONE, OrderTerms
+from billing.cycle_records import NEVER, NONE, OrderTerms
 from ratingcore import reference
 from ratingcore import tariff as core
 from ratingcore.money import Minor, split_minor
@@ -51,6 +52,7 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "minimum": "minimum {asked} x {num} / {den} of the period = {target}, {had} charged: {amount} missing",
         "adjustment": "{billed} billed for {num} / {den} of the period, {now_num} / {now_den} was used: {amount}",
         "credited": "{credited} of it was credited before, so no more than the rest is given back: {amount}",
+        "late": "{now} with the usage that came later, {before} without it: {amount}",
     },
     "ru": {
         "own": "цена из заказа: {price}",
@@ -58,6 +60,7 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "minimum": "минимум {asked} x {num} / {den} периода = {target}, начислено {had}: не хватает {amount}",
         "adjustment": "за {num} / {den} периода начислено {billed}, использовано {now_num} / {now_den}: {amount}",
         "credited": "из них {credited} уже вернула кредит-нота, поэтому возвращается не больше остатка: {amount}",
+        "late": "{now} с поступившими позже событиями, {before} без них: {amount}",
     },
 }
 
@@ -85,7 +88,7 @@ class OrderFacts:
 
 @dataclass(frozen=True, slots=True)
 class UsageFacts:
-    """A usage event and the order it belongs to (``owner_of``)."""
+    """A usage event and the order it belongs to (``owner_of``). counts_at_s: when it was known, NONE: always."""
 
     id: int
     order_id: int
@@ -94,6 +97,7 @@ class UsageFacts:
     quantity_micro: int
     duration_s: int = 0
     destination: str = ""
+    counts_at_s: int = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +124,10 @@ class BilledAhead:
 class RecordFacts:
     """A row of order_periods and what its lines followed from.
 
-    sharing: the account's other orders with the same tile in arrears in the same run. usage: events that belong to the
-    order or to one of those and count in its stretch, in any order. advance_minor: what the advance record of the
-    same tile and its true-up came to. billed: of a true-up.
+    sharing: the account's other orders with the same period. usage: events that belong to the order or to one of those
+    and happened in the period, in any order. advance_minor: what the advance record of the same tile and its true-up
+    came to. billed: of a true-up. known_s: the run saw what counts before it; seen_s: of late usage, what was billed
+    before counts before it.
     """
 
     order: OrderFacts
@@ -135,6 +140,8 @@ class RecordFacts:
     usage: tuple[UsageFacts, ...] = ()
     advance_minor: int = 0
     billed: tuple[BilledAhead, ...] = ()
+    known_s: int = NEVER
+    seen_s: int = 0
 
     @property
     def from_s(self) -> int:
@@ -150,8 +157,8 @@ class Explained:
     """A line computed again. kind, item, quantity, amounts: as in invoice_lines.
 
     bill: events and their derivations, promotions, and all parts of the line, where it comes from a price list;
-    flat_micro: of a recurring line, before quantity and share; had_minor, asked_minor: of a minimum; ahead: of a
-    true-up.
+    flat_micro: of a recurring line, before quantity and share; had_minor, asked_minor: of a minimum, or of late usage:
+    what the line comes to without it and with it; ahead: of a true-up.
     """
 
     record: RecordFacts
@@ -171,13 +178,25 @@ class Explained:
         return self.part.amount
 
 
-def owner_of(orders: Sequence[OrderFacts], catalogue: Catalogue, item: str, counts_at_s: int) -> OrderFacts | None:
+def owner_of(orders: Sequence[OrderFacts], catalogue: Catalogue, item: str, at_s: int) -> OrderFacts | None:
     """Whose usage this is: the lowest of an account's recurring orders that has the item and covers the instant."""
     for one in sorted(orders, key=lambda order: order.id):
         has = one.terms.kind == "recurring" and item in _items_of(catalogue, one.terms)
-        if has and one.starts_s <= counts_at_s < one.ends_s:
+        if has and one.starts_s <= at_s < one.ends_s:
             return one
     return None
+
+
+def has_period(order: OrderFacts, start_s: int, end_s: int) -> bool:
+    """Whether the order lives in this period, and it is a period of its calendar."""
+    from_s, until_s = max(start_s, order.starts_s), min(end_s, order.ends_s)
+    if order.terms.kind != "recurring" or from_s >= until_s:
+        return False
+    terms, middle = order.terms, (from_s + until_s) // 2
+    interval = Interval(terms.interval_unit, terms.interval_count)
+    cadence = Cadence(interval, terms.anchor_day, terms.anchor_month, terms.zone, terms.anchor_phase)
+    starts = boundaries(cadence, middle, middle + 1)
+    return (int(starts[0]), int(starts[1])) == (start_s, end_s)
 
 
 def explain_record(catalogue: Catalogue, record: RecordFacts) -> list[Explained]:
@@ -192,7 +211,33 @@ def explain_record(catalogue: Catalogue, record: RecordFacts) -> list[Explained]
     if record.part == "trueup":
         metered = _metered_percentages(catalogue, record)
         return [_adjustment(record, one) for one in record.billed if one.item not in metered]
+    if record.part == "late":
+        return _late(catalogue, record)
     return _Judge(catalogue, record).lines()
+
+
+def _late(catalogue: Catalogue, record: RecordFacts) -> list[Explained]:
+    """What is more with all that was known than with what was known before, by kind, item and tax."""
+    whole = replace(record, part="arrears")
+    known, seen = (
+        _Judge(catalogue, replace(whole, known_s=until_s)).lines() for until_s in (record.known_s, record.seen_s)
+    )
+    found = []
+    for kind, item, tax in dict.fromkeys((one.kind, one.item, one.part.tax) for one in (*known, *seen)):
+        now, before = ([one for one in some if _is(one, kind, item, tax)] for some in (known, seen))
+        has, had = (sum(one.amount_minor for one in some) for some in (now, before))
+        quantity = sum(one.quantity for one in now) - sum(one.quantity for one in before)
+        discount = sum(one.discount_minor for one in now) - sum(one.discount_minor for one in before)
+        if quantity or has != had:
+            bill = next((one.bill for one in now), None)
+            shown = 1 if kind == "minimum" else quantity
+            part = _exact_part(has - had, tax)
+            found.append(Explained(record, kind, item, shown, discount, part, bill, asked_minor=has, had_minor=had))
+    return found
+
+
+def _is(one: Explained, kind: str, item: str, tax: core.Tax) -> bool:
+    return (one.kind, one.item, one.part.tax) == (kind, item, tax)
 
 
 def explain_line(
@@ -218,6 +263,13 @@ def explain_words(catalogue: Catalogue, one: Explained, words: Words) -> Iterato
     """
     texts, record = TEXTS[words.language], one.record
     share = {"num": record.num, "den": record.den}
+    if record.part == "late":
+        if one.bill is not None:
+            yield from event_texts(catalogue, one.bill, words)
+            yield from sum_texts(one.bill, words)
+        money = {"now": one.asked_minor, "before": one.had_minor, "amount": one.amount_minor}
+        yield texts["late"].format(**{name: words.money(amount) for name, amount in money.items()})
+        return
     if one.kind == "minimum":
         target = words.money(one.had_minor + one.amount_minor)
         money = {"asked": one.asked_minor, "had": one.had_minor, "amount": one.amount_minor}
@@ -371,15 +423,24 @@ class _Judge:
         if not prices:
             return {}
         tables, lines = _tables_of(self.catalogue, prices), [reference.Line(0, row) for row in range(len(prices))]
-        state = reference.State({}, self._pools(orders))
+        state = reference.State()
+        drawn = dict.fromkeys(self.catalogue.pools, 0)
         found: dict[str, list[RatedEvent]] = {item: [] for number, item in rows if number == own}
         for one in sorted(record.usage, key=lambda event: (event.at_s, event.id)):
-            if (one.order_id, one.item) in rows:
-                event = self._event(one, rows[one.order_id, one.item])
-                rated, state = reference.rate_event(tables, lines, state, event)
+            if (one.order_id, one.item) not in rows or one.counts_at_s >= record.known_s:
+                continue
+            if one.order_id != own and one.quantity_micro % (1_000_000 // self.catalogue.items[one.item].unit.steps):
+                continue  # the other order cannot be billed for it
+            event = self._event(one, rows[one.order_id, one.item])
+            left = self._left(orders, one.at_s, drawn)
+            rated, then = reference.rate_event(tables, lines, reference.State(state.meters, left), event)
+            if one.order_id == own:
                 _must(rated, f"event {one.id}")
-                if one.order_id == own:
-                    found[one.item].append(RatedEvent(_usage_of(one, event), event, rated))
+                found[one.item].append(RatedEvent(_usage_of(one, event), event, rated))
+            if not rated.reject:
+                state = then
+                for pool in drawn:
+                    drawn[pool] += left[0, pool] - then.pools[0, pool]
         for item, events in found.items():
             closed, state = reference.close_line(tables, lines, state, rows[own, item], record.until_s - 1)
             if closed.reject != core.Reject.NO_PRICE:
@@ -400,13 +461,15 @@ class _Judge:
                     prices.append(priced.resolved)
         return prices, rows
 
-    def _pools(self, orders: Sequence[OrderFacts]) -> dict[tuple[int, str], int]:
-        left: dict[tuple[int, str], int] = {}
+    def _left(self, orders: Sequence[OrderFacts], at_s: int, drawn: dict[str, int]) -> dict[tuple[int, str], int]:
+        """What orders that live at an instant put into pools, less what was drawn in the period."""
+        granted = dict.fromkeys(drawn, 0)
         for order in orders:
             plan = order.terms.plan
-            for pool, quantity in (plan_grants(self.catalogue, plan) if plan else {}).items():
-                left[0, pool] = min(core.MAX_METER, left.get((0, pool), 0) + quantity * order.quantity)
-        return left
+            if order.starts_s <= at_s < order.ends_s:
+                for pool, quantity in (plan_grants(self.catalogue, plan) if plan else {}).items():
+                    granted[pool] = min(core.MAX_METER, granted[pool] + quantity * order.quantity)
+        return {(0, pool): max(0, granted[pool] - drawn[pool]) for pool in drawn}
 
     def _shares(self, order: OrderFacts) -> bool:
         same = order.terms.catalogue_id == self.record.order.terms.catalogue_id

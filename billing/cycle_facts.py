@@ -14,7 +14,16 @@ from typing import Any, Final
 from billing.arrays import int_array
 from billing.catalogue import Catalogue
 from billing.catalogue_store import find_version, read_version
-from billing.cycle_explain import BilledAhead, Explained, OrderFacts, RecordFacts, UsageFacts, explain_line, owner_of
+from billing.cycle_explain import (
+    BilledAhead,
+    Explained,
+    OrderFacts,
+    RecordFacts,
+    UsageFacts,
+    explain_line,
+    has_period,
+    owner_of,
+)
 from billing.cycle_records import NEVER, NONE, OrderTerms
 
 #: Kinds of lines that follow from an order.
@@ -64,6 +73,8 @@ class _Record:
     den: int
     run_id: int
     account_id: int
+    known_s: int
+    seen_s: int
 
 
 _LINES: Final = """
@@ -74,7 +85,12 @@ _LINES: Final = """
               AND (s.kind, s.item, s.period_start, s.tax_ppm, s.tax_inside)
                   = (l.kind, l.item, l.period_start, l.tax_ppm, l.tax_inside)),
            p.order_id, p.part, extract(epoch FROM p.period_start)::bigint,
-           extract(epoch FROM p.period_end)::bigint, p.active_num, p.active_den, p.run_id, o.account_id
+           extract(epoch FROM p.period_end)::bigint, p.active_num, p.active_den, p.run_id, o.account_id,
+           coalesce(extract(epoch FROM r.usage_until)::bigint, %(never)s),
+           (SELECT coalesce(max(extract(epoch FROM n.usage_until)), 0)::bigint
+            FROM order_periods b JOIN bill_runs n ON n.id = b.run_id
+            WHERE p.part = 'late' AND b.order_id = p.order_id AND b.period_start = p.period_start
+              AND b.part IN ('arrears', 'late') AND b.run_id < p.run_id)
     FROM unnest(%(invoices)s::bigint[], %(lines)s::int[]) AS w (invoice_id, line)
     JOIN invoice_lines l ON l.invoice_id = w.invoice_id AND l.line = w.line
     LEFT JOIN orders o ON o.id = l.order_id
@@ -83,9 +99,11 @@ _LINES: Final = """
       ON p.order_id = l.order_id AND p.invoice_id = l.invoice_id
      AND p.period_start <= l.period_start AND (l.period_start < p.period_end OR p.part = 'once')
      AND p.part = ANY(CASE l.kind WHEN 'adjustment' THEN ARRAY['trueup'] WHEN 'one_time' THEN ARRAY['once']
-                                  WHEN 'usage' THEN ARRAY['arrears'] WHEN 'minimum' THEN ARRAY['arrears']
+                                  WHEN 'usage' THEN ARRAY['arrears', 'late']
+                                  WHEN 'minimum' THEN ARRAY['arrears', 'late']
                                   WHEN 'recurring' THEN ARRAY[CASE WHEN t.in_advance THEN 'advance' ELSE 'arrears' END]
-                                  ELSE ARRAY['advance', 'arrears', 'once'] END)
+                                  ELSE ARRAY['advance', 'arrears', 'once', 'late'] END)
+    LEFT JOIN bill_runs r ON r.id = p.run_id
     ORDER BY l.invoice_id, l.line, p.part
 """
 
@@ -106,23 +124,21 @@ _TERMS: Final = """
     FROM order_terms
 """
 
-#: Records of the accounts' other orders with the same tile in arrears in the same run: they share pools.
-_SHARING: Final = """
-    SELECT w.order_id, extract(epoch FROM p.period_start)::bigint, p.order_id
-    FROM unnest(%(orders)s::bigint[], %(accounts)s::bigint[], %(starts)s::bigint[], %(ends)s::bigint[], %(runs)s::int[])
-         AS w (order_id, account_id, start_s, end_s, run_id)
-    JOIN orders o ON o.account_id = w.account_id AND o.id <> w.order_id
-    JOIN order_periods p ON p.order_id = o.id AND p.part = 'arrears' AND p.period_start = to_timestamp(w.start_s)
-     AND p.period_end = to_timestamp(w.end_s) AND p.run_id = w.run_id
-"""
-
+#: Few events count later than they happened: those are found by an index of their own.
 _USAGE: Final = """
     SELECT DISTINCT e.account_id, e.id, e.item, extract(epoch FROM e.at)::bigint,
            extract(epoch FROM e.counts_at)::bigint, e.quantity_micro, e.duration_s, e.destination
     FROM unnest(%(accounts)s::bigint[], %(starts)s::bigint[], %(ends)s::bigint[]) AS w (account_id, start_s, end_s)
-    JOIN usage_events e ON e.account_id = w.account_id AND e.counts_at >= to_timestamp(w.start_s)
-     AND e.counts_at < to_timestamp(w.end_s)
-    WHERE NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
+    CROSS JOIN LATERAL (
+        SELECT u.* FROM usage_events u
+        WHERE u.account_id = w.account_id AND u.counts_at >= to_timestamp(w.start_s)
+          AND u.counts_at < to_timestamp(w.end_s)
+        UNION ALL
+        SELECT u.* FROM usage_events u
+        WHERE u.account_id = w.account_id AND u.counts_at > u.at AND u.counts_at >= to_timestamp(w.end_s)
+    ) e
+    WHERE e.at >= to_timestamp(w.start_s) AND e.at < to_timestamp(w.end_s)
+      AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
 """
 
 #: Whoever writes a credit note waits for a shard that may true up (billing.credit_notes): by ids of invoices, a true-up
@@ -158,7 +174,11 @@ async def judge_lines(cur: Any, lines: Sequence[tuple[int, int]], catalogues: di
         lines: (invoice id, number of the line); of a kind in KINDS.
         catalogues: those read so far, by name and version; those that are read are put in.
     """
-    values = {"invoices": int_array(one for one, _ in lines), "lines": int_array(number for _, number in lines)}
+    values = {
+        "invoices": int_array(one for one, _ in lines),
+        "lines": int_array(number for _, number in lines),
+        "never": NEVER,
+    }
     await cur.execute(_LINES, values)
     rows = await cur.fetchall()
     records = [_Record(*row[12:]) for row in rows if row[12] is not None]
@@ -175,8 +195,7 @@ class _World:
 
     versions: Mapping[tuple[int, int], Catalogue]
     orders: Mapping[int, Sequence[OrderFacts]]
-    sharing: Mapping[tuple[int, int], frozenset[int]]
-    usage: Mapping[int, Sequence[tuple[int, UsageFacts]]]
+    usage: Mapping[int, Sequence[UsageFacts]]
     ahead: Mapping[tuple[int, int], tuple[int, tuple[BilledAhead, ...]]]
 
     def judged(self, line: BilledLine, records: Iterable[_Record]) -> Judged:
@@ -209,25 +228,30 @@ class _World:
 
     def _facts(self, record: _Record) -> RecordFacts:
         orders = {one.id: one for one in self.orders[record.account_id]}
-        sharing = self.sharing.get((record.order_id, record.start_s), frozenset())
+        sharing = {
+            one.id
+            for one in orders.values()
+            if one.id != record.order_id and has_period(one, record.start_s, record.end_s)
+        }
         together = sharing | {record.order_id}
         usage = [
             replace(event, order_id=owner)
-            for counts_at_s, event in self.usage.get(record.account_id, ())
-            if record.start_s <= counts_at_s < record.end_s
-            and (owner := self._owner(record, event.item, counts_at_s)) in together
+            for event in self.usage.get(record.account_id, ())
+            if record.start_s <= event.at_s < record.end_s
+            and (owner := self._owner(record, event.item, event.at_s)) in together
         ]
         advance_minor, billed = self.ahead.get((record.order_id, record.start_s), (0, ()))
         return RecordFacts(
             orders[record.order_id], record.part, record.start_s, record.end_s, record.num, record.den,
-            tuple(orders[one] for one in sorted(sharing)), tuple(usage), advance_minor, billed,
+            tuple(orders[one] for one in sorted(sharing)), tuple(usage), advance_minor, billed, record.known_s,
+            record.seen_s,
         )  # fmt: skip
 
-    def _owner(self, record: _Record, item: str, counts_at_s: int) -> int:
+    def _owner(self, record: _Record, item: str, at_s: int) -> int:
         """The lowest order that covers the event; each order's items are those of its own catalogue."""
         for one in self.orders[record.account_id]:
             catalogue = self.versions.get((record.run_id, one.terms.catalogue_id))
-            if catalogue is not None and owner_of([one], catalogue, item, counts_at_s) is not None:
+            if catalogue is not None and owner_of([one], catalogue, item, at_s) is not None:
                 return one.id
         return NONE
 
@@ -242,7 +266,7 @@ async def _read_world(cur: Any, records: Sequence[_Record], catalogues: dict[Any
         "never": NEVER,
         "none": NONE,
     }
-    arrears = [one for one in records if one.part == "arrears"]
+    arrears = [one for one in records if one.part in ("arrears", "late")]
     of_usage = {
         "accounts": int_array(one.account_id for one in arrears),
         "starts": int_array(one.start_s for one in arrears),
@@ -251,7 +275,6 @@ async def _read_world(cur: Any, records: Sequence[_Record], catalogues: dict[Any
     return _World(
         await _read_versions(cur, columns, catalogues),
         await _read_orders(cur, columns),
-        await _read_sharing(cur, columns),
         await _read_usage(cur, of_usage),
         await _read_ahead(cur, columns),
     )
@@ -294,21 +317,13 @@ async def _read_orders(cur: Any, columns: Mapping[str, Any]) -> dict[int, list[O
     return found
 
 
-async def _read_sharing(cur: Any, columns: Mapping[str, Any]) -> dict[tuple[int, int], frozenset[int]]:
-    await cur.execute(_SHARING, columns)
-    found: dict[tuple[int, int], frozenset[int]] = {}
-    for order_id, start_s, other in await cur.fetchall():
-        found[order_id, start_s] = found.get((order_id, start_s), frozenset()) | {other}
-    return found
-
-
-async def _read_usage(cur: Any, columns: Mapping[str, Any]) -> dict[int, list[tuple[int, UsageFacts]]]:
-    """(when it counts, the event) by account; the order an event belongs to is not known yet."""
+async def _read_usage(cur: Any, columns: Mapping[str, Any]) -> dict[int, list[UsageFacts]]:
+    """Events by account; the order an event belongs to is not known yet."""
     await cur.execute(_USAGE, columns)
-    found: dict[int, list[tuple[int, UsageFacts]]] = {}
+    found: dict[int, list[UsageFacts]] = {}
     for account_id, id_, item, at_s, counts_at_s, quantity, duration_s, destination in await cur.fetchall():
-        event = UsageFacts(id_, NONE, item, at_s, quantity, duration_s, destination)
-        found.setdefault(account_id, []).append((counts_at_s, event))
+        event = UsageFacts(id_, NONE, item, at_s, quantity, duration_s, destination, counts_at_s)
+        found.setdefault(account_id, []).append(event)
     return found
 
 

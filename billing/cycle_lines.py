@@ -17,8 +17,10 @@ import numpy as np
 
 from billing.catalogue_tables import NO_ROW
 from billing.cycle_amounts import Cause, Drafts, Unrounded, amounts_of, joined
-from billing.cycle_due import Due, Flags, find_due, shares_of
+from billing.cycle_due import Due, Flags, Tiles, find_due, shares_of
 from billing.cycle_failures import Asked, hold_floors, without_fault
+from billing.cycle_late import late_lines
+from billing.cycle_pools import with_neighbours
 from billing.cycle_prices import RowTable
 from billing.cycle_records import (
     ADJUSTMENT,
@@ -97,6 +99,8 @@ def bill_shard(shard: ShardInput, tariffs: Tariffs, due: Due | None = None) -> S
         ValueError: columns that are not sorted as ``cycle_records`` says.
     """
     found = find_due(shard, tariffs) if due is None else due
+    if found.beside is None:
+        found = with_neighbours(found, shard, tariffs)
     work = _Work(shard, tariffs, found, shelves_of(tariffs, found.baskets), tariffs.prices.table())
     _add_recurring(work)
     _add_usage(work)
@@ -104,6 +108,7 @@ def bill_shard(shard: ShardInput, tariffs: Tariffs, due: Due | None = None) -> S
     _add_percentages(work)
     _add_trueups(work)
     _add_minimums(work)
+    _add_late(work)
     return _bill_of(work)
 
 
@@ -417,6 +422,33 @@ def _append_tiles(work: _Work, order: Ints, start: Ints, end: Ints, num: Ints, d
     work.due = replace(work.due, tiles=replace(tiles, **longer))
 
 
+# ---- late usage
+
+
+def _add_late(work: _Work) -> None:
+    """What usage that came late makes of periods that were billed; each is a tile of its own."""
+    if not len(work.shard.late.order):
+        return
+    late = late_lines(work.shard, work.tariffs, work.due, _arrears_of)
+    tiles, behind = work.due.tiles, len(work.due.tiles.order)
+    names = Tiles.__dataclass_fields__
+    longer = Tiles(*(np.concatenate([getattr(tiles, name), getattr(late.tiles, name)]) for name in names))
+    work.due = replace(work.due, tiles=longer)
+    work.drafts.append(replace(late.drafts, tile=late.drafts.tile + behind))
+    work.causes += [replace(one, tile=one.tile + behind) for one in late.causes]
+    work.events += late.events
+
+
+def _arrears_of(shard: ShardInput, tariffs: Tariffs, due: Due) -> tuple[Drafts, list[Cause], int]:
+    """Lines of periods in arrears, all of them or as far as some usage goes."""
+    work = _Work(shard, tariffs, due, shelves_of(tariffs, due.baskets), tariffs.prices.table())
+    _add_recurring(work)
+    _add_usage(work)
+    _add_percentages(work)
+    _add_minimums(work)
+    return joined(work.drafts), work.causes, work.events
+
+
 # ---- invoices
 
 
@@ -445,7 +477,7 @@ def _bill_of(work: _Work) -> ShardBill:
     lines = _lines_of(
         work, drafts, taxed, own, invoice[payer[work.order_of(drafts.tile)]], np.where(hand, invoice[by_hand], NONE)
     )
-    counts = Counts(len(billed), len(payer), work.events, len(periods.order_id), len(lines.line), len(who))
+    counts = Counts(len(billed), work.shard.live_orders, work.events, len(periods.order_id), len(lines.line), len(who))
     return ShardBill(
         periods,
         lines,
@@ -608,7 +640,10 @@ def _lines_of(work: _Work, drafts: Drafts, taxed: Taxed, own: Taxed, invoice: In
     """Lines in the order of their invoices; manual lines are the last of theirs."""
     tiles, manual = work.due.tiles, work.shard.manual
     rank = np.empty(len(tiles.order), np.int64)
-    rank[np.argsort(tiles.order << 37 | tiles.start_s << 2 | tiles.part, kind="stable")] = np.arange(len(rank))
+    # Rows are below 2^24, instants below 2^35, parts below 8.
+    rank[np.argsort(_by_id(work)[tiles.order] << 38 | tiles.start_s << 3 | tiles.part, kind="stable")] = np.arange(
+        len(rank)
+    )
     by_rank = np.argsort(rank[drafts.tile] << 24 | drafts.place << 8 | drafts.part, kind="stable")
     rows = by_rank[invoice[by_rank] != NONE]
     hand = np.flatnonzero(by_hand != NONE)
@@ -649,6 +684,15 @@ def _lines_of(work: _Work, drafts: Drafts, taxed: Taxed, own: Taxed, invoice: In
     )
 
 
+def _by_id(work: _Work) -> Ints:
+    """The place of every order among all of the shard's, by payer and id."""
+    orders, live = work.shard.orders, work.shard.live_orders
+    place = np.arange(len(orders.order_id))
+    if live < len(place):  # settled ones stand behind the others
+        place[np.lexsort((orders.order_id, orders.payer_account_id))] = np.arange(len(place))
+    return place
+
+
 def _settled(work: _Work, kept: Flags) -> Ints:
     """Orders whose life is over and of which nothing is left to record."""
     orders, tiles = work.shard.orders, work.due.tiles
@@ -658,4 +702,5 @@ def _settled(work: _Work, kept: Flags) -> Ints:
     done[tiles.order[tiles.part == ONCE]] = True
     done[tiles.order[~kept]] = False
     done[[one.order for one in work.due.failures]] = False
+    done[work.shard.live_orders :] = False  # those are settled
     return orders.order_id[np.flatnonzero(done)]

@@ -1,6 +1,7 @@
 """The plan of a billing run: which ranges of paying accounts, by which catalogues, with usage closed.
 
-Rules. One transaction: a run is there with its shards, its catalogue versions and closed usage, or not at all. The same
+Rules. One transaction: a run is there with its shards, its catalogue versions and closed usage, or not at all. Usage is
+closed as usage_boundary says. The same
 accounts give the same shards. A payer is in one shard; one whose orders alone would fill a shard has it to himself. A
 run is refused while another one is under way.
 
@@ -13,7 +14,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from billing import usage_boundary
 from billing.calendar import local_midnight
+from billing.cycle_late_store import late_payers
 from billing.cycle_link import columns, do, rows
 from billing.cycle_post import CycleRefused
 from billing.orders import CHANGES
@@ -24,11 +27,6 @@ SHARD_PAYERS: Final = 20_000
 #: Payers with more orders than this count for more than one payer.
 _ORDERS_PER_PAYER: Final = 5
 
-#: Waits for imports of usage under way, before anything else is locked.
-_CLOSE_USAGE: Final = """
-    UPDATE usage_open SET open_from = to_timestamp($1::bigint)
-    WHERE open_from IS NULL OR open_from < to_timestamp($1::bigint)
-"""
 
 _ZONES: Final = "SELECT DISTINCT zone FROM order_terms"
 
@@ -42,7 +40,8 @@ _LOCK_RUNS: Final = "SELECT pg_advisory_xact_lock(hashtextextended('kopeck bill 
 _LOCK_CHANGES: Final = f"SELECT pg_advisory_xact_lock(hashtextextended('{CHANGES}', 0))::text"
 
 _NEW_RUN: Final = """
-    INSERT INTO bill_runs (bill_on, kind, only_account_id, actor) VALUES ($1, $2, nullif($3, 0), $4) RETURNING id
+    INSERT INTO bill_runs (bill_on, kind, only_account_id, actor, usage_until)
+    VALUES ($1, $2, nullif($3, 0), $4, to_timestamp($5::bigint)) RETURNING id
 """
 
 _FREEZE: Final = """
@@ -118,14 +117,25 @@ def plan_run(opened: Any, new: NewRun) -> int:
     rows(opened, _LOCK_RUNS)
     only = _only(opened, new.account)
     _check(opened)
-    _close_usage(opened, new.bill_on)
+    until_s = _usage_until(opened, new.bill_on)
+    usage_boundary.hold(opened, until_s)
     rows(opened, _LOCK_CHANGES)
     ensure_system_accounts(opened)
-    run_id = int(rows(opened, _NEW_RUN, (new.bill_on, new.kind, only, new.actor))[0][0])
+    run_id = int(rows(opened, _NEW_RUN, (new.bill_on, new.kind, only, new.actor, until_s))[0][0])
+    if only:
+        usage_boundary.close_for_payer(opened, run_id)
+    elif new.kind == "post":
+        usage_boundary.close_for_all(opened, run_id)
     do(opened, _FREEZE, (run_id,))
     where = f"AND payer_account_id = {only}" if only else ""
     found = columns(opened, _PAYERS.format(only=where, bill_on=new.bill_on.isoformat()))
     payers, orders = (np.asarray(found[name].combine_chunks()) for name in ("payer_account_id", "orders_count"))
+    late = late_payers(opened, until_s)
+    late = np.setdiff1d(late[late == only] if only else late, payers)
+    if len(late):  # of whom nothing but late usage is left to bill
+        by_id = np.argsort(np.concatenate([payers, late]), kind="stable")
+        payers = np.concatenate([payers, late])[by_id]
+        orders = np.concatenate([orders, np.ones(len(late), np.int64)])[by_id]
     first, last = cut_shards(payers, orders, new.shard_payers)
     if len(first):
         do(opened, _NEW_SHARDS, (run_id, _array(first), _array(last)))
@@ -179,14 +189,12 @@ def _check(opened: Any) -> None:
         raise CycleRefused(f"legal entities without a series of invoices: {', '.join(without[:20])}")
 
 
-def _close_usage(opened: Any, bill_on: date) -> None:
-    """Close usage up to the latest midnight at which ``bill_on`` begins anywhere in use."""
+def _usage_until(opened: Any, bill_on: date) -> int:
+    """The latest midnight at which ``bill_on`` begins anywhere in use: the run sees the usage that counts before it."""
     try:
-        bounds_s = [local_midnight(bill_on, str(zone)) for (zone,) in rows(opened, _ZONES)]
+        return max(local_midnight(bill_on, str(zone)) for (zone,) in rows(opened, _ZONES) or [("UTC",)])
     except ValueError as error:
         raise CycleRefused(f"no run on {bill_on}: {error}") from error
-    if bounds_s:
-        do(opened, _CLOSE_USAGE, (max(bounds_s),))
 
 
 def ensure_system_accounts(opened: Any) -> None:

@@ -30,8 +30,8 @@ NO_FLOOR: Final = int(np.iinfo(np.int64).min)
 NONE: Final = -1
 
 #: Codes of order_periods.part, in the order in which an invoice shows them.
-PARTS: Final = ("advance", "arrears", "once", "trueup")
-ADVANCE, ARREARS, ONCE, TRUEUP = range(4)
+PARTS: Final = ("advance", "arrears", "once", "trueup", "late")
+ADVANCE, ARREARS, ONCE, TRUEUP, LATE = range(5)
 
 #: Codes of invoice_lines.kind.
 KINDS: Final = ("recurring", "usage", "one_time", "percentage", "minimum", "adjustment", "manual")
@@ -78,7 +78,7 @@ def no_bytes() -> Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """Unsettled orders of the shard's payers.
+    """Unsettled orders of the shard's payers, and behind them the settled ones that matter (``ShardInput.live``).
 
     trial_until_s: 0 without a trial. price_minor: NONE without a price of its own. codes: index into ShardInput.codes.
     buyer: index into ShardInput.buyers. advance_done_s, arrears_done_s: the end of the last recorded tile of the part,
@@ -100,21 +100,6 @@ class Orders:
     advance_done_s: Ints
     arrears_done_s: Ints
     once_done: Bytes
-
-
-@dataclass(frozen=True, slots=True)
-class SettledOrders:
-    """Settled orders of accounts that have unsettled ones too, sorted by (account_id, order_id).
-
-    An event belongs to the lowest order that covers it, so one that is billed and gone still keeps its usage from
-    those that overlap it. Those that end before any window of usage begins may be left out.
-    """
-
-    account_id: Ints = field(default_factory=no_ints)
-    order_id: Ints = field(default_factory=no_ints)
-    terms_id: Indices = field(default_factory=no_indices)
-    starts_s: Ints = field(default_factory=no_ints)
-    ends_s: Ints = field(default_factory=no_ints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +176,8 @@ class ManualLines:
 class UsageEvents:
     """Usage within the windows asked for. item: index into ``items``, names of its own.
 
+    counts_at_s: what was known by when: a run sees the events that count before the bound of usage it began with.
+
     destination: an Arrow array of strings, or None where no event has any.
     """
 
@@ -206,8 +193,26 @@ class UsageEvents:
 
 
 @dataclass(frozen=True, slots=True)
+class LatePeriods:
+    """Billed periods in arrears with usage that came later. order: row of Orders. start_s, end_s: the period on record.
+
+    seen_s: usage that counts before it was billed already.
+    """
+
+    order: Ints = field(default_factory=no_ints)
+    start_s: Ints = field(default_factory=no_ints)
+    end_s: Ints = field(default_factory=no_ints)
+    seen_s: Ints = field(default_factory=no_ints)
+
+
+@dataclass(frozen=True, slots=True)
 class ShardInput:
-    """All that a shard's bills follow from, but for prices. buyers: (group, number of a named customer or '')."""
+    """All that a shard's bills follow from, but for prices. buyers: (group, number of a named customer or '').
+
+    live: how many of the orders are unsettled; NONE: all. The settled ones stand behind them: an event belongs to the
+    lowest order that covers it, settled or not, and orders of one period share its pools. late: periods that were
+    billed before usage of them came.
+    """
 
     bill_on: date
     orders: Orders
@@ -220,13 +225,19 @@ class ShardInput:
     trueups: TrueUps = field(default_factory=TrueUps)
     advances: AdvanceAmounts = field(default_factory=AdvanceAmounts)
     manual: ManualLines = field(default_factory=ManualLines)
-    settled: SettledOrders = field(default_factory=SettledOrders)
     events: UsageEvents = field(default_factory=UsageEvents)
+    live: int = NONE
+    late: "LatePeriods" = field(default_factory=lambda: LatePeriods())
+
+    @property
+    def live_orders(self) -> int:
+        """How many of the orders are unsettled."""
+        return len(self.orders.order_id) if self.live == NONE else self.live
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Usage a shard needs: counts_at in [from_s, until_s) of the account; windows of an account do not overlap."""
+    """Usage a shard needs: at in [from_s, until_s) of the account; windows of an account do not overlap."""
 
     account_id: Ints
     from_s: Ints

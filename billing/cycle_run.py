@@ -10,9 +10,10 @@ Does not know: how progress and results are shown.
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from billing import cycle_abandon, cycle_plan, cycle_post, cycle_summary, cycle_workers
+from billing import cycle_abandon, cycle_plan, cycle_post, cycle_summary, cycle_workers, usage_boundary
 from billing.cycle_link import RECONNECT_LIMIT_S, Link, rows
 from billing.cycle_post import CycleRefused
 from billing.cycle_shard import Job, ShardDone, ShardWorker
@@ -138,7 +139,12 @@ def approve(dsn: str, run_id: int, actor: str) -> None:
     Raises:
         CycleRefused: no complete review, or prepaid payers cannot bear their drafts.
     """
-    _in_one_go(dsn, lambda opened: cycle_post.begin_approval(opened, run_id, actor))
+
+    def decide(opened: Any) -> None:
+        cycle_post.begin_approval(opened, run_id, actor)
+        usage_boundary.approved(opened, run_id)
+
+    _in_one_go(dsn, decide)
 
 
 def void_review(dsn: str, run_id: int) -> None:
@@ -147,7 +153,17 @@ def void_review(dsn: str, run_id: int) -> None:
     Raises:
         CycleRefused: no review, or something of it is posted.
     """
-    _in_one_go(dsn, lambda opened: cycle_post.void_review(opened, run_id))
+
+    def undo(opened: Any) -> None:
+        cycle_post.void_review(opened, run_id)
+        usage_boundary.voided(opened, run_id)
+
+    _in_one_go(dsn, undo)
+
+
+def reopen_usage(dsn: str) -> tuple[datetime | None, datetime | None]:
+    """Move the boundary of open usage back to where done runs rely on it; returns what it was and what it is."""
+    return _in_one_go(dsn, usage_boundary.reopen)
 
 
 def abandon(dsn: str, run_id: int, actor: str, why: str) -> Summary:

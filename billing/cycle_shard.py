@@ -13,10 +13,11 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from billing.cycle_due import find_due, windows
+from billing.cycle_due import find_due
+from billing.cycle_late_store import read_rest
 from billing.cycle_lines import bill_shard
 from billing.cycle_link import RECONNECT_LIMIT_S, CycleStoreError, DatabaseAway, Link
 from billing.cycle_post import CycleRefused, approve_shard, post_shard
@@ -27,10 +28,8 @@ from billing.cycle_store import (
     claim_shard,
     mark_failed,
     read_catalogues,
-    read_settled,
     read_shard,
     read_terms,
-    read_usage,
     write_shard,
 )
 from billing.cycle_tariffs import Tariffs, prepare_tariffs
@@ -131,10 +130,8 @@ class ShardWorker:
             shard = read_shard(opened, claim, prepared.wanted)
         with _timed(seconds, "due"):
             due = find_due(shard, tariffs)
-            wanted = windows(due, shard, tariffs)
         with _timed(seconds, "usage"):
-            settled = read_settled(opened, claim, shard, wanted)
-            shard = replace(shard, settled=settled, events=read_usage(opened, claim, wanted))
+            shard, due = read_rest(opened, claim, prepared.wanted, shard, tariffs, due)
         with _timed(seconds, "bill"):
             bill = bill_shard(shard, tariffs, due)
         with _timed(seconds, "write"):

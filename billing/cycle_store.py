@@ -21,13 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from billing.arrays import int_array
-from billing.calendar import local_midnight
+from billing.calendar import HORIZON_END_S, local_midnight
 from billing.catalogue import Catalogue
 from billing.catalogue_store import Source, catalogue_of
 from billing.catalogue_yaml import CatalogueError
 from billing.cycle_link import CycleStoreError, columns, do, ingest, rows
 from billing.cycle_records import (
     KINDS,
+    LATE,
     NEVER,
     NO_FLOOR,
     NONE,
@@ -38,7 +39,6 @@ from billing.cycle_records import (
     Orders,
     OrderTerms,
     Payers,
-    SettledOrders,
     ShardBill,
     ShardInput,
     Suspensions,
@@ -65,7 +65,8 @@ _UTC: Final = pa.timestamp("us", "UTC")
 
 #: The run's row is held too: nobody voids or finishes a run whose shards are being done.
 _CLAIM: Final = """
-    SELECT s.state, r.kind, r.state, r.bill_on, s.first_account_id, s.last_account_id
+    SELECT s.state, r.kind, r.state, r.bill_on, s.first_account_id, s.last_account_id,
+           coalesce(extract(epoch FROM r.usage_until)::bigint, 0)
     FROM bill_shards s JOIN bill_runs r ON r.id = s.run_id
     WHERE s.run_id = $1::int AND s.shard_no = $2::int
     FOR UPDATE OF s SKIP LOCKED FOR SHARE OF r
@@ -214,26 +215,26 @@ _MANUAL: Final = """
     ORDER BY m.payer_account_id, m.id
 """
 
-_SETTLED: Final = """
-    SELECT account_id, id, terms_id, starts_at, ends_at FROM orders
-    WHERE {accounts} AND settled_at IS NOT NULL AND ends_at > to_timestamp({from_s})
-    ORDER BY account_id, id
-"""
-
-_EVENT_COLUMNS: Final = "e.account_id, e.item, e.at, e.counts_at, e.quantity_micro, e.duration_s, e.destination, e.id"
+EVENT_COLUMNS: Final = "e.account_id, e.item, e.at, e.counts_at, e.quantity_micro, e.duration_s, e.destination, e.id"
 
 _EVENTS_OF_RANGE: Final = f"""
-    SELECT {_EVENT_COLUMNS} FROM usage_events e
-    WHERE e.account_id BETWEEN {{first}} AND {{last}}
+    SELECT {EVENT_COLUMNS} FROM usage_events e
+    WHERE e.account_id BETWEEN {{first}} AND {{last}} AND e.counts_at = e.at
       AND e.counts_at >= to_timestamp({{from_s}}) AND e.counts_at < to_timestamp({{until_s}})
 """
 
 _EVENTS_OF_WINDOWS: Final = f"""
-    SELECT {_EVENT_COLUMNS}
+    SELECT {EVENT_COLUMNS}
     FROM unnest('{{ids}}'::bigint[], '{{froms}}'::bigint[], '{{untils}}'::bigint[]) AS w (account_id, from_s, until_s)
     JOIN usage_events e ON e.account_id = w.account_id
      AND e.counts_at >= to_timestamp(w.from_s) AND e.counts_at < to_timestamp(w.until_s)
-    WHERE e.counts_at >= to_timestamp({{from_s}}) AND e.counts_at < to_timestamp({{until_s}})
+    WHERE e.counts_at = e.at AND e.counts_at >= to_timestamp({{from_s}}) AND e.counts_at < to_timestamp({{until_s}})
+"""
+
+_LATE_EVENTS: Final = f"""
+    SELECT {EVENT_COLUMNS} FROM usage_events e
+    WHERE {{accounts}} AND e.counts_at > e.at AND e.at >= to_timestamp({{from_s}})
+      AND e.counts_at >= to_timestamp({{from_s}}) AND e.counts_at < to_timestamp({{until_s}})
 """
 
 _VOIDS: Final = "SELECT usage_id FROM usage_voids WHERE account_id BETWEEN {first} AND {last}"
@@ -279,6 +280,7 @@ class Claim:
     bill_on: date
     first_account_id: int
     last_account_id: int
+    usage_until_s: int = HORIZON_END_S
 
 
 def claim_shard(opened: Any, run_id: int, shard_no: int) -> Claim | None:
@@ -341,13 +343,13 @@ def read_shard(opened: Any, claim: Claim, wanted: Wanted) -> ShardInput:
     payers = f"o.payer_account_id BETWEEN {first} AND {last} AND o.settled_at IS NULL"
     known = {"payers": payers, "advance": _listed(wanted.advance), "once": _listed(wanted.once)}
     found = columns(opened, _ORDERS.format_map(known))
-    codes, code_words = _codes(found)
-    buyer, buyers = _read_buyers(opened, claim, _ints(found, "account_id"), wanted)
-    orders = _orders(found, codes, buyer)
+    codes, code_words = codes_in(found)
+    buyer, buyers = read_buyers(opened, claim, ints(found, "account_id"), wanted)
+    orders = orders_in(found, codes, buyer)
     trueups, items = _read_trueups(opened, known)
     manual = _read_manual(opened, first, last, claim.bill_on)
     paying = np.union1d(orders.payer_account_id, manual.payer_account_id)
-    accounts, currencies = _read_payers(opened, first, last, paying)
+    accounts, currencies = read_payers(opened, first, last, paying)
     return ShardInput(
         claim.bill_on,
         orders,
@@ -368,46 +370,47 @@ def _listed(ids: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(ids))) or "0"
 
 
-def _orders(found: pa.Table, codes: Any, buyer: Any) -> Orders:
+def orders_in(found: pa.Table, codes: Any, buyer: Any) -> Orders:
+    """Rows of orders with what is done of them."""
     return Orders(
-        order_id=_ints(found, "id"),
-        account_id=_ints(found, "account_id"),
-        payer_account_id=_ints(found, "payer_account_id"),
-        terms_id=_ints(found, "terms_id").astype(np.int32),
-        quantity=_ints(found, "quantity"),
-        starts_s=_seconds(found, "starts_at"),
-        ends_s=_seconds(found, "ends_at", NEVER),
-        trial_until_s=_seconds(found, "trial_until", 0),
-        minimum_minor=_ints(found, "minimum_minor"),
-        price_minor=_ints(found, "price_minor", NONE),
+        order_id=ints(found, "id"),
+        account_id=ints(found, "account_id"),
+        payer_account_id=ints(found, "payer_account_id"),
+        terms_id=ints(found, "terms_id").astype(np.int32),
+        quantity=ints(found, "quantity"),
+        starts_s=seconds(found, "starts_at"),
+        ends_s=seconds(found, "ends_at", NEVER),
+        trial_until_s=seconds(found, "trial_until", 0),
+        minimum_minor=ints(found, "minimum_minor"),
+        price_minor=ints(found, "price_minor", NONE),
         codes=codes,
         buyer=buyer,
-        advance_done_s=_seconds(found, "advance_done", NONE),
-        arrears_done_s=_seconds(found, "arrears_done", NONE),
+        advance_done_s=seconds(found, "advance_done", NONE),
+        arrears_done_s=seconds(found, "arrears_done", NONE),
         once_done=_bytes(found, "once_done"),
     )
 
 
-def _codes(found: pa.Table) -> tuple[Any, tuple[tuple[str, ...], ...]]:
+def codes_in(found: pa.Table) -> tuple[Any, tuple[tuple[str, ...], ...]]:
     """Promotion codes of orders: 0 for none."""
     codes, texts = _dictionary(found, "codes")
     return (codes + 1).astype(np.int32), ((), *(tuple(json.loads(text)) for text in texts))
 
 
-def _read_buyers(opened: Any, claim: Claim, accounts: Ints, wanted: Wanted) -> tuple[Any, tuple[tuple[str, str], ...]]:
+def read_buyers(opened: Any, claim: Claim, accounts: Ints, wanted: Wanted) -> tuple[Any, tuple[tuple[str, str], ...]]:
     """Who buys, as far as any catalogue can tell: mostly nobody in particular, code 0."""
     if not len(accounts) or (not wanted.groups and not wanted.customers):
         return np.zeros(len(accounts), np.int32), (("", ""),)
     every = np.unique(accounts)
     words = {name: _literals(getattr(wanted, name)) for name in ("groups", "customers")}
     parts = [
-        columns(opened, _BUYERS.format(accounts=where, **words)) for where in _wheres("b.account_id", every, claim)
+        columns(opened, _BUYERS.format(accounts=where, **words)) for where in wheres_of("b.account_id", every, claim)
     ]
     found = pa.concat_tables(parts).combine_chunks().sort_by("account_id")
     pairs = list(zip(found["customer_group"].to_pylist(), found["customer"].to_pylist(), strict=True))
     buyers = (("", ""), *sorted(set(pairs) - {("", "")}))
     numbers = {pair: number for number, pair in enumerate(buyers)}
-    known, codes = _ints(found, "account_id"), np.array([numbers[pair] for pair in pairs], np.int32)
+    known, codes = ints(found, "account_id"), np.array([numbers[pair] for pair in pairs], np.int32)
     return np.append(codes, np.int32(0))[_places(known, accounts)], buyers
 
 
@@ -423,7 +426,7 @@ def _literals(words: Iterable[str]) -> str:
     return ", ".join("'" + word.replace("'", "''") + "'" for word in sorted(words)) or "NULL"
 
 
-def _wheres(column: str, accounts: Ints, claim: Claim) -> list[str]:
+def wheres_of(column: str, accounts: Ints, claim: Claim) -> list[str]:
     """Conditions that find these accounts (ascending): by the range of the shard's payers, and the others by name."""
     low, high = np.searchsorted(accounts, [claim.first_account_id, claim.last_account_id + 1])
     outside = np.concatenate([accounts[:low], accounts[high:]])
@@ -434,44 +437,49 @@ def _wheres(column: str, accounts: Ints, claim: Claim) -> list[str]:
 
 
 def _read_suspensions(opened: Any, known: dict[str, str]) -> Suspensions:
-    found = columns(opened, _SUSPENSIONS.format_map(known))
-    return Suspensions(_ints(found, "order_id"), _seconds(found, "from_at"), _seconds(found, "until_at", NEVER))
+    return suspensions_in(columns(opened, _SUSPENSIONS.format_map(known)))
+
+
+def suspensions_in(found: pa.Table) -> Suspensions:
+    """Rows of order_suspensions."""
+    return Suspensions(ints(found, "order_id"), seconds(found, "from_at"), seconds(found, "until_at", NEVER))
 
 
 def _read_trueups(opened: Any, known: dict[str, str]) -> tuple[TrueUps, tuple[str, ...]]:
     found = columns(opened, _TRUEUPS.format_map(known))
     items, names = _dictionary(found, "item")
     trueups = TrueUps(
-        order_id=_ints(found, "order_id"),
-        start_s=_seconds(found, "period_start"),
-        end_s=_seconds(found, "period_end"),
-        num=_ints(found, "active_num"),
-        den=_ints(found, "active_den"),
+        order_id=ints(found, "order_id"),
+        start_s=seconds(found, "period_start"),
+        end_s=seconds(found, "period_end"),
+        num=ints(found, "active_num"),
+        den=ints(found, "active_den"),
         item=items,
-        amount_minor=_ints(found, "amount_minor"),
-        tax_ppm=_ints(found, "tax_ppm"),
+        amount_minor=ints(found, "amount_minor"),
+        tax_ppm=ints(found, "tax_ppm"),
         inside=_bytes(found, "tax_inside"),
-        credited_minor=_ints(found, "credited_minor"),
+        credited_minor=ints(found, "credited_minor"),
     )
     return trueups, names
 
 
 def _read_advances(opened: Any, known: dict[str, str]) -> AdvanceAmounts:
     found = columns(opened, _ADVANCES.format_map(known))
-    return AdvanceAmounts(_ints(found, "order_id"), _seconds(found, "period_start"), _ints(found, "amount_minor"))
+    return AdvanceAmounts(ints(found, "order_id"), seconds(found, "period_start"), ints(found, "amount_minor"))
 
 
-def _read_payers(opened: Any, first: int, last: int, wanted: Ints) -> tuple[Payers, tuple[str, ...]]:
+def read_payers(opened: Any, first: int, last: int, wanted: Ints) -> tuple[Payers, tuple[str, ...]]:
+    """(those of a range of accounts that are wanted, their currencies)."""
     found = columns(opened, _PAYERS.format(first=first, last=last))
-    found = found.filter(pa.array(np.isin(_ints(found, "id"), wanted, assume_unique=True))).combine_chunks()
+    found = found.filter(pa.array(np.isin(ints(found, "id"), wanted, assume_unique=True))).combine_chunks()
     currency, names = _dictionary(found, "currency")
     payers = Payers(
-        account_id=_ints(found, "id"),
+        account_id=ints(found, "id"),
         currency=currency,
-        legal_entity_id=_ints(found, "legal_entity_id").astype(np.int32),
-        due_days=_ints(found, "due_days").astype(np.int32),
-        balance_minor=_ints(found, "balance_minor"),
-        floor_minor=_ints(found, "floor_minor", NO_FLOOR),
+        legal_entity_id=ints(found, "legal_entity_id").astype(np.int32),
+        due_days=ints(found, "due_days").astype(np.int32),
+        balance_minor=ints(found, "balance_minor"),
+        floor_minor=ints(found, "floor_minor", NO_FLOOR),
     )
     return payers, names
 
@@ -480,10 +488,10 @@ def _read_manual(opened: Any, first: int, last: int, bill_on: date) -> ManualLin
     found = columns(opened, _MANUAL.format(first=first, last=last, bill_on=bill_on.isoformat()))
     days = zip(found["bill_on"].to_pylist(), found["zone"].to_pylist(), strict=True)
     return ManualLines(
-        manual_line_id=_ints(found, "id"),
-        payer_account_id=_ints(found, "payer_account_id"),
-        amount_minor=_ints(found, "amount_minor"),
-        tax_ppm=_ints(found, "tax_ppm"),
+        manual_line_id=ints(found, "id"),
+        payer_account_id=ints(found, "payer_account_id"),
+        amount_minor=ints(found, "amount_minor"),
+        tax_ppm=ints(found, "tax_ppm"),
         inside=_bytes(found, "tax_inside"),
         day_s=np.fromiter((_midnight(*day) for day in days), np.int64, found.num_rows),
     )
@@ -492,48 +500,51 @@ def _read_manual(opened: Any, first: int, last: int, bill_on: date) -> ManualLin
 _midnight = lru_cache(maxsize=4_096)(local_midnight)
 
 
-def read_settled(opened: Any, claim: Claim, shard: ShardInput, windows: Windows) -> SettledOrders:
-    """Settled orders of the shard's accounts that may cover some of the usage in ``windows``."""
-    if not len(windows.account_id):
-        return SettledOrders()
-    accounts, from_s = np.unique(shard.orders.account_id), int(windows.from_s.min())
-    wheres = _wheres("account_id", accounts, claim)
-    parts = [columns(opened, _SETTLED.format(accounts=where, from_s=from_s)) for where in wheres]
-    found = pa.concat_tables(parts).sort_by([("account_id", "ascending"), ("id", "ascending")])
-    found = found.filter(pa.array(np.isin(_ints(found, "account_id"), accounts)))
-    return SettledOrders(
-        account_id=_ints(found, "account_id"),
-        order_id=_ints(found, "id"),
-        terms_id=_ints(found, "terms_id").astype(np.int32),
-        starts_s=_seconds(found, "starts_at"),
-        ends_s=_seconds(found, "ends_at", NEVER),
-    )
-
-
 def read_usage(opened: Any, claim: Claim, windows: Windows) -> UsageEvents:
-    """Events within the windows, by account, time and id."""
+    """Events within the windows that are known by the claim's bound of usage, by account, time and id."""
     if not len(windows.account_id):
         return UsageEvents()
     by_range = _by_range(claim, windows)
-    parts = []
+    parts = [_late_of_windows(opened, claim, windows)]
     if by_range.any():
         parts.append(_events_of_range(opened, windows, by_range))
     if not by_range.all():
         parts.append(_events_of_windows(opened, windows, ~by_range))
     low, high = int(windows.account_id.min()), int(windows.account_id.max())
-    return _events(_without_void(opened, pa.concat_tables(parts).combine_chunks(), low, high))
+    return events_of(without_void(opened, pa.concat_tables(parts).combine_chunks(), low, high))
 
 
-def _without_void(opened: Any, found: pa.Table, first: int, last: int) -> pa.Table:
+def without_void(opened: Any, found: pa.Table, first: int, last: int) -> pa.Table:
     """Events of a range of accounts that are not void. Voids are few, and mostly there are none."""
-    voids = _ints(columns(opened, _VOIDS.format(first=first, last=last)), "usage_id")
-    return found.filter(pa.array(~np.isin(_ints(found, "id"), voids))).combine_chunks() if len(voids) else found
+    if not found.num_rows:
+        return found
+    voids = ints(columns(opened, _VOIDS.format(first=first, last=last)), "usage_id")
+    return found.filter(pa.array(~np.isin(ints(found, "id"), voids))).combine_chunks() if len(voids) else found
 
 
 def read_usage_of_range(opened: Any, first: int, last: int, from_s: int, until_s: int) -> UsageEvents:
-    """Usage that counts in [from_s, until_s) of all accounts of a range of ids, whoever buys what."""
+    """Usage of [from_s, until_s) of all accounts of a range of ids, whoever buys what."""
     bounds = {"first": first, "last": last, "from_s": from_s, "until_s": until_s}
-    return _events(_without_void(opened, columns(opened, _EVENTS_OF_RANGE.format_map(bounds)), first, last))
+    late = _read_late(opened, f"e.account_id BETWEEN {first} AND {last}", from_s, HORIZON_END_S)
+    late = late.filter(pa.array(seconds(late, "at") < until_s))
+    every = pa.concat_tables([columns(opened, _EVENTS_OF_RANGE.format_map(bounds)), late]).combine_chunks()
+    return events_of(without_void(opened, every, first, last))
+
+
+def _late_of_windows(opened: Any, claim: Claim, windows: Windows) -> pa.Table:
+    """Those that came after their time was closed, and count later: few, by an index of their own."""
+    wheres = wheres_of("e.account_id", np.unique(windows.account_id), claim)
+    from_s = int(windows.from_s.min())
+    found = pa.concat_tables(_read_late(opened, where, from_s, claim.usage_until_s) for where in wheres)
+    return _within(found.combine_chunks(), windows.account_id, windows.from_s, windows.until_s)
+
+
+def _read_late(opened: Any, accounts: str, from_s: int, until_s: int) -> pa.Table:
+    # Nobody has told the planner that few events are late.
+    do(opened, "SET LOCAL enable_seqscan = off")
+    found = columns(opened, _LATE_EVENTS.format(accounts=accounts, from_s=from_s, until_s=until_s))
+    do(opened, "SET LOCAL enable_seqscan = on")
+    return found
 
 
 def _by_range(claim: Claim, windows: Windows) -> Any:
@@ -550,13 +561,19 @@ def _by_range(claim: Claim, windows: Windows) -> Any:
 def _events_of_range(opened: Any, windows: Windows, which: Any) -> pa.Table:
     ids, from_s, until_s = windows.account_id[which], windows.from_s[which], windows.until_s[which]
     bounds = {"first": ids.min(), "last": ids.max(), "from_s": from_s.min(), "until_s": until_s.max()}
-    found = columns(opened, _EVENTS_OF_RANGE.format_map(bounds))
-    accounts, counts_at_s = _ints(found, "account_id"), _seconds(found, "counts_at")
+    return _within(columns(opened, _EVENTS_OF_RANGE.format_map(bounds)), ids, from_s, until_s)
+
+
+def _within(found: pa.Table, ids: Ints, from_s: Ints, until_s: Ints) -> pa.Table:
+    """Those of the events that happened in one of these windows of their account."""
+    if not found.num_rows:
+        return found
+    accounts, at_s = ints(found, "account_id"), seconds(found, "at")
     # Windows of an account do not overlap: the last one that begins at or before an event is the only one to look at.
     order = np.lexsort((from_s, ids))
-    place = _last_not_after(ids[order], from_s[order], accounts, counts_at_s)
+    place = _last_not_after(ids[order], from_s[order], accounts, at_s)
     chosen = order[np.maximum(place, 0)]
-    wanted = (place >= 0) & (ids[chosen] == accounts) & (counts_at_s < until_s[chosen])
+    wanted = (place >= 0) & (ids[chosen] == accounts) & (at_s < until_s[chosen])
     return found if wanted.all() else found.filter(pa.array(wanted)).combine_chunks()
 
 
@@ -584,8 +601,9 @@ def _events_of_windows(opened: Any, windows: Windows, which: Any) -> pa.Table:
     return columns(opened, _EVENTS_OF_WINDOWS.format_map(bounds | lists))
 
 
-def _events(found: pa.Table) -> UsageEvents:
-    accounts, at, ids = _ints(found, "account_id"), _ints(found, "at"), _ints(found, "id")
+def events_of(found: pa.Table) -> UsageEvents:
+    """Rows of usage_events by account, time and id."""
+    accounts, at, ids = ints(found, "account_id"), ints(found, "at"), ints(found, "id")
     order = _by_account_and_time(accounts, at, ids)
     items, names = _dictionary(found, "item")
     destination = found["destination"].combine_chunks()
@@ -594,9 +612,9 @@ def _events(found: pa.Table) -> UsageEvents:
         account_id=accounts[order],
         item=items[order],
         at_s=at[order] // _MICROSECONDS,
-        counts_at_s=_seconds(found, "counts_at")[order],
-        quantity_micro=_ints(found, "quantity_micro")[order],
-        duration_s=_ints(found, "duration_s")[order],
+        counts_at_s=seconds(found, "counts_at")[order],
+        quantity_micro=ints(found, "quantity_micro")[order],
+        duration_s=ints(found, "duration_s")[order],
         id=ids[order],
         items=names,
         destination=destination.take(pa.array(order)) if has_any else None,
@@ -693,6 +711,7 @@ def _period_rows(claim: Claim, bill: ShardBill, invoice_ids: Ints) -> pa.Table:
             "amount_minor": periods.amount_minor,
             "invoice_id": _found(invoice_ids, periods.invoice),
             "run_id": np.full(len(periods.order_id), claim.run_id, np.int32),
+            "supplement": np.where(periods.part == LATE, claim.run_id, 0).astype(np.int32),
         }
     )
 
@@ -741,7 +760,7 @@ def _failure_rows(claim: Claim, bill: ShardBill) -> pa.Table:
 # ---- columns
 
 
-def _ints(table: pa.Table, name: str, missing: int | None = None) -> Ints:
+def ints(table: pa.Table, name: str, missing: int | None = None) -> Ints:
     """A column of integers or instants (microseconds) as int64; ``missing`` stands for NULL."""
     found = table[name].combine_chunks()
     found = found.cast(pa.int64()) if found.type != pa.int64() else found
@@ -752,10 +771,10 @@ def _ints(table: pa.Table, name: str, missing: int | None = None) -> Ints:
     return np.asarray(found)
 
 
-def _seconds(table: pa.Table, name: str, missing: int | None = None) -> Ints:
+def seconds(table: pa.Table, name: str, missing: int | None = None) -> Ints:
     """A column of instants as UTC seconds; ``missing`` stands for NULL."""
     column = table[name]
-    seconds = np.floor_divide(_ints(table, name, 0), _MICROSECONDS)
+    seconds = np.floor_divide(ints(table, name, 0), _MICROSECONDS)
     if not column.null_count:
         return seconds
     if missing is None:

@@ -1,15 +1,15 @@
 """Usage in a shard of the billing cycle: whose event is whose, and what it comes to, by the kernel.
 
-Rules. An event belongs to the account's lowest recurring order that has its item and whose life covers counts_at;
-that does not depend on what is due. It is billed in the due arrears tile of that order whose stretch covers
-counts_at, if the item is metered there; else it is passed over. Events are rated at their own time, in order of
-(at, id) over the whole account, for pools are shared by all its lines of one tile. A line closes one second before its
-stretch ends. Quantities are steps of the item's unit exactly, or the order cannot be billed.
+Rules. An event belongs to the account's lowest recurring order that has its item and whose life covers the time it
+happened; that depends neither on what is due nor on when it came. It is billed in the arrears tile of that order whose
+stretch covers that time, if the item is metered there; else it is passed over. Events are rated at their own time, in
+order of (at, id) over the whole account, for pools are shared by all its lines of one tile (cycle_pools). A line closes
+one second before its stretch ends. Quantities are steps of the item's unit exactly, or the order cannot be billed.
 
 Does not know: promotions but for free units in prices, rounding, recurring charges.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from billing.catalogue import plan_items
 from billing.catalogue_tables import NO_ROW
 from billing.cycle_amounts import MAX_QUANTITY, Cause, Unrounded
-from billing.cycle_due import Due, codes_of
+from billing.cycle_due import Due, Tiles, codes_of
+from billing.cycle_pools import Grants, grants_in_time, rate_with_grants
 from billing.cycle_prices import RowTable
 from billing.cycle_records import ARREARS, NONE, USAGE, ShardInput, UsageEvents
 from billing.cycle_tariffs import Shelf, Tariffs, reject_reason
@@ -27,7 +28,7 @@ from billing.usage_ratable import number_keys
 from ratingcore import tariff as core
 from ratingcore.arrays import Ints
 from ratingcore.lines import Sums, add_events, new_sums
-from ratingcore.rate import Accumulators, Lines, close_lines, make_events, make_lines, new_accumulators, rate_events
+from ratingcore.rate import Accumulators, Lines, close_lines, make_events, make_lines, new_accumulators
 from ratingcore.rounding import MICRO_PER_MINOR
 
 _LARGEST_WHOLE: Final = MAX_QUANTITY // MICRO_PER_MINOR
@@ -69,7 +70,12 @@ class Tally:
 def usage_lines(
     shard: ShardInput, tariffs: Tariffs, due: Due, shelf: Shelf, table: RowTable
 ) -> tuple[Unrounded, list[Cause], int]:
-    """(parts of lines, why tiles cannot be billed, how many events were billed)."""
+    """(parts of lines, why tiles cannot be billed, how many events were billed).
+
+    Periods beside those that are due are rated along, for pools they share, and left out of all that is told.
+    """
+    billed = len(due.tiles.order)
+    due = _with_beside(due)
     event, tile = _stretches(shard, due, *orders_of_events(shard, tariffs))
     entry = _entries_of(shard, tariffs, due, shelf, event, tile)
     kept = np.flatnonzero(entry != NONE)
@@ -92,7 +98,28 @@ def usage_lines(
         mine = np.flatnonzero(ratable & (book[slot] == catalogue_id))
         there = np.flatnonzero(book == catalogue_id)
         causes += _rate(shard, tariffs, due, shelf, table, catalogue_id, slots, there, used, mine, tally)
-    return _unrounded(shelf, table, slots, groups, tally, causes), causes, len(event)
+    parts_of_lines = _unrounded(shelf, table, slots, groups, tally, causes)
+    if len(due.tiles.order) > billed:
+        kept = np.flatnonzero(parts_of_lines.tile < billed)
+        parts_of_lines = _some_parts(parts_of_lines, kept)
+        causes = [one for one in causes if one.tile < billed]
+    return parts_of_lines, causes, int(np.count_nonzero(tile < billed))
+
+
+def _with_beside(due: Due) -> Due:
+    """The periods beside those that are due, as tiles behind them."""
+    beside = due.beside
+    if beside is None or not len(beside.order):
+        return due
+    names = Tiles.__dataclass_fields__
+    return replace(
+        due, tiles=Tiles(*(np.concatenate([getattr(due.tiles, name), getattr(beside, name)]) for name in names))
+    )
+
+
+def _some_parts(parts: Unrounded, rows: Ints) -> Unrounded:
+    kept = {name: getattr(parts, name)[rows] for name in Unrounded.__dataclass_fields__ if name != "sums"}
+    return Unrounded(**kept, sums=Sums(parts.sums.whole[rows], parts.sums.rest[rows]))
 
 
 # ---- whose event
@@ -100,7 +127,7 @@ def usage_lines(
 
 @dataclass(frozen=True, slots=True)
 class _Owners:
-    """Recurring orders by account and id, settled ones too. row: of Orders, or NONE where settled."""
+    """Recurring orders by account and id, settled ones too. row: of Orders."""
 
     account: Ints
     offer: Ints
@@ -110,27 +137,18 @@ class _Owners:
 
 
 def _owners_of(shard: ShardInput, tariffs: Tariffs) -> _Owners:
-    orders, settled, terms = shard.orders, shard.settled, tariffs.terms
-    mine = np.flatnonzero(~terms.once[orders.terms_id])
-    gone = np.flatnonzero(~terms.once[settled.terms_id])
-    account = np.concatenate([orders.account_id[mine], settled.account_id[gone]])
-    number = np.concatenate([orders.order_id[mine], settled.order_id[gone]])
-    owners = _Owners(
-        account,
-        terms.offer[np.concatenate([orders.terms_id[mine], settled.terms_id[gone]])],
-        np.concatenate([orders.starts_s[mine], settled.starts_s[gone]]),
-        np.concatenate([orders.ends_s[mine], settled.ends_s[gone]]),
-        np.concatenate([mine, np.full(len(gone), NONE, np.int64)]),
-    )
+    orders, terms = shard.orders, tariffs.terms
+    row = np.flatnonzero(~terms.once[orders.terms_id])
+    account, number = orders.account_id[row], orders.order_id[row]
     later = (account[1:] > account[:-1]) | ((account[1:] == account[:-1]) & (number[1:] > number[:-1]))
-    if later.all():
-        return owners
-    by = np.lexsort((number, account))
-    return _Owners(account[by], owners.offer[by], owners.starts_s[by], owners.ends_s[by], owners.row[by])
+    if not later.all():
+        row = row[np.lexsort((number, account))]
+    offer = terms.offer[orders.terms_id[row]]
+    return _Owners(orders.account_id[row], offer, orders.starts_s[row], orders.ends_s[row], row)
 
 
 def orders_of_events(shard: ShardInput, tariffs: Tariffs) -> tuple[Ints, Ints]:
-    """(row of the event, row of the order it belongs to) of events that belong to an unsettled order."""
+    """(row of the event, row of the order it belongs to) of events that belong to an order."""
     owners, events = _owners_of(shard, tariffs), shard.events
     if not len(events.id) or not len(owners.account):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -145,11 +163,11 @@ def orders_of_events(shard: ShardInput, tariffs: Tariffs) -> tuple[Ints, Ints]:
     owner, end = np.repeat(firsts, counts), np.repeat(ends, counts)
     found: list[tuple[Ints, Ints]] = []
     while len(event):
-        counts_at = events.counts_at_s[event]
+        at_s = events.at_s[event]
         covers = (
             has[owners.offer[owner], events.item[event]]
-            & (owners.starts_s[owner] <= counts_at)
-            & (counts_at < owners.ends_s[owner])
+            & (owners.starts_s[owner] <= at_s)
+            & (at_s < owners.ends_s[owner])
         )
         found.append((event[covers], owners.row[owner[covers]]))
         left = np.flatnonzero(~covers & (owner + 1 < end))
@@ -157,8 +175,7 @@ def orders_of_events(shard: ShardInput, tariffs: Tariffs) -> tuple[Ints, Ints]:
     if not found:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     event, row = (np.concatenate(columns) for columns in zip(*found, strict=True))
-    unsettled = np.flatnonzero(row != NONE)
-    return event[unsettled], row[unsettled]
+    return event, row
 
 
 def _items_by_offer(tariffs: Tariffs, items: tuple[str, ...]) -> NDArray[np.bool_]:
@@ -173,8 +190,10 @@ def _items_by_offer(tariffs: Tariffs, items: tuple[str, ...]) -> NDArray[np.bool
 
 
 def _stretches(shard: ShardInput, due: Due, event: Ints, row: Ints) -> tuple[Ints, Ints]:
-    """The due arrears tile of its order that an event counts in; those without are left out. Events in their order."""
+    """The arrears tile of its order in which an event happened; those without are left out. Events in their order."""
     arrears = np.flatnonzero(due.tiles.part == ARREARS)
+    if due.beside is not None and len(due.beside.order):
+        arrears = arrears[np.lexsort((due.tiles.start_s[arrears], due.tiles.order[arrears]))]
     counts = np.bincount(due.tiles.order[arrears], minlength=len(shard.orders.order_id))
     ends = np.cumsum(counts)
     nth, end = (ends - counts)[row], ends[row]
@@ -183,7 +202,7 @@ def _stretches(shard: ShardInput, due: Due, event: Ints, row: Ints) -> tuple[Int
     event, nth, end = event[live], nth[live], end[live]
     while len(event):
         tile = arrears[nth]
-        at = shard.events.counts_at_s[event]
+        at = shard.events.at_s[event]
         within = (due.tiles.from_s[tile] <= at) & (at < due.tiles.until_s[tile])
         found.append((event[within], tile[within]))
         left = np.flatnonzero(~within & (nth + 1 < end))
@@ -243,7 +262,7 @@ def _rate(
     tally: Tally,
 ) -> list[Cause]:
     """Rate the slots ``there`` and their events ``mine`` under one catalogue, into the tally."""
-    owner, pools = _pools_of(shard, tariffs, due, catalogue_id, slots.tile[there])
+    owner, pools, grants = _pools_of(shard, tariffs, due, catalogue_id, slots.tile[there])
     lines = make_lines(tariffs.prices.compiled(catalogue_id), table.local[slots.row[there]], owner)
     accumulators = new_accumulators(lines, pools)
     line_of = np.full(len(slots.tile), NONE, np.int64)
@@ -256,7 +275,7 @@ def _rate(
         events.duration_s[event],
         number_keys(events.destination, event),
     )
-    rated = rate_events(lines, accumulators, columns)
+    rated = rate_with_grants(lines, accumulators, columns, owner[line_of[slot]], grants)
     part = _part_of(table, slots, tally, slot, rated.version)
     add_events(tally.sums, part, rated.amount_micro, rated.reject)
     add_events(tally.quantities, part, used.quantity[mine], rated.reject)
@@ -300,11 +319,14 @@ def _part_of(table: RowTable, slots: Slots, tally: Tally, slot: Ints, version: A
     return tally.first[slot] + group
 
 
-def _pools_of(shard: ShardInput, tariffs: Tariffs, due: Due, catalogue_id: int, tile: Ints) -> tuple[Ints, Ints | None]:
-    """(owner of the slots of these tiles, what each owner has in the catalogue's pools at the start)."""
+def _pools_of(
+    shard: ShardInput, tariffs: Tariffs, due: Due, catalogue_id: int, tile: Ints
+) -> tuple[Ints, Ints | None, Grants | None]:
+    """(owner of the slots of these tiles, what each owner has in the catalogue's pools at the start, and how that
+    changes)."""
     width = len(tariffs.catalogues[catalogue_id].pools)
     if not width:
-        return np.zeros(len(tile), np.int64), None
+        return np.zeros(len(tile), np.int64), None, None
     tiles, orders = due.tiles, shard.orders
     arrears = np.flatnonzero(tiles.part == ARREARS)
     order = tiles.order[arrears]
@@ -313,22 +335,29 @@ def _pools_of(shard: ShardInput, tariffs: Tariffs, due: Due, catalogue_id: int, 
     span, spans = codes_of(tiles.start_s[arrears] << 29 | (tiles.end_s - tiles.start_s)[arrears])
     owner, owners = codes_of(account[order] * spans + span)
     grants = np.zeros((len(tariffs.stocks), width), np.int64)
+    catalogue_of_stock = np.array([stock.offer.catalogue_id for stock in tariffs.stocks] or [0])
     for number, stock in enumerate(tariffs.stocks):
         if stock.offer.catalogue_id == catalogue_id:
             for pool, grant in stock.grants:
                 grants[number, pool] = grant
     held = new_sums(owners * width)
+    granted = np.zeros((len(order), width), np.int64)
     for pool in range(width):
         grant = grants[due.stock[order], pool]
         most = core.MAX_METER // np.maximum(grant, 1)
-        add_events(held, owner * width + pool, np.minimum(orders.quantity[order], most) * grant)
+        granted[:, pool] = np.minimum(orders.quantity[order], most) * grant
+        add_events(held, owner * width + pool, granted[:, pool])
     # A pool holds MAX_METER at most: nobody uses up more in a period.
     full = held.whole >= core.MAX_METER // MICRO_PER_MINOR
     left = np.where(full, core.MAX_METER, np.where(full, 0, held.whole) * MICRO_PER_MINOR + held.rest)
     of_tile = np.zeros(len(tiles.order), np.int64)
     of_tile[arrears] = owner
+    ours = np.flatnonzero(catalogue_of_stock[due.stock[order]] == catalogue_id)
+    in_time = grants_in_time(
+        owner[ours], owners, tiles.from_s[arrears[ours]], tiles.until_s[arrears[ours]], granted[ours]
+    )
     # Owners whom no line has would only make the pools longer; the last one there is counts them.
-    return of_tile[tile], left.reshape(owners, width)[: int(of_tile[tile].max(initial=-1)) + 1]
+    return of_tile[tile], left.reshape(owners, width)[: int(of_tile[tile].max(initial=-1)) + 1], in_time
 
 
 def _unrounded(

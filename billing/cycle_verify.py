@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Any, Final
 
 from billing.cycle_verify_lines import SAMPLE, check_explained
-from billing.cycle_verify_tiles import check_tiles, check_usage
+from billing.cycle_verify_tiles import check_tiles
+from billing.usage_unbilled import check_late, check_usage
 from billing.verify import Guard, Step, check_guards, check_steps, count
 from billing.verify_records import MAX_LISTED, Check, listed
 from billing.verify_slices import Say, silent, slices, snapshot, together
@@ -314,5 +315,5 @@ async def verify_cycle(cur: Any, sample: int | None = SAMPLE, say: Say = silent)
         cur: aiopg cursor, in no transaction.
         sample: how many lines are computed again; None: all of them.
     """
-    tiles = [await check_tiles(cur, say), await check_usage(cur)]
+    tiles = [await check_tiles(cur, say), await check_usage(cur), await check_late(cur)]
     return [*tiles, *await verify_invoices(cur, say), await check_explained(cur, sample, say)]

@@ -1,4 +1,4 @@
-"""Truth 6 on a live database: each period of each order is recorded once, or reported; so is each event of usage.
+"""Truth 6 on a live database: each period of each order is recorded once, or reported.
 
 Rules. Tiles are made again here from the calendar and the orders alone, not by the code that bills. The records of a
 part of an order must begin with the tile that holds its start (or with one that an earlier system billed: it is on no
@@ -34,8 +34,8 @@ CHUNK: Final = 200_000
 _NEVER: Final = 2**62
 _HALF_DAY_S: Final = 43_200
 
-_PARTS: Final = ("advance", "arrears", "once", "trueup")
-_ADVANCE, _ARREARS, _ONCE, _TRUEUP = range(4)
+_PARTS: Final = ("advance", "arrears", "once", "trueup", "late")
+_ADVANCE, _ARREARS, _ONCE, _TRUEUP, _LATE = range(5)
 #: Why an order may have unrecorded tiles.
 _FAILED, _CHANGED, _LEFT = 1, 2, 3
 
@@ -90,39 +90,13 @@ _RECORDS: Final = """
            string_agg(int8send(is_foreign), '')
     FROM (
         SELECT order_id, run_id, (outcome = 'billed' AND invoice_id IS NULL)::int::bigint AS is_foreign,
-               CASE part WHEN 'advance' THEN 0 WHEN 'arrears' THEN 1 WHEN 'once' THEN 2 ELSE 3 END AS part,
+               CASE part WHEN 'advance' THEN 0 WHEN 'arrears' THEN 1 WHEN 'once' THEN 2 WHEN 'trueup' THEN 3
+                         ELSE 4 END AS part,
                floor(extract(epoch FROM period_start))::bigint AS starts,
                floor(extract(epoch FROM period_end))::bigint AS ends
         FROM order_periods WHERE order_id > %(after)s AND order_id <= %(last)s
         ORDER BY order_id, part, period_start
     ) r
-"""
-
-#: Events before usage_open that no order of their account has among its items at their time.
-_UNBILLED: Final = """
-    WITH items AS MATERIALIZED (
-        SELECT t.id AS terms_id, unnest(CASE WHEN t.item <> '' THEN ARRAY[t.item] ELSE p.items END) AS item
-        FROM order_terms t
-        LEFT JOIN LATERAL (
-            SELECT p.items FROM catalogue_versions v JOIN catalogue_plans p ON p.version_id = v.id
-            WHERE v.catalogue_id = t.catalogue_id AND p.number = t.plan
-            ORDER BY v.version DESC LIMIT 1) p ON true
-        WHERE t.kind = 'recurring'
-    ), closed AS (
-        SELECT e.id, e.account_id, e.item, e.counts_at
-        FROM usage_events e
-        WHERE e.counts_at < (SELECT open_from FROM usage_open)
-          AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
-    )
-    SELECT (SELECT count(*) FROM closed), c.item, count(*)
-    FROM closed c
-    WHERE NOT EXISTS (
-        SELECT FROM orders o JOIN items i ON i.terms_id = o.terms_id
-        WHERE o.account_id = c.account_id AND i.item = c.item AND o.starts_at <= c.counts_at
-          AND c.counts_at < coalesce(o.ends_at, 'infinity'))
-    GROUP BY c.item
-    UNION ALL SELECT (SELECT count(*) FROM closed), NULL, 0
-    ORDER BY 3 DESC
 """
 
 
@@ -212,17 +186,6 @@ def _note(found: _Found, run_id: int, bill_on: date | None) -> str:
     if found.excused[_CHANGED]:
         told.append(f"{found.excused[_CHANGED]} were ordered or changed since run {run_id} and are due in the next")
     return f"orders not billed up to {bill_on}: {'; '.join(told)}" if told else ""
-
-
-async def check_usage(cur: Any) -> Check:
-    """Every event of closed usage is an order's; those that are nobody's are told, for a person to decide."""
-    await cur.execute(_UNBILLED)
-    rows = await cur.fetchall()
-    told = [f"{number} of item {item}" for _, item, number in rows if item is not None]
-    unbilled = sum(row[2] for row in rows)
-    note = f"{unbilled} events that no order covers are not billed: {', '.join(told[:10])}" if told else ""
-    name = "each event of closed usage belongs to an order or is reported"
-    return Check(TRUTH, name, int(rows[0][0]), "events", note=note)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -341,18 +304,20 @@ def _check_sequence(orders: _Orders, records: _Records, of: Any, found: _Found) 
 
 
 def _check_trueups(records: _Records, of: Any, found: _Found) -> None:
-    """A true-up is of a tile that was billed in advance."""
+    """A true-up is of a tile that was billed in advance, late usage of one that was billed in arrears."""
     keys = records.row << 34 | records.start_s  # rows are below CHUNK, instants below 2^33
-    trueups = np.flatnonzero((records.part == _TRUEUP) & (records.row >= 0))
-    lone = trueups[~np.isin(keys[trueups], keys[records.part == _ADVANCE])]
-    found.add(lone, lambda row: f"{of(row)}: nothing was billed in advance then")
+    for part, first, words in ((_TRUEUP, _ADVANCE, "in advance"), (_LATE, _ARREARS, "in arrears")):
+        rows = np.flatnonzero((records.part == part) & (records.row >= 0))
+        lone = rows[~np.isin(keys[rows], keys[records.part == first])]
+        found.add(lone, lambda row, words=words: f"{of(row)}: nothing was billed {words} then")
 
 
 def _check_records(
     orders: _Orders, records: _Records, rows: Ints, terms: _Terms, runs: Mapping[int, date], of: Any, found: _Found
 ) -> None:
     """Each record is of a part that such orders have, is a tile of the cadence, and was due when its run billed it."""
-    allowed = [_ONCE] if terms.is_once else [_ADVANCE, _ARREARS, _TRUEUP] if terms.in_advance else [_ARREARS]
+    recurring = [_ADVANCE, _ARREARS, _TRUEUP, _LATE] if terms.in_advance else [_ARREARS, _LATE]
+    allowed = [_ONCE] if terms.is_once else recurring
     wrong = ~np.isin(records.part[rows], allowed)
     found.add(rows[wrong], lambda row: f"{of(row)}: such an order has no such part")
     rows = rows[~wrong]

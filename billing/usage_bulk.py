@@ -78,7 +78,21 @@ _DONE: Final = """
 #: Of any version: an event may be older than the version in force.
 _ITEMS: Final = "SELECT DISTINCT number FROM catalogue_items"
 
-_OPEN_FROM: Final = "SELECT open_from FROM usage_open FOR SHARE"
+#: Waits for a run that is being planned; what that closed is read by the next statements.
+_HOLD_BOUNDARY: Final = "SELECT FROM usage_open FOR SHARE"
+
+#: A review of everybody that waits has seen what counts before its bound (billing.usage_boundary).
+_OPEN_FROM: Final = """
+    SELECT open_from, (SELECT max(usage_until) FROM bill_runs
+                       WHERE state IN ('running', 'reviewed', 'approving') AND only_account_id IS NULL) AS seen_until
+    FROM usage_open
+"""
+
+_OPEN_ACCOUNTS: Final = """
+    SELECT a.account_id, max(a.open_from) AS open_from FROM usage_open_accounts a, usage_open u
+    WHERE u.open_from IS NULL OR a.open_from > u.open_from
+    GROUP BY a.account_id ORDER BY a.account_id
+"""
 
 _SETTINGS: Final = ("SET LOCAL work_mem = '64MB'", "SET LOCAL jit = off")
 
@@ -181,6 +195,20 @@ class Accounts:
 
     numbers: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
     ids: pa.Array = field(default_factory=lambda: pa.array([], pa.int64()))
+    boundary: "Boundary" = field(default_factory=lambda: Boundary())
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """Where open usage begins, in UTC seconds; None: nowhere.
+
+    open_from_s: for everybody. seen_from_s: a review that waits has seen what counts before. accounts: ``account_id``
+    (ascending) and ``open_from`` of those whose usage is closed further; None where there are none.
+    """
+
+    open_from_s: int | None = None
+    seen_from_s: int | None = None
+    accounts: pa.Table | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,15 +296,15 @@ def fail_import(record: Any, import_id: int, why: str) -> None:
     record.commit()
 
 
-def begin_load(load: Any) -> int | None:
-    """Make temporary tables and hold the boundary of closed periods; returns it as UTC seconds, None for no boundary.
-
-    Ends with the transaction of ``load``.
-    """
-    open_from = _rows(load, _OPEN_FROM)[0][0]
+def begin_load(load: Any) -> Boundary:
+    """Make temporary tables and hold the boundary of open usage; ends with the transaction of ``load``."""
+    _do(load, _HOLD_BOUNDARY)
+    instants = _rows(load, _OPEN_FROM)[0]
+    accounts = _columns(load, _OPEN_ACCOUNTS)
     for statement in (*_SETTINGS, *_TEMPORARY):
         _do(load, statement)
-    return int(open_from.timestamp()) if open_from is not None else None
+    open_from_s, seen_from_s = (int(one.timestamp()) if one is not None else None for one in instants)
+    return Boundary(open_from_s, seen_from_s, accounts if accounts.num_rows else None)
 
 
 def known_items(load: Any) -> frozenset[str] | None:
@@ -340,7 +368,7 @@ def _with_accounts(load: Any, events: pa.Table, known: Accounts) -> tuple[pa.Tab
         known.ids = pa.concat_arrays([known.ids, found.column("id").combine_chunks()])
         places = pc.index_in(numbers, value_set=known.numbers)
     ids = known.ids.take(places)
-    events = events.drop_columns(["account"]).append_column("account_id", ids)
+    events = _marked(events.drop_columns(["account"]).append_column("account_id", ids), known.boundary.accounts)
     if not ids.null_count:
         return events, []
     unknown = pc.is_null(ids)
@@ -349,6 +377,18 @@ def _with_accounts(load: Any, events: pa.Table, known: Accounts) -> tuple[pa.Tab
         (line, "unknown_account", f"there is no account {name!r}") for line, name in zip(lines, names, strict=True)
     ]
     return events.filter(pc.invert(unknown)), strangers
+
+
+def _marked(events: pa.Table, closed: pa.Table | None) -> pa.Table:
+    """The events, those of accounts whose usage is closed further counting from there on."""
+    if closed is None:
+        return events
+    places = pc.index_in(events.column("account_id"), value_set=closed.column("account_id").combine_chunks())
+    from_there = closed.column("open_from").combine_chunks().take(places.combine_chunks())
+    counts_at = events.column("counts_at").combine_chunks()
+    is_closed = pc.fill_null(pc.less(counts_at, from_there.cast(counts_at.type)), False)
+    counts_at = pc.if_else(is_closed, from_there.cast(counts_at.type), counts_at)
+    return events.set_column(events.schema.get_field_index("counts_at"), "counts_at", counts_at)
 
 
 def _used(load: Any, source_id: int, keys: pa.ChunkedArray, places: Ints) -> Ints:

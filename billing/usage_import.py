@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 from billing.mediation import Mediated, mediate
 from billing.usage_bulk import (
     Accounts,
+    Boundary,
     Counts,
     NewImport,
     append_events,
@@ -128,12 +129,15 @@ def import_file(
         import_id = begin_import(record, source_id, new)
         try:
             with connection(dsn) as load:
-                open_from_s = begin_load(load)
+                boundary = begin_load(load)
                 if refeed is not None:
                     claim_rejects(load, refeed.import_id, import_id, new.actor, refeed.ids)
-                known = Known(int(now().timestamp()), open_from_s, known_items(load), ratable_now(load))
+                seen_s = boundary.seen_from_s
+                known = Known(
+                    int(now().timestamp()), boundary.open_from_s, known_items(load), seen_s, ratable_now(load)
+                )
                 blocks = mediate(source, made, new.late, known, block_bytes)
-                run = _Run(record, load, source_id, import_id, progress)
+                run = _Run(record, load, source_id, import_id, progress, boundary)
                 counts, header, stages = _load_batches(run, batches(blocks, batch_rows))
                 _judge_share(counts, made)
                 begun = time.monotonic()
@@ -152,6 +156,7 @@ class _Run:
     source_id: int
     import_id: int
     progress: Callable[[int, Counts], None]
+    boundary: Boundary
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +208,9 @@ def _batch(parts: list[Mediated], begun: float) -> Batch:
 
 def _load_batches(run: _Run, coming: Iterator[Batch]) -> tuple[Counts, str, Stages]:
     counts, header, spent = Counts(), "", Stages()
-    months, accounts = set[int](), Accounts()
+    months, accounts = set[int](), Accounts(boundary=run.boundary)
+    if run.boundary.accounts is not None:
+        make_months(run.record, run.boundary.accounts.rename_columns(["account_id", "counts_at"]), months)
     asked = time.monotonic()
     for batch in _read_ahead(coming):
         begun = time.monotonic()

@@ -54,12 +54,15 @@ class Known:
     """What values are held against.
 
     now_s: UTC. open_from_s: events before it are late; None while no period is closed. items: the numbers that
-    catalogues have; None where there is no catalogue to ask. ratable: what the catalogues in force could rate.
+    catalogues have; None where there is no catalogue to ask. seen_from_s: a review that waits has seen what counts
+    before, so that what comes now counts there or later; None without one. ratable: what the catalogues in force could
+    rate.
     """
 
     now_s: int
     open_from_s: int | None = None
     items: frozenset[str] | None = None
+    seen_from_s: int | None = None
     ratable: Ratable = field(default_factory=Ratable)
 
 
@@ -120,6 +123,8 @@ def read_values(columns: Columns, block: Block, made: Format, late: str, known: 
             judge.refuse(is_late, "late", "the period of the event is closed")
         else:
             counts_s = np.maximum(at_s, known.open_from_s)
+    if known.seen_from_s is not None:
+        counts_s = np.maximum(counts_s, known.seen_from_s)
     good = judge.codes == 0
     table = pa.Table.from_arrays(
         [

@@ -18,8 +18,9 @@ from typing import Any, Final
 import numpy as np
 
 from billing.calendar import HORIZON_END_S, HORIZON_START_S, boundaries
-from billing.cycle_due import Due, Tiles, find_due, windows
+from billing.cycle_due import Due, Tiles, find_due
 from billing.cycle_lines import bill_shard
+from billing.cycle_pools import windows, with_neighbours
 from billing.cycle_records import NONE, ONCE, ShardBill, ShardInput, Windows
 from billing.cycle_tariffs import Tariffs
 from billing.month_store import Month
@@ -148,7 +149,8 @@ def due_in(shard: ShardInput, tariffs: Tariffs, month: Month) -> tuple[ShardInpu
     from_s, to_s = low[terms[tiles.order]], high[terms[tiles.order]]
     ended = (tiles.until_s > from_s) & (tiles.until_s <= to_s)
     begun = (tiles.from_s >= from_s) & (tiles.from_s < to_s)
-    return at_end, _only(due, np.flatnonzero(np.where(tiles.part == ONCE, begun, ended)))
+    ours = _only(due, np.flatnonzero(np.where(tiles.part == ONCE, begun, ended)))
+    return at_end, with_neighbours(ours, at_end, tariffs)
 
 
 def _done_before(shard: ShardInput, tariffs: Tariffs, low: Ints) -> Ints:

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from kopeck.cli_context import Context, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli_usage_open import reopen, unbilled
 from kopeck.cli_usage_rate import rate_stored
 from kopeck.cli_usage_voids import correct, void, voids
 
@@ -37,7 +38,7 @@ def usage() -> None:
     """Files of usage: what subscribers used, to be rated and billed. docs/usage.md describes formats."""
 
 
-for _command in (rate_stored, void, correct, voids):
+for _command in (rate_stored, void, correct, voids, unbilled, reopen):
     usage.add_command(_command)
 
 

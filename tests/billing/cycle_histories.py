@@ -528,7 +528,9 @@ def read_world(cur: Any, usage: dict[int, list[Usage]]) -> World:
     for order, since, until in cur.fetchall():
         pauses.setdefault(order, []).append((since, until))
     cur.execute(
-        "SELECT o.id, o.account_id, o.payer_account_id, t.plan, t.item, t.currency, t.kind, t.interval_unit,"
+        "SELECT o.id, o.account_id,"
+        " CASE WHEN o.settled_at IS NULL THEN o.payer_account_id ELSE b.payer_account_id END, t.plan, t.item,"
+        " t.currency, t.kind, t.interval_unit,"
         " t.interval_count, t.anchor_day, t.anchor_month, t.zone, t.in_advance, t.proration, t.anchor_phase,"
         " o.quantity,"
         f" {_s('o.starts_at')}, {_s('o.ends_at')}, coalesce(extract(epoch FROM o.trial_until)::bigint, 0),"

@@ -35,7 +35,7 @@ from ratingcore.money import split_minor
 from ratingcore.rounding import MICRO_PER_MINOR, Rounding, divide, round_micro
 
 NEVER = 2**62
-PARTS = ("advance", "arrears", "once", "trueup")
+PARTS = ("advance", "arrears", "once", "trueup", "late")
 MONTHS = {"month": 1, "quarter": 3, "year": 12}
 
 
@@ -153,18 +153,23 @@ class Record(NamedTuple):
 
 @dataclass
 class Book:
-    """What is billed so far: records by (order, part, tile's start), lines of advance records, manual lines."""
+    """What is billed so far: records by (order, part, tile's start), lines of advance records, manual lines.
+
+    seen: by (order, tile's start), usage that counts before it is billed.
+    """
 
     records: dict[tuple[int, str, int], Record] = field(default_factory=dict)
     advance_lines: dict[tuple[int, int], list[Line]] = field(default_factory=dict)
     manual: set[int] = field(default_factory=set)
+    seen: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
 @dataclass
 class Bill:
     """What a run makes: lines by payer, records, (payer, order, tile's start, part) of what failed.
 
-    advance_lines: those of advance records, by (order, tile's start). manual: manual lines that were billed.
+    advance_lines: those of advance records, by (order, tile's start). manual: manual lines that were billed. until:
+    usage that counts before it was seen.
     """
 
     invoices: dict[int, list[Line]] = field(default_factory=dict)
@@ -172,6 +177,7 @@ class Bill:
     advance_lines: dict[tuple[int, int], list[Line]] = field(default_factory=dict)
     manual: set[int] = field(default_factory=set)
     failures: set[tuple[int, int, int, str]] = field(default_factory=set)
+    until: int = 0
 
 
 class _FailedError(Exception):
@@ -526,25 +532,37 @@ class Row(NamedTuple):
     price: Resolved
 
 
-def usage_lines(prices: Prices, parts: Sequence[Part], world: World) -> None:
-    """What orders of one account used in one tile: they share pools."""
-    rows = [row for part in parts for row in rows_of(prices, part)]
-    if not rows:
+def usage_lines(prices: Prices, parts: Sequence[Part], world: World, until: int) -> None:
+    """What orders of one account used in one tile, as far as it is known by ``until``.
+
+    They share pools with all orders of the account that have this tile: these are rated beside them, and not billed.
+    """
+    if not any(True for part in parts for _ in rows_of(prices, part)):
         return
+    every = [*parts, *beside(prices, parts, world)]
+    rows = [row for part in every for row in rows_of(prices, part)]
     table = prices.table(row.price.price for row in rows)
     lines = [reference.Line(0, number) for number in range(len(rows))]
-    state = reference.State({}, pools_of(prices, parts))
+    state, drawn = reference.State(), dict.fromkeys(prices.catalogue.pools, 0)
     rated: list[list[Rated]] = [[] for _ in rows]
     failed: list[Part] = []
-    for number, usage in used_in(prices, rows, world):
+    for number, usage in used_in(prices, rows, world, until):
+        granted = granted_at(prices, every, usage.at)
+        left = {pool: max(0, granted.get(pool, 0) - drawn[pool]) for pool in drawn}
         steps, rest = divmod(usage.quantity_micro * prices.catalogue.items[usage.item].unit.steps, 10**6)
         event = reference.Event(number, usage.at, steps, usage.duration_s, usage.destination)
-        one, state = reference.rate_event(table, lines, state, event)
+        filled = reference.State(state.meters, {(0, pool): amount for pool, amount in left.items()})
+        # What is in no whole steps cannot be billed; it draws nothing.
+        one, then = reference.rate_event(table, lines, filled, event)
         if rest or one.reject:
             failed.append(rows[number].part)
+            continue
+        state = then
+        for pool, amount in left.items():
+            drawn[pool] += amount - state.pools.get((0, pool), 0)
         rated[number].append((steps, one))
     for number, row in enumerate(rows):
-        if row.part in failed:
+        if row.part not in parts or row.part in failed:
             continue
         closed, state = reference.close_line(table, lines, state, number, row.part.until - 1)
         if closed.reject:
@@ -553,8 +571,8 @@ def usage_lines(prices: Prices, parts: Sequence[Part], world: World) -> None:
         if closed.amount_micro:
             rated[number].append((0, closed))
         row.part.drafts += metered_lines(prices, row.part, "usage", (row.place, row.item), row.price, rated[number])
-    if failed:
-        raise _FailedError("events that have no price", failed)
+    if wrong := [part for part in failed if part in parts]:
+        raise _FailedError("events that have no price", wrong)
 
 
 def rows_of(prices: Prices, part: Part) -> Iterator[Row]:
@@ -564,21 +582,35 @@ def rows_of(prices: Prices, part: Part) -> Iterator[Row]:
             yield Row(part, place, item, prices.needed(part.order, item, gifts))
 
 
-def pools_of(prices: Prices, parts: Sequence[Part]) -> dict[tuple[int, str], int]:
-    pools: dict[tuple[int, str], int] = {}
+def beside(prices: Prices, parts: Sequence[Part], world: World) -> Iterator[Part]:
+    """Parts of the account's other orders with the same tile."""
+    start, end, mine = parts[0].start, parts[0].end, {part.order.id for part in parts}
+    for order in world.orders[parts[0].order.account]:
+        if order.kind != "recurring" or order.id in mine or order.starts >= order.ends:
+            continue
+        tiles = enumerate(tiles_of(order), 1)
+        number = next((number for number, tile in tiles if tile == (start, end) and tile[0] < order.ends), 0)
+        if number and all(prices.price(order, item) is not None for item in prices.metered(order)):
+            yield Part(order, "arrears", start, end, number)
+
+
+def granted_at(prices: Prices, parts: Sequence[Part], at: int) -> dict[str, int]:
+    """What orders that live at an instant put into pools."""
+    pools: dict[str, int] = {}
     for part in parts:
-        for pool, granted in (plan_grants(prices.catalogue, part.order.plan) if part.order.plan else {}).items():
-            pools[0, pool] = pools.get((0, pool), 0) + granted * part.order.quantity
+        if part.since <= at < part.until and part.order.plan:
+            for pool, granted in plan_grants(prices.catalogue, part.order.plan).items():
+                pools[pool] = pools.get(pool, 0) + granted * part.order.quantity
     return pools
 
 
-def used_in(prices: Prices, rows: Sequence[Row], world: World) -> Iterator[tuple[int, Usage]]:
+def used_in(prices: Prices, rows: Sequence[Row], world: World, until: int) -> Iterator[tuple[int, Usage]]:
     """Events with the number of their row, in order."""
     for usage in world.usage.get(rows[0].part.order.account, ()):
         within = [
             (number, row.part.order.id)
             for number, row in enumerate(rows)
-            if row.item == usage.item and row.part.since <= usage.counts_at < row.part.until
+            if row.item == usage.item and row.part.since <= usage.at < row.part.until and usage.counts_at < until
         ]
         owner = owner_of(prices, world, usage) if within else None
         yield from ((number, usage) for number, order in within if order == owner)
@@ -589,11 +621,66 @@ def owner_of(prices: Prices, world: World, usage: Usage) -> int | None:
     fitting = [
         order.id
         for order in world.orders[usage.account]
-        if order.kind == "recurring"
-        and order.starts <= usage.counts_at < order.ends
-        and usage.item in prices.items(order)
+        if order.kind == "recurring" and order.starts <= usage.at < order.ends and usage.item in prices.items(order)
     ]
     return min(fitting, default=None)
+
+
+# ---- usage that came late
+
+
+def late_parts(prices: Prices, order: Order, world: World, book: Book, until: int) -> Iterator[tuple[Part, int]]:
+    """(a billed part of the order that later usage makes something else of, what of usage was seen before)."""
+    for (number, start), seen in book.seen.items():
+        if number != order.id:
+            continue
+        record = book.records[order.id, "arrears", start]
+        nth = next(nth for nth, tile in enumerate(tiles_of(order), 1) if tile[0] == start)
+        part = Part(order, "late", start, record.end, nth)
+        fresh = [one for one in world.usage.get(order.account, ()) if seen <= one.counts_at < until]
+        if any(concerns(prices, part, usage, world) for usage in fresh):
+            yield part, seen
+
+
+def concerns(prices: Prices, part: Part, usage: Usage, world: World) -> bool:
+    """Whether an event is of this part, or of another order with which it shares pools."""
+    owner = owner_of(prices, world, usage)
+    if owner == part.order.id:
+        return part.since <= usage.at < part.until
+    if owner is None or not prices.catalogue.pools or not fills_or_draws(prices, part.order):
+        return False
+    other = next(one for one in world.orders[usage.account] if one.id == owner)
+    shared = any(tile == (part.start, part.end) and tile[0] <= usage.at < tile[1] for tile in _until(other, part.end))
+    return shared and fills_or_draws(prices, other) and usage.at < part.until
+
+
+def _until(order: Order, end: int) -> Iterator[tuple[int, int]]:
+    yield from (tile for tile in tiles_of(order) if tile[1] <= end)
+
+
+def fills_or_draws(prices: Prices, order: Order) -> bool:
+    return bool(prices.metered(order)) or bool(order.plan and plan_grants(prices.catalogue, order.plan))
+
+
+def late(prices: Prices, part: Part, seen: int, until: int, world: World, book: Book) -> None:
+    """What the whole part comes to with all that is known now, less what it came to with what was known then."""
+    sums: dict[tuple[object, ...], list[int]] = {}
+    for sign, known in ((1, until), (-1, seen)):
+        whole = replace(part, part="arrears", drafts=[])
+        _charges(prices, whole)
+        usage_lines(prices, [whole], world, known)
+        _of_others(prices, whole, book, {})
+        for one in whole.drafts:
+            key = (one.place[0], one.kind, one.item, one.tax.rate_ppm, one.tax.inside)
+            line = sums.setdefault(key, [0, 0, 0])
+            for number, value in enumerate((one.quantity, one.discount, one.amount)):
+                line[number] += sign * value
+    for nth, (key, (quantity, discount, amount)) in enumerate(sorted(sums.items())):
+        place, kind, item, rate, inside = key
+        if quantity or amount:
+            shown = 1 if kind == "minimum" else quantity
+            tax = core.Tax(rate, inside)
+            part.drafts.append(Draft(kind, item, (place, nth), part.since, part.until, shown, discount, amount, tax))
 
 
 def minimum(prices: Prices, part: Part, book: Book, today: Mapping[tuple[int, str, int], Part]) -> None:
@@ -655,7 +742,8 @@ def true_ups(prices: Prices, order: Order, bill_on: date, book: Book, world: Wor
 def bill(world: World, catalogue: Catalogue, bill_on: date, book: Book) -> Bill:
     """Everything a run bills; nothing is noted in the book."""
     prices = Prices(catalogue)
-    made = Bill()
+    zones = {order.zone for orders in world.orders.values() for order in orders}
+    made = Bill(until=max((midnight(bill_on, zone) for zone in zones), default=0))
     by_payer: dict[int, list[Order]] = {}
     for order in (one for orders in world.orders.values() for one in orders):
         by_payer.setdefault(order.payer, []).append(order)
@@ -681,8 +769,10 @@ def _bill_payer(
 ) -> None:
     parts = [part for order in orders for part in due_parts(prices, order, bill_on, book)]
     ups = [part for order in orders for part in true_ups(prices, order, bill_on, book, world)]
-    failed = _fill(prices, world, parts, ups, book)
-    parts += ups
+    failed = _fill(prices, world, parts, ups, book, made.until)
+    again, wrong = _late(prices, world, orders, book, made.until)
+    failed |= wrong
+    parts += ups + again
     foreign = {part.order.id for part in parts if part.order.currency != payer.currency}
     failed |= {(order, 0, "") for order in foreign}
     made.failures |= {(payer.account, *one) for one in failed}
@@ -714,7 +804,7 @@ def _held_back(part: Part, failed: set[tuple[int, int, str]]) -> bool:
         if (start, name) == (part.start, part.part):
             return True
         follows = part.part == "arrears" or (part.part == "advance" and name == "advance")
-        if follows and name in PARTS and name != "once" and start <= part.start:
+        if follows and name in ("advance", "arrears", "trueup") and start <= part.start:
             return True
     return False
 
@@ -767,12 +857,28 @@ def _turn(charge: tuple[Part | Manual, int]) -> tuple[object, ...]:
         day = midnight(what.bill_on, what.zone)
         return gross > 0, day, day, 0, 4
     due = what.since if what.part in ("advance", "once") else what.until
-    rank = ("trueup", "advance", "arrears", "once").index(what.part)
+    rank = ("trueup", "advance", "arrears", "once", "late").index(what.part)
     return not (what.part == "trueup" and gross <= 0), due, what.start, what.order.id, rank
 
 
+def _late(
+    prices: Prices, world: World, orders: Sequence[Order], book: Book, until: int
+) -> tuple[list[Part], set[tuple[int, int, str]]]:
+    """Late parts with their lines, and (order, tile's start, part) of those that cannot be billed."""
+    found: list[Part] = []
+    failed: set[tuple[int, int, str]] = set()
+    for order in orders:
+        for part, seen in late_parts(prices, order, world, book, until):
+            found.append(part)
+            try:
+                late(prices, part, seen, until, world, book)
+            except _FailedError:
+                failed.add((order.id, part.start, "late"))
+    return found, failed
+
+
 def _fill(
-    prices: Prices, world: World, parts: Sequence[Part], ups: Sequence[Part], book: Book
+    prices: Prices, world: World, parts: Sequence[Part], ups: Sequence[Part], book: Book, until: int
 ) -> set[tuple[int, int, str]]:
     """Put lines into parts, true-ups apart; returns (order, tile's start, part) of those that cannot be billed."""
     today = {(part.order.id, part.part, part.start): part for part in (*parts, *ups)}
@@ -791,7 +897,7 @@ def _fill(
     for part in parts:
         tried(lambda part=part: _charges(prices, part), part)
     for group in pooled.values():
-        tried(lambda group=group: usage_lines(prices, group, world), *group)
+        tried(lambda group=group: usage_lines(prices, group, world, until), *group)
     for part in parts:
         tried(lambda part=part: _of_others(prices, part, book, today), part)
     return failed
@@ -846,5 +952,8 @@ def _record(part: Part) -> Record:
 def note(book: Book, made: Bill) -> None:
     """Remember what a run has billed."""
     book.records |= {(one.order, one.part, one.start): one for one in made.records}
+    for one in made.records:
+        if one.part in ("arrears", "late"):
+            book.seen[one.order, one.start] = max(made.until, book.seen.get((one.order, one.start), 0))
     book.advance_lines |= made.advance_lines
     book.manual |= made.manual

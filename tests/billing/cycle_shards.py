@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from billing.catalogue import Catalogue
 from billing.catalogue_units import parse_instant
-from billing.cycle_due import find_due, windows
+from billing.cycle_due import find_due
 from billing.cycle_lines import bill_shard
+from billing.cycle_pools import windows, with_neighbours
 from billing.cycle_records import (
     KINDS,
     NEVER,
@@ -24,7 +25,6 @@ from billing.cycle_records import (
     Orders,
     OrderTerms,
     Payers,
-    SettledOrders,
     ShardBill,
     ShardInput,
     Suspensions,
@@ -157,8 +157,8 @@ def shard_of(world: World, day: str) -> ShardInput:
     live = sorted((one for one in world.orders if not one.settled), key=lambda one: (one.payer or one.account, one.id))
     gone = sorted((one for one in world.orders if one.settled), key=lambda one: (one.account, one.id))
     terms = world.terms
-    codes = list(dict.fromkeys([(), *(one.codes for one in live)]))
-    buyers = list(dict.fromkeys([("", ""), *((one.group, one.customer) for one in live)]))
+    codes = list(dict.fromkeys([(), *(one.codes for one in world.orders)]))
+    buyers = list(dict.fromkeys([("", ""), *((one.group, one.customer) for one in world.orders)]))
     known = {one.account: one for one in world.payers}
     accounts = sorted({one.payer or one.account for one in live} | set(known) | {one[1] for one in world.manual})
     payers = [known.get(account, Payer(account)) for account in accounts]
@@ -170,7 +170,7 @@ def shard_of(world: World, day: str) -> ShardInput:
     zones = {one.id: one.zone for one in world.orders}
     return ShardInput(
         date.fromisoformat(day),
-        _columns(Orders, [_row(one, terms, codes, buyers) for one in live]),
+        _columns(Orders, [_row(one, terms, codes, buyers) for one in (*live, *gone)]),
         _columns(
             Payers,
             [(one.account, currencies.index(one.currency), 1, 14, one.balance, one.floor) for one in payers],
@@ -189,10 +189,7 @@ def shard_of(world: World, day: str) -> ShardInput:
         ),
         _columns(AdvanceAmounts, [(one, at(start, zones[one]), amount) for one, start, amount in world.advances]),
         _columns(ManualLines, [(*one, at(day)) for one in sorted(world.manual, key=lambda one: (one[1], one[0]))]),
-        _columns(
-            SettledOrders,
-            [(one.account, one.id, terms[one.terms], at(one.starts), at(one.ends)) for one in gone],
-        ),
+        live=len(live),
     )
 
 
@@ -223,9 +220,7 @@ def with_events(shard: ShardInput, events: Sequence[Event], read: Any) -> ShardI
     """The shard with those events that lie within the windows, as the store reads them."""
     spans = list(zip(read.account_id.tolist(), read.from_s.tolist(), read.until_s.tolist(), strict=True))
     found = [
-        one
-        for one in events
-        if any(one.account == who and low <= at(one.counts or one.when) < high for who, low, high in spans)
+        one for one in events if any(one.account == who and low <= at(one.when) < high for who, low, high in spans)
     ]
     found.sort(key=lambda one: (one.account, at(one.when), one.id))
     names = tuple(dict.fromkeys(one.item for one in found))
@@ -249,7 +244,7 @@ def bill(world: World, day: str, tariffs: Tariffs | None = None) -> ShardBill:
     """What the world comes to on a date."""
     prepared = tariffs or world.tariffs()
     shard = shard_of(world, day)
-    due = find_due(shard, prepared)
+    due = with_neighbours(find_due(shard, prepared), shard, prepared)
     return bill_shard(with_events(shard, world.events, windows(due, shard, prepared)), prepared, due)
 
 

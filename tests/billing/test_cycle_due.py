@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from billing.cycle_due import find_due, windows
+from billing.cycle_due import find_due
+from billing.cycle_pools import windows
 from billing.cycle_records import PARTS, REASONS
 from tests.billing.catalogues import HEAD, read
 from tests.billing.cycle_shards import Order, World, at, shard_of

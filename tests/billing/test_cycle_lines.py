@@ -340,10 +340,17 @@ promotions: [{promotion: off, from: 2020-01-01, amount: 0.01}]
     assert [one[0] for one in taxes(again)] == [0, 100_000]
 
 
-def test_an_event_counts_where_it_was_counted_and_costs_what_it_did_then() -> None:
-    order = Order(1, "2025-11-01", plan="both", arrears_done="2026-01-01")
+def test_an_event_is_billed_in_the_period_in_which_it_happened_whenever_it_came() -> None:
+    order = Order(1, "2025-12-01", plan="both")
     found = bill(shop(order, events=[Event(1, "call", "2025-12-30", MINUTE, counts="2026-01-01")]), "2026-02-01")
     assert (lines(found)[1], taxes(found)[1][0]) == ((1, "usage", "call", 60, 120), 200_000)
+    assert [one[1] for one in lines(found)] == ["recurring", "usage", "recurring"]
+
+
+def test_an_event_of_a_billed_period_is_none_of_the_next_ones() -> None:
+    order = Order(1, "2025-11-01", plan="both", arrears_done="2026-01-01")
+    found = bill(shop(order, events=[Event(1, "call", "2025-12-30", MINUTE, counts="2026-01-01")]), "2026-02-01")
+    assert [one[1] for one in lines(found)] == ["recurring"]
 
 
 def test_an_event_belongs_to_the_lowest_order_that_covers_it_whatever_is_due() -> None:

@@ -1,7 +1,6 @@
 """Columns of a shard out of the real database and back: what is read, what is left out, what is written."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -9,11 +8,15 @@ import numpy as np
 import pytest
 
 from billing import cycle_store
+from billing.catalogue_store import Source, catalogue_of
+from billing.cycle_due import find_due
+from billing.cycle_late_store import read_rest
 from billing.cycle_link import Link
 from billing.cycle_plan import NewRun, plan_run
 from billing.cycle_records import NEVER, NO_FLOOR, NONE, ShardInput, Windows
-from billing.cycle_store import Claim, Wanted, claim_shard, read_settled, read_shard, read_terms, read_usage
-from tests.billing.cycle_base import FEBRUARY, MARCH, Base, cycle_base
+from billing.cycle_store import Claim, Wanted, claim_shard, read_shard, read_terms, read_usage
+from billing.cycle_tariffs import prepare_tariffs
+from tests.billing.cycle_base import CATALOGUE, FEBRUARY, MARCH, Base, cycle_base
 
 
 def second(text: str) -> int:
@@ -162,19 +165,29 @@ def test_usage_is_read_within_its_windows_either_way(base: Base, link: Link, mon
         assert found.destination is None
 
 
-def test_settled_orders_of_the_same_accounts_are_read(base: Base, link: Link) -> None:
+def test_settled_orders_of_the_same_accounts_are_read_behind_the_others(base: Base, link: Link) -> None:
     account, other = base.subscriber("S1"), base.subscriber("S2")
     gone = base.order(account, ends_at="2026-01-20T00:00:00+03:00")
     base.order(other, ends_at="2026-01-20T00:00:00+03:00")
     base.bill()
-    base.order(account)
-    found = shard(link)
-    from_s = second("2026-01-19T00:00:00+03:00")
-    windows = Windows(np.array([account]), np.array([from_s]), np.array([from_s + 86_400]))
-    settled = link.run(lambda opened: read_settled(opened, whole(), found, windows))
-    assert settled.order_id.tolist() == [gone]
-    later = replace(windows, from_s=windows.from_s + 2 * 86_400)
-    assert link.run(lambda opened: read_settled(opened, whole(), found, later)).order_id.tolist() == []
+    live = base.order(account)
+    late = base.order(base.subscriber("S3"), starts_at="2026-02-10T00:00:00+03:00")
+
+    def rest(bill_on: date) -> list[int]:
+        def read(opened: Any) -> Any:
+            terms = read_terms(opened)
+            source = catalogue_of(Source("cycle.yaml", {"cycle.yaml": CATALOGUE}))
+            tariffs = prepare_tariffs({base.catalogue_id: source}, terms)
+            wanted = Wanted(frozenset(), frozenset(), frozenset(), frozenset())
+            found = read_shard(opened, whole(bill_on), wanted)
+            return read_rest(opened, whole(bill_on), wanted, found, tariffs, find_due(found, tariffs))[0]
+
+        found = link.run(read)
+        assert found.orders.order_id[: found.live_orders].tolist() == [live, late]
+        return list(found.orders.order_id[found.live_orders :].tolist())
+
+    assert rest(FEBRUARY) == [gone]  # January is due, and the order that is gone was of it
+    assert rest(FEBRUARY.replace(month=1)) == []
 
 
 def test_what_a_shard_came_to_is_written_whole(base: Base) -> None:

@@ -73,6 +73,7 @@ def test_what_a_run_wrote_is_clean_and_every_check_examined_something(books: Boo
     assert differing(checks) == []
     assert [check.name for check in checks if check.examined == 0] == [
         "each event of closed usage belongs to an order or is reported",
+        "late usage is billed to the period it is of, or reported",
         "lines come to the same when the judge computes them",
     ]
     assert {check.truth for check in checks} == {6, 8, 9}
@@ -248,4 +249,4 @@ def test_events_that_no_order_covers_are_told(books: Books, database: Any) -> No
     books.ask("UPDATE usage_open SET open_from = now()")
     usage = asyncio.run(checked(books.dsn))[1]
     assert (usage.examined, usage.found) == (2, 0)
-    assert usage.note == "1 events that no order covers are not billed: 1 of item voice"
+    assert usage.note == "1 events that no order covers are not billed: 1 of item voice; `kopeck usage unbilled`"

@@ -299,6 +299,9 @@ def test_late_events_count_in_the_open_period_or_are_rejected(database, sql) -> 
 
 def test_what_is_closed_stays_closed(database, sql) -> None:
     sql.execute("UPDATE usage_open SET open_from = '2026-11-01 00:00:00+00'")
+    sql.execute(
+        "INSERT INTO bill_runs (bill_on, kind, actor, usage_until) VALUES ('2026-11-01', 'post', 'test', '2026-11-01')"
+    )
     for earlier in ("NULL", "'2026-10-01 00:00:00+00'"):
         with pytest.raises(psycopg2.Error, match="stays closed"):
             sql.execute(f"UPDATE usage_open SET open_from = {earlier}")

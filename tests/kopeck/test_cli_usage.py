@@ -3,8 +3,10 @@
 import gzip
 import json
 import re
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
+import psycopg2
 import pytest
 
 from tests.billing.usage_files import CALLS, CALLS_HEADER, call
@@ -143,3 +145,27 @@ def test_what_to_void_is_named_once(kopeck, desk) -> None:
         said = kopeck("usage", *command, "--why", "w", "--key", "k")
         assert said.status == 2
         assert "Usage: " in said.err
+
+
+def test_usage_that_is_on_no_invoice_is_listed_with_its_reason(kopeck, desk, database) -> None:
+    assert kopeck("usage", "import", "calls.csv", "--format", "calls").status == 0
+    with closing(psycopg2.connect(database.owner_dsn)) as owner, owner.cursor() as cur:
+        cur.execute("UPDATE usage_open SET open_from = now()")
+        owner.commit()
+    said = kopeck("usage", "unbilled")
+    assert said.out.splitlines()[0].split("\t") == ["account", "item", "why", "events", "quantity", "first", "last"]
+    assert said.out.splitlines()[1].split("\t")[:5] == ["79010000001", "voice", "no order", "1", "1.5"]
+    (row,) = json.loads(kopeck("usage", "unbilled", "--json", "--account", "79010000001").out)
+    assert (row["why"], row["events"], row["quantity"]) == ("no order", 1, "1.5")
+    assert json.loads(kopeck("usage", "unbilled", "--json", "--account", "nobody").out) == []
+
+
+def test_a_boundary_that_went_too_far_is_moved_back(kopeck, desk, database) -> None:
+    assert kopeck("usage", "reopen").out.startswith("usage is open from the beginning, as runs over all payers need it")
+    with closing(psycopg2.connect(database.owner_dsn)) as owner, owner.cursor() as cur:
+        cur.execute("UPDATE usage_open SET open_from = '2031-01-01'")
+        owner.commit()
+    said = kopeck("usage", "reopen")
+    assert said.status == 0
+    assert "and is now from the beginning" in said.out
+    assert kopeck("usage", "import", "calls.csv", "--format", "calls").status == 0
