@@ -17,7 +17,9 @@ from typing import Any, Final, TypeVar
 
 import adbc_driver_manager
 import pyarrow as pa
-from adbc_driver_postgresql import dbapi
+
+from billing.database_adbc import connect
+from billing.database_session import IDLE_BILLING_S
 
 T = TypeVar("T")
 
@@ -26,11 +28,8 @@ RECONNECT_LIMIT_S: Final = 120.0
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 2.0
 
-#: Time zone: nothing of ours may depend on the server's. jit: compiling costs more than these queries. Parallel: every
-#: core has a worker of ours already.
+#: jit: compiling costs more than these queries. Parallel: every core has a worker of ours already.
 _SESSION: Final = (
-    "SET application_name = 'kopeck-bill'",
-    "SET timezone = 'UTC'",
     "SET jit = off",
     "SET work_mem = '64MB'",
     "SET max_parallel_workers_per_gather = 0",
@@ -109,7 +108,7 @@ class Link:
 
 
 def _open(dsn: str) -> Any:
-    opened = dbapi.connect(dsn)
+    opened = connect(dsn, name="kopeck-bill", idle_transaction_s=IDLE_BILLING_S)
     try:
         for statement in _SESSION:
             do(opened, statement)

@@ -1,4 +1,4 @@
-"""Usage into PostgreSQL in columns. ADBC is imported here and in cycle_link.
+"""Usage into PostgreSQL in columns, through ADBC.
 
 Rules. A load is one transaction a file: nothing of a file is visible before all of it is, and a kill leaves nothing.
 A batch (some hundred thousand events) comes sorted by key. Its keys are looked up in that order, and those that are
@@ -21,9 +21,10 @@ import adbc_driver_manager
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from adbc_driver_postgresql import dbapi
 
 from billing.arrays import int_array
+from billing.database_adbc import connect
+from billing.database_session import IDLE_IMPORT_S
 from billing.usage_lines import Reject
 from billing.usage_time import Ints, flags
 
@@ -232,7 +233,7 @@ def connection(dsn: str) -> Iterator[Any]:
         UsageStoreError: no connection, or whatever the database refused inside the block.
     """
     try:
-        with dbapi.connect(dsn) as opened:
+        with connect(dsn, name="kopeck-import", idle_transaction_s=IDLE_IMPORT_S) as opened:
             yield opened
     except adbc_driver_manager.Error as error:
         raise UsageStoreError(_plain(error)) from error

@@ -121,7 +121,8 @@ class PartnerRow:
 
 
 _PARTNERS: Final = """
-    SELECT p.id, p.code, p.name, p.state, c.version, c.body, p.clearing_account_id, a.balance_minor, a.currency
+    SELECT p.id, p.code, p.name, p.state, c.version, c.body, p.clearing_account_id, a.balance_minor, a.currency,
+        ARRAY(SELECT version FROM contracts WHERE partner_id = p.id AND body @> '{"strip_leading_zeros": true}')
     FROM partners p
     JOIN accounts a ON a.id = p.clearing_account_id
     JOIN LATERAL (SELECT version, body FROM contracts WHERE partner_id = p.id ORDER BY version DESC LIMIT 1) c ON true
@@ -186,7 +187,7 @@ async def load_book(cur: Any, passphrase: str, now: datetime) -> Book:
             if contract.currency != currency:
                 raise ContractError(f"contract in {contract.currency}, clearing account in {currency}")
             keys = _usable_keys(code, materials.get(partner_id, []), passphrase)
-            terms[partner_id] = Terms(contract, clearing_id, transits[contract.currency])
+            terms[partner_id] = Terms(contract, clearing_id, transits[contract.currency], frozenset(row[9]))
         except (ValueError, TypeError, KeyError) as error:
             log.error("partner_is_broken", extra={"partner": code, "error": str(error)})
             broken.append(code)

@@ -53,11 +53,15 @@ Question = Check | Status | Balance
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A contract with the system accounts its money moves through."""
+    """A contract with the system accounts its money moves through.
+
+    stripping: the contract's versions, older ones too, that drop zeros at the front of account numbers.
+    """
 
     contract: Contract
     clearing_account_id: int
     transit_account_id: int
+    stripping: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +259,7 @@ def _repeat(world: World, command: Command, terms: Terms, request: Pay, known: P
     contract = terms.contract
     command = _without_cards(world, command, request)
     is_tombstone = known.state is State.VOIDED and known.amount == 0  # a cancel came first and knew no requisites
-    if not is_tombstone and not _same_requisites(known, request, contract):
+    if not is_tombstone and not _same_requisites(known, request, terms):
         detail = (
             f"payment {known.id} has account {known.account_number}, sum {format_minor(known.amount)}, "
             f"service {known.service or '-'}"
@@ -282,11 +286,11 @@ def _re_examine(world: World, command: Command, terms: Terms, request: Pay, know
     return _pay_result(_happen(world, command, terms, looked_at, Event.ACCEPT, reason, note), Reason.OK)
 
 
-def _same_requisites(known: Payment, request: Pay, contract: Contract) -> bool:
+def _same_requisites(known: Payment, request: Pay, terms: Terms) -> bool:
     if known.amount != request.amount or known.service != request.service:
         return False
-    if known.contract_version != contract.version:
-        # Whether leading zeros are stripped may have changed since; the number is the same.
+    if terms.contract.strip_leading_zeros or known.contract_version in terms.stripping:
+        # One of the two numbers lost its zeros, or both did.
         return known.account_number.lstrip("0") == request.account.lstrip("0")
     return known.account_number in (request.account, mask_cards(request.account))
 

@@ -4,12 +4,16 @@ Rules. Group commit without timers: an idle lane takes what waits at once, so a 
 is BEGIN and lock, read payments, decide, write, COMMIT. Commands whose account somebody else holds go back to the
 queue, with a deadline. When a batch fails:
 
-  connection lost, deadlock, lock time-out, unique violation  the whole batch again: the keys make that safe
-  any other database error                                    bisect: a poisonous command never takes others down
-  database away                                               wait a moment in a bounded queue, then `temporary`
+  lock time-out                                 whose clearing account is held waits aside (`gateway.aside`), the rest
+                                                again; at the second one parted by partner, then halved
+  connection lost, deadlock, unique violation   the whole batch again: the keys make that safe; when it has had its
+                                                share of the deadline, halved
+  any other database error                      halved: a poisonous command never takes others down
+  database away                                 wait a moment in a bounded queue, then `temporary`
 
 A command that was in a batch when its deadline came is answered `in_progress`; its fate is in the database and a
-repeat finds it. aiopg turns a statement cancelled by the server into CancelledError: translated here, at the edge.
+repeat finds it. Nothing is decided after its deadline. Before a question is answered with "nothing is credited" it
+leaves a fence, and pays that wait are announced (`gateway.fences`).
 
 Does not know: HTTP, protocols, what is decided.
 """
@@ -18,17 +22,26 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import psycopg2
 import psycopg2.errors
 
-from adapters.messages import OP_OF, Balance, Cancel, Check, Op, Pay, Reason, RegistryLine, Result, Status
-from gateway import driver, failpoints, metrics, store
+from adapters.messages import OP_OF, Balance, Check, Op, Pay, Reason, RegistryLine, Result, Status
+from gateway import driver, failpoints, fence_store, metrics, store
+from gateway.aside import Aside, by_partner, clearing_of
+from gateway.batches import Unsure, Waiting, must_wait, system_ids, wanted_by
 from gateway.decide import Command, OperatorCancel, Question, Terms, World, answer, decide
+from gateway.driver import AGAIN
+from gateway.driver import Connection as Connection
+from gateway.driver import CoreOptions as CoreOptions
+from gateway.driver import DatabaseAway as DatabaseAway
+from gateway.driver import at_the_edge as at_the_edge
+from gateway.fence_store import Key
+from gateway.fences import Announcer, Heartbeat, answer_in_work, is_fenced, key_to_fence, pay_key
+from gateway.states import State
 
 log = logging.getLogger(__name__)
 
@@ -38,130 +51,11 @@ T = TypeVar("T")
 AGAIN_S: Final = (0.0, 0.005, 0.02, 0.1, 0.5)
 #: Wait before a command whose account was held elsewhere is tried again.
 HELD_S: Final = 0.003
-#: Batches of the same commands before one is taken for poison although each failure looked passing.
-MAX_RUNS: Final = 50
-
-#: The database said no for a reason that another run may not meet.
-_AGAIN: Final = (
-    psycopg2.errors.UniqueViolation,
-    psycopg2.errors.DeadlockDetected,
-    psycopg2.errors.SerializationFailure,
-    psycopg2.errors.LockNotAvailable,
-    store.StaleWrite,
-)
-
-
-class DatabaseAway(Exception):
-    """The connection broke or never came up; what was in flight has an unknown outcome."""
-
-
-@dataclass(frozen=True, slots=True)
-class CoreOptions:
-    """Limits of the core, each by name. Times in seconds.
-
-    queue_max: commands waiting at most; more are answered `temporary` at once.
-    request_deadline_s: longest a caller waits for an answer.
-    away_grace_s: how long a command may wait for a database that is away.
-    """
-
-    dsn: str
-    lanes: int = 2
-    batch_max: int = 100
-    queue_max: int = 5_000
-    request_deadline_s: float = 20.0
-    away_grace_s: float = 2.0
-    lock_timeout_s: float = 3.0
-    database_timeout_s: float = 10.0
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """A command and whoever waits for its answer. An entity: compared by identity."""
-
-    command: Command
-    answer: "asyncio.Future[Result]"
-    deadline: float
-    in_batch: bool = False
-    key_in_work: tuple[int, str] | None = None
-
-
-class Connection:
-    """One aiopg connection with one cursor, opened when needed and thrown away when it misbehaved."""
-
-    def __init__(self, options: CoreOptions) -> None:
-        self._options = options
-        self._connection: Any = None
-        self._cursor: Any = None
-
-    async def cursor(self) -> Any:
-        """The cursor of an open connection.
-
-        Raises:
-            DatabaseAway: it could not be opened.
-        """
-        if self._connection is None or self._connection.closed:
-            options = self._options
-            try:
-                self._connection = await driver.connect(
-                    options.dsn, timeout_s=options.database_timeout_s, lock_timeout_s=options.lock_timeout_s
-                )
-                self._cursor = await self._connection.cursor()
-            except (psycopg2.Error, OSError, TimeoutError) as error:
-                await self.discard()
-                raise DatabaseAway(str(error).strip()) from error
-        return self._cursor
-
-    async def discard(self) -> None:
-        """Close and forget; the server rolls back whatever was open."""
-        connection, self._connection, self._cursor = self._connection, None, None
-        if connection is not None:
-            with contextlib.suppress(psycopg2.Error):
-                await connection.close()
-
-
-async def at_the_edge(connection: Connection, work: Callable[[Any], Awaitable[T]]) -> T:
-    """Run ``work`` on the connection's cursor and translate the driver's ways of failing.
-
-    Raises:
-        DatabaseAway: the connection is gone, timed out, or the server cancelled the statement.
-        psycopg2.Error: what the server itself answered; the transaction was rolled back.
-    """
-    cur: Any = None
-    try:
-        cur = await connection.cursor()
-        return await work(cur)
-    except asyncio.CancelledError as error:
-        await connection.discard()
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise DatabaseAway("the server cancelled a statement") from error
-    except DatabaseAway:
-        raise
-    except (
-        psycopg2.OperationalError,
-        psycopg2.InterfaceError,
-        psycopg2.errors.ReadOnlySqlTransaction,
-        TimeoutError,
-        OSError,
-    ) as error:
-        if isinstance(error, _AGAIN):
-            await _roll_back(connection, cur)
-            raise
-        await connection.discard()
-        raise DatabaseAway(str(error).strip()) from error
-    except BaseException:
-        await _roll_back(connection, cur)
-        raise
-
-
-async def _roll_back(connection: Connection, cur: Any) -> None:
-    try:
-        await cur.execute("ROLLBACK")
-    except (psycopg2.Error, TimeoutError, OSError, asyncio.CancelledError):
-        await connection.discard()
-    except RuntimeError:  # aiopg: the connection is busy or broken after an interrupted call
-        await connection.discard()
+#: The share of a request's deadline for which a batch is run again before one of its commands is taken for poison
+#: although each failure looked passing; halves of it have half as long.
+RUNS_SHARE: Final = 0.125
+#: How long the aside lane waits in line for one held account before it looks at the next.
+ASIDE_WAIT_S: Final = 0.25
 
 
 class Core:
@@ -182,14 +76,21 @@ class Core:
         self._away_since: float | None = None
         self._is_stopping = False
         self._registry_turn = asyncio.Semaphore(1)
+        self._aside = Aside(options.queue_max)
+        self._aside_came = asyncio.Event()
+        self._heartbeat = Heartbeat()
+        self._announcer = Announcer(options)
 
     # -- the outside ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the lanes on the running loop."""
+        self._heartbeat.start()
         for number in range(self._options.lanes):
             self._tasks.append(asyncio.create_task(self._supervise(f"lane-{number}", self._run_lane)))
         self._tasks.append(asyncio.create_task(self._supervise("reader", self._run_reader)))
+        self._tasks.append(asyncio.create_task(self._supervise("aside", self._run_aside)))
+        self._tasks.append(asyncio.create_task(self._supervise("announcer", self._announcer.run)))
         self._tasks.append(asyncio.create_task(self._supervise("probe", self._probe)))
         self._tasks.append(asyncio.create_task(self._supervise("sweep", self._sweep)))
 
@@ -201,25 +102,30 @@ class Core:
         while self._outstanding and loop.time() < end:
             await asyncio.sleep(0.01)
         await driver.end_tasks(self._tasks)
+        self._heartbeat.stop()
         for waiting in list(self._outstanding):
             self._resolve(waiting, self._temporary(waiting))
 
     def submit(self, command: Command) -> "asyncio.Future[Result]":
         """Queue a command; the future is always answered, and never with an exception."""
         loop = asyncio.get_running_loop()
-        waiting = Waiting(command, loop.create_future(), loop.time() + self._options.request_deadline_s)
+        now = loop.time()
+        deadline = now + self._options.request_deadline_s
+        waiting = Waiting(command, loop.create_future(), now, self._heartbeat.unread_since, deadline)
         queue, came = (
             (self._questions, self._question_came)
             if isinstance(command.request, Question)
             else (self._actions, self._action_came)
         )
-        if self._is_stopping or len(queue) >= self._options.queue_max or self._is_away_too_long(loop.time()):
+        if self._is_stopping or len(queue) >= self._options.queue_max or self._is_away_too_long(now):
             waiting.answer.set_result(self._temporary(waiting))
             return waiting.answer
         self._outstanding[waiting] = None
-        if isinstance(command.request, Pay) and command.terms is not None:
-            waiting.key_in_work = (command.terms.contract.partner_id, command.request.key)
-            self._in_work[waiting.key_in_work] += 1
+        key = pay_key(command)
+        if key is not None:
+            waiting.key_in_work = key
+            self._in_work[key] += 1
+            self._announcer.remember(waiting)
         queue.append(waiting)
         came.set()
         return waiting.answer
@@ -281,16 +187,47 @@ class Core:
         finally:
             await connection.discard()
 
+    async def _run_aside(self, _: str) -> None:
+        """Give the commands of a held clearing account back to the lanes when its row is free."""
+        connection = Connection(self._options)
+        try:
+            while True:
+                await self._aside_came.wait()
+                for account in self._aside.accounts:
+                    if await self._is_free(connection, account):
+                        self._actions.extendleft(reversed(self._aside.give_back(account)))
+                        self._action_came.set()
+                        log.info("partner_goes_on", extra={"clearing_account": account})
+                if not self._aside.accounts:
+                    self._aside_came.clear()
+                    await connection.discard()
+        finally:
+            await connection.discard()
+
+    async def _is_free(self, connection: Connection, account: int) -> bool:
+        try:
+            await at_the_edge(connection, lambda cur: store.wait_for_account(cur, account, ASIDE_WAIT_S))
+        except psycopg2.errors.LockNotAvailable:
+            return False
+        except (DatabaseAway, psycopg2.Error):
+            await asyncio.sleep(ASIDE_WAIT_S)
+            return False
+        return True
+
     async def _take(self, queue: deque[Waiting], came: asyncio.Event) -> list[Waiting]:
         while True:
             while not queue:
                 came.clear()
                 await came.wait()
             batch: list[Waiting] = []
+            now = asyncio.get_running_loop().time()
             while queue and len(batch) < self._options.batch_max:
                 waiting = queue.popleft()
-                if waiting.answer.done():
+                if waiting.answer.done() or waiting.deadline <= now:
+                    self._resolve(waiting, self._temporary(waiting))
                     self._leave(waiting)
+                elif queue is self._actions and self._aside.takes(waiting):
+                    self._set_aside(waiting)
                 else:
                     waiting.in_batch = True
                     batch.append(waiting)
@@ -303,9 +240,12 @@ class Core:
         connection: Connection,
         batch: list[Waiting],
         once: Callable[[Connection, list[Waiting]], Awaitable[None]],
+        budget_s: float | None = None,
     ) -> None:
         """Run a batch until every command in it is answered or back in the queue."""
-        runs = 0
+        loop = asyncio.get_running_loop()
+        budget_s = self._options.request_deadline_s * RUNS_SHARE if budget_s is None else budget_s
+        until, runs, lock_failures = loop.time() + budget_s, 0, 0
         while batch:
             cause: Exception
             try:
@@ -315,10 +255,15 @@ class Core:
             except DatabaseAway as error:
                 await self._wait_for_database(name, batch, error, runs)
                 cause, is_poisoned = error, False
-            except _AGAIN as error:
+            except psycopg2.errors.LockNotAvailable as error:
+                metrics.BATCHES_RUN_AGAIN.labels(type(error).__name__).inc()
+                lock_failures += 1
+                batch = await self._without_held(connection, batch)
+                cause, is_poisoned = error, lock_failures > 1
+            except AGAIN as error:
                 metrics.BATCHES_RUN_AGAIN.labels(type(error).__name__).inc()
                 await asyncio.sleep(AGAIN_S[min(runs, len(AGAIN_S) - 1)])
-                cause, is_poisoned = error, runs >= MAX_RUNS
+                cause, is_poisoned = error, loop.time() >= until
             except Exception as error:  # noqa: BLE001 - whatever it is, only the command that causes it may suffer
                 cause, is_poisoned = error, True
             for waiting in batch:
@@ -326,22 +271,54 @@ class Core:
                     self._leave(waiting)
             batch = [waiting for waiting in batch if not waiting.answer.done()]
             if is_poisoned and batch:
-                await self._bisect(name, connection, batch, once, cause)
+                await self._divide(name, connection, batch, once, cause, budget_s / 2)
                 return
             runs += 1
 
-    async def _bisect(
+    async def _without_held(self, connection: Connection, batch: list[Waiting]) -> list[Waiting]:
+        """The batch without the commands whose clearing account somebody holds now; those wait aside."""
+        accounts = sorted({account for waiting in batch if (account := clearing_of(waiting)) is not None})
+        try:
+            held = await at_the_edge(connection, lambda cur: store.held_accounts(cur, accounts))
+        except (DatabaseAway, psycopg2.Error):
+            return batch  # the next run meets the same and says so
+        if held:
+            log.warning("partners_set_aside", extra={"clearing_accounts": sorted(held)})
+            self._aside.open(held)
+            self._aside_came.set()
+        rest = []
+        for waiting in batch:
+            if waiting.answer.done() or not self._aside.takes(waiting):
+                rest.append(waiting)
+            else:
+                self._set_aside(waiting)
+        return rest
+
+    def _set_aside(self, waiting: Waiting) -> None:
+        waiting.in_batch = False
+        if not self._aside.put(waiting):
+            self._resolve(waiting, self._temporary(waiting))
+            self._leave(waiting)
+        elif waiting.key_in_work is not None:
+            self._announcer.announce(waiting)
+
+    async def _divide(
         self,
         name: str,
         connection: Connection,
         batch: list[Waiting],
         once: Callable[[Connection, list[Waiting]], Awaitable[None]],
         error: Exception,
+        budget_s: float,
     ) -> None:
+        """Run a batch in parts, so that what fails is found: by partner where a lock was waited for, else in halves."""
+        parts = by_partner(batch) if isinstance(error, psycopg2.errors.LockNotAvailable) else [batch]
         if len(batch) > 1:
-            middle = len(batch) // 2
-            await self._serve(name, connection, batch[:middle], once)
-            await self._serve(name, connection, batch[middle:], once)
+            if len(parts) == 1:
+                middle = len(batch) // 2
+                parts = [batch[:middle], batch[middle:]]
+            for part in parts:
+                await self._serve(name, connection, part, once, budget_s)
             return
         metrics.POISONOUS.inc()
         log.error("poisonous_command", extra={"command": repr(batch[0].command)[:2000]}, exc_info=error)
@@ -354,7 +331,7 @@ class Core:
             self._away_since = now
             log.warning("database_away", extra={"lane": name, "error": str(error)})
         if self._is_away_too_long(now):
-            for waiting in [*batch, *self._actions, *self._questions]:
+            for waiting in [*batch, *self._actions, *self._questions, *self._aside]:
                 self._resolve(waiting, self._temporary(waiting))
         # The first loss is often one stale connection: try at once, then with patience.
         await asyncio.sleep(0.0 if runs == 0 else 0.2)
@@ -377,19 +354,24 @@ class Core:
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     async def _act_once(self, connection: Connection, batch: list[Waiting]) -> None:
-        results, held = await at_the_edge(connection, lambda cur: self._act(cur, batch))
+        results, unsure, held = await at_the_edge(connection, lambda cur: self._act(cur, batch))
         failpoints.hit("after_commit_before_reply")
         metrics.BATCH_COMMANDS.observe(len(batch))
         for waiting, result in results:
             self._resolve(waiting, result)
             self._leave(waiting)
+        if unsure:
+            await self._settle(connection, unsure)
         if held:
             self._put_back(held)
 
-    async def _act(self, cur: Any, batch: list[Waiting]) -> tuple[list[tuple[Waiting, Result]], list[Waiting]]:
-        wanted = _wanted([waiting.command for waiting in batch])
+    async def _act(
+        self, cur: Any, batch: list[Waiting]
+    ) -> tuple[list[tuple[Waiting, Result]], list[Unsure], list[Waiting]]:
+        wanted = wanted_by([waiting.command for waiting in batch])
         accounts = await store.begin_and_lock(cur, wanted.numbers, wanted.lock_keys, wanted.ids)
-        payments = await store.read_payments(cur, wanted.keys, wanted.ids)
+        payments, fences = await store.read_for_batch(cur, wanted.keys, wanted.ids, wanted.pay_keys)
+        now = asyncio.get_running_loop().time()
         missing = [number for number in wanted.numbers if number not in accounts]
         held = await store.held_elsewhere(cur, missing) if missing else set()
         locked = {account.id for account in accounts.values()}
@@ -397,27 +379,66 @@ class Core:
             self._ids.extend(await store.take_id_block(cur))
         world = World(datetime.now(UTC), self._ids.popleft, accounts, payments, self._terms(), self._in_work)
         results: list[tuple[Waiting, Result]] = []
+        unsure: list[Unsure] = []
         back: list[Waiting] = []
         for waiting in batch:
-            if _must_wait(waiting.command, world, held, locked):
+            key = waiting.key_in_work
+            if waiting.deadline <= now or (key and is_fenced(world, key, now - waiting.received, fences.get(key))):
+                results.append((waiting, self._temporary(waiting)))
+            elif must_wait(waiting.command, world, held, locked):
                 back.append(waiting)
             else:
-                results.append((waiting, decide(world, waiting.command)))
+                result = decide(world, waiting.command)
+                key = key_to_fence(world, waiting.command, result)
+                if key is None:
+                    results.append((waiting, result))
+                else:
+                    unsure.append((waiting, key, result))
         if world.is_unchanged:
             await cur.execute("ROLLBACK")
-            return results, back
-        await store.write(cur, world, _system_ids(world))
+            return results, unsure, back
+        await store.write(cur, world, system_ids(world))
         failpoints.hit("after_write_before_commit")
         await cur.execute("COMMIT")
-        return results, back
+        return results, unsure, back
 
     async def _answer_once(self, connection: Connection, batch: list[Waiting]) -> None:
-        results = await at_the_edge(connection, lambda cur: self._answer(cur, batch))
-        for waiting, result in results:
-            self._resolve(waiting, result)
+        world = await at_the_edge(connection, lambda cur: self._read_world(cur, batch))
+        unsure: list[Unsure] = []
+        for waiting in batch:
+            result = answer(world, waiting.command)
+            key = key_to_fence(world, waiting.command, result)
+            if key is None:
+                self._resolve(waiting, result)
+            else:
+                unsure.append((waiting, key, result))
+        if unsure:
+            await self._settle(connection, unsure)
 
-    async def _answer(self, cur: Any, batch: list[Waiting]) -> list[tuple[Waiting, Result]]:
-        wanted = _wanted([waiting.command for waiting in batch])
+    async def _settle(self, connection: Connection, unsure: list[Unsure]) -> None:
+        """Answer questions about keys of which nothing is credited: a fence first, then what the database says now."""
+        now = asyncio.get_running_loop().time()
+        ages: dict[Key, float] = {}
+        for waiting, key, _ in unsure:
+            ages[key] = min(ages.get(key, now), now - waiting.submitted)
+        fenced = await at_the_edge(connection, lambda cur: fence_store.fence_keys(cur, ages))
+        self._announcer.has_fences = True
+        payments = await at_the_edge(connection, lambda cur: store.read_payments(cur, sorted(fenced), ()))
+        world = World(datetime.now(UTC), self._ids.popleft, {}, payments)
+        for waiting, key, first in unsure:
+            result = first
+            if key not in fenced:
+                result = answer_in_work(waiting.command)
+            elif isinstance(waiting.command.request, Status):
+                result = answer(world, waiting.command)
+            elif key in payments and payments[key].state is not State.REFUSED:  # credited meanwhile: cancel that
+                self._put_back([waiting])
+                continue
+            self._resolve(waiting, result)
+            self._leave(waiting)
+
+    async def _read_world(self, cur: Any, batch: list[Waiting]) -> World:
+        wanted = wanted_by([waiting.command for waiting in batch])
         accounts = await store.read_accounts(cur, wanted.numbers, wanted.clearing_ids) if wanted.reads_accounts else []
         payments = await store.read_payments(cur, wanted.keys, wanted.ids) if wanted.keys or wanted.ids else {}
         numbers = set(wanted.numbers)
@@ -429,7 +450,7 @@ class Core:
             in_work=self._in_work,
         )
         world.balances.update({account.id: account.balance for account in accounts})
-        return [(waiting, answer(world, waiting.command)) for waiting in batch]
+        return world
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
@@ -449,6 +470,8 @@ class Core:
     def _put_back(self, held: list[Waiting]) -> None:
         for waiting in held:
             waiting.in_batch = False
+            if waiting.key_in_work is not None:
+                self._announcer.announce(waiting)
 
         def again() -> None:
             # Behind the others: a thousand commands on accounts a billing shard holds must not stall the rest.
@@ -463,7 +486,9 @@ class Core:
         while True:
             await asyncio.sleep(0.25)
             now = loop.time()
-            metrics.QUEUED.set(len(self._actions) + len(self._questions))
+            for waiting in self._aside.drop(lambda waiting: waiting.answer.done()):
+                self._leave(waiting)
+            metrics.QUEUED.set(len(self._actions) + len(self._questions) + len(self._aside))
             metrics.DATABASE_AWAY.set(0 if self.is_ready else 1)
             for waiting in list(self._outstanding):
                 if waiting.deadline > now:
@@ -480,73 +505,3 @@ class Core:
         key = None if isinstance(request, OperatorCancel | Balance) else request.key
         account = request.account if isinstance(request, Pay | Check | Balance) else None
         return Result(op, reason, key=key, account=account)
-
-
-# -- what a batch has to load ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """numbers: accounts to pay or look at; lock_keys: payments whose accounts are locked; keys, ids: payments read."""
-
-    numbers: list[str]
-    lock_keys: list[tuple[int, str]]
-    keys: list[tuple[int, str]]
-    ids: list[int]
-    clearing_ids: list[int]
-
-    @property
-    def reads_accounts(self) -> bool:
-        return bool(self.numbers or self.clearing_ids)
-
-
-def _wanted(commands: Sequence[Command]) -> _Wanted:
-    numbers: set[str] = set()
-    lock_keys: set[tuple[int, str]] = set()
-    keys: set[tuple[int, str]] = set()
-    ids: set[int] = set()
-    clearing: set[int] = set()
-    for command in commands:
-        request, terms = command.request, command.terms
-        if isinstance(request, OperatorCancel):
-            ids.add(request.payment_id)
-            continue
-        assert terms is not None
-        partner_id = terms.contract.partner_id
-        if isinstance(request, Pay | Check) or (isinstance(request, Balance) and request.account is not None):
-            assert request.account is not None
-            numbers.add(request.account)
-        if isinstance(request, Balance) and request.account is None:
-            clearing.add(terms.clearing_account_id)
-        if isinstance(request, Pay | Cancel | Status):
-            if request.key is not None:
-                keys.add((partner_id, request.key))
-                if isinstance(request, Cancel):
-                    lock_keys.add((partner_id, request.key))
-            if isinstance(request, Cancel | Status) and request.payment_id is not None:
-                ids.add(request.payment_id)
-    return _Wanted(sorted(numbers), sorted(lock_keys), sorted(keys), sorted(ids), sorted(clearing))
-
-
-def _must_wait(command: Command, world: World, held: set[str], locked: set[int]) -> bool:
-    """Whether somebody else holds the account this command is about."""
-    request = command.request
-    if isinstance(request, Pay):
-        assert command.terms is not None
-        return request.account in held
-    payment = None
-    if isinstance(request, OperatorCancel):
-        payment = world.by_id.get(request.payment_id)
-    elif isinstance(request, Cancel) and command.terms is not None:
-        partner_id = command.terms.contract.partner_id
-        payment = world.payments.get((partner_id, request.key)) if request.key is not None else None
-        if payment is None and request.payment_id is not None:
-            payment = world.by_id.get(request.payment_id)
-    return payment is not None and payment.account_id is not None and payment.account_id not in locked
-
-
-def _system_ids(world: World) -> set[int]:
-    """Accounts of this batch's transfers that are not payable ones, and so are locked last."""
-    payable = {account.id for account in world.accounts.values()}
-    touched = {t.debit_account_id for t in world.transfers} | {t.credit_account_id for t in world.transfers}
-    return touched - payable

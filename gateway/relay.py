@@ -24,10 +24,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import aiopg
 import psycopg2
 from prometheus_client import Counter, Gauge
 
+from billing.database_aiopg import connect
+from billing.database_session import IDLE_RELAY_S
 from gateway.documents import Document, attempt_documents, payment_documents
 from gateway.journal import Journal, JournalAway, JournalError, Written
 
@@ -293,8 +294,8 @@ async def _session(dsn: str) -> AsyncIterator[Any]:
             reports as CancelledError, past every ``except Exception``).
     """
     try:
-        connection = await aiopg.connect(
-            dsn, timeout=STATEMENT_TIMEOUT_S, options="-c timezone=UTC", application_name="kopeck-relay"
+        connection = await connect(
+            dsn, name="kopeck-relay", statement_timeout_s=STATEMENT_TIMEOUT_S, idle_transaction_s=IDLE_RELAY_S
         )
         try:
             yield await connection.cursor()

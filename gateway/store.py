@@ -15,6 +15,7 @@ from adapters.messages import Reason, RegistryLine
 from billing.arrays import int_array, text_array
 from billing.ledger import LedgerError, write_transfers
 from gateway.decide import AccountRow, Attempt, Payment, World
+from gateway.fence_store import LOCK_PAYS, Key, key_columns
 from gateway.states import State
 from ratingcore.money import Minor
 
@@ -69,6 +70,30 @@ _PAYMENTS_BY_KEY: Final = f"""
 """
 
 _PAYMENTS_BY_ID: Final = f"SELECT {_PAYMENT_COLUMNS} FROM payments p WHERE p.id = ANY(%(ids)s::bigint[])"
+
+#: Payments, and the fences of pays' keys as rows that have an age and no id.
+_PAYMENTS_AND_FENCES: Final = f"""
+    SELECT {_PAYMENT_COLUMNS}, NULL::bigint AS fence_age_ms
+    FROM unnest(%(partners)s::int[], %(keys)s::text[]) AS w (partner_id, partner_key)
+    JOIN payments p USING (partner_id, partner_key)
+    UNION ALL
+    SELECT NULL, f.partner_id, f.partner_key, {", ".join(["NULL"] * 13)},
+        (extract(epoch FROM clock_timestamp() - f.fenced_at) * 1000)::bigint
+    FROM unnest(%(pay_partners)s::int[], %(pay_keys)s::text[]) AS w (partner_id, partner_key)
+    JOIN key_fences f USING (partner_id, partner_key)
+"""
+
+_PAYMENTS_AND_NO_FENCE_BY_ID: Final = f"""
+    SELECT {_PAYMENT_COLUMNS}, NULL::bigint FROM payments p WHERE p.id = ANY(%(ids)s::bigint[])
+"""
+
+_IS_FREE: Final = "SELECT id FROM accounts WHERE id = ANY(%(ids)s::bigint[]) FOR NO KEY UPDATE SKIP LOCKED"
+
+#: In line with the others that want the row, so a busy one is got in its turn.
+_WAIT_FOR_ACCOUNT: Final = """
+    BEGIN; SELECT set_config('lock_timeout', %(wait_ms)s, true);
+    SELECT FROM accounts WHERE id = %(id)s FOR NO KEY UPDATE; ROLLBACK
+"""
 
 _INSERT_PAYMENTS: Final = """
     INSERT INTO payments (id, partner_id, partner_key, contract_version, service, account_number, account_id,
@@ -146,7 +171,7 @@ async def begin_and_lock(
     Accounts locked by somebody else are left out.
     """
     if keys or ids:
-        wanted = {"numbers": text_array(numbers), "ids": int_array(ids), **_key_columns(keys)}
+        wanted = {"numbers": text_array(numbers), "ids": int_array(ids), **key_columns(keys)}
         lock = cur.mogrify(_LOCK_ANY, wanted)
     else:
         lock = cur.mogrify(_LOCK_BY_NUMBER, {"numbers": text_array(numbers)})
@@ -170,11 +195,52 @@ async def read_payments(
     cur: Any, keys: Sequence[tuple[int, str]], ids: Sequence[int]
 ) -> dict[tuple[int, str], Payment]:
     """Payments by (partner_id, key) or id; a statement of its own so that it sees what the lock waited for."""
-    statement = cur.mogrify(_PAYMENTS_BY_KEY, _key_columns(keys))
+    statement = cur.mogrify(_PAYMENTS_BY_KEY, key_columns(keys))
     if ids:
         statement += b" UNION ALL " + cur.mogrify(_PAYMENTS_BY_ID, {"ids": int_array(ids)})
     await cur.execute(statement)
     return {(row[1], row[2]): _payment(row) for row in await cur.fetchall()}
+
+
+async def read_for_batch(
+    cur: Any, keys: Sequence[Key], ids: Sequence[int], pay_keys: Sequence[Key]
+) -> tuple[dict[Key, Payment], dict[Key, float]]:
+    """As `read_payments`, and the fences of ``pay_keys`` by age in seconds.
+
+    The pays' key locks are held from here to the end of the transaction: a question about one of them is answered
+    before, by a fence that is read here, or hears that the key is in work.
+    """
+    statement = b""
+    if pay_keys:
+        statement = cur.mogrify(LOCK_PAYS, key_columns(pay_keys)) + b";"
+    pays = {"pay_" + name: column for name, column in key_columns(pay_keys).items()}
+    statement += cur.mogrify(_PAYMENTS_AND_FENCES, key_columns(keys) | pays)
+    if ids:
+        statement += b" UNION ALL " + cur.mogrify(_PAYMENTS_AND_NO_FENCE_BY_ID, {"ids": int_array(ids)})
+    await cur.execute(statement)
+    payments: dict[Key, Payment] = {}
+    fences: dict[Key, float] = {}
+    for row in await cur.fetchall():
+        if row[0] is None:
+            fences[row[1], row[2]] = row[16] / 1000
+        else:
+            payments[row[1], row[2]] = _payment(row)
+    return payments, fences
+
+
+async def held_accounts(cur: Any, ids: Sequence[int]) -> set[int]:
+    """Of these accounts those that another session holds now."""
+    await cur.execute(_IS_FREE, {"ids": int_array(ids)})
+    return set(ids) - {row[0] for row in await cur.fetchall()}
+
+
+async def wait_for_account(cur: Any, account_id: int, wait_s: float) -> None:
+    """Wait until nobody holds an account.
+
+    Raises:
+        psycopg2.errors.LockNotAvailable: somebody still does after ``wait_s``.
+    """
+    await cur.execute(_WAIT_FOR_ACCOUNT, {"id": account_id, "wait_ms": str(int(wait_s * 1000))})
 
 
 async def write(cur: Any, world: World, system_ids: Iterable[int]) -> None:
@@ -240,10 +306,6 @@ async def read_registry(cur: Any, partner_id: int, start: datetime, end: datetim
         asked |= {"start": page[-1].time, "after": page[-1].payment_id}
     await cur.execute("COMMIT")
     return tuple(lines) if len(lines) <= REGISTRY_MAX else None
-
-
-def _key_columns(keys: Sequence[tuple[int, str]]) -> dict[str, str]:
-    return {"partners": int_array(key[0] for key in keys), "keys": text_array(key[1] for key in keys)}
 
 
 def _payment(row: Sequence[Any]) -> Payment:

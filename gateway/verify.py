@@ -9,17 +9,15 @@ compared by `gateway.verify_journal`.
 Does not know: who asked, how it is printed (`Report.lines` gives plain text), truths 6 and up.
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import aiopg
-import psycopg2
-
 from billing.cycle_link import CycleStoreError
+from billing.database_aiopg import connect, translated
+from billing.database_session import IDLE_VERIFY_S
 from billing.verify import Guard, check_guards, count, verify_ledger
 from billing.verify_records import MAX_LISTED, Check, Finding, listed
 from billing.verify_slices import SLICE_ROWS, Say, silent, slices, snapshot, together
@@ -211,7 +209,7 @@ async def verify(
     Raises:
         VerifyAway: PostgreSQL is away. (MongoDB away is a finding: truth 5 does not hold then.)
     """
-    with _translated():
+    with translated(VerifyAway, CycleStoreError):
         async with _connection(dsn) as cur:
             await cur.execute("SELECT now()")
             at = (await cur.fetchone())[0]
@@ -432,24 +430,10 @@ def _line(check: Check) -> str:
 
 @contextlib.asynccontextmanager
 async def _connection(dsn: str) -> AsyncIterator[Any]:
-    connection = await aiopg.connect(
-        dsn, timeout=STATEMENT_TIMEOUT_S, options="-c timezone=UTC", application_name="kopeck-verify"
+    connection = await connect(
+        dsn, name="kopeck-verify", statement_timeout_s=STATEMENT_TIMEOUT_S, idle_transaction_s=IDLE_VERIFY_S
     )
     try:
         yield await connection.cursor()
     finally:
         await connection.close()
-
-
-@contextlib.contextmanager
-def _translated() -> Any:
-    """PostgreSQL's failures in our words; aiopg reports a statement the server cancelled as CancelledError."""
-    try:
-        yield
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise VerifyAway("PostgreSQL cancelled a statement") from error
-    except (psycopg2.Error, CycleStoreError, TimeoutError, OSError) as error:
-        raise VerifyAway(str(error).strip() or type(error).__name__) from error

@@ -21,6 +21,8 @@ from yoyo.backends.core.postgresql import PostgresqlBackend
 from yoyo.connections import parse_uri
 from yoyo.migrations import Migration, StepCollector
 
+from billing.database_session import IDLE_COMMAND_S, session_dsn
+
 #: pg_advisory_lock key: "kopeck" as a number, so that it is found in pg_locks by whoever looks.
 ADVISORY_LOCK = int.from_bytes(b"kopeck", "big")
 
@@ -99,9 +101,13 @@ def _applied(dsn: str) -> set[str]:
         return {row[0] for row in cur.fetchall()}
 
 
+def _session(dsn: str) -> str:
+    return session_dsn(dsn, name="kopeck-migrate", idle_transaction_s=IDLE_COMMAND_S)
+
+
 def _connect(dsn: str) -> Any:
     try:
-        return psycopg2.connect(dsn)
+        return psycopg2.connect(_session(dsn))
     except psycopg2.Error as error:
         raise DatabaseUnreachable(f"cannot connect to the database: {error}".strip()) from error
 
@@ -126,7 +132,7 @@ class _Backend(PostgresqlBackend):  # type: ignore[misc]
         super().__init__(parse_uri("postgresql:///"), yoyo.default_migration_table)
 
     def connect(self, dburi: Any) -> Any:
-        connection = psycopg2.connect(self._dsn)
+        connection = psycopg2.connect(_session(self._dsn))
         connection.autocommit = True
         return connection
 

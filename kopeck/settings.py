@@ -98,7 +98,7 @@ class Gateway(_Section, frozen=True):
     tls_key: PEM file with the certificate's private key
     drain_s: on SIGTERM, time for requests in flight to be answered
     metrics_port: health and metrics of the first gateway process; the next ones take the next ports
-    failpoints: for crash tests, refused where database.dsn is set: where to kill the process, `name` or `name:nth`
+    failpoints: crash tests only, refused where database.dsn is set: kill (`name`, `name:nth`) or stop (`name:nth:stop`)
     """
 
     host: str = "127.0.0.1"
@@ -109,7 +109,7 @@ class Gateway(_Section, frozen=True):
     queue_max: PositiveInt = 5_000
     request_deadline_s: PositiveInt = 20
     away_grace_ms: PositiveInt = 2_000
-    lock_timeout_ms: PositiveInt = 3_000
+    lock_timeout_ms: PositiveInt = 1_000
     database_timeout_s: PositiveInt = 10
     line_max_bytes: PositiveInt = 4_096
     header_max_bytes: PositiveInt = 16_384

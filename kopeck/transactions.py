@@ -7,8 +7,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import aiopg
 import psycopg2
+
+from billing.database_aiopg import cancelled_as, connect
+from billing.database_session import IDLE_COMMAND_S
 
 T = TypeVar("T")
 
@@ -33,7 +35,9 @@ async def connected(dsn: str) -> Any:
     """A connection for a command. Raises CommandFailed."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            return await aiopg.connect(dsn, timeout=STATEMENT_TIMEOUT_S, application_name="kopeck-cli")
+            return await connect(
+                dsn, name="kopeck-cli", statement_timeout_s=STATEMENT_TIMEOUT_S, idle_transaction_s=IDLE_COMMAND_S
+            )
     except (psycopg2.Error, TimeoutError) as error:
         raise CommandFailed(f"cannot connect to the database: {str(error).strip() or 'no answer'}") from error
 
@@ -42,9 +46,10 @@ async def _in_transaction(dsn: str, work: Callable[[Any], Awaitable[T]]) -> T:
     connection = await connected(dsn)
     async with connection, connection.cursor() as cur:
         try:
-            await cur.execute("BEGIN")
-            result = await work(cur)
-            await cur.execute("COMMIT")
+            with cancelled_as(psycopg2.OperationalError):
+                await cur.execute("BEGIN")
+                result = await work(cur)
+                await cur.execute("COMMIT")
         except psycopg2.Error as error:
             raise CommandFailed(f"the database refused: {str(error).strip()}") from error
         return result  # an exception closes the connection, which rolls back

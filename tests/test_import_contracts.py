@@ -47,6 +47,8 @@ def test_every_room_is_examined_and_every_contract_kept(copy) -> None:
         ("adapters/osmp.py", "import socket", "do no input or output"),
         ("loadtests/__init__.py", "import billing.ledger", "loadtests import no store"),
         ("web/users.py", "import motor", "one file knows MongoDB"),
+        ("gateway/store.py", "import aiopg", "one file each opens connections"),
+        ("billing/cycle_link.py", "import adbc_driver_postgresql", "one file each opens connections"),
     ],
 )
 def test_a_planted_breach_is_seen(copy, file, line, contract) -> None:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-import aiopg
 import psycopg2
 from tornado.httputil import HTTPServerRequest
 
+from billing.database_aiopg import cancelled_as, create_pool
+from billing.database_session import IDLE_WEB_S
 from gateway.connections import client_ip
 from gateway.journal import Journal
 from gateway.lanes import Core
@@ -83,7 +84,8 @@ class Site:
         connection = await asyncio.wait_for(pool.acquire(), POOL_WAIT_S)
         try:
             async with connection.cursor() as cur:
-                yield cur
+                with cancelled_as(psycopg2.OperationalError):
+                    yield cur
         finally:
             await pool.release(connection)
 
@@ -149,8 +151,12 @@ class Site:
     async def _connected(self) -> Any:
         async with self._pool_made:
             if self._pool is None:
-                self._pool = await aiopg.create_pool(
-                    self.options.dsn, minsize=0, maxsize=self.options.pool_max, timeout=STATEMENT_TIMEOUT_S
+                self._pool = await create_pool(
+                    self.options.dsn,
+                    name="kopeck-web",
+                    size_max=self.options.pool_max,
+                    statement_timeout_s=STATEMENT_TIMEOUT_S,
+                    idle_transaction_s=IDLE_WEB_S,
                 )
         return self._pool
 

@@ -163,6 +163,7 @@ def test_the_address_behind_proxies_is_the_right_most_that_is_none_of_them():
     assert client_ip("10.0.0.1", {"x-forwarded-for": "1.2.3.4, 5.6.7.8, 10.0.0.2"}, proxies) == "5.6.7.8"
     assert client_ip("10.0.0.1", {"x-forwarded-for": "nonsense"}, proxies) == ""
     assert client_ip("10.0.0.1", {"x-forwarded-for": "1.2.3.4, unknown, 10.0.0.2"}, proxies) == ""
+    assert client_ip("10.0.0.1", {"x-forwarded-for": "1.2.3.4, ::ffff:10.0.0.2"}, proxies) == "1.2.3.4"
     assert client_ip("10.0.0.1", {}, proxies) == "10.0.0.1"
     assert client_ip("::ffff:10.0.0.1", {"x-forwarded-for": "1.2.3.4"}, proxies) == "1.2.3.4"
     assert client_ip("9.9.9.9", {"x-forwarded-for": "1.2.3.4"}, proxies) == "9.9.9.9"
