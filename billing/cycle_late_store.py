@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from billing.arrays import int_array
+from billing.calendar import HORIZON_END_S
 from billing.cycle_due import Due, activity_of, stocks_of
 from billing.cycle_late import BilledPeriods, all_windows, find_late
 from billing.cycle_link import columns, do, rows
@@ -109,7 +110,7 @@ _SETTLED: Final = """
 
 _BILLED: Final = """
     SELECT p.order_id, p.period_start, p.period_end,
-           max(coalesce(extract(epoch FROM r.usage_until), 0))::bigint AS seen_s
+           max(coalesce(extract(epoch FROM r.usage_until), {never}))::bigint AS seen_s
     FROM orders o JOIN order_periods p ON p.order_id = o.id JOIN bill_runs r ON r.id = p.run_id
     WHERE o.account_id = ANY ('{accounts}'::bigint[]) AND p.part IN ('arrears', 'late')
       AND p.period_end > to_timestamp({from_s}) AND (p.outcome = 'waived' OR p.invoice_id IS NOT NULL)
@@ -230,7 +231,7 @@ def _merged(known: tuple[Any, ...], more: tuple[Any, ...]) -> tuple[tuple[Any, .
 
 def _read_billed(opened: Any, late: UsageEvents) -> BilledPeriods:
     accounts = int_array(np.unique(late.account_id).tolist())
-    found = columns(opened, _BILLED.format(accounts=accounts, from_s=int(late.at_s.min())))
+    found = columns(opened, _BILLED.format(accounts=accounts, from_s=int(late.at_s.min()), never=HORIZON_END_S))
     return BilledPeriods(
         ints(found, "order_id"), seconds(found, "period_start"), seconds(found, "period_end"), ints(found, "seen_s")
     )

@@ -64,9 +64,9 @@ _UTC: Final = pa.timestamp("us", "UTC")
 # ---- the claim
 
 #: The run's row is held too: nobody voids or finishes a run whose shards are being done.
-_CLAIM: Final = """
+_CLAIM: Final = f"""
     SELECT s.state, r.kind, r.state, r.bill_on, s.first_account_id, s.last_account_id,
-           coalesce(extract(epoch FROM r.usage_until)::bigint, 0)
+           coalesce(extract(epoch FROM r.usage_until)::bigint, {HORIZON_END_S})
     FROM bill_shards s JOIN bill_runs r ON r.id = s.run_id
     WHERE s.run_id = $1::int AND s.shard_no = $2::int
     FOR UPDATE OF s SKIP LOCKED FOR SHARE OF r
