@@ -1,5 +1,5 @@
 """``python -m kopeck`` is the ``kopeck`` command."""
 
-from kopeck.cli import main
+from kopeck.cli.main import main
 
 main()

@@ -28,10 +28,10 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
-from kopeck.cli import main
-from kopeck.embedded_journal import JournalServer
-from kopeck.embedded_postgres import APP, DATABASE, OWNER, SUPERUSER, Postgres
-from kopeck.migrate import migrate
+from kopeck.cli.main import main
+from kopeck.databases.journal import JournalServer
+from kopeck.databases.migrate import migrate
+from kopeck.databases.postgres import APP, DATABASE, OWNER, SUPERUSER, Postgres
 
 _numbers = itertools.count(1)
 

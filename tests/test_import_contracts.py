@@ -42,13 +42,13 @@ def test_every_room_is_examined_and_every_contract_kept(copy) -> None:
     ("file", "line", "contract"),
     [
         ("ratingcore/money.py", "import adapters.messages", "imports point down"),
-        ("billing/accounts.py", "import gateway.states", "imports point down"),
-        ("gateway/states.py", "import web.users", "imports point down"),
+        ("billing/ledger/accounts.py", "import gateway.payments.states", "imports point down"),
+        ("gateway/payments/states.py", "import web.access.users", "imports point down"),
         ("adapters/osmp.py", "import socket", "do no input or output"),
-        ("loadtests/__init__.py", "import billing.ledger", "loadtests import no store"),
-        ("web/users.py", "import motor", "one file knows MongoDB"),
-        ("gateway/store.py", "import aiopg", "one file each opens connections"),
-        ("billing/cycle_link.py", "import adbc_driver_postgresql", "one file each opens connections"),
+        ("loadtests/__init__.py", "import billing.ledger.transfers", "loadtests import no store"),
+        ("web/access/users.py", "import motor", "one file knows MongoDB"),
+        ("gateway/payments/store.py", "import aiopg", "one file each opens connections"),
+        ("billing/database/link.py", "import adbc_driver_postgresql", "one file each opens connections"),
     ],
 )
 def test_a_planted_breach_is_seen(copy, file, line, contract) -> None:

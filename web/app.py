@@ -15,8 +15,12 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.web import Application, RedirectHandler, RequestHandler
 
-from web import admin, attempts, invoices, page, payments, people
-from web.site import Site, WebOptions
+from web.console.billing import invoices
+from web.console.partners import admin
+from web.console.payments import attempts, payments
+from web.console.people import sign_in as people
+from web.site import page
+from web.site.site import Site, WebOptions
 
 __all__ = ["Site", "WebOptions", "close", "make_app", "make_server"]
 

@@ -35,7 +35,7 @@ from billing.calendar import (
     period_containing,
     periods_of,
 )
-from tests.billing.usage_files import UNHURRIED
+from tests.billing.usage.usage_files import UNHURRIED
 
 NASTY = (
     "UTC",

@@ -13,14 +13,14 @@ import psycopg2
 import pytest
 
 from billing.calendar import local_midnight
-from billing.cycle_plan import NewRun
-from billing.cycle_records import PARTS
-from billing.cycle_run import Crew, go_on, start_run
-from billing.orders import end_order, replace_order, withdraw_end
-from billing.usage_bulk import NewImport
-from billing.usage_format import parse_format
-from billing.usage_import import import_file
-from kopeck.transactions import in_transaction
+from billing.charging.records import PARTS
+from billing.cycle.plan import NewRun
+from billing.cycle.run import Crew, go_on, start_run
+from billing.files.format import parse_format
+from billing.orders.orders import end_order, replace_order, withdraw_end
+from billing.usage.importer import import_file
+from billing.usage.load_store import NewImport
+from kopeck.databases.transactions import in_transaction
 from tests.docs.test_tariffs import number_of, worked
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "billing.md").read_text("utf-8")

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import pytest
 
-from billing import catalogue_check
-from billing.catalogue_rate import Terms, rate_usage
-from billing.catalogue_steps import KINDS
-from billing.catalogue_usage import COLUMNS, read_usage
-from kopeck.cli import main
-from tests.billing.catalogues import EXAMPLES, one_price, read
+from billing.catalogue import linter as catalogue_check
+from billing.catalogue.steps import KINDS
+from billing.rating.bills import Terms, rate_usage
+from billing.rating.usage_file import COLUMNS, read_usage
+from kopeck.cli.main import main
+from tests.billing.catalogue.catalogues import EXAMPLES, one_price, read
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {name: (ROOT / "docs" / name).read_text("utf-8") for name in ("tariffs.md", "tariffs.ru.md")}

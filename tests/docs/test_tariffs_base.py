@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from tests.billing.catalogues import EXAMPLES
+from tests.billing.catalogue.catalogues import EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("tariffs.md", "tariffs.ru.md")

@@ -16,10 +16,10 @@ from tornado.netutil import bind_sockets
 from adapters import cyberplat, osmp
 from adapters.messages import Contract, Keys, Request
 from adapters.protocols import contract_from_json
-from billing.accounts import NewAccount, create_accounts
-from gateway.contracts import add_key, add_partner
-from gateway.lanes import CoreOptions
-from gateway.server import Gateway, PortOptions
+from billing.ledger.accounts import NewAccount, create_accounts
+from gateway.partners.contracts import add_key, add_partner
+from gateway.payments.lanes import CoreOptions
+from gateway.port.port import Gateway, PortOptions
 
 OSMP = {
     "protocol": "osmp",

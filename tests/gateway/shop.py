@@ -9,10 +9,10 @@ import aiopg
 
 from adapters.messages import Cancel, Pay, Result
 from adapters.protocols import default_body
-from billing.accounts import NewAccount, create_accounts
-from gateway import store
-from gateway.contracts import add_partner, load_book
-from gateway.decide import Attempt, Command, OperatorCancel, Terms, World, decide
+from billing.ledger.accounts import NewAccount, create_accounts
+from gateway.partners.contracts import add_partner, load_book
+from gateway.payments import store
+from gateway.payments.decide import Attempt, Command, OperatorCancel, Terms, World, decide
 from ratingcore.money import Minor
 
 PARTNERS = {"osmp-demo": ("osmp", "Терминалы Ёлка"), "cyber-demo": ("cyberplat", "Киберплат")}

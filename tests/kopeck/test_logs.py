@@ -35,8 +35,8 @@ def test_an_exception_is_one_line_too(capsys) -> None:
 
 def test_what_is_below_the_level_is_not_written(capsys) -> None:
     configure_logs(Log(level="warning", format="text"), "relay")
-    logging.getLogger("gateway.relay").info("quiet")
-    logging.getLogger("gateway.relay").error("loud")
+    logging.getLogger("gateway.journal.relay").info("quiet")
+    logging.getLogger("gateway.journal.relay").error("loud")
     said = capsys.readouterr().err
     assert "loud" in said
     assert "quiet" not in said

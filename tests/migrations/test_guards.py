@@ -11,11 +11,11 @@ from typing import Any
 import psycopg2
 import pytest
 
-from billing.cycle_verify import GUARDS as CYCLE_GUARDS
-from billing.cycle_verify import STEPS
-from kopeck.migrate import MigrateError, migrate
-from tests.billing.invoice_books import Books, Charge
-from tests.billing.test_verify import opened
+from billing.verification.invoices import GUARDS as CYCLE_GUARDS
+from billing.verification.invoices import STEPS
+from kopeck.databases.migrate import MigrateError, migrate
+from tests.billing.invoicing.invoice_books import Books, Charge
+from tests.billing.verification.test_ledger import opened
 
 ON = date(2026, 2, 1)
 

@@ -18,9 +18,9 @@ import pytest
 from psycopg2 import sql
 from tornado.netutil import bind_sockets
 
-from gateway.journal import Journal
-from gateway.lanes import Core, CoreOptions
-from kopeck.embedded_postgres import APP, DATABASE, OWNER, SUPERUSER
+from gateway.journal.journal import Journal
+from gateway.payments.lanes import Core, CoreOptions
+from kopeck.databases.postgres import APP, DATABASE, OWNER, SUPERUSER
 from tests.web import seed
 from web.app import WebOptions, close, make_app, make_server
 

@@ -16,14 +16,14 @@ import aiopg
 
 from adapters.messages import NO_KEYS, Cancel, Check, Pay, RawRequest, Reason, Request, Result
 from adapters.protocols import PROTOCOLS, default_body
-from billing.accounts import NewAccount, create_accounts
-from gateway import store
-from gateway.contracts import add_partner, load_book
-from gateway.decide import Attempt, Command, Terms, World, decide
-from gateway.journal import Journal
-from gateway.relay import relay_batch
+from billing.ledger.accounts import NewAccount, create_accounts
+from gateway.journal.journal import Journal
+from gateway.journal.relay import relay_batch
+from gateway.partners.contracts import add_partner, load_book
+from gateway.payments import store
+from gateway.payments.decide import Attempt, Command, Terms, World, decide
 from ratingcore.money import Minor
-from web.users import add_user
+from web.access.users import add_user
 
 PARTNERS = {
     "osmp": ("osmp", "QIWI Терминалы"),

@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.billing.invoice_books import Books, Charge
+from tests.billing.invoicing.invoice_books import Books, Charge
 from tests.web import seed
-from web.audit import CHANGES
+from web.access.audit import CHANGES
 
 pytestmark = pytest.mark.browser
 

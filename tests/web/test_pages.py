@@ -9,11 +9,11 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
-from kopeck.embedded_postgres import SUPERUSER
+from kopeck.databases.postgres import SUPERUSER
 from tests.web import seed
 from tests.web.conftest import running
+from web.access.users import MAX_FAILURES, Role
 from web.app import ROUTES
-from web.users import MAX_FAILURES, Role
 
 #: Every route as an address, and who may open (GET) or send (POST) it; None is everybody.
 VIEWER, OPERATOR, ADMINISTRATOR = Role
@@ -195,7 +195,7 @@ def test_too_many_failures_lock_the_login_over_http(own_site):
 def test_when_too_many_sign_in_at_once_the_next_is_asked_to_wait_and_nothing_is_counted(own_site, monkeypatch):
     oleg = own_site.person("oleg")
     fields = {"current": seed.PASSWORD, "password": "my own words 7", "repeat": "my own words 7"}
-    monkeypatch.setattr("web.site.SIGN_INS_WAITING", 0)
+    monkeypatch.setattr("web.site.site.SIGN_INS_WAITING", 0)
     answer = own_site.person().sign_in("vera", seed.PASSWORD)
     assert answer.status == 503
     assert "входит слишком много людей" in answer.words

@@ -1,0 +1,1 @@
+"""Tariffs: the model, the reader, the linter and the versions."""

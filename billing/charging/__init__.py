@@ -1,0 +1,1 @@
+"""What is due and what it costs, in columns and without SQL."""

@@ -1,0 +1,1 @@
+"""The billing cycle: plan, shards, posting, numbers."""

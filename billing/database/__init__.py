@@ -1,0 +1,1 @@
+"""The database edge for columns: the ADBC link and column literals."""

@@ -1,0 +1,1 @@
+"""A billed line derived again by the reference."""

@@ -1,0 +1,1 @@
+"""Text files to columns: layouts, lines, values, rejects with file and line."""

@@ -1,0 +1,1 @@
+"""Invoices, credit notes, documents and dunning."""

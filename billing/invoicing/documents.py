@@ -1,0 +1,474 @@
+"""Invoices and credit notes as documents: every word and number of one, and the PDF of it.
+
+Rules. ``document_of`` makes the whole document in words: the template (templates/invoice.typ) and the page for people
+(web/templates/invoice.html) only lay it out, so one template serves both languages. Sums are `1 234,56` in Russian and
+`1,234.56` in English. Tax is shown by rate; the parts of a table sum to its total because they are sums of the lines.
+A price is shown where it is an exact number of up to PRICE_DECIMALS decimals, on the basis of the line's tariff (with
+or without tax); what `kopeck invoice explain` derives is not repeated here. The same invoice gives the same bytes.
+
+What a person may have written into ``legal_entities.details`` and ``customers.details`` or ``contacts`` is shown under
+the names in SELLER_DETAILS, BANK_DETAILS and BUYER_DETAILS; anything else is not shown.
+
+Does not know: the database, files.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+import typst
+
+from billing.catalogue.units import format_decimal
+from billing.invoicing.amount_in_words import amount_in_words
+from billing.invoicing.invoices import Invoice, InvoiceDetails, Line, Party
+from billing.rating.report import Words
+from ratingcore.bands import zone_of
+
+LANGUAGES: Final = ("ru", "en")
+TEMPLATE: Final = Path(__file__).parent / "templates" / "invoice.typ"
+#: Most decimals of a price on a document.
+PRICE_DECIMALS: Final = 8
+NBSP: Final = "\u00a0"
+SECONDS_OF_MINUTE: Final = 60
+
+#: What of a party is shown, in this order; the words are TEXTS' ``party.NAME``.
+SELLER_DETAILS: Final = ("inn", "kpp", "ogrn", "address", "phone", "email")
+BANK_DETAILS: Final = ("account", "bank", "bik", "correspondent_account")
+BUYER_DETAILS: Final = ("inn", "kpp", "address", "person", "phone", "email")
+
+TEXTS: Final[dict[str, dict[str, str]]] = {
+    "ru": {
+        "invoice": "Счёт № {number} от {date}",
+        "credit_note": "Корректировочный счёт № {number} от {date}",
+        "draft": "Проект счёта от {date}",
+        "corrects": "к счёту № {number} от {date}",
+        "why": "Причина: {why}",
+        "draft_mark": "ПРОЕКТ",
+        "seller": "Исполнитель",
+        "buyer": "Заказчик",
+        "account_number": "Лицевой счёт",
+        "due": "Оплатить до",
+        "currency": "Валюта",
+        "pay_to": "Банковские реквизиты для оплаты",
+        "party.inn": "ИНН",
+        "party.kpp": "КПП",
+        "party.ogrn": "ОГРН",
+        "party.address": "Адрес",
+        "party.phone": "Телефон",
+        "party.email": "Эл. почта",
+        "party.person": "Контактное лицо",
+        "party.account": "Расчётный счёт",
+        "party.bank": "Банк",
+        "party.bik": "БИК",
+        "party.correspondent_account": "Корр. счёт",
+        "no": "№",
+        "name": "Наименование услуг",
+        "quantity": "Количество",
+        "price": "Цена",
+        "price.inside": "Цена с НДС",
+        "price.outside": "Цена без НДС",
+        "net": "Сумма без НДС",
+        "rate": "НДС",
+        "tax": "Сумма НДС",
+        "gross": "Сумма с НДС",
+        "total": "Итого",
+        "taxes": "НДС по ставкам",
+        "no_tax": "Без НДС",
+        "balance": "Расчёты",
+        "previous_debt": "Задолженность на начало",
+        "previous_credit": "Остаток на начало (в пользу заказчика)",
+        "payments": "Поступило платежей",
+        "corrections": "Корректировки",
+        "this": "Начислено по этому счёту",
+        "to_pay": "Всего к оплате",
+        "nothing_to_pay": "К оплате ничего нет; остаток в пользу заказчика",
+        "credited": "Всего уменьшено",
+        "charged": "Всего увеличено",
+        "in_words": "Сумма прописью",
+        "director": "Руководитель",
+        "accountant": "Главный бухгалтер",
+        "signature": "подпись",
+        "page": "Стр. {page} из {pages}",
+        "with_tax": "с НДС",
+        "without_tax": "без НДС",
+        "plan": "тариф «{plan}»",
+        "of_account": "лицевой\u00a0счёт\u00a0{account}",
+        "share_days": "{active} из {whole} дн. периода",
+        "share_part": "{percent} % периода",
+        "discount": "учтена скидка {sum}",
+        "line.minimum": "Доплата до минимального платежа",
+        "line.adjustment": "перерасчёт",
+        "line.credit": "уменьшение по строке {line}",
+        "state.draft": "проект",
+        "state.issued": "выставлен",
+        "state.paid": "оплачен",
+        "state.overdue": "просрочен",
+        "state.credited": "скорректирован полностью",
+        "state.unpaid": "не оплачено {sum}",
+        "state.credited_sum": "уменьшено корректировками на {sum}",
+        "kind.recurring": "плата за период",
+        "kind.usage": "по объёму",
+        "kind.one_time": "разовая плата",
+        "kind.percentage": "процент",
+        "kind.minimum": "доплата до минимального платежа",
+        "kind.adjustment": "перерасчёт",
+        "kind.manual": "вручную",
+        "kind.credit": "уменьшение",
+        "by_hand": "внесено вручную: {sum}, налог {tax}",
+        "differs": "не совпадает с тем, что выставлено: {why}",
+    },
+    "en": {
+        "invoice": "Invoice No. {number} of {date}",
+        "credit_note": "Credit note No. {number} of {date}",
+        "draft": "Draft invoice of {date}",
+        "corrects": "to invoice No. {number} of {date}",
+        "why": "Reason: {why}",
+        "draft_mark": "DRAFT",
+        "seller": "Seller",
+        "buyer": "Buyer",
+        "account_number": "Account",
+        "due": "Due date",
+        "currency": "Currency",
+        "pay_to": "Bank details for payment",
+        "party.inn": "Tax number (INN)",
+        "party.kpp": "KPP",
+        "party.ogrn": "Registration number (OGRN)",
+        "party.address": "Address",
+        "party.phone": "Phone",
+        "party.email": "E-mail",
+        "party.person": "Contact",
+        "party.account": "Account",
+        "party.bank": "Bank",
+        "party.bik": "Bank code (BIK)",
+        "party.correspondent_account": "Correspondent account",
+        "no": "No.",
+        "name": "Description",
+        "quantity": "Quantity",
+        "price": "Price",
+        "price.inside": "Price incl. VAT",
+        "price.outside": "Price excl. VAT",
+        "net": "Net amount",
+        "rate": "VAT",
+        "tax": "VAT amount",
+        "gross": "Gross amount",
+        "total": "Total",
+        "taxes": "VAT by rate",
+        "no_tax": "No VAT",
+        "balance": "Statement",
+        "previous_debt": "Balance brought forward (owed)",
+        "previous_credit": "Balance brought forward (in credit)",
+        "payments": "Payments received",
+        "corrections": "Corrections",
+        "this": "This invoice",
+        "to_pay": "Amount to pay",
+        "nothing_to_pay": "Nothing to pay; balance in credit",
+        "credited": "Total credited",
+        "charged": "Total charged",
+        "in_words": "In words",
+        "director": "Director",
+        "accountant": "Chief accountant",
+        "signature": "signature",
+        "page": "Page {page} of {pages}",
+        "with_tax": "incl. VAT",
+        "without_tax": "excl. VAT",
+        "plan": "plan {plan}",
+        "of_account": "account\u00a0{account}",
+        "share_days": "{active} of {whole} days of the period",
+        "share_part": "{percent} % of the period",
+        "discount": "after a discount of {sum}",
+        "line.minimum": "Minimum charge, difference",
+        "line.adjustment": "adjustment",
+        "line.credit": "credit of line {line}",
+        "state.draft": "draft",
+        "state.issued": "issued",
+        "state.paid": "paid",
+        "state.overdue": "overdue",
+        "state.credited": "credited in full",
+        "state.unpaid": "unpaid {sum}",
+        "state.credited_sum": "credited {sum}",
+        "kind.recurring": "recurring",
+        "kind.usage": "usage",
+        "kind.one_time": "one time",
+        "kind.percentage": "percentage",
+        "kind.minimum": "minimum charge",
+        "kind.adjustment": "adjustment",
+        "kind.manual": "by hand",
+        "kind.credit": "credit",
+        "by_hand": "written by a person: {sum}, tax {tax}",
+        "differs": "differs from what was billed: {why}",
+    },
+}
+
+
+class _Writer:
+    """Numbers, dates and sentences of one document."""
+
+    def __init__(self, language: str, currency: str) -> None:
+        self.language = language
+        self.texts = TEXTS[language]
+        self.words = Words(language, currency)
+
+    def say(self, key: str, **values: Any) -> str:
+        return self.texts[key].format(**values)
+
+    def sum(self, minor: int) -> str:
+        return self.words.number(format_decimal(minor, 2, 2)).replace("-", "\u2212")
+
+    def money(self, minor: int) -> str:
+        return self.words.money(minor).replace("-", "\u2212")
+
+    def day(self, day: date) -> str:
+        return day.strftime("%d.%m.%Y") if self.language == "ru" else f"{day.day} {day:%b %Y}"
+
+    def percent(self, ppm: int) -> str:
+        return f"{self.words.number(format_decimal(ppm, 4))}{NBSP}%"
+
+    def rate(self, ppm: int, is_taxed: bool) -> str:
+        """A rate of nothing is a rate; no tax is not (Russian Tax Code, articles 164 and 149)."""
+        return self.percent(ppm) if is_taxed else self.say("no_tax")
+
+
+def document_of(details: InvoiceDetails, language: str | None = None) -> dict[str, Any]:
+    """The document in words, ready to be laid out; JSON types only.
+
+    Args:
+        language: ru or en; None: the customer's.
+    """
+    invoice = details.invoice
+    writer = _Writer(language or details.language, invoice.currency)
+    lines = [_line(line, invoice.account, writer) for line in details.lines]
+    return {
+        "language": writer.language,
+        "texts": {key: text for key, text in writer.texts.items() if "{" not in text or key == "page"},
+        "title": _title(details, writer),
+        "subtitle": _subtitle(details, writer),
+        "draft": writer.say("draft_mark") if not invoice.number else "",
+        "is_credit_note": invoice.corrects_id is not None,
+        "facts": _facts(details, writer),
+        "seller": _party(details.seller, SELLER_DETAILS, writer),
+        "bank": _labelled(details.seller, BANK_DETAILS, writer),
+        "buyer": _party(details.buyer, BUYER_DETAILS, writer),
+        "price": writer.say(_price_heading(details.lines)),
+        "lines": lines,
+        "totals": [writer.sum(value) for value in (invoice.net, invoice.tax, invoice.total)],
+        "taxes": _taxes(details.lines, writer),
+        "balance": _balance(details, writer),
+        "result": _result(details, writer),
+        "director": details.seller.details.get("director", ""),
+        "accountant": details.seller.details.get("accountant", ""),
+    }
+
+
+def money_words(amount: int, currency: str, language: str) -> str:
+    """A sum as documents of this language have it."""
+    return _Writer(language, currency).money(amount)
+
+
+def state_words(invoice: Invoice, language: str) -> list[str]:
+    """What became of an invoice, in words: its state, what of it is unpaid and what notes took off it."""
+    writer = _Writer(language, invoice.currency)
+    words = [writer.say(f"state.{invoice.state.value}")]
+    if invoice.corrects_id is None:
+        words.append(writer.say("state.unpaid", sum=writer.money(invoice.unpaid)))
+    if invoice.credited:
+        words.append(writer.say("state.credited_sum", sum=writer.money(invoice.credited)))
+    return words
+
+
+def line_words(language: str, key: str, **values: Any) -> str:
+    """A sentence of TEXTS about a line."""
+    return TEXTS[language][key].format(**values)
+
+
+def new_compiler() -> typst.Compiler:
+    """What makes PDFs; one a process, used again and again. Fonts are those of the wheel, so machines agree."""
+    return typst.Compiler(TEMPLATE, root=TEMPLATE.parent, ignore_system_fonts=True)
+
+
+def make_pdf(compiler: typst.Compiler, document: Mapping[str, Any], issued_at: datetime | None) -> bytes:
+    """The document as a PDF.
+
+    Args:
+        issued_at: goes into the file as its date; None: of a draft, the epoch.
+    """
+    stamp = int(issued_at.timestamp()) if issued_at else 0
+    inputs = {"document": json.dumps(document, ensure_ascii=False)}
+    found = compiler.compile(format="pdf", sys_inputs=inputs, timestamp=stamp)
+    assert isinstance(found, bytes)  # of a single file
+    return found
+
+
+def _title(details: InvoiceDetails, writer: _Writer) -> str:
+    invoice = details.invoice
+    kind = "draft" if not invoice.number else "credit_note" if invoice.corrects_id is not None else "invoice"
+    return writer.say(kind, number=invoice.number, date=writer.day(invoice.invoiced_on))
+
+
+def _subtitle(details: InvoiceDetails, writer: _Writer) -> list[str]:
+    if details.invoice.corrects_id is None or details.corrects_on is None:
+        return []
+    corrects = writer.say("corrects", number=details.corrects_number, date=writer.day(details.corrects_on))
+    return [corrects, writer.say("why", why=details.why)] if details.why else [corrects]
+
+
+def _facts(details: InvoiceDetails, writer: _Writer) -> list[list[str]]:
+    invoice = details.invoice
+    facts = [[writer.say("account_number"), invoice.account], [writer.say("currency"), invoice.currency]]
+    if invoice.corrects_id is None:
+        facts.insert(0, [writer.say("due"), writer.day(invoice.due_on)])
+    return facts
+
+
+def _party(party: Party, names: Iterable[str], writer: _Writer) -> dict[str, Any]:
+    return {"name": party.name, "details": _labelled(party, names, writer)}
+
+
+def _labelled(party: Party, names: Iterable[str], writer: _Writer) -> list[list[str]]:
+    return [[writer.say(f"party.{name}"), party.details[name]] for name in names if name in party.details]
+
+
+# ---- lines
+
+
+def _line(line: Line, payer: str, writer: _Writer) -> dict[str, Any]:
+    return {
+        "number": str(line.line),
+        "name": _name(line, writer),
+        "notes": [note for note in _notes(line, payer, writer) if note],
+        "quantity": _quantity(line, writer),
+        "price": _price(line, writer),
+        "net": writer.sum(line.net),
+        "rate": writer.rate(line.tax_ppm, line.is_taxed),
+        "tax": writer.sum(line.tax) if line.is_taxed else "\u2013",
+        "gross": writer.sum(line.net + line.tax),
+    }
+
+
+def _name(line: Line, writer: _Writer) -> str:
+    if line.description:
+        return line.description
+    name = writer.words.name(line.names) if line.names else line.item
+    if line.kind == "minimum" or not name:
+        return writer.say("line.minimum")
+    return f"{name}, {writer.say('line.adjustment')}" if line.kind == "adjustment" else name
+
+
+def _notes(line: Line, payer: str, writer: _Writer) -> list[str]:
+    """What stands under a line's name: whose, which plan, which period, which part of it, what came off."""
+    plan = writer.say("plan", plan=writer.words.name(line.plan_names)) if line.plan_names else ""
+    account = writer.say("of_account", account=line.account) if line.account not in ("", payer) else ""
+    discount = writer.say("discount", sum=writer.money(line.discount)) if line.discount else ""
+    first = ", ".join(part for part in (plan, account) if part)
+    credit = writer.say("line.credit", line=line.line) if line.kind == "credit" else ""
+    period = "" if line.description else _period(line, writer)
+    second = ", ".join(part for part in (period, _share(line, writer), credit, discount) if part)
+    return [first[:1].upper() + first[1:], second]
+
+
+def _period(line: Line, writer: _Writer) -> str:
+    """First and last day, in the order's zone."""
+    zone = zone_of(line.zone)
+    last = max(line.period_start, line.period_end - timedelta(seconds=1)).astimezone(zone).date()
+    first = line.period_start.astimezone(zone).date()
+    return writer.day(first) if first == last else f"{writer.day(first)}\u2013{writer.day(last)}"
+
+
+def _share(line: Line, writer: _Writer) -> str:
+    if line.share is None or line.share[0] == line.share[1]:
+        return ""
+    active, whole = line.share
+    if line.proration == "day":
+        return writer.say("share_days", active=active, whole=whole)
+    # In hundredths of a percent: it is only shown, the amount was made from the exact share.
+    return writer.say(
+        "share_part", percent=writer.words.number(format_decimal(round(Fraction(active * 10_000, whole)), 2))
+    )
+
+
+def _quantity(line: Line, writer: _Writer) -> str:
+    if line.kind in ("minimum", "manual", "adjustment", "percentage", "credit") or not line.unit:
+        return ""
+    if _is_in_minutes(line):
+        minutes, seconds = divmod(line.quantity, SECONDS_OF_MINUTE)
+        rest = f"{NBSP}{seconds}{NBSP}{writer.words.unit('s', {})}" if seconds else ""
+        return f"{writer.words.number(str(minutes))}{NBSP}{writer.words.unit('min', {})}{rest}"
+    unit = writer.words.unit(line.unit, line.unit_names)
+    return f"{writer.words.number(format_decimal(line.quantity, line.decimals))}{NBSP}{unit}"
+
+
+def _is_in_minutes(line: Line) -> bool:
+    """Whether seconds are shown as people count them: in minutes, and the price by the minute."""
+    return line.unit == "s" and not line.decimals and not line.unit_names and abs(line.quantity) >= SECONDS_OF_MINUTE
+
+
+def _price(line: Line, writer: _Writer) -> str:
+    """The line's amount by its quantity, where that is an exact price."""
+    if not _quantity(line, writer) or line.quantity <= 0:
+        return ""
+    per = SECONDS_OF_MINUTE if _is_in_minutes(line) else 1
+    micro = Fraction(line.amount * 10 ** (PRICE_DECIMALS - 2) * 10**line.decimals * per, line.quantity)
+    if micro.denominator != 1:
+        return ""
+    price = writer.words.number(format_decimal(int(micro), PRICE_DECIMALS, 2)).replace("-", "\u2212")
+    return f"{price}{NBSP}/{NBSP}{writer.words.unit('min', {})}" if per > 1 else price
+
+
+def _price_heading(lines: Sequence[Line]) -> str:
+    inside = {line.tax_inside for line in lines if line.tax_ppm}
+    return "price" if len(inside) != 1 else "price.inside" if inside == {True} else "price.outside"
+
+
+# ---- sums
+
+
+def _taxes(lines: Iterable[Line], writer: _Writer) -> list[list[str]]:
+    """(rate, net, tax, gross) of each rate, the highest first and what is not taxed last."""
+    sums: dict[tuple[int, bool], tuple[int, int]] = {}
+    for line in lines:
+        net, tax = sums.get((line.tax_ppm, line.is_taxed), (0, 0))
+        sums[line.tax_ppm, line.is_taxed] = (net + line.net, tax + line.tax)
+    return [
+        [
+            writer.rate(ppm, is_taxed),
+            writer.sum(net),
+            writer.sum(tax) if is_taxed else "\u2013",
+            writer.sum(net + tax),
+        ]
+        for (ppm, is_taxed), (net, tax) in sorted(sums.items(), reverse=True)
+    ]
+
+
+def _balance(details: InvoiceDetails, writer: _Writer) -> list[list[str]]:
+    """The way from the previous balance to what is to be paid, which is its sum; a credit note has none."""
+    if details.invoice.corrects_id is not None:
+        return []
+    previous = "previous_credit" if details.previous > 0 else "previous_debt"
+    rows = [[writer.say(previous), writer.sum(-details.previous)]]
+    rows.append([writer.say("payments"), writer.sum(-details.payments)])
+    if details.corrections:
+        rows.append([writer.say("corrections"), writer.sum(-details.corrections)])
+    return [*rows, [writer.say("this"), writer.sum(details.invoice.total)]]
+
+
+def _result(details: InvoiceDetails, writer: _Writer) -> dict[str, str]:
+    """The last line: what is to be paid, or what is left for the buyer; in words too."""
+    if details.invoice.corrects_id is not None:
+        key, sum_ = "credited" if details.invoice.total <= 0 else "charged", abs(details.invoice.total)
+    else:
+        key = "to_pay" if details.balance_after <= 0 else "nothing_to_pay"
+        sum_ = abs(details.balance_after)
+    words = amount_in_words(sum_, details.invoice.currency, writer.language)
+    return {"label": writer.say(key), "sum": writer.money(sum_), "words": words}
+
+
+def file_name_of(number: str, invoice_id: int) -> str:
+    """A name for the file of an invoice: its number as far as every file system takes it; a draft has its id.
+
+    >>> file_name_of("И/1-000012", 5), file_name_of("", 5)
+    ('И_1-000012.pdf', 'draft-5.pdf')
+    """
+    kept = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in number)
+    return f"{kept or f'draft-{invoice_id}'}.pdf"

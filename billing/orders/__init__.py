@@ -1,0 +1,1 @@
+"""Orders: terms, rules, changes."""

@@ -1,0 +1,1 @@
+"""A usage file rated under a catalogue (`kopeck rate`)."""

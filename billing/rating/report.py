@@ -1,0 +1,534 @@
+"""Bills of ``kopeck rate`` in words and as JSON: totals a customer can read, and every line's derivation.
+
+Rules. Every number of a derivation is printed exactly, so that a pocket calculator comes to the same kopeck; each
+event's derivation is recomputed by the judge before it is shown. Russian and English say the same. JSON holds
+integers only (micro, minor units, steps, epoch seconds) and the judge's entries under their own names.
+
+Does not know: how prices come about; terminals.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from billing.catalogue.model import Catalogue, Names
+from billing.catalogue.reader import shown_date
+from billing.catalogue.units import Unit, format_decimal, format_price
+from billing.rating.bills import Bill, BillLine, Period, RatedEvent, TaxPart
+from billing.rating.usage_file import RejectedRow
+from ratingcore import reference
+from ratingcore.bands import zone_of
+
+LANGUAGES: Final = ("en", "ru")
+
+#: Sentences by language; a test holds both to the same keys and the same places to fill in.
+TEXTS: Final[dict[str, dict[str, str]]] = {
+    "en": {
+        "bill": "Account {account}, {period}",
+        "plan": "plan",
+        "group": "group",
+        "customer": "customer",
+        "total": "Total to pay",
+        "net": "without tax",
+        "tax": "tax",
+        "rejected": "Rows that were not billed: {count}",
+        "close": "at the close of the period",
+        "percentage": "taken of {base}",
+        "event": "{place}  {time}  {quantity}{to} -> {amount}",
+        "to": " to {number}",
+        "price": "price of {item} from {date}, {listing}",
+        "for_all": "for everybody",
+        "band": "band {band}, {start}, {seconds} s: {quantity}",
+        "Incremented": "increments: {came} counted as {left} (first {first}, then by {next}{grace})",
+        "grace": ", nothing up to {grace}",
+        "counted": "; of this call {seen} came before, counted as {counted}",
+        "Drawn": "allowance: {allowed} left, {drawn} taken from it, {left} to pay",
+        "DrawnPool": "allowance {pool}: {allowed} left, {drawn} taken from it, {left} to pay",
+        "DrawnPromotion": "promotion, free units: {allowed} left, {drawn} taken from it, {left} to pay",
+        "Charged": "{kind}{prefix}: {after} - {before} = {charged}",
+        "prefix": " (prefix {prefix})",
+        "Scaled": "{amount} x {ratio} % = {left}",
+        "Capped": "cap {maximum}: {running} before, {came} asked, {left} charged",
+        "sum": "sum of the line: {sum}",
+        "percent_off": "promotion {name}: {before} - {percent} % = {after}",
+        "amount_off": "promotion {name}: {before} - {amount} = {after}",
+        "period_off": "promotion {name}: the period is free, {before} -> {after}",
+        "rounded": "rounded ({mode}) to {amount}",
+        "inside": "of it tax {percent} %: {amount} x {percent} / {whole} = {tax}, net {net}",
+        "outside": "tax {percent} % on top: {amount} x {percent} / 100 = {tax}, to pay {gross}",
+        "at_least": "{value}, at least {bound}",
+        "at_most": "{value}, at most {bound}",
+        "HALF_AWAY": "half away from zero",
+        "HALF_EVEN": "half to even",
+        "AWAY": "away from zero",
+        "TOWARD_ZERO": "toward zero",
+        "FLOOR": "down",
+        "CEILING": "up",
+    },
+    "ru": {
+        "bill": "Лицевой счёт {account}, {period}",
+        "plan": "тариф",
+        "group": "группа",
+        "customer": "абонент",
+        "total": "Итого к оплате",
+        "net": "без налога",
+        "tax": "налог",
+        "rejected": "Строки, не попавшие в счёт: {count}",
+        "close": "при закрытии периода",
+        "percentage": "берётся от {base}",
+        "event": "{place}  {time}  {quantity}{to} -> {amount}",
+        "to": " на {number}",
+        "price": "цена {item} с {date}, {listing}",
+        "for_all": "для всех",
+        "band": "полоса {band}, {start}, {seconds} с: {quantity}",
+        "Incremented": "тарификация: {came} считаются как {left} (первые {first}, далее по {next}{grace})",
+        "grace": ", до {grace} бесплатно",
+        "counted": "; от этого звонка раньше было {seen}, учтено {counted}",
+        "Drawn": "пакет: оставалось {allowed}, взято {drawn}, к оплате {left}",
+        "DrawnPool": "пакет {pool}: оставалось {allowed}, взято {drawn}, к оплате {left}",
+        "DrawnPromotion": "акция, бесплатный объём: оставалось {allowed}, взято {drawn}, к оплате {left}",
+        "Charged": "{kind}{prefix}: {after} - {before} = {charged}",
+        "prefix": " (префикс {prefix})",
+        "Scaled": "{amount} x {ratio} % = {left}",
+        "Capped": "не более {maximum}: раньше {running}, начислялось {came}, взято {left}",
+        "sum": "сумма по строке: {sum}",
+        "percent_off": "акция {name}: {before} - {percent} % = {after}",
+        "amount_off": "акция {name}: {before} - {amount} = {after}",
+        "period_off": "акция {name}: период бесплатен, {before} -> {after}",
+        "rounded": "округлено ({mode}) до {amount}",
+        "inside": "в том числе налог {percent} %: {amount} x {percent} / {whole} = {tax}, без налога {net}",
+        "outside": "налог {percent} % сверху: {amount} x {percent} / 100 = {tax}, к оплате {gross}",
+        "at_least": "{value}, но не менее {bound}",
+        "at_most": "{value}, но не более {bound}",
+        "HALF_AWAY": "половина от нуля",
+        "HALF_EVEN": "половина к чётному",
+        "AWAY": "от нуля",
+        "TOWARD_ZERO": "к нулю",
+        "FLOOR": "вниз",
+        "CEILING": "вверх",
+    },
+}
+
+#: The judge's kinds of steps in words.
+KINDS: Final[dict[str, dict[str, str]]] = {
+    "en": {
+        "Flat": "flat",
+        "PerUnit": "per unit",
+        "Graduated": "graduated",
+        "Volume": "volume",
+        "Stairstep": "stairstep",
+        "Package": "package",
+        "Percentage": "percentage",
+        "RateCard": "rate card",
+        "MinimumCommitment": "minimum commitment",
+        "Increments": "increments",
+        "Allowance": "allowance",
+        "Multiplier": "multiplied by",
+        "Cap": "at most",
+    },
+    "ru": {
+        "Flat": "фиксированная плата",
+        "PerUnit": "за единицу",
+        "Graduated": "по ступеням",
+        "Volume": "по объёму",
+        "Stairstep": "плата за ступень",
+        "Package": "пакетами",
+        "Percentage": "процент",
+        "RateCard": "по направлению",
+        "MinimumCommitment": "минимальный платёж",
+        "Increments": "тарификация",
+        "Allowance": "пакет",
+        "Multiplier": "с коэффициентом",
+        "Cap": "не более",
+    },
+}
+
+
+#: Units and months as people write them; a unit that is not here is written as the catalogue does.
+UNITS_RU: Final = {
+    "s": "с",
+    "min": "мин",
+    "h": "ч",
+    "piece": "шт.",
+    "pcs": "шт.",
+    "day": "дн.",
+    "week": "нед.",
+    "month": "мес.",
+    "year": "г.",
+    "call": "выз.",
+    "sms": "SMS",
+    "message": "сообщ.",
+    "event": "соб.",
+    "user": "польз.",
+    "B": "Б",
+    "kB": "кБ",
+    "MB": "МБ",
+    "GB": "ГБ",
+    "TB": "ТБ",
+    "KiB": "КиБ",
+    "MiB": "МиБ",
+    "GiB": "ГиБ",
+    "TiB": "ТиБ",
+}
+MONTHS: Final = {
+    "en": "January February March April May June July August September October November December",
+    "ru": "январь февраль март апрель май июнь июль август сентябрь октябрь ноябрь декабрь",
+}
+
+
+class Words:
+    """Numbers and sentences in one language for one currency."""
+
+    def __init__(self, language: str, currency: str) -> None:
+        self.language = language
+        self.currency = currency
+        self.texts = TEXTS[language]
+
+    def say(self, key: str, **values: Any) -> str:
+        """A sentence."""
+        return self.texts[key].format(**values)
+
+    def number(self, text: str) -> str:
+        """A decimal as people of this language write it."""
+        whole, dot, rest = text.partition(".")
+        sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
+        grouped = f"{int(digits):,}"
+        if self.language == "ru":
+            return sign + grouped.replace(",", "\u00a0") + ("," + rest if dot else "")
+        return sign + grouped + (dot + rest if dot else "")
+
+    def price(self, micro: int) -> str:
+        """An exact amount, without its currency."""
+        return self.number(format_price(micro))
+
+    def money(self, minor: int) -> str:
+        """A rounded amount with its currency."""
+        sign = "₽" if self.currency == "RUB" and self.language == "ru" else self.currency
+        return f"{self.number(format_decimal(minor, 2, 2))}\u00a0{sign}"
+
+    def quantity(self, steps: int, unit: Unit) -> str:
+        """A quantity with its unit."""
+        number = format_decimal(steps, unit.decimals)
+        return f"{self.number(number)} {self.unit(unit.name, unit.names)}"
+
+    def unit(self, name: str, names: Names) -> str:
+        """A unit as the catalogue calls it in this language, else as people do."""
+        return names.get(self.language) or (UNITS_RU.get(name, name) if self.language == "ru" else name)
+
+    def name(self, names: Names) -> str:
+        """A name in this language, or in any there is."""
+        return names.get(self.language) or names.get("") or next(iter(names.values()), "")
+
+
+def report(
+    catalogue: Catalogue,
+    bills: Sequence[Bill],
+    rejected: Sequence[RejectedRow],
+    currency: str,
+    language: str,
+    explain: bool,
+) -> Iterator[str]:
+    """The lines of the report."""
+    words = Words(language, currency)
+    for bill in bills:
+        yield from _bill(catalogue, bill, words, explain)
+        yield ""
+    if rejected:
+        yield words.say("rejected", count=len(rejected))
+        yield from (f"  {one.place}: {one.reason}" for one in rejected)
+
+
+def _bill(catalogue: Catalogue, bill: Bill, words: Words, explain: bool) -> Iterator[str]:
+    yield words.say("bill", account=bill.account, period=_month(bill.period, words))
+    shown = [(_line_name(catalogue, line, words), words.money(line.gross)) for line in bill.lines]
+    totals = [(words.say("total"), words.money(bill.total))]
+    if bill.tax:
+        totals += [(f"  {words.say('net')}", words.money(bill.net)), (f"  {words.say('tax')}", words.money(bill.tax))]
+    left = max(len(name) for name, _ in [*shown, *totals])
+    right = max(len(amount) for _, amount in [*shown, *totals])
+    for line, (name, amount) in zip(bill.lines, shown, strict=True):
+        yield f"  {name.ljust(left)}  {amount.rjust(right)}"
+        if explain:
+            yield from ("      " + text for text in explain_line(catalogue, line, words))
+    for name, amount in totals:
+        yield f"  {name.ljust(left)}  {amount.rjust(right)}"
+
+
+def _month(period: Period, words: Words) -> str:
+    return f"{MONTHS[words.language].split()[period.month - 1]} {period.year}"
+
+
+def _line_name(catalogue: Catalogue, line: BillLine, words: Words) -> str:
+    item = catalogue.items[line.item]
+    used = f", {words.quantity(line.used, item.unit)}" if line.used and not item.percentage_of else ""
+    return f"{words.name(item.names)}{used}"
+
+
+# ---- derivations
+
+
+def explain_line(catalogue: Catalogue, line: BillLine, words: Words) -> Iterator[str]:
+    """How a line's amount came about; raises as ``event_texts`` does."""
+    yield from event_texts(catalogue, line, words)
+    yield from sum_texts(line, words)
+
+
+def event_texts(catalogue: Catalogue, line: BillLine, words: Words) -> Iterator[str]:
+    """How the events of a line were priced, the close of the period included.
+
+    Raises:
+        ValueError: a derivation does not come to the amount it explains (a defect; nothing is shown then).
+    """
+    shown_version = -1
+    for one in line.events:
+        if reference.recompute(one.rated) != one.rated.amount_micro:
+            raise ValueError(f"the derivation of {line.item} does not come to {one.rated.amount_micro} micro")
+        if one.rated.version not in (shown_version, -1) and (one.rated.amount_micro or not one.closing):
+            shown_version = one.rated.version
+            yield _price_text(catalogue, line, shown_version, words)
+        if not one.closing or one.rated.amount_micro:  # a close that adds nothing is no news
+            yield from _event_texts(catalogue, line, one, words)
+
+
+def sum_texts(line: BillLine, words: Words) -> Iterator[str]:
+    """From a line's sum to its amounts: promotions, rounding, tax."""
+    yield words.say("sum", sum=words.price(line.sum_micro))
+    for step in line.discounts:
+        yield _discount_text(step.promotion.names, step.promotion, step.before_micro, step.after_micro, words)
+    for part in line.parts:
+        yield from _part_texts(part, words)
+
+
+def _price_text(catalogue: Catalogue, line: BillLine, version: int, words: Words) -> str:
+    one = line.resolved.versions[version]
+    narrowed = [f"{words.say(name)} {value}" for name, value in one.listing.selectors if value]
+    date = shown_date(one.version.since_s, catalogue.zone)
+    listing = f"{', '.join(narrowed) or words.say('for_all')} ({one.version.place})"
+    return words.say("price", item=line.item, date=date, listing=listing)
+
+
+def _event_texts(catalogue: Catalogue, line: BillLine, one: RatedEvent, words: Words) -> Iterator[str]:
+    unit = catalogue.items[line.item].unit
+    amount = words.price(one.rated.amount_micro)
+    if one.usage is not None:
+        to = words.say("to", number=one.usage.destination) if one.usage.destination else ""
+        time = _clock(one.usage.time_s, catalogue.zone)
+        quantity = words.quantity(one.usage.quantity, unit)
+        yield words.say("event", place=one.usage.place, time=time, quantity=quantity, to=to, amount=amount)
+    elif one.closing:
+        yield f"{words.say('close')} -> {amount}"
+    else:
+        yield f"{words.say('percentage', base=words.money(one.event.quantity))} -> {amount}"
+    for part in one.rated.parts:
+        if part.band:
+            start = _clock(part.start_s, catalogue.zone)
+            quantity = words.quantity(part.quantity, unit)
+            yield "  " + words.say("band", band=part.band, start=start, seconds=part.duration_s, quantity=quantity)
+        tariff = line.resolved.price.versions[one.rated.version][1]
+        before = None
+        for entry in part.entries:
+            meter = getattr(tariff.steps[entry.step], "meter", "")
+            number = "   " if entry.step == before else f"{entry.step + 1}. "  # a rate card also counts increments
+            yield f"  {number}" + entry_text(entry, unit, words, meter)
+            before = entry.step
+
+
+def _clock(time_s: int, zone: str) -> str:
+    return datetime.fromtimestamp(time_s, UTC).astimezone(zone_of(zone)).isoformat(" ")
+
+
+def entry_text(entry: reference.Entry, unit: Unit, words: Words, meter: str = "") -> str:
+    """One step's doing in words."""
+
+    def shown(steps: int) -> str:
+        return words.quantity(steps, unit)
+
+    match entry:
+        case reference.Incremented():
+            came, left = shown(entry.quantity_in), shown(entry.quantity_out)
+            first, following = shown(entry.first), shown(entry.next)
+            grace = words.say("grace", grace=shown(entry.grace)) if entry.grace else ""
+            grace += words.say("counted", seen=shown(entry.seen), counted=shown(entry.counted)) if entry.seen else ""
+            return words.say("Incremented", came=came, left=left, first=first, next=following, grace=grace)
+        case reference.Drawn():
+            key = "DrawnPool" if entry.pool else "DrawnPromotion" if meter.startswith("promotion ") else "Drawn"
+            drawn, left = shown(entry.quantity_in - entry.quantity_out), shown(entry.quantity_out)
+            return words.say(key, pool=entry.pool, allowed=shown(entry.left), drawn=drawn, left=left)
+        case reference.Charged():
+            prefix = words.say("prefix", prefix=entry.prefix or "*") if entry.prefix is not None else ""
+            after, before = (total_text(one, unit, words, entry.kind) for one in (entry.after, entry.before))
+            charged = words.price(entry.amount_out_micro - entry.amount_in_micro)
+            kind = KINDS[words.language][entry.kind]
+            return words.say("Charged", kind=kind, prefix=prefix, after=after, before=before, charged=charged)
+        case reference.Scaled():
+            ratio = words.number(format_decimal(entry.ratio_ppm, 4))
+            amount, out = words.price(entry.amount_in_micro), words.price(entry.amount_out_micro)
+            return words.say("Scaled", amount=amount, ratio=ratio, left=out)
+        case reference.Capped():
+            numbers = (entry.maximum_micro, entry.running_micro, entry.amount_in_micro, entry.amount_out_micro)
+            maximum, running, came, out = (words.price(one) for one in numbers)
+            return words.say("Capped", maximum=maximum, running=running, came=came, left=out)
+
+
+def total_text(total: reference.Total, unit: Unit, words: Words, kind: str) -> str:
+    """A total as the sum it is: ``(60 s x 2.00 / 60 s + 5.00 = 7.00)``; a bare number where there is nothing to add."""
+    value = words.price(reference.total_micro(replace(total, at_least_micro=None, at_most_micro=None)))
+    summands = [_term_text(term, unit, words, kind) for term in total.terms if term.quantity]
+    summands += [words.price(amount) for amount in (total.flat_micro, total.carried_micro) if amount]
+    text = (
+        value
+        if len(summands) < 2 and not any(" x " in one for one in summands)
+        else f"{' + '.join(summands)} = {value}"
+    )
+    if total.at_least_micro and total.at_least_micro == reference.total_micro(total):
+        text = words.say("at_least", value=text, bound=words.price(total.at_least_micro))
+    if total.at_most_micro is not None and total.at_most_micro == reference.total_micro(total):
+        text = words.say("at_most", value=text, bound=words.price(total.at_most_micro))
+    return f"({text})" if " " in text else text
+
+
+def _term_text(term: reference.Term, unit: Unit, words: Words, kind: str) -> str:
+    if kind == "Percentage":  # minor units times parts of a million
+        return f"{words.money(term.quantity)} x {words.number(format_decimal(term.price_micro, 4))} %"
+    if kind == "Package":  # blocks
+        return f"{words.number(str(term.quantity))} x {words.price(term.price_micro)}"
+    per = "" if term.per == unit.steps == 1 else f" / {words.quantity(term.per, unit)}"
+    return f"{words.quantity(term.quantity, unit)} x {words.price(term.price_micro)}{per}"
+
+
+def _discount_text(names: Names, promotion: Any, before: int, after: int, words: Words) -> str:
+    values = {"name": words.name(names), "before": words.price(before), "after": words.price(after)}
+    if promotion.free_period:
+        return words.say("period_off", **values)
+    if promotion.percent_ppm:
+        return words.say("percent_off", percent=words.number(format_decimal(promotion.percent_ppm, 4)), **values)
+    return words.say("amount_off", amount=words.price(before - after), **values)
+
+
+def _part_texts(part: TaxPart, words: Words) -> Iterator[str]:
+    yield words.say("rounded", mode=words.say(part.rounding.name), amount=words.money(part.amount))
+    if part.tax.rate_ppm:
+        percent, whole = (
+            words.number(format_decimal(one, 4)) for one in (part.tax.rate_ppm, 1_000_000 + part.tax.rate_ppm)
+        )
+        amount, net, tax, gross = (words.money(one) for one in (part.amount, part.net, part.tax_amount, part.gross))
+        key = "inside" if part.tax.inside else "outside"
+        yield words.say(key, percent=percent, whole=whole, amount=amount, tax=tax, net=net, gross=gross)
+
+
+# ---- JSON
+
+
+def as_json(
+    catalogue: Catalogue, bills: Sequence[Bill], rejected: Sequence[RejectedRow], currency: str, explain: bool
+) -> dict[str, Any]:
+    """Everything as plain values. Units are in the names; instants are epoch seconds."""
+    return {
+        "catalogue": catalogue.name,
+        "currency": currency,
+        "bills": [_bill_json(catalogue, bill, explain) for bill in bills],
+        "rejected": [{"file": one.place.file, "line": one.place.line, "reason": one.reason} for one in rejected],
+    }
+
+
+def _bill_json(catalogue: Catalogue, bill: Bill, explain: bool) -> dict[str, Any]:
+    return {
+        "account": bill.account,
+        "period": bill.period.label,
+        "net_minor": bill.net,
+        "tax_minor": bill.tax,
+        "total_minor": bill.total,
+        "lines": [_line_json(catalogue, line, explain) for line in bill.lines],
+    }
+
+
+def _line_json(catalogue: Catalogue, line: BillLine, explain: bool) -> dict[str, Any]:
+    unit = catalogue.items[line.item].unit
+    found: dict[str, Any] = {
+        "item": line.item,
+        "plan": line.plan,
+        "unit": unit.name,
+        "unit_decimals": unit.decimals,
+        "used_steps": line.used,
+        "sum_micro": line.sum_micro,
+        "promotions": [
+            {"promotion": one.promotion.number, "before_micro": one.before_micro, "after_micro": one.after_micro}
+            for one in line.discounts
+        ],
+        "parts": [
+            {
+                "tax_ppm": part.tax.rate_ppm,
+                "tax_inside": part.tax.inside,
+                "rounding": part.rounding.name.lower(),
+                "sum_micro": part.sum_micro,
+                "discounted_micro": part.discounted_micro,
+                "amount_minor": part.amount,
+                "net_minor": part.net,
+                "tax_minor": part.tax_amount,
+                "gross_minor": part.gross,
+            }
+            for part in line.parts
+        ],
+        "amount_minor": line.amount,
+        "gross_minor": line.gross,
+    }
+    if explain:
+        found["events"] = [_event_json(line, one) for one in line.events]
+    return found
+
+
+def _event_json(line: BillLine, one: RatedEvent) -> dict[str, Any]:
+    if reference.recompute(one.rated) != one.rated.amount_micro:
+        raise ValueError(f"the derivation of {line.item} does not come to {one.rated.amount_micro} micro")
+    version = line.resolved.versions[one.rated.version] if one.rated.version >= 0 else None
+    return {
+        "file": one.usage.place.file if one.usage else None,
+        "line": one.usage.place.line if one.usage else None,
+        "closing": one.closing,
+        "time_s": one.event.time_s,
+        "quantity_steps": one.event.quantity,
+        "duration_s": one.event.duration_s,
+        "destination": one.event.destination,
+        "price_version": str(version.version.place) if version else None,
+        "amount_micro": one.rated.amount_micro,
+        "parts": [
+            {
+                "band": part.band,
+                "start_s": part.start_s,
+                "duration_s": part.duration_s,
+                "quantity_steps": part.quantity,
+                "amount_micro": part.amount_micro,
+                "entries": [{"entry": type(entry).__name__, **asdict(entry)} for entry in part.entries],
+            }
+            for part in one.rated.parts
+        ],
+    }
+
+
+def rated_of_json(event: dict[str, Any]) -> reference.Rated:
+    """An event of the JSON back to the judge's record, so that ``recompute`` can be asked about it by anyone."""
+    parts = tuple(
+        reference.Part(
+            part["band"],
+            part["start_s"],
+            part["duration_s"],
+            part["quantity_steps"],
+            tuple(_entry_of_json(entry) for entry in part["entries"]),
+            part["amount_micro"],
+        )
+        for part in event["parts"]
+    )
+    return reference.Rated(event["amount_micro"], parts=parts)
+
+
+def _entry_of_json(entry: dict[str, Any]) -> reference.Entry:
+    values = {name: value for name, value in entry.items() if name != "entry"}
+    make: Callable[..., reference.Entry] = getattr(reference, entry["entry"])
+    if entry["entry"] == "Charged":
+        values |= {name: _total_of_json(values[name]) for name in ("before", "after")}
+    return make(**values)
+
+
+def _total_of_json(total: dict[str, Any]) -> reference.Total:
+    return reference.Total(**{**total, "terms": tuple(reference.Term(**term) for term in total["terms"])})

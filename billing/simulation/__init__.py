@@ -1,0 +1,1 @@
+"""A month billed without effect: usage rating and what-if."""

@@ -1,0 +1,1 @@
+"""The searchable journal: documents, relay, search."""

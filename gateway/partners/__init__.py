@@ -1,0 +1,1 @@
+"""Partners, contracts and keys."""

@@ -1,0 +1,1 @@
+"""Checks of payments, journal and postings on a live database."""

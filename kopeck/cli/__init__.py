@@ -1,0 +1,1 @@
+"""The `kopeck` command, by area, one file a group of commands."""

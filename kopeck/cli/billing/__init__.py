@@ -1,0 +1,1 @@
+"""Commands about catalogues, usage, runs and invoices."""

@@ -1,0 +1,1 @@
+"""PostgreSQL and the journal: embedded servers, migration, transactions."""

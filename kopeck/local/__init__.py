@@ -1,0 +1,1 @@
+"""`kopeck run`: one machine, one parent, demo data."""

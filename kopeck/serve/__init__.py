@@ -1,0 +1,1 @@
+"""Processes for a service manager: gateway, relay, web."""

@@ -1,0 +1,1 @@
+"""Pages of operators and administrators, by area."""

@@ -1,0 +1,1 @@
+"""Partners and the pages of administrators."""

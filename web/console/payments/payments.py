@@ -1,0 +1,345 @@
+"""Payments for people: the list with its search, the export, one payment, and taking one back.
+
+Rules. Lists and totals come from the journal, one payment comes fresh from PostgreSQL: what a person decides about is
+never a copy. Every view is on the audit record before it is shown. A cancel is a command to the gateway's core like
+any other, so two people, or one pressing twice, cancel a payment once.
+
+Does not know: how payments are found, who may cancel a payment in which state of its account (gateway.payments.decide
+says).
+"""
+
+import asyncio
+import contextlib
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from tornado.iostream import StreamClosedError
+from tornado.web import HTTPError
+
+from adapters.messages import Reason, Result
+from billing.ledger.accounts import account_by_number
+from gateway.journal.documents import Document, payment_documents
+from gateway.journal.journal import JournalAway, Totals
+from gateway.partners.contracts import PartnerRow, list_partners
+from gateway.payments.decide import NOTE_MAX, Command, OperatorCancel
+from gateway.payments.states import TABLE, Event, State
+from web.access.users import Role, may
+from web.console.payments.conflicts import conflicts_told, distinct
+from web.site import filters
+from web.site import formatting as shown
+from web.site.filters import Choices, Form
+from web.site.page import Page, safe_target
+
+PAGE_ROWS: Final = 50
+EXPORT_MAX_ROWS: Final = 100_000
+EXPORT_FLUSH_ROWS: Final = 500
+EXPORT_COLUMNS: Final = (
+    "id", "received", "partner", "key", "service", "account", "name", "sum", "currency",
+    "state_code", "state", "reason", "code", "registered", "partner_time",
+)  # fmt: skip
+#: Shorter is not a reason.
+NOTE_MIN: Final = 5
+_MAX_ID: Final = 2**63 - 1
+
+#: States from which `gateway.payments.decide` lets a person take the money back; sent and unknown wait for an answer
+#: (truth 7).
+CANCELLABLE: Final = frozenset({State.HELD, State.POSTED})
+assert all((state, Event.VOID) in TABLE or (state, Event.REVERSE) in TABLE for state in CANCELLABLE)
+
+#: The order in which totals are told: money that arrived, money under way, money that did not stay.
+TOTAL_ORDER: Final = (
+    State.POSTED, State.HELD, State.SENT, State.UNKNOWN, State.REVERSED, State.VOIDED, State.REFUSED,
+)  # fmt: skip
+assert set(TOTAL_ORDER) == set(State)
+
+
+def choices(partners: Iterable[PartnerRow]) -> Choices:
+    """What may be named in the list's filter."""
+    return Choices("state", tuple(state.value for state in State), tuple(partner.code for partner in partners))
+
+
+class PaymentsPage(Page):
+    """GET /payments: the list."""
+
+    section = "payments"
+
+    async def get(self) -> None:
+        """The filtered list, its totals, or what is wrong with the filter."""
+        async with self.site.cursor() as cur:
+            partners = await list_partners(cur)
+        form = filters.parse_form(self.arguments, choices(partners), self.now, self.site.zone)
+        shared = {"form": form, "partners": partners, "states": list(State), "limits": filters.LIMITS}
+        shared |= {"export_max": EXPORT_MAX_ROWS, "query": filters.query_string}
+        if form.filter is None:
+            self.set_status(400)
+            await self.show("payments.html", page=None, totals=None, broken="", **shared)
+            return
+        if not filters.is_canonical(form, parse_qsl(self.request.query)):
+            self.redirect(f"/payments?{filters.query_string(form, after=form.after)}".rstrip("?"))
+            return
+        await self.record("payments_listed", filter=filters.query_string(form))
+        journal = self.site.journal
+        try:
+            page, totals = await asyncio.gather(
+                journal.search_payments(form.filter, form.after or None, PAGE_ROWS), journal.payment_totals(form.filter)
+            )
+        except ValueError:
+            self.set_status(400)
+            await self.show("payments.html", page=None, totals=None, broken="error.page", **shared)
+            return
+        await self.show("payments.html", page=page, totals=grouped(totals), broken="", **shared)
+
+
+class PaymentsExport(Page):
+    """GET /payments.csv: the same filter as a file."""
+
+    needs = Role.OPERATOR
+    section = "payments"
+
+    async def get(self) -> None:
+        """UTF-8 with a mark at the start and semicolons: what spreadsheets of the Russian locale open as a table."""
+        async with self.site.cursor() as cur:
+            partners = await list_partners(cur)
+        form = filters.parse_form(self.arguments, choices(partners), self.now, self.site.zone)
+        if form.filter is None:
+            raise HTTPError(400, "error.fields")
+        totals = await self.site.journal.payment_totals(form.filter)
+        if totals.count > EXPORT_MAX_ROWS:
+            self.set_status(400)
+            title = self.t("export.too_many", limit=shown.count(EXPORT_MAX_ROWS))
+            await self.show("error.html", title=title, hint="", away="")
+            return
+        await self.record("payments_exported", filter=filters.query_string(form), rows=totals.count)
+        name = f"payments-{form.filter.start.astimezone(self.site.zone):%Y%m%d}-{self.now:%Y%m%dT%H%M%S}Z.csv"
+        self.set_header("Content-Type", "text/csv; charset=utf-8")
+        self.set_header("Content-Disposition", f'attachment; filename="{name}"')
+        self.write("\ufeff" + csv_lines([self._heading()]))
+        try:
+            await self._write_rows(form)
+        except StreamClosedError:
+            return
+        except JournalAway:
+            # Ending the response properly would make half a file look whole.
+            self.request.connection.stream.close()  # type: ignore[union-attr]
+
+    async def _write_rows(self, form: Form) -> None:
+        lines: list[list[str]] = []
+        assert form.filter is not None
+        async for document in self.site.journal.export_payments(form.filter):
+            lines.append(self._row(document))
+            if len(lines) >= EXPORT_FLUSH_ROWS:
+                self.write(csv_lines(lines))
+                await self.flush()
+                lines = []
+        self.finish(csv_lines(lines))
+
+    def _heading(self) -> list[str]:
+        return [self.t(f"column.{name}") for name in EXPORT_COLUMNS]
+
+    def _row(self, row: Document) -> list[str]:
+        zone = self.site.zone
+        return [
+            str(row["_id"]),
+            shown.instant(row["created_at"], zone, seconds=True),
+            row["partner"],
+            row["key"],
+            row["service"],
+            row["account"],
+            row["account_name"],
+            shown.decimal_comma(row["amount"]),
+            row["currency"],
+            row["state"],
+            self.t(f"state.{row['state']}"),
+            self.t(f"reason.{row['reason']}"),
+            row["code"],
+            shown.instant(row["registered_at"], zone, seconds=True),
+            shown.instant(row["partner_time"], zone, seconds=True),
+        ]
+
+
+class OpenPayment(Page):
+    """GET /payments/open?id=: a number typed where the list cannot be shown."""
+
+    async def get(self) -> None:
+        """To the payment's own page."""
+        self.redirect(f"/payments/{payment_id_of(self.get_query_argument('id', ''))}", status=303)
+
+
+class PaymentPage(Page):
+    """GET /payments/ID."""
+
+    section = "payments"
+
+    async def get(self, number: str) -> None:
+        """Everything about one payment."""
+        document = await self._load(number, "payment_viewed")
+        attempts: list[Document] | None = None
+        with contextlib.suppress(JournalAway):  # the page says so; the payment itself is here
+            attempts = await self.site.journal.attempts_of_payment(
+                document["_id"], document["partner"], document["key"]
+            )
+        back = list_target(self.request.headers.get("Referer", ""), self.request.host)
+        told = conflicts_told(self.t, {document["_id"]: document}, attempts or [])
+        values = {"may_cancel": self._may_cancel(document), "back": back}
+        values |= {"conflict_words": told, "conflicts": distinct(told)}
+        await self.show("payment.html", payment=document, attempts=attempts, **values)
+
+    async def _load(self, number: str, action: str) -> Document:
+        """The payment as PostgreSQL has it now, with its view on record."""
+        payment_id = payment_id_of(number)
+        async with self.site.transaction("ISOLATION LEVEL REPEATABLE READ") as cur:
+            documents = await payment_documents(cur, [payment_id])
+            if not documents:
+                raise HTTPError(404, "payment.not_found")
+            await self.record(action, "payment", str(payment_id), cur)
+        return documents[0]
+
+    def _may_cancel(self, document: Document) -> bool:
+        is_open = State(document["state"]) in CANCELLABLE and document["amount"] > 0 and not document.get("returned")
+        return is_open and self.site.core is not None and may(self.user.role, Role.OPERATOR)
+
+
+@dataclass(frozen=True, slots=True)
+class Balances:
+    """An account's balance before and after a payment is taken back, and its floor (None: none), in minor units."""
+
+    now: int
+    after: int
+    floor: int | None
+
+    @property
+    def are_borne(self) -> bool:
+        """Whether the account may have the balance after."""
+        return self.floor is None or self.after >= self.floor
+
+    @property
+    def will_owe(self) -> bool:
+        """Whether a person has to say that the account may owe afterwards."""
+        return self.are_borne and self.after < 0
+
+
+class CancelPage(PaymentPage):
+    """/payments/ID/cancel: what would happen, why, and yes."""
+
+    needs = Role.OPERATOR
+
+    async def get(self, number: str) -> None:
+        """The step of thinking twice."""
+        await self._ask(await self._load(number, "payment_viewed"), "", {})
+
+    async def post(self, number: str) -> None:
+        """Take the payment back, or say what is missing."""
+        note = " ".join(self.get_body_argument("reason", "").split())
+        errors = cancel_errors(note, self.get_body_argument("confirmed", ""))
+        may_owe = self.get_body_argument("may_owe", "") == "yes"
+        document = await self._load(number, "payment_cancel_asked")
+        balances = await self._balances(document)
+        if balances is not None and balances.will_owe and not may_owe:
+            errors["may_owe"] = "cancel.error.may_owe"
+        if errors:
+            self.set_status(400)
+            await self._ask(document, note, errors)
+            return
+        result = await self._cancel(document["_id"], note, may_owe)
+        reason = self.t(f"reason.{result.reason.value}")
+        await self.record("payment_cancelled", "payment", str(document["_id"]), reason=result.reason.value, note=note)
+        key = cancel_message(result)
+        is_void = key == "cancel.done" and document["state"] == State.HELD
+        await self.notify("cancel.done_void" if is_void else key, reason=reason)
+        self.redirect(f"/payments/{document['_id']}", status=303)
+
+    async def _ask(self, document: Document, note: str, errors: dict[str, str]) -> None:
+        bounds = {"least": NOTE_MIN, "most": NOTE_MAX}
+        may_cancel = self._may_cancel(document)
+        balances = await self._balances(document)
+        is_borne = balances is None or balances.are_borne
+        if not (may_cancel and is_borne) and not errors:
+            self.set_status(409)
+        values = {"may_cancel": may_cancel, "balances": balances, "is_borne": is_borne}
+        await self.show("cancel.html", payment=document, note=note, errors=errors, bounds=bounds, **values)
+
+    async def _balances(self, document: Document) -> "Balances | None":
+        """What the account of a posted payment has now and would have afterwards; None where nothing would move it."""
+        if not self._may_cancel(document) or document["state"] != State.POSTED:
+            return None
+        async with self.site.cursor() as cur:
+            account = await account_by_number(cur, document["account"])
+        if account is None:
+            return None
+        return Balances(account.balance, account.balance - document["amount"], account.floor)
+
+    async def _cancel(self, payment_id: int, note: str, may_owe: bool) -> Result:
+        if self.site.core is None:
+            raise HTTPError(503)
+        command = Command(OperatorCancel(payment_id, note, may_owe), None, self.user.actor, self.address)
+        return await self.site.core.submit(command)
+
+
+def list_target(referer: str, host: str) -> str:
+    """The list one came from, with its filter; the plain list for whoever came from elsewhere.
+
+    >>> list_target("https://kopeck.example/payments?q=7", "kopeck.example")
+    '/payments?q=7'
+    """
+    try:
+        parts = urlsplit(referer)
+    except ValueError:
+        return "/payments"
+    is_list = parts.netloc == host and parts.path == "/payments" and parts.query
+    return safe_target(f"/payments?{parts.query}") if is_list else "/payments"
+
+
+def payment_id_of(text: str) -> int:
+    """A payment's number out of an address; anything else is no page of ours."""
+    plain = text.strip()
+    if not (plain.isascii() and plain.isdecimal() and len(plain) <= 19 and int(plain) <= _MAX_ID):
+        raise HTTPError(404, "payment.not_found")
+    return int(plain)
+
+
+def cancel_errors(note: str, confirmed: str) -> dict[str, str]:
+    """What is missing before a payment may be taken back: field -> text key."""
+    errors = {}
+    if not NOTE_MIN <= len(note) <= NOTE_MAX:
+        errors["reason"] = "cancel.error.reason"
+    if confirmed != "yes":
+        errors["confirmed"] = "cancel.error.confirm"
+    return errors
+
+
+def cancel_message(result: Result) -> str:
+    """The text key that tells what came of a cancel."""
+    told = {
+        Reason.OK: "cancel.done",
+        Reason.ALREADY_CANCELLED: "cancel.already",
+        Reason.TEMPORARY: "cancel.temporary",
+        Reason.IN_PROGRESS: "cancel.temporary",
+    }
+    return told.get(result.reason, "cancel.impossible")
+
+
+def grouped(totals: Totals) -> dict[str, Any]:
+    """Totals as the page tells them: per currency, each state that occurs, in TOTAL_ORDER.
+
+    There is no sum over states: money that was refused and money that arrived do not add up to anything.
+
+    Returns {count, is_capped, currencies: [(currency, [(state, count, amount_minor)])]}.
+    """
+    currencies = []
+    for currency in sorted({line.currency for line in totals.sums}):
+        lines = {State(line.state): line for line in totals.sums if line.currency == currency}
+        states = [(state.value, lines[state].count, lines[state].amount) for state in TOTAL_ORDER if state in lines]
+        currencies.append((currency, states))
+    return {"count": totals.count, "is_capped": totals.is_capped, "currencies": currencies}
+
+
+def csv_lines(rows: Iterable[list[str]]) -> str:
+    """Rows as CSV text; no cell is a formula."""
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=";", lineterminator="\r\n")
+    writer.writerows([[shown.spreadsheet_cell(cell) for cell in row] for row in rows])
+    return out.getvalue()

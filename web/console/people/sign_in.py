@@ -1,0 +1,137 @@
+"""Signing in and out, the language, and one's own password.
+
+Rules. One message for every failed sign-in, so that it tells nobody which logins exist. A session begins with a new
+token, and a changed password ends all the others. The place to go next is always on this site.
+
+Does not know: how passwords are kept (web/access/users.py).
+"""
+
+from web.access.sessions import begin_session, end_session, end_sessions_of
+from web.access.users import LOCK_MINUTES, MAX_FAILURES, MIN_PASSWORD_CHARS, User, UserError, set_locale, set_password
+from web.site.page import LANGUAGE_COOKIE, Page, safe_target
+from web.site.site import SignInsBusy
+from web.site.texts import LANGUAGES
+
+_LANGUAGE_DAYS = 365
+
+
+class SignInPage(Page):
+    """/sign-in."""
+
+    needs = None
+
+    async def get(self) -> None:
+        """The form; those who are in already go on."""
+        if self.session is not None:
+            self.redirect(safe_target(self.get_query_argument("next", "")))
+            return
+        await self._ask("", "")
+
+    async def post(self) -> None:
+        """Try login and password."""
+        login = self.get_body_argument("login", "")[:200]
+        try:
+            user, known = await self.site.sign_in(login, self.get_body_argument("password", "", strip=False))
+        except SignInsBusy:
+            self.set_status(503)
+            await self._ask(login, "sign_in.busy")
+            return
+        if user is None:
+            # The login goes on record only where it exists: people type passwords into the wrong field.
+            await self.record("sign_in_failed", "user" if known else "", known.login if known else "")
+            self.set_status(401)
+            await self._ask(login, "sign_in.failed")
+            return
+        await start_session(self, user)
+        self.redirect(safe_target(self.get_body_argument("next", "")), status=303)
+
+    async def _ask(self, login: str, message: str) -> None:
+        error = self.t(message, failures=MAX_FAILURES, minutes=LOCK_MINUTES) if message else ""
+        target = safe_target(self.get_argument("next", ""))
+        await self.show("sign_in.html", login=login, error=error, target=target)
+
+
+class SignOutPage(Page):
+    """POST /sign-out."""
+
+    needs = None
+
+    async def post(self) -> None:
+        """End this session; harmless where there is none."""
+        if self.session is not None:
+            async with self.site.transaction() as cur:
+                await self.record("signed_out", "user", self.user.login, cur)
+                await end_session(cur, self.session)
+        self.clear_cookie(self.session_cookie, path="/")
+        self.redirect("/sign-in", status=303)
+
+
+class LanguagePage(Page):
+    """POST /language."""
+
+    needs = None
+
+    async def post(self) -> None:
+        """Remember the language: in the user's row, and in a cookie for the sign-in page."""
+        language = self.get_body_argument("language", "")
+        if language in LANGUAGES:
+            if self.session is not None:
+                async with self.site.cursor() as cur:
+                    await set_locale(cur, self.user.id, language)
+            self.put_cookie(LANGUAGE_COOKIE, language, days=_LANGUAGE_DAYS)
+        # Back to where the switch stood; the sign-in page is such a place too, though no target after signing in.
+        target = self.get_body_argument("next", "")
+        self.redirect("/sign-in" if target.startswith("/sign-in") else safe_target(target), status=303)
+
+
+class ProfilePage(Page):
+    """/profile: one's own password."""
+
+    allows_temporary = True
+    section = "profile"
+
+    async def get(self) -> None:
+        """Who I am, and the form."""
+        await self._ask({})
+
+    async def post(self) -> None:
+        """Change the password; this browser gets a new session and every other one ends."""
+        current, new, repeat = (
+            self.get_body_argument(name, "", strip=False) for name in ("current", "password", "repeat")
+        )
+        errors = {"repeat": "profile.differ"} if new != repeat else {}
+        if new and new == current:
+            errors["password"] = "profile.same"
+        user = None
+        if not errors:
+            user, _ = await self.site.sign_in(self.user.login, current)
+            if user is None:
+                errors["current"] = "profile.wrong"
+        if user is not None:
+            try:
+                async with self.site.transaction() as cur:
+                    user = await set_password(cur, user.login, new)
+                    await end_sessions_of(cur, user.id)
+                    await self.record("password_changed", "user", user.login, cur)
+            except UserError as error:
+                errors["password"] = error.key
+        if errors or user is None:
+            self.set_status(400)
+            await self._ask(errors)
+            return
+        await start_session(self, user)
+        await self.notify("profile.changed")
+        self.redirect("/payments", status=303)
+
+    async def _ask(self, errors: dict[str, str]) -> None:
+        await self.show("profile.html", errors=errors, chars=MIN_PASSWORD_CHARS)
+
+
+async def start_session(page: Page, user: User) -> None:
+    """A session with a new token for this browser; the one it had ends."""
+    async with page.site.transaction() as cur:
+        if page.session is not None:
+            await end_session(cur, page.session)
+        token, page.session = await begin_session(cur, user, page.site.options.session_hours)
+        await page.record("signed_in", "user", user.login, cur)
+    page.put_cookie(page.session_cookie, token)

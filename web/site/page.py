@@ -1,0 +1,295 @@
+"""What every page does before and around its own work: who asks, may he, in which language, with which headers.
+
+Rules. A POST without the session's token is refused, whatever the route. A page names the role it needs; nothing is
+open by forgetting, for the default is a signed-in viewer. Nothing a person types is ever sent back unescaped, and no
+page needs anything from outside this server (Content-Security-Policy says so to the browser). A page that cannot
+reach a database says which one and what that means for payments.
+
+Does not know: payments, partners, users' passwords.
+"""
+
+import hmac
+import logging
+import secrets
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from tornado.web import HTTPError, RequestHandler, StaticFileHandler
+
+from gateway.journal.journal import JournalAway, JournalBusy
+from web.access import audit
+from web.access.sessions import Session, clear_notice, set_notice
+from web.access.users import Role, User, may
+from web.site import formatting as shown
+from web.site import texts
+from web.site.site import DATABASE_ERRORS, SignInsBusy, Site
+
+log = logging.getLogger(__name__)
+
+SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
+    "Server": "kopeck",
+}
+_HSTS: Final = "max-age=31536000"
+#: How a notice is coloured where it does not tell of a success.
+NOTICE_TONES: Final = {"cancel.already": "info", "cancel.impossible": "bad", "cancel.temporary": "warn"}
+LANGUAGE_COOKIE: Final = "kopeck_language"
+MAX_TARGET_CHARS: Final = 2_000
+
+#: What is expected to pass by itself: answered 503 and logged without a traceback.
+UNAVAILABLE: Final = (JournalAway, SignInsBusy, *DATABASE_ERRORS)
+
+
+class Page(RequestHandler):
+    """A handler of this site. Subclasses set ``needs``; None opens a page to everyone."""
+
+    needs: Role | None = Role.VIEWER
+    #: Whether a user whose password is temporary may come here before he replaced it.
+    allows_temporary = False
+    #: The entry of the navigation this page belongs to.
+    section = ""
+
+    site: Site
+    session: Session | None = None
+
+    def initialize(self, site: Site) -> None:
+        """Tornado's place for the route's arguments."""
+        self.site = site
+
+    def set_default_headers(self) -> None:
+        """Tornado calls this before anything else, and again before an error page."""
+        for name, value in SECURITY_HEADERS.items():
+            self.set_header(name, value)
+        self.set_header("Cache-Control", "no-store")
+
+    async def prepare(self) -> None:
+        """Who asks, and may he. Ends the request itself where he may not."""
+        self.address = self.site.client_address(self.request)
+        self.secure = self.site.is_secure(self.request)
+        if self.secure:
+            self.set_header("Strict-Transport-Security", _HSTS)
+        token = self.get_cookie(self.session_cookie)
+        if token:
+            self.session = await self.site.session(token[:200])
+        if self.needs is not None and self.session is None:
+            self._ask_to_sign_in()
+            return
+        if self.request.method == "POST":
+            self._check_csrf()
+        if self.needs is None or self.session is None:
+            return
+        if not may(self.session.user.role, self.needs):
+            await self.record("denied", path=self.request.path)
+            raise HTTPError(403)
+        if self.session.user.password_is_temporary and not self.allows_temporary:
+            self.redirect("/profile", status=303)
+
+    @property
+    def user(self) -> User:
+        """Who is signed in; only for pages that need a role."""
+        if self.session is None:
+            raise HTTPError(403)
+        return self.session.user
+
+    @property
+    def language(self) -> str:
+        """ru or en."""
+        chosen = self.session.user.locale if self.session else None
+        return texts.choose_language(
+            chosen, self.get_cookie(LANGUAGE_COOKIE), self.request.headers.get("Accept-Language", "")
+        )
+
+    @property
+    def session_cookie(self) -> str:
+        """Under TLS the prefix keeps neighbours of the domain from setting it (RFC 6265bis, section 4.1.3.2)."""
+        return "__Host-kopeck" if self.site.is_secure(self.request) else "kopeck"
+
+    @property
+    def form_cookie(self) -> str:
+        """The token of forms that are filled in before signing in."""
+        return f"{self.session_cookie}-form"
+
+    @property
+    def csrf(self) -> str:
+        """The token every form of this page carries."""
+        if self.session is not None:
+            return self.session.csrf
+        token = self.get_cookie(self.form_cookie) or ""
+        if len(token) < 32:
+            token = getattr(self, "_new_form_token", "") or secrets.token_urlsafe(32)
+            self._new_form_token = token
+            self.put_cookie(self.form_cookie, token, same_site="Strict")
+        return token
+
+    @property
+    def arguments(self) -> dict[str, list[str]]:
+        """The query string's arguments."""
+        return {name: self.get_query_arguments(name) for name in self.request.query_arguments}
+
+    def t(self, key: str, **values: object) -> str:
+        """The words of ``key`` in the page's language."""
+        return texts.text(self.language, key, **values)
+
+    def put_cookie(self, name: str, value: str, same_site: str = "Lax", days: int | None = None) -> None:
+        """A cookie no script can read."""
+        self.set_cookie(
+            name, value, expires_days=days, path="/", httponly=True, samesite=same_site,
+            secure=self.site.is_secure(self.request),
+        )  # fmt: skip
+
+    async def record(self, action: str, kind: str = "", object_id: str = "", cur: Any = None, /, **detail: Any) -> None:
+        """Write to the audit record, in the caller's transaction where he gives one."""
+        actor = self.session.user.actor if self.session else "anonymous"
+        if cur is not None:
+            await audit.record(cur, actor, action, self.address, kind, object_id, **detail)
+            return
+        async with self.site.cursor() as own:
+            await audit.record(own, actor, action, self.address, kind, object_id, **detail)
+
+    async def notify(self, key: str, **values: str) -> None:
+        """Leave a message for the next page this person opens."""
+        if self.session is not None:
+            async with self.site.cursor() as cur:
+                await set_notice(cur, self.session, key, values)
+
+    async def show(self, template: str, **values: Any) -> None:
+        """Render a page with what every template needs."""
+        notice = None
+        if self.session is not None and self.session.notice is not None:
+            key, told = self.session.notice
+            notice = (NOTICE_TONES.get(key, "good"), self.t(key, **told))
+            async with self.site.cursor() as cur:
+                await clear_notice(cur, self.session)
+        self.finish(self.render_string(template, notice=notice, **self._shared(), **values))
+
+    def _shared(self) -> dict[str, Any]:
+        zone = self.site.zone
+        return {
+            "t": self.t,
+            "plural": lambda noun, number: texts.plural(self.language, noun, number),
+            "language": self.language,
+            "languages": [(name, texts.text(name, "language.name")) for name in texts.LANGUAGES],
+            "user": self.session.user if self.session else None,
+            "may": lambda role: self.session is not None and may(self.session.user.role, Role(role)),
+            "section": self.section,
+            "csrf": self.csrf,
+            "money": shown.money,
+            "count": shown.count,
+            "raw_text": shown.raw,
+            "instant": lambda at, seconds=False: shown.instant(at, zone, seconds),
+            "machine_instant": lambda at: shown.machine_instant(at, zone),
+            "now": self.now,
+            "zone_name": shown.zone_name(zone, self.now),
+            "here": self.request.uri if self.request.method == "GET" else self.request.path,
+        }
+
+    @property
+    def now(self) -> datetime:
+        """The present instant, UTC."""
+        return datetime.now(UTC)
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        """A database that is away is not a mistake of ours: 503, and the page says which and what it means."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, UNAVAILABLE):
+            status_code = 503
+        super().send_error(status_code, **kwargs)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """The error page; never a traceback."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        title, hint, away = self._said(status_code, error)
+        self.set_header("Cache-Control", "no-store")
+        if away:
+            self.set_header("Retry-After", "10")
+        shared = self._shared()
+        self.finish(self.render_string("error.html", notice=None, title=title, hint=hint, away=away, **shared))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """One line for what is expected, a traceback with a number for what is not."""
+        if isinstance(value, UNAVAILABLE):
+            log.warning("page_unavailable", extra={"path": self.request.path, "error": str(value)})
+        elif isinstance(value, HTTPError):
+            super().log_exception(typ, value, tb)
+        else:
+            log.error("page_failed %s", self._number, exc_info=(typ, value, tb))
+
+    def _said(self, status_code: int, error: BaseException | None) -> tuple[str, str, str]:
+        """(title, hint, which database is away or "")."""
+        if isinstance(error, JournalBusy):
+            return self.t("away.busy"), self.t("away.busy.hint"), "journal"
+        if isinstance(error, JournalAway):
+            return self.t("away.journal"), self.t("away.journal.hint"), "journal"
+        if isinstance(error, DATABASE_ERRORS):
+            return self.t("away.database"), self.t("away.database.hint"), "database"
+        if isinstance(error, SignInsBusy):
+            return self.t("error.other"), self.t("sign_in.busy"), ""
+        reason = error.log_message if isinstance(error, HTTPError) else None
+        if reason in texts.CATALOGUE:
+            return self.t("error.other"), self.t(str(reason)), ""
+        if status_code in (403, 404):
+            return self.t(f"error.{status_code}"), self.t(f"error.{status_code}.hint"), ""
+        if status_code in (400, 405):
+            return self.t(f"error.{status_code}"), "", ""
+        return self.t("error.500"), self.t("error.500.hint", id=self._number), ""
+
+    @property
+    def _number(self) -> str:
+        if not hasattr(self, "_error_number"):
+            self._error_number = secrets.token_hex(4)
+        return self._error_number
+
+    def _check_csrf(self) -> None:
+        expected = self.session.csrf if self.session is not None else self.get_cookie(self.form_cookie) or ""
+        given = self.get_body_argument("csrf", "")
+        if len(expected) < 32 or not hmac.compare_digest(expected.encode(), given.encode()):
+            raise HTTPError(403, "error.csrf")
+
+    def _ask_to_sign_in(self) -> None:
+        wanted = self.request.uri if self.request.method == "GET" else "/payments"
+        query = urlencode({"next": safe_target(wanted or "")})
+        self.redirect(f"/sign-in?{query}", status=303)
+
+
+class NotFound(Page):
+    """Every address that is no page; says so to everyone, so that addresses do not tell who may see what."""
+
+    needs = None
+
+    async def get(self) -> None:
+        """404."""
+        raise HTTPError(404)
+
+    post = get
+
+
+class Files(StaticFileHandler):
+    """The style sheet and the script, with the same headers as the pages."""
+
+    def set_extra_headers(self, path: str) -> None:
+        """Tornado's place for headers of static files."""
+        for name, value in SECURITY_HEADERS.items():
+            self.set_header(name, value)
+
+
+def safe_target(target: str) -> str:
+    """A place on this site to go to next; anything that could lead elsewhere becomes the list of payments.
+
+    Browsers read ``//host``, ``/\\host`` and addresses with control characters as other sites.
+
+    >>> safe_target("/payments?q=1"), safe_target("//evil.example"), safe_target("https://evil.example")
+    ('/payments?q=1', '/payments', '/payments')
+    """
+    plain = target.isascii() and target.isprintable() and " " not in target and len(target) <= MAX_TARGET_CHARS
+    if plain and target.startswith("/") and not target.startswith(("//", "/\\", "/sign-")) and "\\" not in target:
+        return target
+    return "/payments"
