@@ -117,9 +117,9 @@ promotions:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What one of the choices an order has means: its terms, and the tiles it has been through (UTC seconds).
+    """What one of the choices an order has means: its terms, and the periods it has been through (UTC seconds).
 
-    tiles: starts of the tile that was billed, of the one after it, and so on.
+    periods: starts of the period that was billed, of the one after it, and so on.
     """
 
     plan: int
@@ -127,7 +127,7 @@ class Slot:
     zone: str
     in_advance: bool
     proration: str
-    tiles: tuple[int, ...]
+    periods: tuple[int, ...]
 
     @property
     def used(self) -> tuple[str, ...]:
@@ -135,8 +135,8 @@ class Slot:
 
     @property
     def current(self) -> int:
-        """Start of the tile in which orders of this base begin late, end or pause."""
-        return self.tiles[2 if self.in_advance else 1]
+        """Start of the period in which orders of this base begin late, end or pause."""
+        return self.periods[2 if self.in_advance else 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,15 +189,15 @@ def _price(item: str, steps: str, plan: int | None = None) -> str:
 def slots() -> list[Slot]:
     """Every choice: those with usage first, so that an account's first order can be one of them."""
     found = [
-        Slot(plan, anchor, zone, in_advance, proration, _tiles(anchor, zone))
+        Slot(plan, anchor, zone, in_advance, proration, _periods(anchor, zone))
         for plan in range(len(_USED))
         for anchor, zone, in_advance, proration in RHYTHMS
     ]
     return sorted(found, key=lambda slot: not slot.used)
 
 
-def _tiles(anchor: int, zone: str) -> tuple[int, ...]:
-    """Starts of four monthly tiles; the first is the last that had ended by `BILLED_ON`."""
+def _periods(anchor: int, zone: str) -> tuple[int, ...]:
+    """Starts of four monthly periods; the first is the last that had ended by `BILLED_ON`."""
     first = BILLED_ON.month - (1 if anchor == 1 else 2)
     return tuple(_boundary(2026, first + place, anchor, zone) for place in range(4))
 
@@ -315,7 +315,7 @@ _SUSPENSIONS: Final = f"""
       AND ((o.account_id - %(first_account)s) * 7 + o.terms_id * 3 + %(seed)s) %% 100 < 2
 """
 
-#: In arrears the first tile; in advance also the second, and what was used in the first.
+#: In arrears the first period; in advance also the second, and what was used in the first.
 _PERIODS: Final = f"""
     WITH {_SLOTS}, rhythm AS (
         SELECT DISTINCT terms_id, billed, following, later, in_advance, used <> '' AS used FROM slots
@@ -469,9 +469,9 @@ def _choices(dsn: str, choices: Sequence[Slot]) -> dict[str, Any]:
     ids = {tuple(row[1:]): row[0] for row in _rows(dsn, _TERMS_IDS, {})}
     return {
         "terms_id": [ids[_plan(one.plan), one.anchor, one.zone, one.in_advance, one.proration] for one in choices],
-        "billed": [one.tiles[0] for one in choices],
-        "following": [one.tiles[1] for one in choices],
-        "later": [one.tiles[2] for one in choices],
+        "billed": [one.periods[0] for one in choices],
+        "following": [one.periods[1] for one in choices],
+        "later": [one.periods[2] for one in choices],
         "current": [one.current for one in choices],
         "in_advance": [one.in_advance for one in choices],
         "used": [" ".join(one.used) for one in choices],
@@ -484,8 +484,8 @@ def _choices(dsn: str, choices: Sequence[Slot]) -> dict[str, Any]:
 def _fill_usage(
     dsn: str, known: dict[str, Any], choices: Sequence[Slot], events_per: int, say: Callable[[str], None]
 ) -> None:
-    """Files of usage over the tile that is due, which is 28 days long at least."""
-    months = {datetime.fromtimestamp(start, UTC).replace(day=1) for one in choices for start in one.tiles[1:3]}
+    """Files of usage over the period that is due, which is 28 days long at least."""
+    months = {datetime.fromtimestamp(start, UTC).replace(day=1) for one in choices for start in one.periods[1:3]}
     for month in sorted(months):
         _one(dsn, "SELECT usage_month(%(month)s)", {"month": month})
     gap_s = 28 * 86_400 // max(1, events_per)

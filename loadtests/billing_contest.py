@@ -280,7 +280,7 @@ def _ranges(first: int, last: int, count: int) -> list[tuple[int, int]]:
 
 
 def _known_terms(dsn: str) -> dict[str, str]:
-    """Terms in arrears with their plan's fee and the tile that is due, as lists for SQL."""
+    """Terms in arrears with their plan's fee and the period that is due, as lists for SQL."""
     query = """
         SELECT t.plan, t.anchor_day, t.zone, t.proration, t.id FROM order_terms t
         JOIN catalogues c ON c.id = t.catalogue_id
@@ -291,8 +291,8 @@ def _known_terms(dsn: str) -> dict[str, str]:
     return {
         "terms_id": ",".join(str(number) for number in known),
         "fee": ",".join(str(fee_minor(one.plan)) for one in known.values()),
-        "starts": ",".join(f'"{datetime.fromtimestamp(one.tiles[1], UTC).isoformat()}"' for one in known.values()),
-        "ends": ",".join(f'"{datetime.fromtimestamp(one.tiles[2], UTC).isoformat()}"' for one in known.values()),
+        "starts": ",".join(f'"{datetime.fromtimestamp(one.periods[1], UTC).isoformat()}"' for one in known.values()),
+        "ends": ",".join(f'"{datetime.fromtimestamp(one.periods[2], UTC).isoformat()}"' for one in known.values()),
     }
 
 

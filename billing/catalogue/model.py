@@ -181,7 +181,7 @@ class Buyer:
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A stretch of a resolved price: which list and version, under which tax rate. since_s: from when."""
+    """A segment of a resolved price: which list and version, under which tax rate. since_s: from when."""
 
     since_s: int
     listing: PriceList
@@ -234,13 +234,13 @@ def resolve_price(
     """
     ranked = _ranked_lists(catalogue, item, buyer)
     gifts = tuple(free_units)
-    stretches, gaps = _stretches(catalogue, item, ranked)
-    if not stretches:
+    segments, gaps = _segments(catalogue, item, ranked)
+    if not segments:
         return None
     versions = tuple(
-        (one.since_s, with_free_units(_taxed(catalogue, one.version, one.tax_ppm), gifts)) for one in stretches
+        (one.since_s, with_free_units(_taxed(catalogue, one.version, one.tax_ppm), gifts)) for one in segments
     )
-    return Resolved(core.Price(versions), tuple(stretches), tuple(gaps))
+    return Resolved(core.Price(versions), tuple(segments), tuple(gaps))
 
 
 def _ranked_lists(catalogue: Catalogue, item: str, buyer: Buyer) -> list[PriceList]:
@@ -277,7 +277,7 @@ def named_customers(catalogue: Catalogue, item: str, currency: str) -> tuple[fro
     return catalogue._named[key]
 
 
-def _stretches(catalogue: Catalogue, item: str, ranked: list[PriceList]) -> tuple[list[InForce], list[int]]:
+def _segments(catalogue: Catalogue, item: str, ranked: list[PriceList]) -> tuple[list[InForce], list[int]]:
     changes = {version.since_s for one in ranked for version in one.versions}
     tax = catalogue.taxes.get(catalogue.items[item].tax)
     taxed = [since_s for since_s, _ in tax.rates] if tax else []
@@ -313,7 +313,7 @@ def tax_ppm_at(tax: TaxClass | None, time_s: int) -> int | None:
 
 def _taxed(catalogue: Catalogue, version: PriceVersion, ppm: int) -> core.Tariff:
     """The version's tariff with its tax. Kept: a tariff with a long rate card takes a while to check."""
-    assert version.tariff is not None  # stretches hold versions with a price only
+    assert version.tariff is not None  # segments hold versions with a price only
     key = (id(version), ppm)
     if key not in catalogue._taxed:
         tax = core.Tax(ppm, version.tax_inside)

@@ -1,6 +1,6 @@
 """From exact sums to the amounts of invoice lines: promotions off, rounded once, where they cannot be with a cause.
 
-Rules. What one order pays for one item in one tile is one line, or several *parts* of it where versions of different
+Rules. What one order pays for one item in one period is one line, or several *parts* of it where versions of different
 tax or rounding meet. Promotions come off the line's whole sum and are shared among its parts by their sums, as in
 catalogue_rate; then each part is rounded by its own mode and becomes a line of the invoice.
 
@@ -26,9 +26,9 @@ MAX_QUANTITY: Final = 10**18
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a tile cannot be billed: a code and a sentence. usage_id: the event it is about, else None."""
+    """Why a period cannot be billed: a code and a sentence. usage_id: the event it is about, else None."""
 
-    tile: int
+    period: int
     reason: str
     detail: str
     usage_id: int | None = None
@@ -36,9 +36,9 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Drafts:
-    """Lines of invoices before they have one. tile: index into Due.tiles; item: code; place, part: their order."""
+    """Lines of invoices before they have one. period: index into Due.periods; item: code; place, part: their order."""
 
-    tile: Ints
+    period: Ints
     kind: Ints
     item: Ints
     place: Ints
@@ -58,7 +58,7 @@ class Unrounded:
     """
 
     line: Ints
-    tile: Ints
+    period: Ints
     kind: Ints
     item: Ints
     place: Ints
@@ -86,11 +86,11 @@ def amounts_of(
     off = _take_off(parts, sets)
     rounded = round_sums(parts.sums, table.rounding[parts.version])
     causes = [
-        Cause(int(parts.tile[row]), "out_of_range", f"item {names[parts.item[row]]} comes to too large a sum")
+        Cause(int(parts.period[row]), "out_of_range", f"item {names[parts.item[row]]} comes to too large a sum")
         for row in np.flatnonzero(rounded.reject)
     ]
     drafts = Drafts(
-        parts.tile,
+        parts.period,
         parts.kind,
         parts.item,
         parts.place,

@@ -1,17 +1,17 @@
-"""What is due: which tiles of which orders a run bills, in which part, and which share of each is charged.
+"""What is due: which periods of which orders a run bills, in which part, and which share of each is charged.
 
-Rules. A tile is a period of an order's cadence; its *stretch* is what of it lies in the order's life. An order in
-advance has a part `advance` for its recurring items, due when the stretch begins, and one `arrears` for the rest (or
-none, where it has neither metered items nor a minimum); other orders have `arrears` for everything, due when the
-stretch is over; a one-time order has `once`, due when it starts, unless it was cancelled before. Due means not after
-the midnight that begins the run's date in the order's zone. Tiles missed earlier are due too: from the end of the last
-recorded tile of the part on. Where the zone's rules moved a boundary that was billed with (billing.calendar), the next
-tile begins at the billed instant all the same, so that records tile time.
+Rules. A period is a period of an order's cadence; its *service period* is what of it lies in the order's life. An order
+in advance has a part `advance` for its recurring items, due when the service period begins, and one `arrears` for the
+rest (or none, where it has neither metered items nor a minimum); other orders have `arrears` for everything, due when
+the service period is over; a one-time order has `once`, due when it starts, unless it was cancelled before. Due means
+not after the midnight that begins the run's date in the order's zone. Periods missed earlier are due too: from the end
+of the last recorded period of the part on. Where the zone's rules moved a boundary that was billed with
+(billing.calendar), the next period begins at the billed instant all the same, so that records period time.
 
-The share of a tile is what of it the order was active: its life less trial and suspensions. By day, a day counts for
+The share of a period is what of it the order was active: its life less trial and suspensions. By day, a day counts for
 whoever is there at its first instant.
 
-Does not know: prices, usage, what a waived tile means to anybody.
+Does not know: prices, usage, what a waived period means to anybody.
 """
 
 from collections.abc import Callable
@@ -47,10 +47,10 @@ _HALF_DAY_S: Final = 43_200
 
 
 @dataclass(frozen=True, slots=True)
-class Tiles:
-    """Tiles by (order, start, part). order: row of Orders. from_s, until_s: the stretch. number: from 1.
+class Periods:
+    """Periods by (order, start, part). order: row of Orders. from_s, until_s: the service period. number: from 1.
 
-    num, den: the share; reason: why there is none, BILLED where there is one. basket: as in Due.baskets.
+    num, den: the share; reason: why there is none, BILLED where there is one. charge_set: as in Due.charge_sets.
     """
 
     order: Ints
@@ -63,34 +63,34 @@ class Tiles:
     num: Ints
     den: Ints
     reason: Bytes
-    basket: Ints
+    charge_set: Ints
 
 
 @dataclass(frozen=True, slots=True)
 class OrderFailure:
-    """Why an order cannot be billed. tile: the one at which that came up, NONE before any."""
+    """Why an order cannot be billed. period: the one at which that came up, NONE before any."""
 
     order: int
-    tile: int
+    period: int
     reason: str
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What a shard bills. baskets: numbers of the tariffs' baskets, as Tiles.basket counts them.
+    """What a shard bills. charge_sets: numbers of the tariffs' charge sets, as Periods.charge_set counts them.
 
-    By order: bound_s, the midnight of the run's date in its zone; stock, a number of the tariffs' stocks.
+    By order: bound_s, the midnight of the run's date in its zone; entitlement, a number of the tariffs' entitlements.
     beside: periods that are not billed, but share pools with some that are (cycle_pools); None: not looked for yet.
     """
 
-    tiles: Tiles
-    baskets: tuple[int, ...]
+    periods: Periods
+    charge_sets: tuple[int, ...]
     bound_s: Ints
-    stock: Ints
+    entitlement: Ints
     active: "Activity"
     failures: tuple[OrderFailure, ...]
-    beside: Tiles | None = None
+    beside: Periods | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Activity:
 
 
 def find_due(shard: ShardInput, tariffs: Tariffs) -> Due:
-    """Tiles due on the shard's date, with their shares.
+    """Periods due on the shard's date, with their shares.
 
     Raises:
         ValueError: orders that are not sorted, or with terms the tariffs were not prepared for.
@@ -124,35 +124,38 @@ def find_due(shard: ShardInput, tariffs: Tariffs) -> Due:
     _check(orders, tariffs, shard.live_orders)
     active = activity_of(orders, shard.suspensions)
     bound = tariffs.bounds(shard.bill_on)[tariffs.terms.zone[orders.terms_id]]
-    stock = stocks_of(shard, tariffs)
+    entitlement = entitlements_of(shard, tariffs)
     outside = (orders.starts_s < HORIZON_START_S) | (orders.starts_s >= HORIZON_END_S)
     valid = ~outside
     outside[shard.live_orders :], valid[shard.live_orders :] = False, False
-    metered = np.array([one.has_metered for one in tariffs.stocks] or [False])[stock]
-    order, part, start, end, number = _tiles_of(orders, tariffs, bound, metered | (orders.minimum_minor > 0), valid)
+    metered = np.array([one.has_metered for one in tariffs.entitlements] or [False])[entitlement]
+    order, part, start, end, number = _periods_of(orders, tariffs, bound, metered | (orders.minimum_minor > 0), valid)
     from_s = np.maximum(start, orders.starts_s[order])
     until_s = np.maximum(from_s, np.minimum(end, orders.ends_s[order]))
     num, den, reason = shares_of(orders, tariffs, active, order, start, end)
     once = part == ONCE
     num[once], den[once], reason[once] = 1, 1, BILLED
-    # A pause may end before the tile does: what is paused all through is decided when the tile is over.
+    # A pause may end before the period does: what is paused all through is decided when the period is over.
     decided = np.flatnonzero((part != ADVANCE) | (reason != SUSPENDED) | (until_s <= bound[order]))
     order, start, end, number = (one[decided] for one in (order, start, end, number))
     from_s, until_s, num, den = (one[decided] for one in (from_s, until_s, num, den))
     part, reason = part[decided], reason[decided]
-    baskets, basket = baskets_of(shard, tariffs, stock, order, from_s, number)
-    tiles = Tiles(order, part, start, end, from_s, until_s, number, num, den, reason, basket)
+    charge_sets, charge_set = baskets_of(shard, tariffs, entitlement, order, from_s, number)
+    periods = Periods(order, part, start, end, from_s, until_s, number, num, den, reason, charge_set)
     failures = [
         OrderFailure(int(row), NONE, "out_of_horizon", f"it starts at {int(orders.starts_s[row])} (UTC seconds)")
         for row in np.flatnonzero(outside)
     ]
     return Due(
-        tiles,
-        baskets,
+        periods,
+        charge_sets,
         bound,
-        stock,
+        entitlement,
         active,
-        (*failures, *failing_tiles(tariffs, stock, baskets, tiles, tariffs.terms.in_advance[orders.terms_id])),
+        (
+            *failures,
+            *failing_periods(tariffs, entitlement, charge_sets, periods, tariffs.terms.in_advance[orders.terms_id]),
+        ),
     )
 
 
@@ -168,13 +171,13 @@ def _check(orders: Orders, tariffs: Tariffs, live: int) -> None:
         raise ValueError("an order has terms that the tariffs were not prepared for")
 
 
-# ---- tiles
+# ---- periods
 
 
-def _tiles_of(
+def _periods_of(
     orders: Orders, tariffs: Tariffs, bound: Ints, has_rest: Flags, valid: Flags
 ) -> tuple[Ints, Bytes, Ints, Ints, Ints]:
-    """(order, part, start, end, number) of every tile due, by (order, start, part)."""
+    """(order, part, start, end, number) of every period due, by (order, start, part)."""
     terms, of = tariffs.terms, orders.terms_id
     recurring = np.flatnonzero(~terms.once[of] & valid)
     in_advance = terms.in_advance[of[recurring]]
@@ -198,7 +201,7 @@ def _tiles_of(
 
 @dataclass(frozen=True, slots=True)
 class _Spans:
-    """By recurring order: indexes of tiles within ``starts``, all cadences' starts one after the other."""
+    """By recurring order: indexes of periods within ``starts``, all cadences' starts one after the other."""
 
     starts: Ints
     first: Ints
@@ -226,7 +229,7 @@ def _spans_of(orders: Orders, tariffs: Tariffs, bound: Ints, rows: Ints) -> _Spa
 
 
 def _group_spans(orders: Orders, starts: Ints, bound: int, rows: Ints) -> Ints:
-    """For orders of one cadence: first tile of their lives, next and last tile due in advance, and in arrears."""
+    """For orders of one cadence: first period of their lives, next and last period due in advance, and in arrears."""
     begins, ends = orders.starts_s[rows], orders.ends_s[rows]
     first = starts.searchsorted(begins, side="right") - 1
     found = np.empty((5, len(rows)), np.int64)
@@ -252,17 +255,17 @@ def _group_spans(orders: Orders, starts: Ints, bound: int, rows: Ints) -> Ints:
 def _expanded(
     spans: _Spans, rows: Ints, begin: Ints, count: Ints, done_s: Ints, part: int
 ) -> tuple[Ints, Bytes, Ints, Ints, Ints]:
-    """The tiles of a part: ``count`` from ``begin`` on, of each of these orders."""
+    """The periods of a part: ``count`` from ``begin`` on, of each of these orders."""
     picked = np.flatnonzero(count)
     counts = count[picked]
     which = np.repeat(picked, counts)
     nth = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
-    tile = begin[which] + nth
+    period = begin[which] + nth
     order = rows[which]
-    start, end = spans.starts[tile], spans.starts[tile + 1]
+    start, end = spans.starts[period], spans.starts[period + 1]
     carried = (nth == 0) & (done_s[order] >= 0)
     start = np.where(carried, done_s[order], start)
-    return order, np.full(len(which), part, np.uint8), start, end, tile - spans.first[which] + 1
+    return order, np.full(len(which), part, np.uint8), start, end, period - spans.first[which] + 1
 
 
 # ---- shares
@@ -271,7 +274,7 @@ def _expanded(
 def shares_of(
     orders: Orders, tariffs: Tariffs, active: Activity, order: Ints, start: Ints, end: Ints
 ) -> tuple[Ints, Ints, Bytes]:
-    """(num, den, reason) of tiles: the share that is charged, and why nothing is where that is so."""
+    """(num, den, reason) of periods: the share that is charged, and why nothing is where that is so."""
     low = np.maximum(start, np.maximum(orders.starts_s[order], orders.trial_until_s[order]))
     high = np.maximum(low, np.minimum(end, orders.ends_s[order]))
     proration = tariffs.terms.proration[orders.terms_id[order]]
@@ -307,7 +310,7 @@ def _days(tariffs: Tariffs, zone: Ints, low: Ints, high: Ints) -> Ints:
 
 
 def _suspended(active: Activity, order: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints, Ints]:
-    """What suspensions take of [low, high): (row of the tile, from, until), none empty."""
+    """What suspensions take of [low, high): (row of the period, from, until), none empty."""
     counts = active.first[order + 1] - active.first[order]
     rows = np.repeat(np.arange(len(order)), counts)
     ends = np.cumsum(counts)
@@ -345,44 +348,45 @@ def _apart(suspensions: Suspensions) -> tuple[Ints, Ints, Ints]:
     return columns[0], columns[1], columns[2]
 
 
-# ---- stocks and baskets
+# ---- entitlements and charge sets
 
 
-def stocks_of(shard: ShardInput, tariffs: Tariffs) -> Ints:
-    """The stock of every order."""
+def entitlements_of(shard: ShardInput, tariffs: Tariffs) -> Ints:
+    """The entitlement of every order."""
     orders = shard.orders
     offer = tariffs.terms.offer[orders.terms_id]
     by_hand = orders.price_minor >= 0
     key = (offer * len(shard.buyers) + orders.buyer) * 2 + by_hand
     return _by_distinct(
         key,
-        lambda number: tariffs.stock(
+        lambda number: tariffs.entitlement(
             number // 2 // len(shard.buyers), *shard.buyers[number // 2 % len(shard.buyers)], bool(number % 2)
         ),
     )
 
 
 def baskets_of(
-    shard: ShardInput, tariffs: Tariffs, stock: Ints, order: Ints, at_s: Ints, number: Ints
+    shard: ShardInput, tariffs: Tariffs, entitlement: Ints, order: Ints, at_s: Ints, number: Ints
 ) -> tuple[tuple[int, ...], Ints]:
-    """(numbers of the baskets there are, by tile which of them). Failing stocks have a basket without items."""
-    time, period = np.zeros(len(order), np.int64), np.zeros(len(order), np.int64)
-    catalogue = np.array([one.offer.catalogue_id for one in tariffs.stocks] or [0])[stock][order]
+    """(numbers of the charge sets there are, by period which of them). Failing entitlements have a charge set without
+    items."""
+    time, of_period = np.zeros(len(order), np.int64), np.zeros(len(order), np.int64)
+    catalogue = np.array([one.offer.catalogue_id for one in tariffs.entitlements] or [0])[entitlement][order]
     for catalogue_id, edges in tariffs.edges.items():
         if len(edges.times):
             rows = np.flatnonzero(catalogue == catalogue_id)
             time[rows] = np.searchsorted(edges.times, at_s[rows], side="right")
-            period[rows] = np.searchsorted(edges.periods, number[rows], side="left")
-    sizes = (len(shard.codes), int(time.max(initial=0)) + 1, int(period.max(initial=0)) + 1)
-    key = ((stock[order] * sizes[0] + shard.orders.codes[order]) * sizes[1] + time) * sizes[2] + period
+            of_period[rows] = np.searchsorted(edges.periods, number[rows], side="left")
+    sizes = (len(shard.codes), int(time.max(initial=0)) + 1, int(of_period.max(initial=0)) + 1)
+    key = ((entitlement[order] * sizes[0] + shard.orders.codes[order]) * sizes[1] + time) * sizes[2] + of_period
 
-    def basket(one: int) -> int:
+    def charge_set(one: int) -> int:
         one, nth = divmod(one, sizes[2])
         one, when = divmod(one, sizes[1])
         which, codes = divmod(one, sizes[0])
-        return tariffs.basket(which, shard.codes[codes], when, nth)
+        return tariffs.charge_set(which, shard.codes[codes], when, nth)
 
-    numbers = _by_distinct(key, basket)
+    numbers = _by_distinct(key, charge_set)
     used = np.flatnonzero(np.bincount(numbers, minlength=1)) if len(numbers) else np.zeros(0, np.int64)
     places = np.zeros(int(used.max(initial=-1)) + 1, np.int64)
     places[used] = np.arange(len(used))
@@ -415,24 +419,28 @@ def codes_of(key: Ints) -> tuple[Ints, int]:
     return numbers[key - low] - 1, int(numbers[-1])
 
 
-def failing_tiles(
-    tariffs: Tariffs, stock: Ints, baskets: tuple[int, ...], tiles: Tiles, in_advance: Flags
+def failing_periods(
+    tariffs: Tariffs, entitlement: Ints, charge_sets: tuple[int, ...], periods: Periods, in_advance: Flags
 ) -> list[OrderFailure]:
-    """Tiles of orders whose stock, or whose basket then, cannot be billed."""
-    at_all = np.array([one.failure is not None for one in tariffs.stocks] or [False])
-    ahead = np.array([one.advance_failure is not None for one in tariffs.stocks] or [False])
-    unpriced = np.array([tariffs.baskets[one].failure is not None for one in baskets] or [False])
-    of = stock[tiles.order]
-    ahead_of = ahead[of] & in_advance[tiles.order]
-    unpriced_of = unpriced[tiles.basket] if len(tiles.basket) else np.zeros(0, np.bool_)
+    """Periods of orders whose entitlement, or whose charge set then, cannot be billed."""
+    at_all = np.array([one.failure is not None for one in tariffs.entitlements] or [False])
+    ahead = np.array([one.advance_failure is not None for one in tariffs.entitlements] or [False])
+    unpriced = np.array([tariffs.charge_sets[one].failure is not None for one in charge_sets] or [False])
+    of = entitlement[periods.order]
+    ahead_of = ahead[of] & in_advance[periods.order]
+    unpriced_of = unpriced[periods.charge_set] if len(periods.charge_set) else np.zeros(0, np.bool_)
     return [
-        OrderFailure(int(tiles.order[tile]), int(tile), *_words(tariffs, int(of[tile]), baskets[tiles.basket[tile]]))
-        for tile in np.flatnonzero(at_all[of] | ahead_of | unpriced_of)
+        OrderFailure(
+            int(periods.order[period]),
+            int(period),
+            *_words(tariffs, int(of[period]), charge_sets[periods.charge_set[period]]),
+        )
+        for period in np.flatnonzero(at_all[of] | ahead_of | unpriced_of)
     ]
 
 
-def _words(tariffs: Tariffs, stock: int, basket: int) -> tuple[str, str]:
-    one = tariffs.stocks[stock]
-    failing = one.failure or tariffs.baskets[basket].failure or one.advance_failure
+def _words(tariffs: Tariffs, entitlement: int, charge_set: int) -> tuple[str, str]:
+    one = tariffs.entitlements[entitlement]
+    failing = one.failure or tariffs.charge_sets[charge_set].failure or one.advance_failure
     assert failing is not None  # its flag said so
     return failing.reason, failing.detail

@@ -18,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 
 from billing.charging.amounts import Cause, Drafts
-from billing.charging.due import Due, Tiles, baskets_of, codes_of, failing_tiles, shares_of
-from billing.charging.pools import joined_windows, pooled_orders, tiles_at, windows, with_neighbours
+from billing.charging.due import Due, Periods, baskets_of, codes_of, failing_periods, shares_of
+from billing.charging.pools import joined_windows, periods_at, pooled_orders, windows, with_neighbours
 from billing.charging.records import ARREARS, LATE, MINIMUM, LatePeriods, ShardInput, UsageEvents, Windows
 from billing.charging.tariffs import Tariffs
 from billing.charging.usage import orders_of_events
 from ratingcore.arrays import Ints
 
-#: Lines of tiles in arrears, why some cannot be billed, and how many events were rated.
+#: Lines of periods in arrears, why some cannot be billed, and how many events were rated.
 ArrearsOf = Callable[[ShardInput, Tariffs, Due], tuple[Drafts, list[Cause], int]]
 
 
@@ -41,9 +41,9 @@ class BilledPeriods:
 
 @dataclass(frozen=True, slots=True)
 class LateLines:
-    """What late periods come to. Drafts and causes count ``tiles`` from 0."""
+    """What late periods come to. Drafts and causes count ``periods`` from 0."""
 
-    tiles: Tiles
+    periods: Periods
     drafts: Drafts
     causes: list[Cause]
     events: int
@@ -74,14 +74,14 @@ def find_late(shard: ShardInput, tariffs: Tariffs, due: Due, events: UsageEvents
     own = (row[period] == whose) & (start[period] <= at_s) & (at_s < end[period])
     shares = np.zeros(len(pair), np.bool_)
     pooled = pooled_orders(due, shard, tariffs)
-    catalogue = np.array([one.offer.catalogue_id for one in tariffs.stocks] or [0])[due.stock]
+    catalogue = np.array([one.offer.catalogue_id for one in tariffs.entitlements] or [0])[due.entitlement]
     others = np.flatnonzero(
         fresh & ~own & pooled[whose] & pooled[row[period]] & (catalogue[whose] == catalogue[row[period]])
     )
     if len(others):
-        tile_start, tile_end, _ = tiles_at(orders, tariffs, whose[others], at_s[others])
+        period_start, period_end, _ = periods_at(orders, tariffs, whose[others], at_s[others])
         of = period[others]
-        same = (tile_start == start[of]) & (tile_end == end[of])
+        same = (period_start == start[of]) & (period_end == end[of])
         shares[others] = same & (at_s[others] < orders.ends_s[row[of]])
     found = np.unique(period[fresh & (own | shares)])
     found = found[np.lexsort((start[found], row[found]))]
@@ -92,7 +92,7 @@ def late_windows(shard: ShardInput, tariffs: Tariffs, due: Due) -> Windows:
     """The usage that late periods need, and those that share their pools."""
     if not len(shard.late.order):
         return Windows(*(np.zeros(0, np.int64) for _ in range(3)))
-    return windows(_due_of(shard, tariffs, due, _tiles_of(shard, tariffs, due)), shard, tariffs)
+    return windows(_due_of(shard, tariffs, due, _periods_of(shard, tariffs, due)), shard, tariffs)
 
 
 def all_windows(shard: ShardInput, tariffs: Tariffs, due: Due) -> Windows:
@@ -103,50 +103,58 @@ def all_windows(shard: ShardInput, tariffs: Tariffs, due: Due) -> Windows:
 
 def late_lines(shard: ShardInput, tariffs: Tariffs, due: Due, arrears_of: ArrearsOf) -> LateLines:
     """What the shard's late periods come to."""
-    tiles = _tiles_of(shard, tariffs, due)
-    every = np.arange(len(tiles.order))
-    drafts, causes, events = _rated(shard, tariffs, due, tiles, every, arrears_of)
-    found, signs = [drafts], [np.ones(len(drafts.tile), np.int64)]
+    periods = _periods_of(shard, tariffs, due)
+    every = np.arange(len(periods.order))
+    drafts, causes, events = _rated(shard, tariffs, due, periods, every, arrears_of)
+    found, signs = [drafts], [np.ones(len(drafts.period), np.int64)]
     for seen_s in np.unique(shard.late.seen_s).tolist():
         rows = np.flatnonzero(shard.late.seen_s == seen_s)
         before = replace(shard, events=_some_events(shard.events, np.flatnonzero(shard.events.counts_at_s < seen_s)))
-        drafts, more, known = _rated(before, tariffs, due, tiles, rows, arrears_of)
+        drafts, more, known = _rated(before, tariffs, due, periods, rows, arrears_of)
         found.append(drafts)
-        signs.append(np.full(len(drafts.tile), -1, np.int64))
+        signs.append(np.full(len(drafts.period), -1, np.int64))
         causes += more
         events -= known
-    late = replace(tiles, part=np.full(len(every), LATE, np.uint8))
+    late = replace(periods, part=np.full(len(every), LATE, np.uint8))
     return LateLines(late, _difference(found, signs), causes, events)
 
 
-def _tiles_of(shard: ShardInput, tariffs: Tariffs, due: Due) -> Tiles:
-    """Late periods as tiles in arrears."""
+def _periods_of(shard: ShardInput, tariffs: Tariffs, due: Due) -> Periods:
+    """Late periods as periods in arrears."""
     late, orders = shard.late, shard.orders
     from_s = np.maximum(late.start_s, orders.starts_s[late.order])
     until_s = np.maximum(from_s, np.minimum(late.end_s, orders.ends_s[late.order]))
-    _, _, number = tiles_at(orders, tariffs, late.order, np.maximum(from_s, (late.start_s + late.end_s) // 2))
+    _, _, number = periods_at(orders, tariffs, late.order, np.maximum(from_s, (late.start_s + late.end_s) // 2))
     num, den, reason = shares_of(orders, tariffs, due.active, late.order, late.start_s, late.end_s)
-    part, basket = np.full(len(late.order), ARREARS, np.uint8), np.zeros(len(late.order), np.int64)
-    return Tiles(late.order, part, late.start_s, late.end_s, from_s, until_s, number, num, den, reason, basket)
+    part, charge_set = np.full(len(late.order), ARREARS, np.uint8), np.zeros(len(late.order), np.int64)
+    return Periods(late.order, part, late.start_s, late.end_s, from_s, until_s, number, num, den, reason, charge_set)
 
 
-def _due_of(shard: ShardInput, tariffs: Tariffs, due: Due, tiles: Tiles) -> Due:
-    """These tiles as if they were what is due."""
-    baskets, basket = baskets_of(shard, tariffs, due.stock, tiles.order, tiles.from_s, tiles.number)
-    alone = replace(due, tiles=replace(tiles, basket=basket), baskets=baskets, failures=(), beside=None)
+def _due_of(shard: ShardInput, tariffs: Tariffs, due: Due, periods: Periods) -> Due:
+    """These periods as if they were what is due."""
+    charge_sets, charge_set = baskets_of(shard, tariffs, due.entitlement, periods.order, periods.from_s, periods.number)
+    alone = replace(
+        due, periods=replace(periods, charge_set=charge_set), charge_sets=charge_sets, failures=(), beside=None
+    )
     return with_neighbours(alone, shard, tariffs)
 
 
 def _rated(
-    shard: ShardInput, tariffs: Tariffs, due: Due, tiles: Tiles, rows: Ints, arrears_of: ArrearsOf
+    shard: ShardInput, tariffs: Tariffs, due: Due, periods: Periods, rows: Ints, arrears_of: ArrearsOf
 ) -> tuple[Drafts, list[Cause], int]:
-    """Lines of some of the tiles with the shard's events, by the number of their tile among all."""
-    some = _due_of(shard, tariffs, due, Tiles(*(getattr(tiles, name)[rows] for name in Tiles.__dataclass_fields__)))
+    """Lines of some of the periods with the shard's events, by the number of their period among all."""
+    some = _due_of(
+        shard, tariffs, due, Periods(*(getattr(periods, name)[rows] for name in Periods.__dataclass_fields__))
+    )
     drafts, causes, events = arrears_of(shard, tariffs, some)
     in_advance = tariffs.terms.in_advance[shard.orders.terms_id]
-    failing = failing_tiles(tariffs, due.stock, some.baskets, some.tiles, in_advance)
-    causes = [*causes, *(Cause(one.tile, one.reason, one.detail) for one in failing)]
-    return replace(drafts, tile=rows[drafts.tile]), [replace(one, tile=int(rows[one.tile])) for one in causes], events
+    failing = failing_periods(tariffs, due.entitlement, some.charge_sets, some.periods, in_advance)
+    causes = [*causes, *(Cause(one.period, one.reason, one.detail) for one in failing)]
+    return (
+        replace(drafts, period=rows[drafts.period]),
+        [replace(one, period=int(rows[one.period])) for one in causes],
+        events,
+    )
 
 
 def _some_events(events: UsageEvents, rows: Ints) -> UsageEvents:
@@ -160,12 +168,12 @@ def _some_events(events: UsageEvents, rows: Ints) -> UsageEvents:
 
 
 def _difference(drafts: list[Drafts], signs: list[Ints]) -> Drafts:
-    """What lines come to with one sign and the other, by tile, kind, item and tax; what is as it was is left out."""
+    """What lines come to with one sign and the other, by period, kind, item and tax; what is as it was is left out."""
     columns: dict[str, Any] = {
         name: np.concatenate([getattr(one, name) for one in drafts]) for name in Drafts.__dataclass_fields__
     }
     sign = np.concatenate(signs)
-    keys = np.stack([columns[name] for name in ("tile", "place", "kind", "item", "tax_ppm", "inside")], axis=1)
+    keys = np.stack([columns[name] for name in ("period", "place", "kind", "item", "tax_ppm", "inside")], axis=1)
     if not len(keys):
         return drafts[0]
     distinct, code = np.unique(keys, axis=0, return_inverse=True)
@@ -174,12 +182,12 @@ def _difference(drafts: list[Drafts], signs: list[Ints]) -> Drafts:
         sums[name] = np.zeros(len(distinct), np.int64)
         np.add.at(sums[name], code.reshape(-1), columns[name] * sign)
     kept = np.flatnonzero((sums["amount_minor"] != 0) | (sums["quantity"] != 0))
-    tile, place, kind, item, tax_ppm, inside = distinct[kept].T
+    period, place, kind, item, tax_ppm, inside = distinct[kept].T
     quantity = np.where(kind == MINIMUM, 1, sums["quantity"][kept])
-    line, _ = codes_of(tile << 16 | place)
+    line, _ = codes_of(period << 16 | place)
     nth = np.arange(len(kept)) - np.searchsorted(line, line)
     return Drafts(
-        tile,
+        period,
         kind,
         item,
         place,

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from billing.calendar import HORIZON_END_S, HORIZON_START_S, boundaries
-from billing.charging.due import Due, Flags, Tiles, baskets_of, codes_of
+from billing.charging.due import Due, Flags, Periods, baskets_of, codes_of
 from billing.charging.records import ARREARS, BILLED, Orders, ShardInput, Windows
 from billing.charging.tariffs import Tariffs
 from ratingcore import tariff as core
@@ -33,16 +33,16 @@ def with_neighbours(due: Due, shard: ShardInput, tariffs: Tariffs) -> Due:
     beside = _neighbours(due, shard, tariffs)
     if not len(beside.order):
         return replace(due, beside=beside)
-    tiles, count = due.tiles, len(due.tiles.order)
+    periods, count = due.periods, len(due.periods.order)
     order, from_s, number = (
-        np.concatenate([getattr(tiles, name), getattr(beside, name)]) for name in ("order", "from_s", "number")
+        np.concatenate([getattr(periods, name), getattr(beside, name)]) for name in ("order", "from_s", "number")
     )
-    baskets, basket = baskets_of(shard, tariffs, due.stock, order, from_s, number)
-    tiles, beside = replace(tiles, basket=basket[:count]), replace(beside, basket=basket[count:])
-    return replace(due, tiles=tiles, baskets=baskets, beside=beside)
+    charge_sets, charge_set = baskets_of(shard, tariffs, due.entitlement, order, from_s, number)
+    periods, beside = replace(periods, charge_set=charge_set[:count]), replace(beside, charge_set=charge_set[count:])
+    return replace(due, periods=periods, charge_sets=charge_sets, beside=beside)
 
 
-def tiles_at(orders: Orders, tariffs: Tariffs, order: Ints, at_s: Ints) -> tuple[Ints, Ints, Ints]:
+def periods_at(orders: Orders, tariffs: Tariffs, order: Ints, at_s: Ints) -> tuple[Ints, Ints, Ints]:
     """(start, end, number) of the periods of these recurring orders in which these instants lie."""
     start, end, number = (np.zeros(len(order), np.int64) for _ in range(3))
     cadence = tariffs.terms.cadence[orders.terms_id[order]]
@@ -61,11 +61,11 @@ def pooled_orders(due: Due, shard: ShardInput, tariffs: Tariffs) -> Flags:
     matters = np.array(
         [
             bool(one.has_metered or one.grants) and bool(_pools_in(tariffs, one.offer.catalogue_id))
-            for one in tariffs.stocks
+            for one in tariffs.entitlements
         ]
         or [False]
     )
-    pooled: Flags = matters[due.stock] & ~tariffs.terms.once[orders.terms_id]
+    pooled: Flags = matters[due.entitlement] & ~tariffs.terms.once[orders.terms_id]
     return pooled & (orders.starts_s >= HORIZON_START_S) & (orders.starts_s < HORIZON_END_S)
 
 
@@ -74,27 +74,27 @@ def _pools_in(tariffs: Tariffs, catalogue_id: int) -> int:
     return len(catalogue.pools) if catalogue is not None else 0
 
 
-def _neighbours(due: Due, shard: ShardInput, tariffs: Tariffs) -> Tiles:
-    tiles, orders = due.tiles, shard.orders
-    none = Tiles(*(getattr(tiles, name)[:0] for name in Tiles.__dataclass_fields__))
+def _neighbours(due: Due, shard: ShardInput, tariffs: Tariffs) -> Periods:
+    periods, orders = due.periods, shard.orders
+    none = Periods(*(getattr(periods, name)[:0] for name in Periods.__dataclass_fields__))
     pooled = pooled_orders(due, shard, tariffs)
-    mine = np.flatnonzero((tiles.part == ARREARS) & (tiles.until_s > tiles.from_s) & pooled[tiles.order])
+    mine = np.flatnonzero((periods.part == ARREARS) & (periods.until_s > periods.from_s) & pooled[periods.order])
     if not len(mine):
         return none
     account, accounts = codes_of(orders.account_id)
     member = np.flatnonzero(pooled)
     counts = np.bincount(account[member], minlength=accounts)
-    mine = mine[counts[account[tiles.order[mine]]] > 1]
+    mine = mine[counts[account[periods.order[mine]]] > 1]
     if not len(mine):
         return none
     # Groups: the periods of accounts, as orders share them.
-    span, spans = codes_of(tiles.start_s[mine] << 29 | (tiles.end_s - tiles.start_s)[mine])
-    group, groups = codes_of(account[tiles.order[mine]] * spans + span)
+    span, spans = codes_of(periods.start_s[mine] << 29 | (periods.end_s - periods.start_s)[mine])
+    group, groups = codes_of(account[periods.order[mine]] * spans + span)
     sample = np.zeros(groups, np.int64)
     sample[group] = mine
     last = np.zeros(groups, np.int64)
-    np.maximum.at(last, group, tiles.until_s[mine])
-    of = account[tiles.order[sample]]
+    np.maximum.at(last, group, periods.until_s[mine])
+    of = account[periods.order[sample]]
     open_groups = np.flatnonzero(np.bincount(group, minlength=groups) < counts[of])
     # Every order of the account beside every such group.
     member = member[np.argsort(account[member], kind="stable")]
@@ -102,28 +102,30 @@ def _neighbours(due: Due, shard: ShardInput, tariffs: Tariffs) -> Tiles:
     several = counts[of[open_groups]]
     which = np.repeat(open_groups, several)
     order = member[np.arange(len(which)) + np.repeat(begins - (np.cumsum(several) - several), several)]
-    start, end = tiles.start_s[sample[which]], tiles.end_s[sample[which]]
+    start, end = periods.start_s[sample[which]], periods.end_s[sample[which]]
     lives = (orders.starts_s[order] < last[which]) & (orders.ends_s[order] > start)
     lives &= (orders.starts_s[order] < end) & (orders.ends_s[order] > orders.starts_s[order])
-    lives &= ~np.isin(order * groups + which, tiles.order[mine] * groups + group)
+    lives &= ~np.isin(order * groups + which, periods.order[mine] * groups + group)
     order, start, end = order[lives], start[lives], end[lives]
     from_s = np.maximum(start, orders.starts_s[order])
-    own_start, own_end, number = tiles_at(orders, tariffs, order, (from_s + np.minimum(end, orders.ends_s[order])) // 2)
+    own_start, own_end, number = periods_at(
+        orders, tariffs, order, (from_s + np.minimum(end, orders.ends_s[order])) // 2
+    )
     same = (own_start == start) & (own_end == end)
     order, start, end, from_s, number = (one[same] for one in (order, start, end, from_s, number))
     nothing, one = np.zeros(len(order), np.int64), np.ones(len(order), np.int64)
     until_s = np.minimum(end, orders.ends_s[order])
     part, reason = np.full(len(order), ARREARS, np.uint8), np.full(len(order), BILLED, np.uint8)
-    return Tiles(order, part, start, end, from_s, until_s, number, nothing, one, reason, nothing)
+    return Periods(order, part, start, end, from_s, until_s, number, nothing, one, reason, nothing)
 
 
 def windows(due: Due, shard: ShardInput, tariffs: Tariffs) -> Windows:
-    """The usage that is to be read, by account: stretches due in arrears of orders with metered items, and those that
-    share their pools. Periods with late usage are not among them (cycle_late)."""
-    tiles = due.tiles
-    metered = np.array([one.has_metered for one in tariffs.stocks] or [False])[due.stock]
-    picked = np.flatnonzero((tiles.part == ARREARS) & metered[tiles.order] & (tiles.until_s > tiles.from_s))
-    found = [Windows(shard.orders.account_id[tiles.order[picked]], tiles.from_s[picked], tiles.until_s[picked])]
+    """The usage that is to be read, by account: service periods due in arrears of orders with metered items, and those
+    that share their pools. Periods with late usage are not among them (cycle_late)."""
+    periods = due.periods
+    metered = np.array([one.has_metered for one in tariffs.entitlements] or [False])[due.entitlement]
+    picked = np.flatnonzero((periods.part == ARREARS) & metered[periods.order] & (periods.until_s > periods.from_s))
+    found = [Windows(shard.orders.account_id[periods.order[picked]], periods.from_s[picked], periods.until_s[picked])]
     beside = due.beside
     if beside is not None and len(beside.order):
         found.append(Windows(shard.orders.account_id[beside.order], beside.from_s, beside.until_s))
@@ -174,7 +176,8 @@ def grants_in_time(owner: Ints, owners: int, from_s: Ints, until_s: Ints, grante
     """The changes of owners' grants; None where nothing changes.
 
     Args:
-        owner, from_s, until_s: by stretch that fills pools. granted: by (stretch, pool), at most core.MAX_METER.
+        owner, from_s, until_s: by service period that fills pools. granted: by (service period, pool), at most
+        core.MAX_METER.
     """
     if not len(owner) or int(np.bincount(owner).max()) == 1:
         return None

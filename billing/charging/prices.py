@@ -160,8 +160,8 @@ class PriceRows:
         plain = self.resolve(catalogue_id, item, buyer)
         if plain is None:
             return NO_ROW
-        stretches = [(one.since_s, id(one.version), one.tax_ppm) for one in plain.versions]
-        contents = (item, tuple(stretches), tuple(one.number for one in gifts))
+        segments = [(one.since_s, id(one.version), one.tax_ppm) for one in plain.versions]
+        contents = (item, tuple(segments), tuple(one.number for one in gifts))
         if contents not in book.by_contents:
             priced = resolve_price(book.catalogue, item, buyer, gifts) if gifts else plain
             assert priced is not None  # free units make no price go away

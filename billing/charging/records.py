@@ -30,8 +30,8 @@ NO_FLOOR: Final = int(np.iinfo(np.int64).min)
 NONE: Final = -1
 
 #: Codes of order_periods.part, in the order in which an invoice shows them.
-PARTS: Final = ("advance", "arrears", "once", "trueup", "late")
-ADVANCE, ARREARS, ONCE, TRUEUP, LATE = range(5)
+PARTS: Final = ("advance", "arrears", "once", "adjustment", "late")
+ADVANCE, ARREARS, ONCE, ADJUSTED, LATE = range(5)
 
 #: Codes of invoice_lines.kind.
 KINDS: Final = ("recurring", "usage", "one_time", "percentage", "minimum", "adjustment", "manual")
@@ -81,8 +81,8 @@ class Orders:
     """Unsettled orders of the shard's payers, and behind them the settled ones that matter (``ShardInput.live``).
 
     trial_until_s: 0 without a trial. price_minor: NONE without a price of its own. codes: index into ShardInput.codes.
-    buyer: index into ShardInput.buyers. advance_done_s, arrears_done_s: the end of the last recorded tile of the part,
-    NONE before the first. once_done: 1 where a one-time order is recorded.
+    buyer: index into ShardInput.buyers. advance_done_s, arrears_done_s: the end of the last recorded period of the
+    part, NONE before the first. once_done: 1 where a one-time order is recorded.
     """
 
     order_id: Ints
@@ -112,13 +112,14 @@ class Suspensions:
 
 
 @dataclass(frozen=True, slots=True)
-class TrueUps:
-    """Recurring lines and percentages of advance records without a trueup record: billed, num > 0, of unsettled orders.
+class Adjustments:
+    """Recurring lines and percentages of advance records without an adjustment record: billed, num > 0, of unsettled
+    orders.
 
-    One row a line, sorted by (order_id, start_s). start_s, end_s: the tile; num, den: the share billed. Only orders
-    that have an end or a suspension can differ from what was billed; others may be left out. Percentages of the tile's
-    arrears part may be among the rows. item: index into ShardInput.items. credited_minor: what credit notes took off
-    amount_minor, with its sign.
+    One row a line, sorted by (order_id, start_s). start_s, end_s: the period; num, den: the share billed. Only orders
+    that have an end or a suspension can differ from what was billed; others may be left out. Percentages of the
+    period's arrears part may be among the rows. item: index into ShardInput.items. credited_minor: what credit notes
+    took off amount_minor, with its sign.
     """
 
     order_id: Ints = field(default_factory=no_ints)
@@ -135,9 +136,9 @@ class TrueUps:
 
 @dataclass(frozen=True, slots=True)
 class AdvanceAmounts:
-    """amount_minor of the advance records, and of their true-ups, of orders with a minimum, by (order_id, start_s).
+    """amount_minor of the advance records, and of their adjustments, of orders with a minimum, by (order_id, start_s).
 
-    Those of tiles whose arrears part is recorded may be left out.
+    Those of periods whose arrears part is recorded may be left out.
     """
 
     order_id: Ints = field(default_factory=no_ints)
@@ -222,7 +223,7 @@ class ShardInput:
     buyers: tuple[tuple[str, str], ...] = (("", ""),)
     items: tuple[str, ...] = ()
     suspensions: Suspensions = field(default_factory=Suspensions)
-    trueups: TrueUps = field(default_factory=TrueUps)
+    adjustments: Adjustments = field(default_factory=Adjustments)
     advances: AdvanceAmounts = field(default_factory=AdvanceAmounts)
     manual: ManualLines = field(default_factory=ManualLines)
     events: UsageEvents = field(default_factory=UsageEvents)

@@ -1,11 +1,12 @@
-"""What orders buy, prepared once a process and run: terms, and the baskets of priced items that orders come down to.
+"""What orders buy, prepared once a process and run: terms, and the charge sets of priced items that orders come down
+to.
 
-Rules. Millions of orders are few *stocks*: a plan or item of a catalogue, a currency, a buyer as far as price lists
-and promotions can tell him from others, and whether the order has a price of its own. A stock says which items are
-recurring. A *basket* is a stock with the promotions in force: those that act on its items at one instant in one
-period of the order. Between two dates of a catalogue's promotions nothing changes, nor between two of their period
-counts, so instants and period numbers are taken by the stretch (`Edges`). What a stock or basket cannot be billed
-for, and why, is its `failure`.
+Rules. Millions of orders are few *entitlements*: a plan or item of a catalogue, a currency, a buyer as far as price
+lists and promotions can tell him from others, and whether the order has a price of its own. An entitlement says which
+items are recurring. A *charge set* is an entitlement with the promotions in force: those that act on its items at one
+instant in one period of the order. Between two dates of a catalogue's promotions nothing changes, nor between two of
+their period counts, so instants and period numbers are taken by the segment (`Edges`). What an entitlement or charge
+set cannot be billed for, and why, is its `failure`.
 
 Does not know: which orders there are, what is due.
 """
@@ -71,8 +72,8 @@ class Failing:
 
 
 @dataclass(frozen=True, slots=True)
-class Goods:
-    """An item of a stock. place: in the invoice's order. row: of its price without free units, or NO_ROW.
+class Charge:
+    """An item of an entitlement. place: in the invoice's order. row: of its price without free units, or NO_ROW.
 
     of_items: of a percentage, what it is taken of. level: of a percentage, above those of all it is taken of; else 0.
     """
@@ -86,7 +87,7 @@ class Goods:
 
 
 @dataclass(frozen=True, slots=True)
-class Stock:
+class Entitlement:
     """What orders of one offer have for one buyer. by_hand: at a price of the order's own.
 
     grants: (pool's place, quantity) a period. failure: of every part; advance_failure: of orders in advance.
@@ -96,7 +97,7 @@ class Stock:
     offer: Offer
     buyer: Buyer
     by_hand: bool
-    goods: tuple[Goods, ...] = ()
+    charges: tuple[Charge, ...] = ()
     has_metered: bool = False
     grants: tuple[tuple[int, int], ...] = ()
     failure: Failing | None = None
@@ -105,20 +106,21 @@ class Stock:
 
 
 @dataclass(frozen=True, slots=True)
-class Priced:
-    """An item of a basket: its goods, the row to rate by (with free units), and the discounts as a set's number."""
+class PricedCharge:
+    """An item of a charge_set: its charge, the row to rate by (with free units), and the discounts as a set's
+    number."""
 
-    goods: Goods
+    charge: Charge
     row: int
     discounts: int
 
 
 @dataclass(frozen=True, slots=True)
-class Basket:
-    """A stock under the promotions of one stretch of time and periods. failure: why it cannot be priced."""
+class ChargeSet:
+    """An entitlement under the promotions of one segment of time and periods. failure: why it cannot be priced."""
 
-    stock: int
-    priced: tuple[Priced, ...]
+    entitlement: int
+    priced: tuple[PricedCharge, ...]
     failure: Failing | None = None
 
 
@@ -129,13 +131,13 @@ class Edges:
     times: Ints
     periods: Ints
 
-    def time_of(self, stretch: int) -> int:
-        """An instant of a stretch of ``np.searchsorted(times, ..., side="right")``."""
-        return int(self.times[stretch - 1]) if stretch else (int(self.times[0]) - 1 if len(self.times) else 0)
+    def time_of(self, segment: int) -> int:
+        """An instant of a segment of ``np.searchsorted(times, ..., side="right")``."""
+        return int(self.times[segment - 1]) if segment else (int(self.times[0]) - 1 if len(self.times) else 0)
 
-    def period_of(self, stretch: int) -> int:
-        """A period number of a stretch of ``np.searchsorted(periods, ..., side="left")``."""
-        return int(self.periods[stretch - 1]) + 1 if stretch else 1
+    def period_of(self, segment: int) -> int:
+        """A period number of a segment of ``np.searchsorted(periods, ..., side="left")``."""
+        return int(self.periods[segment - 1]) + 1 if segment else 1
 
 
 _NO_EDGES: Final = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -156,14 +158,14 @@ class Tariffs:
         self.terms: Final = _terms_table(self, terms)
         self.edges: Final = {number: _edges_of(one.promotions) for number, one in self.catalogues.items()}
         self.named: Final = {number: _named_in(one) for number, one in self.catalogues.items()}
-        self.stocks: Final[list[Stock]] = []
-        self.baskets: Final[list[Basket]] = []
+        self.entitlements: Final[list[Entitlement]] = []
+        self.charge_sets: Final[list[ChargeSet]] = []
         #: Sets of promotions that take money off a line; 0 is none.
         self.discounts: Final[list[tuple[Promotion, ...]]] = [()]
         self.item_names: Final[list[str]] = [""]
         self._items: Final[dict[str, int]] = {"": 0}
-        self._stocks: Final[dict[tuple[int, Buyer, bool], int]] = {}
-        self._baskets: Final[dict[tuple[int, tuple[str, ...], int, int], int]] = {}
+        self._entitlements: Final[dict[tuple[int, Buyer, bool], int]] = {}
+        self._charge_sets: Final[dict[tuple[int, tuple[str, ...], int, int], int]] = {}
         self._discounts: Final[dict[tuple[int, tuple[str, ...]], int]] = {}
 
     def item_code(self, item: str) -> int:
@@ -173,30 +175,31 @@ class Tariffs:
             self.item_names.append(item)
         return self._items[item]
 
-    def stock(self, offer: int, group: str, customer: str, by_hand: bool) -> int:
-        """The stock of an offer for a buyer. by_hand: the order has its own price."""
+    def entitlement(self, offer: int, group: str, customer: str, by_hand: bool) -> int:
+        """The entitlement of an offer for a buyer. by_hand: the order has its own price."""
         one = self.offers[offer]
         groups, customers = self.named.get(one.catalogue_id, (frozenset(), frozenset()))
         buyer = Buyer(
             one.currency, one.plan, group if group in groups else "", customer if customer in customers else ""
         )
         key = offer, buyer, by_hand
-        if key not in self._stocks:
-            made = _stock_of(self, one, buyer, by_hand)
-            self._stocks[key] = len(self.stocks)
-            self.stocks.append(made)
-        return self._stocks[key]
+        if key not in self._entitlements:
+            made = _entitlement_of(self, one, buyer, by_hand)
+            self._entitlements[key] = len(self.entitlements)
+            self.entitlements.append(made)
+        return self._entitlements[key]
 
-    def basket(self, stock: int, codes: tuple[str, ...], time_stretch: int, period_stretch: int) -> int:
-        """The basket of a stock. The stretches are those of its catalogue's edges; codes: promotion codes given."""
-        key = stock, codes, time_stretch, period_stretch
-        if key not in self._baskets:
-            edges = self.edges.get(self.stocks[stock].offer.catalogue_id, _NO_EDGES)
-            at = edges.time_of(time_stretch), edges.period_of(period_stretch)
-            made = _basket_of(self, stock, codes, *at)
-            self._baskets[key] = len(self.baskets)
-            self.baskets.append(made)
-        return self._baskets[key]
+    def charge_set(self, entitlement: int, codes: tuple[str, ...], time_segment: int, period_segment: int) -> int:
+        """The charge set of an entitlement. The segments are those of its catalogue's edges; codes: promotion codes
+        given."""
+        key = entitlement, codes, time_segment, period_segment
+        if key not in self._charge_sets:
+            edges = self.edges.get(self.entitlements[entitlement].offer.catalogue_id, _NO_EDGES)
+            at = edges.time_of(time_segment), edges.period_of(period_segment)
+            made = _charge_set_of(self, entitlement, codes, *at)
+            self._charge_sets[key] = len(self.charge_sets)
+            self.charge_sets.append(made)
+        return self._charge_sets[key]
 
     def discount_set(self, catalogue_id: int, promotions: Sequence[Promotion]) -> int:
         """The number of a set of promotions, free units left out."""
@@ -263,30 +266,30 @@ def _named_in(catalogue: Catalogue) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(groups) - {""}, frozenset(one.customer for one in catalogue.prices) - {""}
 
 
-# ---- stocks
+# ---- entitlements
 
 
-def _stock_of(tariffs: Tariffs, offer: Offer, buyer: Buyer, by_hand: bool) -> Stock:
-    """The stock; what of its catalogue is beyond a limit of rating is its failure, and nobody else's."""
+def _entitlement_of(tariffs: Tariffs, offer: Offer, buyer: Buyer, by_hand: bool) -> Entitlement:
+    """The entitlement; what of its catalogue is beyond a limit of rating is its failure, and nobody else's."""
     catalogue = tariffs.catalogues.get(offer.catalogue_id)
     failure = _unknown(tariffs, catalogue, offer, by_hand)
     if catalogue is None or failure is not None:
-        return Stock(offer, buyer, by_hand, failure=failure)
+        return Entitlement(offer, buyer, by_hand, failure=failure)
     try:
         return _priced_stock(tariffs, catalogue, offer, buyer, by_hand)
     except ValueError as error:
-        return Stock(offer, buyer, by_hand, failure=_bad_catalogue(catalogue, error))
+        return Entitlement(offer, buyer, by_hand, failure=_bad_catalogue(catalogue, error))
 
 
 def _bad_catalogue(catalogue: Catalogue, error: Exception) -> Failing:
     return Failing("bad_catalogue", f"catalogue {catalogue.name} cannot be rated by: {error}")
 
 
-def _priced_stock(tariffs: Tariffs, catalogue: Catalogue, offer: Offer, buyer: Buyer, by_hand: bool) -> Stock:
+def _priced_stock(tariffs: Tariffs, catalogue: Catalogue, offer: Offer, buyer: Buyer, by_hand: bool) -> Entitlement:
     listed = plan_items(catalogue, offer.plan) if offer.plan else (offer.item,)
     items = percentage_order(catalogue, listed)
     resolved = {item: tariffs.prices.resolve(offer.catalogue_id, item, buyer) for item in items}
-    goods: list[Goods] = []
+    charges: list[Charge] = []
     levels: dict[str, int] = {}
     for place, item in enumerate(items):
         row = tariffs.prices.row_of(offer.catalogue_id, item, buyer)
@@ -295,20 +298,20 @@ def _priced_stock(tariffs: Tariffs, catalogue: Catalogue, offer: Offer, buyer: B
         of_items = () if by_hand else tuple(one for one in catalogue.items[item].percentage_of if one in resolved)
         is_part = bool(catalogue.items[item].percentage_of) and not by_hand
         levels[item] = 1 + max((levels.get(one, 0) for one in of_items), default=0) if is_part else 0
-        goods.append(
-            Goods(item, place, row, by_hand or is_recurring(catalogue, item, resolved), of_items, levels[item])
+        charges.append(
+            Charge(item, place, row, by_hand or is_recurring(catalogue, item, resolved), of_items, levels[item])
         )
-    recurring = {one.item: one.recurring for one in goods}
-    mixed = [one.item for one in goods if len({recurring[base] for base in one.of_items}) > 1]
+    recurring = {one.item: one.recurring for one in charges}
+    mixed = [one.item for one in charges if len({recurring[base] for base in one.of_items}) > 1]
     pools = tuple(catalogue.pools)
     grants = plan_grants(catalogue, offer.plan) if offer.plan else {}
-    rows = {one.item: one.row for one in goods}
-    return Stock(
+    rows = {one.item: one.row for one in charges}
+    return Entitlement(
         offer,
         buyer,
         by_hand,
-        tuple(goods),
-        any(not one.recurring for one in goods),
+        tuple(charges),
+        any(not one.recurring for one in charges),
         tuple((pools.index(pool), quantity) for pool, quantity in grants.items()),
         advance_failure=_mixed(mixed[0]) if mixed else None,
         tax_rows=tuple(rows[item] for item in listed if rows[item] != NO_ROW),
@@ -335,40 +338,40 @@ def _unknown(tariffs: Tariffs, catalogue: Catalogue | None, offer: Offer, by_han
     return None
 
 
-# ---- baskets
+# ---- charge sets
 
 
-def _basket_of(tariffs: Tariffs, stock: int, codes: tuple[str, ...], time_s: int, period: int) -> Basket:
-    one = tariffs.stocks[stock]
+def _charge_set_of(tariffs: Tariffs, entitlement: int, codes: tuple[str, ...], time_s: int, period: int) -> ChargeSet:
+    one = tariffs.entitlements[entitlement]
     if one.failure is not None:
-        return Basket(stock, ())
+        return ChargeSet(entitlement, ())
     catalogue = tariffs.catalogues[one.offer.catalogue_id]
     try:
-        return Basket(stock, _priced_goods(tariffs, catalogue, one, codes, time_s, period))
+        return ChargeSet(entitlement, _priced_goods(tariffs, catalogue, one, codes, time_s, period))
     except ValueError as error:
-        return Basket(stock, (), _bad_catalogue(catalogue, error))
+        return ChargeSet(entitlement, (), _bad_catalogue(catalogue, error))
 
 
 def _priced_goods(
-    tariffs: Tariffs, catalogue: Catalogue, one: Stock, codes: tuple[str, ...], time_s: int, period: int
-) -> tuple[Priced, ...]:
+    tariffs: Tariffs, catalogue: Catalogue, one: Entitlement, codes: tuple[str, ...], time_s: int, period: int
+) -> tuple[PricedCharge, ...]:
     priced = []
-    for goods in one.goods:
-        acting = promotions_for(catalogue, goods.item, one.buyer, codes, time_s, period)
+    for charge in one.charges:
+        acting = promotions_for(catalogue, charge.item, one.buyer, codes, time_s, period)
         gifts = [promotion for promotion in acting if promotion.free_units]
-        row = goods.row
-        if gifts and row != NO_ROW and not goods.recurring:
-            row = tariffs.prices.row_of(one.offer.catalogue_id, goods.item, one.buyer, gifts)
-        priced.append(Priced(goods, row, tariffs.discount_set(one.offer.catalogue_id, acting)))
+        row = charge.row
+        if gifts and row != NO_ROW and not charge.recurring:
+            row = tariffs.prices.row_of(one.offer.catalogue_id, charge.item, one.buyer, gifts)
+        priced.append(PricedCharge(charge, row, tariffs.discount_set(one.offer.catalogue_id, acting)))
     return tuple(priced)
 
 
-# ---- baskets as columns
+# ---- charge sets as columns
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """Some of the items of many baskets, one after the other: those of basket b from first[b] to first[b + 1].
+class ChargeTable:
+    """Some of the items of many charge sets, one after the other: those of charge set b from first[b] to first[b + 1].
 
     steps: of the item's unit; divisor: millionths of the unit in one step.
     """
@@ -381,58 +384,60 @@ class Shelf:
     level: Ints
     divisor: Ints
     steps: Ints
-    goods: tuple[Goods, ...]
+    charges: tuple[Charge, ...]
 
-    def expand(self, basket: Ints) -> tuple[Ints, Ints]:
-        """(index into ``basket``, index into the shelf) of every item of these baskets, in order."""
-        counts = self.first[basket + 1] - self.first[basket]
-        rows = np.repeat(np.arange(len(basket)), counts)
+    def expand(self, charge_set: Ints) -> tuple[Ints, Ints]:
+        """(index into ``charge_set``, index into the charge table) of every item of these charge sets, in order."""
+        counts = self.first[charge_set + 1] - self.first[charge_set]
+        rows = np.repeat(np.arange(len(charge_set)), counts)
         ends = np.cumsum(counts)
-        return rows, np.arange(len(rows)) + np.repeat(self.first[basket] - (ends - counts), counts)
+        return rows, np.arange(len(rows)) + np.repeat(self.first[charge_set] - (ends - counts), counts)
 
 
 @dataclass(frozen=True, slots=True)
-class Shelves:
+class ChargeTables:
     """recurring, metered: items that are no percentages; taken: percentages of recurring items, and of others."""
 
-    recurring: Shelf
-    metered: Shelf
-    taken_recurring: Shelf
-    taken_metered: Shelf
+    recurring: ChargeTable
+    metered: ChargeTable
+    taken_recurring: ChargeTable
+    taken_metered: ChargeTable
 
 
-def shelves_of(tariffs: Tariffs, baskets: Sequence[int]) -> Shelves:
-    """The items of these baskets, sorted by how they are billed."""
-    found = [tariffs.baskets[number] for number in baskets]
+def charge_tables_of(tariffs: Tariffs, charge_sets: Sequence[int]) -> ChargeTables:
+    """The items of these charge sets, sorted by how they are billed."""
+    found = [tariffs.charge_sets[number] for number in charge_sets]
 
-    def shelf(recurring: bool, taken: bool) -> Shelf:
+    def charge_table(recurring: bool, taken: bool) -> ChargeTable:
         chosen = [
-            [one for one in basket.priced if one.goods.recurring == recurring and (one.goods.level > 0) == taken]
-            for basket in found
+            [one for one in charge_set.priced if one.charge.recurring == recurring and (one.charge.level > 0) == taken]
+            for charge_set in found
         ]
         every = [one for some in chosen for one in some]
-        owners = [basket.stock for basket, some in zip(found, chosen, strict=True) for _ in some]
-        return _shelf_of(tariffs, [len(some) for some in chosen], every, owners)
+        owners = [charge_set.entitlement for charge_set, some in zip(found, chosen, strict=True) for _ in some]
+        return _charge_table_of(tariffs, [len(some) for some in chosen], every, owners)
 
-    return Shelves(shelf(True, False), shelf(False, False), shelf(True, True), shelf(False, True))
+    return ChargeTables(
+        charge_table(True, False), charge_table(False, False), charge_table(True, True), charge_table(False, True)
+    )
 
 
-def _shelf_of(tariffs: Tariffs, counts: list[int], every: list[Priced], owners: list[int]) -> Shelf:
+def _charge_table_of(tariffs: Tariffs, counts: list[int], every: list[PricedCharge], owners: list[int]) -> ChargeTable:
     steps = []
-    for one, stock in zip(every, owners, strict=True):
-        catalogue = tariffs.catalogues[tariffs.stocks[stock].offer.catalogue_id]
-        steps.append(catalogue.items[one.goods.item].unit.steps)
+    for one, entitlement in zip(every, owners, strict=True):
+        catalogue = tariffs.catalogues[tariffs.entitlements[entitlement].offer.catalogue_id]
+        steps.append(catalogue.items[one.charge.item].unit.steps)
     unit = np.array(steps, np.int64)
-    return Shelf(
+    return ChargeTable(
         first=np.concatenate([[0], np.cumsum(np.array(counts, np.int64))]).astype(np.int64),
-        item=np.array([tariffs.item_code(one.goods.item) for one in every], np.int64),
-        place=np.array([one.goods.place for one in every], np.int64),
+        item=np.array([tariffs.item_code(one.charge.item) for one in every], np.int64),
+        place=np.array([one.charge.place for one in every], np.int64),
         row=np.array([one.row for one in every], np.int64),
         discounts=np.array([one.discounts for one in every], np.int64),
-        level=np.array([one.goods.level for one in every], np.int64),
+        level=np.array([one.charge.level for one in every], np.int64),
         divisor=1_000_000 // np.maximum(unit, 1),
         steps=unit,
-        goods=tuple(one.goods for one in every),
+        charges=tuple(one.charge for one in every),
     )
 
 

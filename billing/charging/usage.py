@@ -1,10 +1,11 @@
 """Usage in a shard of the billing cycle: whose event is whose, and what it comes to, by the kernel.
 
 Rules. An event belongs to the account's lowest recurring order that has its item and whose life covers the time it
-happened; that depends neither on what is due nor on when it came. It is billed in the arrears tile of that order whose
-stretch covers that time, if the item is metered there; else it is passed over. Events are rated at their own time, in
-order of (at, id) over the whole account, for pools are shared by all its lines of one tile (cycle_pools). A line closes
-one second before its stretch ends. Quantities are steps of the item's unit exactly, or the order cannot be billed.
+happened; that depends neither on what is due nor on when it came. It is billed in the arrears period of that order
+whose service period covers that time, if the item is metered there; else it is passed over. Events are rated at their
+own time, in order of (at, id) over the whole account, for pools are shared by all its lines of one period
+(cycle_pools). A line closes one second before its service period ends. Quantities are steps of the item's unit exactly,
+or the order cannot be billed.
 
 Does not know: promotions but for free units in prices, rounding, recurring charges.
 """
@@ -19,11 +20,11 @@ from numpy.typing import NDArray
 from billing.catalogue.model import plan_items
 from billing.catalogue.tables import NO_ROW
 from billing.charging.amounts import MAX_QUANTITY, Cause, Unrounded
-from billing.charging.due import Due, Tiles, codes_of
+from billing.charging.due import Due, Periods, codes_of
 from billing.charging.pools import Grants, grants_in_time, rate_with_grants
 from billing.charging.prices import RowTable
 from billing.charging.records import ARREARS, NONE, USAGE, ShardInput, UsageEvents
-from billing.charging.tariffs import Shelf, Tariffs, reject_reason
+from billing.charging.tariffs import ChargeTable, Tariffs, reject_reason
 from billing.usage.ratable import number_keys
 from ratingcore import tariff as core
 from ratingcore.arrays import Ints
@@ -36,19 +37,21 @@ _LARGEST_WHOLE: Final = MAX_QUANTITY // MICRO_PER_MINOR
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Lines of usage to be, by tile and place. entry: index into the metered shelf; row: of the price, or NO_ROW."""
+    """Lines of usage to be, by period and place. entry: index into the metered charge table; row: of the price, or
+    NO_ROW."""
 
-    tile: Ints
+    period: Ints
     entry: Ints
     row: Ints
 
 
 @dataclass(frozen=True, slots=True)
 class Metered:
-    """Events that are billed: row among the shard's, tile, entry of the metered shelf, slot, quantity in steps."""
+    """Events that are billed: row among the shard's, period, entry of the metered charge table, slot, quantity in
+    steps."""
 
     event: Ints
-    tile: Ints
+    period: Ints
     entry: Ints
     slot: Ints
     quantity: Ints
@@ -68,26 +71,28 @@ class Tally:
 
 
 def usage_lines(
-    shard: ShardInput, tariffs: Tariffs, due: Due, shelf: Shelf, table: RowTable
+    shard: ShardInput, tariffs: Tariffs, due: Due, charge_table: ChargeTable, table: RowTable
 ) -> tuple[Unrounded, list[Cause], int]:
-    """(parts of lines, why tiles cannot be billed, how many events were billed).
+    """(parts of lines, why periods cannot be billed, how many events were billed).
 
     Periods beside those that are due are rated along, for pools they share, and left out of all that is told.
     """
-    billed = len(due.tiles.order)
+    billed = len(due.periods.order)
     due = _with_beside(due)
-    event, tile = _stretches(shard, due, *orders_of_events(shard, tariffs))
-    entry = _entries_of(shard, tariffs, due, shelf, event, tile)
+    event, period = _service_periods(shard, due, *orders_of_events(shard, tariffs))
+    entry = _entries_of(shard, tariffs, due, charge_table, event, period)
     kept = np.flatnonzero(entry != NONE)
-    event, tile, entry = event[kept], tile[kept], entry[kept]
-    slots, slot = _slots_of(due, shelf, table, tile, entry)
-    micro, divisor = shard.events.quantity_micro[event], shelf.divisor[entry]
+    event, period, entry = event[kept], period[kept], entry[kept]
+    slots, slot = _slots_of(due, charge_table, table, period, entry)
+    micro, divisor = shard.events.quantity_micro[event], charge_table.divisor[entry]
     quantity = micro // divisor
-    used = Metered(event, tile, entry, slot, quantity)
-    priced = shelf.row[entry] != NO_ROW
+    used = Metered(event, period, entry, slot, quantity)
+    priced = charge_table.row[entry] != NO_ROW
     whole = quantity * divisor == micro
-    causes = _causes(shard, shelf, used, np.flatnonzero(~priced), "no_price", "has no price for this buyer")
-    causes += _causes(shard, shelf, used, np.flatnonzero(priced & ~whole), "bad_quantity", "is in no whole steps")
+    causes = _causes(shard, charge_table, used, np.flatnonzero(~priced), "no_price", "has no price for this buyer")
+    causes += _causes(
+        shard, charge_table, used, np.flatnonzero(priced & ~whole), "bad_quantity", "is in no whole steps"
+    )
     groups = np.append(table.groups, 0)[slots.row]
     parts = int(groups.sum())
     seen = np.full(parts, len(event), np.int64)
@@ -97,23 +102,23 @@ def usage_lines(
     for catalogue_id in np.unique(book[book != NONE]).tolist():
         mine = np.flatnonzero(ratable & (book[slot] == catalogue_id))
         there = np.flatnonzero(book == catalogue_id)
-        causes += _rate(shard, tariffs, due, shelf, table, catalogue_id, slots, there, used, mine, tally)
-    parts_of_lines = _unrounded(shelf, table, slots, groups, tally, causes)
-    if len(due.tiles.order) > billed:
-        kept = np.flatnonzero(parts_of_lines.tile < billed)
+        causes += _rate(shard, tariffs, due, charge_table, table, catalogue_id, slots, there, used, mine, tally)
+    parts_of_lines = _unrounded(charge_table, table, slots, groups, tally, causes)
+    if len(due.periods.order) > billed:
+        kept = np.flatnonzero(parts_of_lines.period < billed)
         parts_of_lines = _some_parts(parts_of_lines, kept)
-        causes = [one for one in causes if one.tile < billed]
-    return parts_of_lines, causes, int(np.count_nonzero(tile < billed))
+        causes = [one for one in causes if one.period < billed]
+    return parts_of_lines, causes, int(np.count_nonzero(period < billed))
 
 
 def _with_beside(due: Due) -> Due:
-    """The periods beside those that are due, as tiles behind them."""
+    """The periods beside those that are due, as periods behind them."""
     beside = due.beside
     if beside is None or not len(beside.order):
         return due
-    names = Tiles.__dataclass_fields__
+    names = Periods.__dataclass_fields__
     return replace(
-        due, tiles=Tiles(*(np.concatenate([getattr(due.tiles, name), getattr(beside, name)]) for name in names))
+        due, periods=Periods(*(np.concatenate([getattr(due.periods, name), getattr(beside, name)]) for name in names))
     )
 
 
@@ -189,60 +194,63 @@ def _items_by_offer(tariffs: Tariffs, items: tuple[str, ...]) -> NDArray[np.bool
     return has
 
 
-def _stretches(shard: ShardInput, due: Due, event: Ints, row: Ints) -> tuple[Ints, Ints]:
-    """The arrears tile of its order in which an event happened; those without are left out. Events in their order."""
-    arrears = np.flatnonzero(due.tiles.part == ARREARS)
+def _service_periods(shard: ShardInput, due: Due, event: Ints, row: Ints) -> tuple[Ints, Ints]:
+    """The arrears period of its order in which an event happened; those without are left out. Events in their order."""
+    arrears = np.flatnonzero(due.periods.part == ARREARS)
     if due.beside is not None and len(due.beside.order):
-        arrears = arrears[np.lexsort((due.tiles.start_s[arrears], due.tiles.order[arrears]))]
-    counts = np.bincount(due.tiles.order[arrears], minlength=len(shard.orders.order_id))
+        arrears = arrears[np.lexsort((due.periods.start_s[arrears], due.periods.order[arrears]))]
+    counts = np.bincount(due.periods.order[arrears], minlength=len(shard.orders.order_id))
     ends = np.cumsum(counts)
     nth, end = (ends - counts)[row], ends[row]
     found: list[tuple[Ints, Ints]] = []
     live = np.flatnonzero(nth < end)
     event, nth, end = event[live], nth[live], end[live]
     while len(event):
-        tile = arrears[nth]
+        period = arrears[nth]
         at = shard.events.at_s[event]
-        within = (due.tiles.from_s[tile] <= at) & (at < due.tiles.until_s[tile])
-        found.append((event[within], tile[within]))
+        within = (due.periods.from_s[period] <= at) & (at < due.periods.until_s[period])
+        found.append((event[within], period[within]))
         left = np.flatnonzero(~within & (nth + 1 < end))
         event, nth, end = event[left], nth[left] + 1, end[left]
     if not found:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    event, tile = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    event, period = (np.concatenate(columns) for columns in zip(*found, strict=True))
     by_event = np.argsort(event, kind="stable")  # a few runs in order: quick to merge
-    return event[by_event], tile[by_event]
+    return event[by_event], period[by_event]
 
 
-def _entries_of(shard: ShardInput, tariffs: Tariffs, due: Due, shelf: Shelf, event: Ints, tile: Ints) -> Ints:
-    """Which of its basket's metered items an event is of, as index into the shelf; NONE where it is not metered."""
-    places = np.full((len(due.baskets), max(1, len(shard.events.items))), NONE, np.int64)
+def _entries_of(
+    shard: ShardInput, tariffs: Tariffs, due: Due, charge_table: ChargeTable, event: Ints, period: Ints
+) -> Ints:
+    """Which of its charge set's metered items an event is of, as index into the charge table; NONE where it is not
+    metered."""
+    places = np.full((len(due.charge_sets), max(1, len(shard.events.items))), NONE, np.int64)
     codes = {tariffs.item_code(item): number for number, item in enumerate(shard.events.items)}
-    baskets, entries = shelf.expand(np.arange(len(due.baskets)))
-    for basket, entry in zip(baskets.tolist(), entries.tolist(), strict=True):
-        number = codes.get(int(shelf.item[entry]))
+    charge_sets, entries = charge_table.expand(np.arange(len(due.charge_sets)))
+    for charge_set, entry in zip(charge_sets.tolist(), entries.tolist(), strict=True):
+        number = codes.get(int(charge_table.item[entry]))
         if number is not None:
-            places[basket, number] = entry
-    return places[due.tiles.basket[tile], shard.events.item[event]]
+            places[charge_set, number] = entry
+    return places[due.periods.charge_set[period], shard.events.item[event]]
 
 
-def _slots_of(due: Due, shelf: Shelf, table: RowTable, tile: Ints, entry: Ints) -> tuple[Slots, Ints]:
+def _slots_of(due: Due, charge_table: ChargeTable, table: RowTable, period: Ints, entry: Ints) -> tuple[Slots, Ints]:
     """(slots that have events or must be closed, the slot of each event)."""
-    width = max(1, int(np.diff(shelf.first).max(initial=0)))
-    basket = due.tiles.basket
-    arrears = np.flatnonzero(due.tiles.part == ARREARS)
-    rows, entries = shelf.expand(basket[arrears])
-    closes = np.append(table.needs_close, False)[shelf.row[entries]]
+    width = max(1, int(np.diff(charge_table.first).max(initial=0)))
+    charge_set = due.periods.charge_set
+    arrears = np.flatnonzero(due.periods.part == ARREARS)
+    rows, entries = charge_table.expand(charge_set[arrears])
+    closes = np.append(table.needs_close, False)[charge_table.row[entries]]
     rows, entries = rows[closes], entries[closes]
-    live = np.zeros(len(basket) * width, np.bool_)
-    live[arrears[rows] * width + entries - shelf.first[basket[arrears[rows]]]] = True
-    key = tile * width + entry - shelf.first[basket[tile]]
+    live = np.zeros(len(charge_set) * width, np.bool_)
+    live[arrears[rows] * width + entries - charge_table.first[charge_set[arrears[rows]]]] = True
+    key = period * width + entry - charge_table.first[charge_set[period]]
     live[key] = True
     dense = np.flatnonzero(live)
     number = np.cumsum(live) - 1
-    tiles = dense // width
-    found = shelf.first[basket[tiles]] + dense % width
-    return Slots(tiles, found, shelf.row[found]), number[key]
+    periods = dense // width
+    found = charge_table.first[charge_set[periods]] + dense % width
+    return Slots(periods, found, charge_table.row[found]), number[key]
 
 
 # ---- what it comes to
@@ -252,7 +260,7 @@ def _rate(
     shard: ShardInput,
     tariffs: Tariffs,
     due: Due,
-    shelf: Shelf,
+    charge_table: ChargeTable,
     table: RowTable,
     catalogue_id: int,
     slots: Slots,
@@ -262,10 +270,10 @@ def _rate(
     tally: Tally,
 ) -> list[Cause]:
     """Rate the slots ``there`` and their events ``mine`` under one catalogue, into the tally."""
-    owner, pools, grants = _pools_of(shard, tariffs, due, catalogue_id, slots.tile[there])
+    owner, pools, grants = _pools_of(shard, tariffs, due, catalogue_id, slots.period[there])
     lines = make_lines(tariffs.prices.compiled(catalogue_id), table.local[slots.row[there]], owner)
     accumulators = new_accumulators(lines, pools)
-    line_of = np.full(len(slots.tile), NONE, np.int64)
+    line_of = np.full(len(slots.period), NONE, np.int64)
     line_of[there] = np.arange(len(there))
     events, event, slot = shard.events, used.event[mine], used.slot[mine]
     columns = make_events(
@@ -284,13 +292,15 @@ def _rate(
     causes = []
     for reject in np.unique(rated.reject[rated.reject != core.Reject.OK]).tolist():
         rows = mine[np.flatnonzero(rated.reject == reject)]
-        causes += _causes(shard, shelf, used, rows, reject_reason(reject), f"cannot be rated: {reject_words(reject)}")
-    return causes + _close(due, shelf, table, slots, there, lines, accumulators, tally)
+        causes += _causes(
+            shard, charge_table, used, rows, reject_reason(reject), f"cannot be rated: {reject_words(reject)}"
+        )
+    return causes + _close(due, charge_table, table, slots, there, lines, accumulators, tally)
 
 
 def _close(
     due: Due,
-    shelf: Shelf,
+    charge_table: ChargeTable,
     table: RowTable,
     slots: Slots,
     there: Ints,
@@ -298,17 +308,19 @@ def _close(
     accumulators: Accumulators,
     tally: Tally,
 ) -> list[Cause]:
-    """Close lines at the last second of their stretches. One without a price by then had no event that counted."""
+    """Close lines at the last second of their service periods. One without a price by then had no event that
+    counted."""
     local = np.flatnonzero(table.needs_close[slots.row[there]])
     slot = there[local]
-    closed = close_lines(lines, accumulators, local, due.tiles.until_s[slots.tile[slot]] - 1)
+    closed = close_lines(lines, accumulators, local, due.periods.until_s[slots.period[slot]] - 1)
     add_events(tally.sums, _part_of(table, slots, tally, slot, closed.version), closed.amount_micro, closed.reject)
     failed = np.flatnonzero((closed.reject != core.Reject.OK) & (closed.reject != core.Reject.NO_PRICE))
     return [
         Cause(
-            int(slots.tile[slot[row]]),
+            int(slots.period[slot[row]]),
             reject_reason(closed.reject[row]),
-            f"item {shelf.goods[slots.entry[slot[row]]].item} cannot be closed: {reject_words(closed.reject[row])}",
+            f"item {charge_table.charges[slots.entry[slot[row]]].item} cannot be closed: "
+            f"{reject_words(closed.reject[row])}",
         )
         for row in failed
     ]
@@ -320,48 +332,48 @@ def _part_of(table: RowTable, slots: Slots, tally: Tally, slot: Ints, version: A
 
 
 def _pools_of(
-    shard: ShardInput, tariffs: Tariffs, due: Due, catalogue_id: int, tile: Ints
+    shard: ShardInput, tariffs: Tariffs, due: Due, catalogue_id: int, period: Ints
 ) -> tuple[Ints, Ints | None, Grants | None]:
-    """(owner of the slots of these tiles, what each owner has in the catalogue's pools at the start, and how that
+    """(owner of the slots of these periods, what each owner has in the catalogue's pools at the start, and how that
     changes)."""
     width = len(tariffs.catalogues[catalogue_id].pools)
     if not width:
-        return np.zeros(len(tile), np.int64), None, None
-    tiles, orders = due.tiles, shard.orders
-    arrears = np.flatnonzero(tiles.part == ARREARS)
-    order = tiles.order[arrears]
+        return np.zeros(len(period), np.int64), None, None
+    periods, orders = due.periods, shard.orders
+    arrears = np.flatnonzero(periods.part == ARREARS)
+    order = periods.order[arrears]
     account, _ = codes_of(orders.account_id)
     # Instants are below 2^35 and periods shorter than 2^29 seconds: ten years.
-    span, spans = codes_of(tiles.start_s[arrears] << 29 | (tiles.end_s - tiles.start_s)[arrears])
+    span, spans = codes_of(periods.start_s[arrears] << 29 | (periods.end_s - periods.start_s)[arrears])
     owner, owners = codes_of(account[order] * spans + span)
-    grants = np.zeros((len(tariffs.stocks), width), np.int64)
-    catalogue_of_stock = np.array([stock.offer.catalogue_id for stock in tariffs.stocks] or [0])
-    for number, stock in enumerate(tariffs.stocks):
-        if stock.offer.catalogue_id == catalogue_id:
-            for pool, grant in stock.grants:
+    grants = np.zeros((len(tariffs.entitlements), width), np.int64)
+    catalogue_of_stock = np.array([entitlement.offer.catalogue_id for entitlement in tariffs.entitlements] or [0])
+    for number, entitlement in enumerate(tariffs.entitlements):
+        if entitlement.offer.catalogue_id == catalogue_id:
+            for pool, grant in entitlement.grants:
                 grants[number, pool] = grant
     held = new_sums(owners * width)
     granted = np.zeros((len(order), width), np.int64)
     for pool in range(width):
-        grant = grants[due.stock[order], pool]
+        grant = grants[due.entitlement[order], pool]
         most = core.MAX_METER // np.maximum(grant, 1)
         granted[:, pool] = np.minimum(orders.quantity[order], most) * grant
         add_events(held, owner * width + pool, granted[:, pool])
     # A pool holds MAX_METER at most: nobody uses up more in a period.
     full = held.whole >= core.MAX_METER // MICRO_PER_MINOR
     left = np.where(full, core.MAX_METER, np.where(full, 0, held.whole) * MICRO_PER_MINOR + held.rest)
-    of_tile = np.zeros(len(tiles.order), np.int64)
-    of_tile[arrears] = owner
-    ours = np.flatnonzero(catalogue_of_stock[due.stock[order]] == catalogue_id)
+    of_period = np.zeros(len(periods.order), np.int64)
+    of_period[arrears] = owner
+    ours = np.flatnonzero(catalogue_of_stock[due.entitlement[order]] == catalogue_id)
     in_time = grants_in_time(
-        owner[ours], owners, tiles.from_s[arrears[ours]], tiles.until_s[arrears[ours]], granted[ours]
+        owner[ours], owners, periods.from_s[arrears[ours]], periods.until_s[arrears[ours]], granted[ours]
     )
     # Owners whom no line has would only make the pools longer; the last one there is counts them.
-    return of_tile[tile], left.reshape(owners, width)[: int(of_tile[tile].max(initial=-1)) + 1], in_time
+    return of_period[period], left.reshape(owners, width)[: int(of_period[period].max(initial=-1)) + 1], in_time
 
 
 def _unrounded(
-    shelf: Shelf, table: RowTable, slots: Slots, groups: Ints, tally: Tally, causes: list[Cause]
+    charge_table: ChargeTable, table: RowTable, slots: Slots, groups: Ints, tally: Tally, causes: list[Cause]
 ) -> Unrounded:
     """Parts of lines in which something was used or that come to something."""
     slot = np.repeat(np.arange(len(groups)), groups)
@@ -375,9 +387,9 @@ def _unrounded(
     too_many = np.flatnonzero(used.whole[made] >= _LARGEST_WHOLE)
     causes += [
         Cause(
-            int(slots.tile[slot[row]]),
+            int(slots.period[slot[row]]),
             "out_of_range",
-            f"too much is used of {shelf.goods[slots.entry[slot[row]]].item}",
+            f"too much is used of {charge_table.charges[slots.entry[slot[row]]].item}",
         )
         for row in too_many
     ]
@@ -385,14 +397,14 @@ def _unrounded(
     entry = slots.entry[slot]
     return Unrounded(
         slot,
-        slots.tile[slot],
+        slots.period[slot],
         np.full(len(slot), USAGE, np.int64),
-        shelf.item[entry],
-        shelf.place[entry],
+        charge_table.item[entry],
+        charge_table.place[entry],
         nth,
         whole * MICRO_PER_MINOR + used.rest[made],
         Sums(sums.whole[made], sums.rest[made]),
-        shelf.discounts[entry],
+        charge_table.discounts[entry],
         table.group_version[table.group_first[slots.row[slot]] + group],
     )
 
@@ -417,23 +429,26 @@ _WORDS: Final = {
 }
 
 
-def _causes(shard: ShardInput, shelf: Shelf, used: Metered, rows: Ints, reason: str, why: str) -> list[Cause]:
-    """One cause a tile, naming the first of its events and counting the others."""
+def _causes(
+    shard: ShardInput, charge_table: ChargeTable, used: Metered, rows: Ints, reason: str, why: str
+) -> list[Cause]:
+    """One cause a period, naming the first of its events and counting the others."""
     first: dict[int, int] = {}
     counts: dict[int, int] = {}
     for row in rows.tolist():
-        tile = int(used.tile[row])
-        first.setdefault(tile, row)
-        counts[tile] = counts.get(tile, 0) + 1
+        period = int(used.period[row])
+        first.setdefault(period, row)
+        counts[period] = counts.get(period, 0) + 1
     return [
         Cause(
-            tile,
+            period,
             reason,
-            f"{_event_words(shard.events, int(used.event[row]))}: item {shelf.goods[used.entry[row]].item} {why}"
-            + (f" (and {counts[tile] - 1} more events)" if counts[tile] > 1 else ""),
+            f"{_event_words(shard.events, int(used.event[row]))}: item {charge_table.charges[used.entry[row]].item} "
+            f"{why}"
+            + (f" (and {counts[period] - 1} more events)" if counts[period] > 1 else ""),
             int(shard.events.id[used.event[row]]),
         )
-        for tile, row in first.items()
+        for period, row in first.items()
     ]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from billing.calendar import HORIZON_END_S
-from billing.charging.due import Due, activity_of, stocks_of
+from billing.charging.due import Due, activity_of, entitlements_of
 from billing.charging.late import BilledPeriods, all_windows, find_late
 from billing.charging.pools import with_neighbours
 from billing.charging.records import ARREARS, AdvanceAmounts, Orders, ShardInput, Suspensions, UsageEvents
@@ -118,7 +118,7 @@ _SUSPENSIONS: Final = """
 
 _ADVANCES: Final = """
     SELECT p.order_id, p.period_start, sum(p.amount_minor)::bigint AS amount_minor
-    FROM orders o JOIN order_periods p ON p.order_id = o.id AND p.part IN ('advance', 'trueup')
+    FROM orders o JOIN order_periods p ON p.order_id = o.id AND p.part IN ('advance', 'adjustment')
     WHERE o.id = ANY ('{orders}'::bigint[]) AND o.minimum_minor > 0
     GROUP BY p.order_id, p.period_start ORDER BY p.order_id, p.period_start
 """
@@ -173,13 +173,13 @@ def _with_settled(
     billed: BilledPeriods | None,
 ) -> tuple[ShardInput, Due]:
     """Settled orders that may own some of the usage, or share pools with what is billed, behind the others."""
-    tiles, orders = due.tiles, shard.orders
-    metered = np.array([one.has_metered for one in tariffs.stocks] or [False])[due.stock]
-    picked = np.flatnonzero((tiles.part == ARREARS) & metered[tiles.order])
-    accounts = np.union1d(orders.account_id[tiles.order[picked]], late.account_id)
+    periods, orders = due.periods, shard.orders
+    metered = np.array([one.has_metered for one in tariffs.entitlements] or [False])[due.entitlement]
+    picked = np.flatnonzero((periods.part == ARREARS) & metered[periods.order])
+    accounts = np.union1d(orders.account_id[periods.order[picked]], late.account_id)
     if not len(accounts):
         return shard, due
-    since = (tiles.start_s[picked], late.at_s, billed.start_s if billed is not None else late.at_s)
+    since = (periods.start_s[picked], late.at_s, billed.start_s if billed is not None else late.at_s)
     starts = [int(one.min()) for one in since if len(one)]
     found = pa.concat_tables(
         columns(opened, _SETTLED.format(accounts=where, from_s=min(starts)))
@@ -211,7 +211,7 @@ def _with_settled(
         shard = replace(shard, payers=payers, currencies=currencies)
     bound = tariffs.bounds(shard.bill_on)[tariffs.terms.zone[joined.terms_id]]
     return shard, replace(
-        due, stock=stocks_of(shard, tariffs), bound_s=bound, active=activity_of(joined, shard.suspensions)
+        due, entitlement=entitlements_of(shard, tariffs), bound_s=bound, active=activity_of(joined, shard.suspensions)
     )
 
 

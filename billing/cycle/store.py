@@ -32,6 +32,7 @@ from billing.charging.records import (
     NONE,
     PARTS,
     REASONS,
+    Adjustments,
     AdvanceAmounts,
     ManualLines,
     Orders,
@@ -40,7 +41,6 @@ from billing.charging.records import (
     ShardBill,
     ShardInput,
     Suspensions,
-    TrueUps,
     UsageEvents,
     Windows,
 )
@@ -140,10 +140,11 @@ _SUSPENSIONS: Final = """
     ORDER BY s.order_id, s.from_at
 """
 
-#: A share differs from what was billed by an end or a suspension within the tile, or where one that was foreseen then
+#: A share differs from what was billed by an end or a suspension within the period, or where one that was foreseen then
 #: was withdrawn, moved or cut short: so orders that have or had any, and what was billed in part of those. Percentages
-#: that the tile's arrears part put on the same invoice are among the lines; whoever knows the stock leaves them out.
-_TRUEUPS: Final = """
+#: that the period's arrears part put on the same invoice are among the lines; whoever knows the entitlement leaves them
+#: out.
+_ADJUSTMENTS: Final = """
     WITH changed AS MATERIALIZED (
         SELECT o.id, o.ends_at FROM orders o
         WHERE {payers} AND o.terms_id IN ({advance})
@@ -168,7 +169,7 @@ _TRUEUPS: Final = """
               WHERE s.order_id = o.id AND s.from_at < p.period_end
                 AND coalesce(s.until_at, 'infinity') > p.period_start))
           AND (SELECT true FROM order_periods d
-               WHERE d.order_id = o.id AND d.part = 'trueup' AND d.period_start = p.period_start LIMIT 1) IS NULL
+               WHERE d.order_id = o.id AND d.part = 'adjustment' AND d.period_start = p.period_start LIMIT 1) IS NULL
         OFFSET 0
     ) p
     CROSS JOIN LATERAL (
@@ -184,7 +185,7 @@ _ADVANCES: Final = """
     SELECT p.order_id, p.period_start,
            p.amount_minor + coalesce((
                SELECT u.amount_minor FROM order_periods u
-               WHERE u.order_id = p.order_id AND u.part = 'trueup' AND u.period_start = p.period_start LIMIT 1
+               WHERE u.order_id = p.order_id AND u.part = 'adjustment' AND u.period_start = p.period_start LIMIT 1
            ), 0) AS amount_minor
     FROM (SELECT o.id FROM orders o WHERE {payers} AND o.terms_id IN ({advance}) AND o.minimum_minor > 0 OFFSET 0) o
     CROSS JOIN LATERAL (
@@ -346,7 +347,7 @@ def read_shard(opened: Any, claim: Claim, wanted: Wanted) -> ShardInput:
     codes, code_words = codes_in(found)
     buyer, buyers = read_buyers(opened, claim, ints(found, "account_id"), wanted)
     orders = orders_in(found, codes, buyer)
-    trueups, items = _read_trueups(opened, known)
+    adjustments, items = _read_adjustments(opened, known)
     manual = _read_manual(opened, first, last, claim.bill_on)
     paying = np.union1d(orders.payer_account_id, manual.payer_account_id)
     accounts, currencies = read_payers(opened, first, last, paying)
@@ -359,7 +360,7 @@ def read_shard(opened: Any, claim: Claim, wanted: Wanted) -> ShardInput:
         buyers,
         items,
         _read_suspensions(opened, known),
-        trueups,
+        adjustments,
         _read_advances(opened, known),
         manual,
     )
@@ -445,10 +446,10 @@ def suspensions_in(found: pa.Table) -> Suspensions:
     return Suspensions(ints(found, "order_id"), seconds(found, "from_at"), seconds(found, "until_at", NEVER))
 
 
-def _read_trueups(opened: Any, known: dict[str, str]) -> tuple[TrueUps, tuple[str, ...]]:
-    found = columns(opened, _TRUEUPS.format_map(known))
+def _read_adjustments(opened: Any, known: dict[str, str]) -> tuple[Adjustments, tuple[str, ...]]:
+    found = columns(opened, _ADJUSTMENTS.format_map(known))
     items, names = _dictionary(found, "item")
-    trueups = TrueUps(
+    adjustments = Adjustments(
         order_id=ints(found, "order_id"),
         start_s=seconds(found, "period_start"),
         end_s=seconds(found, "period_end"),
@@ -460,7 +461,7 @@ def _read_trueups(opened: Any, known: dict[str, str]) -> tuple[TrueUps, tuple[st
         inside=_bytes(found, "tax_inside"),
         credited_minor=ints(found, "credited_minor"),
     )
-    return trueups, names
+    return adjustments, names
 
 
 def _read_advances(opened: Any, known: dict[str, str]) -> AdvanceAmounts:

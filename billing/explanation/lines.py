@@ -1,7 +1,7 @@
 """Explain a billed period of an order: its lines again, one event at a time, by the judge of ratingcore.
 
 Rules. What is billed follows from rows that still stand: the order, its usage, the run's version of the catalogue, the
-share and the tile on record. So every line can be computed again, and comes to the same kopeck (truth 9). The rules
+share and the period on record. So every line can be computed again, and comes to the same kopeck (truth 9). The rules
 are those of cycle_lines and cycle_usage, written a second time, plainly and for one record: the two agree, or one of
 them is wrong. Only what decides which items are recurring is shared with them.
 
@@ -102,9 +102,10 @@ class UsageFacts:
 
 @dataclass(frozen=True, slots=True)
 class BilledAhead:
-    """A recurring line or a percentage of an advance record, with the share it was billed for: what a true-up adjusts.
+    """A recurring line or a percentage of an advance record, with the share it was billed for: what an adjustment
+    adjusts.
 
-    credited_minor: what notes written before the true-up took off the amount, with its sign.
+    credited_minor: what notes written before the adjustment took off the amount, with its sign.
     """
 
     item: str
@@ -125,9 +126,9 @@ class RecordFacts:
     """A row of order_periods and what its lines followed from.
 
     sharing: the account's other orders with the same period. usage: events that belong to the order or to one of those
-    and happened in the period, in any order. advance_minor: what the advance record of the same tile and its true-up
-    came to. billed: of a true-up. known_s: the run saw what counts before it; seen_s: of late usage, what was billed
-    before counts before it.
+    and happened in the period, in any order. advance_minor: what the advance record of the same period and its
+    adjustment came to. billed: of an adjustment. known_s: the run saw what counts before it; seen_s: of late usage,
+    what was billed before counts before it.
     """
 
     order: OrderFacts
@@ -158,7 +159,7 @@ class Explained:
 
     bill: events and their derivations, promotions, and all parts of the line, where it comes from a price list;
     flat_micro: of a recurring line, before quantity and share; had_minor, asked_minor: of a minimum, or of late usage:
-    what the line comes to without it and with it; ahead: of a true-up.
+    what the line comes to without it and with it; ahead: of an adjustment.
     """
 
     record: RecordFacts
@@ -208,7 +209,7 @@ def explain_record(catalogue: Catalogue, record: RecordFacts) -> list[Explained]
     Raises:
         ValueError: something that could not have been billed, such as usage without a price.
     """
-    if record.part == "trueup":
+    if record.part == "adjustment":
         metered = _metered_percentages(catalogue, record)
         return [_adjustment(record, one) for one in record.billed if one.item not in metered]
     if record.part == "late":
@@ -540,7 +541,7 @@ class _Judge:
 
 
 def _priced_of(catalogue: Catalogue, record: RecordFacts, order: OrderFacts) -> dict[str, _Priced]:
-    """Items of another order in the same tile."""
+    """Items of another order in the same period."""
     own = replace(record, order=order)
     return _priced_items(catalogue, order, own.from_s, _period_number(own))
 
@@ -559,7 +560,7 @@ def _priced_items(catalogue: Catalogue, order: OrderFacts, at_s: int, number: in
 
 
 def _period_number(record: RecordFacts) -> int:
-    """Tiles are counted from the one that contains the order's start."""
+    """Periods are counted from the one that contains the order's start."""
     terms = record.order.terms
     if record.part == "once" or record.start_s <= record.order.starts_s:
         return 1

@@ -1,6 +1,6 @@
 """Rows that a line of an invoice followed from, out of the database, for the judge to compute it again (truth 9).
 
-Rules. A line's record is the one of its order on its invoice whose tile holds the line's period. The judge gets the
+Rules. A line's record is the one of its order on its invoice whose period holds the line's period. The judge gets the
 version of the catalogue that the run billed by. Everything else are rows as they stand: what could change a line after
 it was billed is refused by whoever changes orders, but for a customer's group, which is the present one.
 
@@ -98,7 +98,7 @@ _LINES: Final = """
     LEFT JOIN order_periods p
       ON p.order_id = l.order_id AND p.invoice_id = l.invoice_id
      AND p.period_start <= l.period_start AND (l.period_start < p.period_end OR p.part = 'once')
-     AND p.part = ANY(CASE l.kind WHEN 'adjustment' THEN ARRAY['trueup'] WHEN 'one_time' THEN ARRAY['once']
+     AND p.part = ANY(CASE l.kind WHEN 'adjustment' THEN ARRAY['adjustment'] WHEN 'one_time' THEN ARRAY['once']
                                   WHEN 'usage' THEN ARRAY['arrears', 'late']
                                   WHEN 'minimum' THEN ARRAY['arrears', 'late']
                                   WHEN 'recurring' THEN ARRAY[CASE WHEN t.in_advance THEN 'advance' ELSE 'arrears' END]
@@ -141,8 +141,8 @@ _USAGE: Final = """
       AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
 """
 
-#: Whoever writes a credit note waits for a shard that may true up (billing.invoicing.credit_notes): by ids of invoices,
-#: a true-up knew of the notes below its own.
+#: Whoever writes a credit note waits for a shard that may adjust (billing.invoicing.credit_notes): by ids of invoices,
+#: an adjustment knew of the notes below its own.
 _AHEAD: Final = """
     SELECT p.order_id, extract(epoch FROM p.period_start)::bigint, p.amount_minor + coalesce(u.amount_minor, 0),
            p.active_num, p.active_den, l.item, l.amount_minor, l.tax_ppm, l.tax_inside,
@@ -153,7 +153,7 @@ _AHEAD: Final = """
     JOIN order_periods p
       ON p.order_id = w.order_id AND p.part = 'advance' AND p.period_start = to_timestamp(w.start_s)
     LEFT JOIN order_periods u
-      ON u.order_id = p.order_id AND u.part = 'trueup' AND u.period_start = p.period_start
+      ON u.order_id = p.order_id AND u.part = 'adjustment' AND u.period_start = p.period_start
     LEFT JOIN invoice_lines l
       ON l.invoice_id = p.invoice_id AND l.order_id = p.order_id AND l.kind IN ('recurring', 'percentage')
      AND l.period_start >= p.period_start AND l.period_end <= p.period_end

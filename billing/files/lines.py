@@ -55,7 +55,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A stretch of whole lines.
+    """A run of whole lines.
 
     lines: the good ones as UTF-8 strings, each with its end; numbers: theirs in the file. header: the header line, in
     the block where it stood. rejects: the bad ones. read_bytes: of the file so far. raw: any line of the block.

@@ -48,7 +48,7 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of a stretch of the file: texts by column, empty where the file has no such column; lines: theirs."""
+    """Rows of a part of the file: texts by column, empty where the file has no such column; lines: theirs."""
 
     texts: Mapping[str, pa.Array]
     lines: Ints

@@ -4,10 +4,10 @@ Rules.
  1. An issued invoice never changes. A credit note is an invoice with negative sums that names it, numbered without gaps
     in the credit-note series of the same legal entity, and posted to the ledger in the same transaction.
  2. A line of a credit note has the number of the line it corrects. It takes off no more than all notes together left,
-    and what a true-up gave back of a line billed in advance (unless notes took that back). Tax goes off in proportion,
-    cumulatively: when all of a line is credited, exactly its tax is.
+    and what an adjustment gave back of a line billed in advance (unless notes took that back). Tax goes off in
+    proportion, cumulatively: when all of a line is credited, exactly its tax is.
  3. One key acts once: a repeat answers with the note that stands, and another correction under its key is refused.
- 4. True-ups give back no more than notes left either (billing.charging.lines). So whoever credits an advance charge
+ 4. Adjustments give back no more than notes left either (billing.charging.lines). So whoever credits an advance charge
  waits
     for a shard that may true it up, and sees what it did; a shard that has not begun waits for him.
  5. A payment is directed to an invoice at most up to its sum and to what the invoice still asks for; whatever nobody
@@ -36,7 +36,8 @@ KEY_MAX: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Creditable:
-    """A line of an issued invoice: its net and tax, and what notes and true-ups took off them so far, in its sign."""
+    """A line of an issued invoice: its net and tax, and what notes and adjustments took off them so far, in its
+    sign."""
 
     line: int
     order_id: int | None
@@ -60,7 +61,7 @@ class Creditable:
     def left(self) -> int:
         """What of the line, tax included, nothing has taken off yet."""
         left = self.gross - self.credited_net - self.credited_tax
-        return left if left * self.gross > 0 else 0  # a true-up's own tax may round a minor unit beyond the line's
+        return left if left * self.gross > 0 else 0  # an adjustment's own tax may round a minor unit beyond the line's
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ _SERIES: Final = """
     FOR UPDATE OF s
 """
 
-#: Whose shards may true up what an invoice charged in advance.
+#: Whose shards may adjust what an invoice charged in advance.
 _TRUED_UP_BY: Final = """
     SELECT DISTINCT o.payer_account_id
     FROM invoice_lines l JOIN orders o ON o.id = l.order_id JOIN order_terms t ON t.id = o.terms_id
@@ -106,7 +107,7 @@ _CREDITABLE: Final = """
         JOIN order_periods p
           ON p.order_id = l.order_id AND p.part = 'advance' AND p.invoice_id = l.invoice_id
          AND p.period_start <= l.period_start AND l.period_start < p.period_end
-        JOIN order_periods u ON u.order_id = p.order_id AND u.part = 'trueup' AND u.period_start = p.period_start
+        JOIN order_periods u ON u.order_id = p.order_id AND u.part = 'adjustment' AND u.period_start = p.period_start
         JOIN invoice_lines a
           ON a.invoice_id = u.invoice_id AND a.kind = 'adjustment' AND a.order_id = l.order_id AND a.item = l.item
          AND a.period_start >= p.period_start AND a.period_start < p.period_end
@@ -276,7 +277,7 @@ def _credit(one: Creditable, gross: int) -> Credit:
     credited = one.credited_net + one.credited_tax + gross
     sign = 1 if one.gross > 0 else -1
     tax = divide(one.tax * credited * sign, abs(one.gross)) - one.credited_tax
-    tax = min(max(tax, min(0, gross)), max(0, gross))  # a true-up's own tax may have been rounded otherwise
+    tax = min(max(tax, min(0, gross)), max(0, gross))  # an adjustment's own tax may have been rounded otherwise
     return Credit(one, gross - tax, tax)
 
 

@@ -1,26 +1,26 @@
-"""Ageing: reminders, warnings, suspension and cancellation of who does not pay, and what lifts them.
+"""Dunning: reminders, warnings, suspension and cancellation of who does not pay, and what lifts them.
 
 Rules.
  1. Steps are data, by customer group (the group '' for those whose group has none), each so many days after the due
     date of the oldest unpaid invoice. A step on that date or before it (days 0 and below) comes once for an invoice and
     is of no spell.
  2. A run does every step whose day has come and that this spell of debt has not seen, in order, one event each. A spell
-    begins with its first step and ends when nothing is overdue; accounts.ageing_step is the last step done.
+    begins with its first step and ends when nothing is overdue; accounts.dunning_step is the last step done.
  3. Suspension and cancellation come no sooner than ``days_between`` days after the step before them, however old the
     debt is: a first run on a base with history reminds and warns only. 0 days switch this off.
  4. What is overdue and less than the least debt of its currency (dunning_settings) is left alone, and a payment that
     leaves less than that lifts. Nothing comes to an account through the last day of its delay (dunning_delays).
  5. Suspension suspends all orders of the payer that are not over; what a person suspended on request stays as it is.
     Cancellation ends them at the run's instant, or where billed arrears end if that is later.
- 6. A payment lifts the state at once, in its own transaction (trigger of migration 0016): suspensions by ageing end. A
+ 6. A payment lifts the state at once, in its own transaction (trigger of migration 0016): suspensions by dunning end. A
     run lifts what became settled otherwise. Cancelled orders stay cancelled: selling again is a new order. Orders that
-    move to another payer stand as his do: suspended by ageing where he is, else resumed.
+    move to another payer stand as his do: suspended by dunning where he is, else resumed.
  7. A chunk looks at LOOKED accounts without locks; of those with something to do at most LOCKED are locked by id,
     looked at again and written in its transaction, so a payment waits for a moment only. Cancellation changes orders,
     so it first waits for the shard of a billing run at work on the payer, as every change of an order does: nothing is
     locked the other way round.
 
-Does not know: how people are told (a reader of ageing_events is).
+Does not know: how people are told (a reader of dunning_events is).
 """
 
 from collections import Counter
@@ -43,7 +43,7 @@ LAST_DAY: Final = 3650
 ACTIONS: Final = ("reminder", "warning", "suspension", "cancellation")
 
 
-class AgeingError(InvoiceError):
+class DunningError(InvoiceError):
     """A clear sentence for whoever asked for the impossible; nothing was changed."""
 
 
@@ -85,10 +85,10 @@ class Ran:
 #: Steps that are due. The debt lies on the newest invoices (billing.invoicing.invoices rule 2); {accounts} says whose.
 _DUE: Final = """
     WITH owing AS MATERIALIZED (
-        SELECT a.id, -a.balance_minor AS debt, a.ageing_step, a.currency, z.zone,
+        SELECT a.id, -a.balance_minor AS debt, a.dunning_step, a.currency, z.zone,
                coalesce(%(today)s::date, (now() AT TIME ZONE z.zone)::date) AS today,
-               ageing_minimum(a.currency) AS least,
-               CASE WHEN EXISTS (SELECT FROM ageing_steps s WHERE s.customer_group = c.customer_group)
+               dunning_minimum(a.currency) AS least,
+               CASE WHEN EXISTS (SELECT FROM dunning_steps s WHERE s.customer_group = c.customer_group)
                     THEN c.customer_group ELSE '' END AS steps_of
         FROM accounts a
         JOIN billing_accounts b ON b.account_id = a.id
@@ -105,29 +105,29 @@ _DUE: Final = """
                    coalesce(sum(i.unpaid_minor) FILTER (WHERE i.due_on < w.today), 0)::bigint AS overdue
             FROM unpaid_invoices(w.id, w.debt) i) u
         WHERE u.unpaid >= w.least
-          AND NOT coalesce((SELECT d.until_on >= w.today FROM ageing_delays d WHERE d.account_id = w.id
+          AND NOT coalesce((SELECT d.until_on >= w.today FROM dunning_delays d WHERE d.account_id = w.id
                             ORDER BY d.id DESC LIMIT 1), false)
     )
     SELECT u.id, s.step, s.action, CASE WHEN u.overdue >= u.least THEN u.overdue ELSE 0 END, u.oldest_id,
            u.currency, u.oldest_due_on, u.steps_of
     FROM unpaid u
     JOIN (
-        SELECT *, lag(step) OVER (PARTITION BY customer_group ORDER BY step) AS step_before FROM ageing_steps
-    ) s ON s.customer_group = u.steps_of AND s.step > u.ageing_step AND u.oldest_due_on + s.days_after_due <= u.today
-    CROSS JOIN ageing_settings n
+        SELECT *, lag(step) OVER (PARTITION BY customer_group ORDER BY step) AS step_before FROM dunning_steps
+    ) s ON s.customer_group = u.steps_of AND s.step > u.dunning_step AND u.oldest_due_on + s.days_after_due <= u.today
+    CROSS JOIN dunning_settings n
     WHERE (u.overdue >= u.least OR s.days_after_due <= 0)
       AND (s.days_after_due > 0 OR NOT EXISTS (
-        SELECT FROM ageing_events e
+        SELECT FROM dunning_events e
         WHERE e.account_id = u.id AND e.step = s.step AND e.oldest_invoice_id = u.oldest_id))
       AND CASE WHEN s.action NOT IN ('suspension', 'cancellation') OR s.step_before IS NULL OR n.days_between = 0
                THEN true
                ELSE coalesce((
                    SELECT (max(e.at) AT TIME ZONE u.zone)::date + n.days_between <= u.today
-                   FROM ageing_events e
+                   FROM dunning_events e
                    WHERE e.account_id = u.id AND e.step BETWEEN 1 AND s.step - 1
-                     AND (e.step = s.step_before OR u.ageing_step >= s.step_before)
+                     AND (e.step = s.step_before OR u.dunning_step >= s.step_before)
                      AND (e.oldest_invoice_id = u.oldest_id OR e.id > coalesce((
-                        SELECT max(l.id) FROM ageing_events l WHERE l.account_id = u.id AND l.action = 'lifted'), 0))
+                        SELECT max(l.id) FROM dunning_events l WHERE l.account_id = u.id AND l.action = 'lifted'), 0))
                    ), false) END
     ORDER BY u.id, s.step
 """
@@ -149,14 +149,14 @@ _COUNT_ACCOUNTS: Final = "SELECT count(*) FROM billing_accounts"
 #: Those who owe nothing overdue any more, or less than the least debt, though no payment said so.
 _SETTLED: Final = """
     SELECT id FROM accounts
-    WHERE ageing_step > 0 AND id > %(after)s AND id <= %(last)s
-      AND overdue_minor(id, balance_minor) < ageing_minimum(currency)
+    WHERE dunning_step > 0 AND id > %(after)s AND id <= %(last)s
+      AND overdue_minor(id, balance_minor) < dunning_minimum(currency)
 """
 
 _LOCK: Final = "SELECT id FROM accounts WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
 
 _EVENTS: Final = """
-    INSERT INTO ageing_events (account_id, step, action, overdue_minor, oldest_invoice_id, actor)
+    INSERT INTO dunning_events (account_id, step, action, overdue_minor, oldest_invoice_id, actor)
     SELECT e.*, %(actor)s
     FROM unnest(%(ids)s::bigint[], %(steps)s::smallint[], %(actions)s::text[], %(overdue)s::bigint[],
                 %(oldest)s::bigint[]) AS e (account_id, step, action, overdue_minor, oldest_invoice_id)
@@ -164,7 +164,7 @@ _EVENTS: Final = """
 """
 
 _STEP: Final = """
-    UPDATE accounts a SET ageing_step = n.step
+    UPDATE accounts a SET dunning_step = n.step
     FROM (SELECT id, max(step) AS step
           FROM unnest(%(ids)s::bigint[], %(steps)s::smallint[], %(overdue)s::bigint[]) AS s (id, step, overdue)
           WHERE overdue > 0 GROUP BY id) n
@@ -175,14 +175,14 @@ _STEP: Final = """
 _SUSPEND: Final = """
     WITH made AS (
         INSERT INTO order_suspensions (order_id, from_at, reason, actor)
-        SELECT id, date_trunc('second', now()), 'ageing', %(actor)s FROM orders
+        SELECT id, date_trunc('second', now()), 'dunning', %(actor)s FROM orders
         WHERE {orders} AND settled_at IS NULL AND (ends_at IS NULL OR ends_at > now())
         ORDER BY id
         ON CONFLICT (order_id) WHERE until_at IS NULL DO NOTHING
         RETURNING order_id
     )
     INSERT INTO order_events (order_id, event, details, actor)
-    SELECT order_id, 'suspended', '{{"reason": "ageing"}}', %(actor)s FROM made ORDER BY order_id
+    SELECT order_id, 'suspended', '{{"reason": "dunning"}}', %(actor)s FROM made ORDER BY order_id
 """
 _SUSPEND_PAID_BY: Final = _SUSPEND.format(orders="payer_account_id = ANY(%(ids)s::bigint[])")
 _SUSPEND_MOVED: Final = _SUSPEND.format(orders="account_id = %(account_id)s AND payer_account_id = %(payer_id)s")
@@ -196,19 +196,19 @@ _CANCEL: Final = """
         RETURNING o.id, o.ends_at
     )
     INSERT INTO order_events (order_id, event, details, actor)
-    SELECT id, 'ended', jsonb_build_object('reason', 'ageing', 'ends_at', ends_at), %(actor)s FROM ended ORDER BY id
+    SELECT id, 'ended', jsonb_build_object('reason', 'dunning', 'ends_at', ends_at), %(actor)s FROM ended ORDER BY id
 """
 
-#: {orders}: ids of those whose suspension by ageing ends.
+#: {orders}: ids of those whose suspension by dunning ends.
 _RESUME: Final = """
     WITH lifted AS (
         UPDATE order_suspensions s
         SET until_at = greatest(date_trunc('second', now()), s.from_at + interval '1 second')
-        WHERE s.until_at IS NULL AND s.reason = 'ageing' AND s.order_id = ANY (ARRAY({orders}))
+        WHERE s.until_at IS NULL AND s.reason = 'dunning' AND s.order_id = ANY (ARRAY({orders}))
         RETURNING s.order_id
     )
     INSERT INTO order_events (order_id, event, details, actor)
-    SELECT order_id, 'resumed', '{{"reason": "ageing"}}', %(actor)s FROM lifted ORDER BY order_id
+    SELECT order_id, 'resumed', '{{"reason": "dunning"}}', %(actor)s FROM lifted ORDER BY order_id
 """
 _RESUME_PAID_BY: Final = _RESUME.format(
     orders="SELECT o.id FROM billing_accounts b JOIN orders o ON o.account_id = b.account_id"
@@ -220,8 +220,8 @@ _RESUME_MOVED: Final = _RESUME.format(
 
 #: A payer's own spell of debt has suspended what he pays for, and no payment or delay has ended that since.
 _IS_SUSPENDED: Final = """
-    SELECT a.ageing_step > 0 AND coalesce((
-        SELECT e.action = 'suspension' FROM ageing_events e
+    SELECT a.dunning_step > 0 AND coalesce((
+        SELECT e.action = 'suspension' FROM dunning_events e
         WHERE e.account_id = a.id AND e.action IN ('suspension', 'lifted', 'delayed')
         ORDER BY e.id DESC LIMIT 1), false)
     FROM accounts a WHERE a.id = %s
@@ -229,22 +229,22 @@ _IS_SUSPENDED: Final = """
 
 _LIFT: Final = """
     WITH lifted AS (
-        UPDATE accounts SET ageing_step = 0
-        WHERE id = ANY(%(ids)s::bigint[]) AND ageing_step > 0
-          AND overdue_minor(id, balance_minor) < ageing_minimum(currency)
+        UPDATE accounts SET dunning_step = 0
+        WHERE id = ANY(%(ids)s::bigint[]) AND dunning_step > 0
+          AND overdue_minor(id, balance_minor) < dunning_minimum(currency)
         RETURNING id, overdue_minor(id, balance_minor) AS overdue
     )
-    INSERT INTO ageing_events (account_id, step, action, overdue_minor, actor)
+    INSERT INTO dunning_events (account_id, step, action, overdue_minor, actor)
     SELECT id, 0, 'lifted', overdue, %(actor)s FROM lifted ORDER BY id
     RETURNING account_id
 """
 
 _STEPS: Final = """
-    SELECT customer_group, step, days_after_due, action FROM ageing_steps ORDER BY customer_group, step
+    SELECT customer_group, step, days_after_due, action FROM dunning_steps ORDER BY customer_group, step
 """
-_FORGET_STEPS: Final = "DELETE FROM ageing_steps WHERE customer_group = %(group)s"
+_FORGET_STEPS: Final = "DELETE FROM dunning_steps WHERE customer_group = %(group)s"
 _NEW_STEPS: Final = """
-    INSERT INTO ageing_steps
+    INSERT INTO dunning_steps
     SELECT %(group)s, * FROM unnest(%(steps)s::smallint[], %(days)s::smallint[], %(actions)s::text[])
 """
 
@@ -259,7 +259,7 @@ async def run_chunk(cur: Any, after: int, today: date | None, actor: str, looked
         today: the date to count by; None: the present one in each account's zone.
 
     Raises:
-        AgeingError: a date to come.
+        DunningError: a date to come.
     """
     span = await next_span(cur, after, today, looked)
     if span is None:
@@ -301,7 +301,7 @@ async def next_span(cur: Any, after: int, today: date | None, looked: int = LOOK
     """The next billed accounts after an id, or None after the last one.
 
     Raises:
-        AgeingError: a date to come.
+        DunningError: a date to come.
     """
     await _check_date(cur, today)
     await cur.execute(_LAST_OF_CHUNK, {"after": after, "limit": looked})
@@ -331,7 +331,7 @@ async def _check_date(cur: Any, today: date | None) -> None:
     await cur.execute(_TOMORROW)
     tomorrow = (await cur.fetchone())[0]
     if today is not None and today > tomorrow:  # east of Greenwich it may be tomorrow already
-        raise AgeingError(f"{today} is to come: nobody is overdue by it yet")
+        raise DunningError(f"{today} is to come: nobody is overdue by it yet")
 
 
 async def _do(cur: Any, due: Sequence[Due], actor: str) -> tuple[int, int]:
@@ -400,11 +400,11 @@ async def set_steps(cur: Any, group: str, steps: Sequence[Step]) -> None:
     """Replace a group's steps; none: the group goes by those of ''. Accounts in debt keep the number of their last one.
 
     Raises:
-        AgeingError: steps that cannot be.
+        DunningError: steps that cannot be.
     """
     check_steps(steps)
     if not steps and not group:
-        raise AgeingError("the steps of everybody cannot be empty: name at least one")
+        raise DunningError("the steps of everybody cannot be empty: name at least one")
     await cur.execute(_FORGET_STEPS, {"group": group})
     values = {
         "group": group,
@@ -419,20 +419,20 @@ def check_steps(steps: Sequence[Step]) -> None:
     """Refuse steps that are out of order or impossible. Pure.
 
     Raises:
-        AgeingError: what is wrong, as a sentence.
+        DunningError: what is wrong, as a sentence.
     """
     if len(steps) > MAX_STEPS:
-        raise AgeingError(f"{len(steps)} steps, at most {MAX_STEPS}")
+        raise DunningError(f"{len(steps)} steps, at most {MAX_STEPS}")
     for one in steps:
         if one.action not in ACTIONS:
-            raise AgeingError(f"action {one.action[:40]!r} must be one of: {', '.join(ACTIONS)}")
+            raise DunningError(f"action {one.action[:40]!r} must be one of: {', '.join(ACTIONS)}")
         if not FIRST_DAY <= one.days <= LAST_DAY:
-            raise AgeingError(f"a step is {FIRST_DAY} to {LAST_DAY} days after the due date, not {one.days}")
+            raise DunningError(f"a step is {FIRST_DAY} to {LAST_DAY} days after the due date, not {one.days}")
         if one.days < 1 and one.action in ("suspension", "cancellation"):
-            raise AgeingError(f"{one.action} comes after the due date, not {one.days} days after it")
+            raise DunningError(f"{one.action} comes after the due date, not {one.days} days after it")
     days = [one.days for one in steps]
     if days != sorted(set(days)):
-        raise AgeingError("the days of the steps must ascend")
+        raise DunningError("the days of the steps must ascend")
 
 
 def added(total: Ran, one: Ran) -> Ran:
@@ -446,7 +446,7 @@ def parse_steps(words: Iterable[str]) -> list[Step]:
     """Steps as a person writes them, ``7:warning``, numbered from 1.
 
     Raises:
-        AgeingError: a word that is no step.
+        DunningError: a word that is no step.
 
     >>> parse_steps(["1:reminder", "14:suspension"])
     [Step(step=1, days=1, action='reminder'), Step(step=2, days=14, action='suspension')]
@@ -456,6 +456,6 @@ def parse_steps(words: Iterable[str]) -> list[Step]:
         days, _, action = word.partition(":")
         digits = days.removeprefix("-")
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 4 and action):
-            raise AgeingError(f"{word[:40]!r} is no step such as 7:warning")
+            raise DunningError(f"{word[:40]!r} is no step such as 7:warning")
         steps.append(Step(number, int(days), action))
     return steps

@@ -84,7 +84,7 @@ async def preview_span(
         tell: gets the debtors of the span, by account id.
 
     Raises:
-        AgeingError: a date to come.
+        DunningError: a date to come.
     """
     span = await next_span(cur, after, today)
     if span is None:

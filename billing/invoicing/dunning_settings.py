@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from billing.invoicing.dunning import AgeingError
+from billing.invoicing.dunning import DunningError
 from ratingcore.money import MAX_MINOR, Minor
 
 MAX_DAYS_BETWEEN: Final = 365
@@ -24,12 +24,12 @@ class Settings:
     minimums: Mapping[str, Minor]
 
 
-_SETTINGS: Final = "SELECT days_between FROM ageing_settings"
-_SET_DAYS_BETWEEN: Final = "UPDATE ageing_settings SET days_between = %s"
-_MINIMUMS: Final = "SELECT currency, minimum_minor FROM ageing_minimums ORDER BY currency"
-_FORGET_MINIMUM: Final = "DELETE FROM ageing_minimums WHERE currency = %s"
+_SETTINGS: Final = "SELECT days_between FROM dunning_settings"
+_SET_DAYS_BETWEEN: Final = "UPDATE dunning_settings SET days_between = %s"
+_MINIMUMS: Final = "SELECT currency, minimum_minor FROM dunning_minimums ORDER BY currency"
+_FORGET_MINIMUM: Final = "DELETE FROM dunning_minimums WHERE currency = %s"
 _SET_MINIMUM: Final = """
-    INSERT INTO ageing_minimums VALUES (%s, %s)
+    INSERT INTO dunning_minimums VALUES (%s, %s)
     ON CONFLICT (currency) DO UPDATE SET minimum_minor = excluded.minimum_minor
 """
 
@@ -46,23 +46,23 @@ async def set_days_between(cur: Any, days: int) -> None:
     """Set how many days pass before a suspension or cancellation after the step before it; 0: none.
 
     Raises:
-        AgeingError: a number that cannot be.
+        DunningError: a number that cannot be.
     """
     if not 0 <= days <= MAX_DAYS_BETWEEN:
-        raise AgeingError(f"0 to {MAX_DAYS_BETWEEN} days, not {days}")
+        raise DunningError(f"0 to {MAX_DAYS_BETWEEN} days, not {days}")
     await cur.execute(_SET_DAYS_BETWEEN, (days,))
 
 
 async def set_minimum(cur: Any, currency: str, minimum: Minor) -> None:
-    """Set the least overdue debt that ageing minds in a currency; 0: every debt.
+    """Set the least overdue debt that dunning minds in a currency; 0: every debt.
 
     Raises:
-        AgeingError: no such currency or sum.
+        DunningError: no such currency or sum.
     """
     if len(currency) != 3 or not (currency.isascii() and currency.isalpha() and currency.isupper()):
-        raise AgeingError(f"currency {currency[:40]!r} is none such as RUB")
+        raise DunningError(f"currency {currency[:40]!r} is none such as RUB")
     if not 0 <= minimum <= MAX_MINOR:
-        raise AgeingError(f"the least debt is 0 to {MAX_MINOR} minor units, not {minimum}")
+        raise DunningError(f"the least debt is 0 to {MAX_MINOR} minor units, not {minimum}")
     if minimum:
         await cur.execute(_SET_MINIMUM, (currency, minimum))
     else:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
-from billing.invoicing.dunning import AgeingError
+from billing.invoicing.dunning import DunningError
 from ratingcore.money import Minor
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A row of the record of ageing. step 0: lifted or delayed. note: why, where a person said so."""
+    """A row of the record of dunning. step 0: lifted or delayed. note: why, where a person said so."""
 
     at: datetime
     step: int
@@ -65,22 +65,22 @@ class Blocked:
 
 
 _STANDING: Final = """
-    SELECT a.id, a.balance_minor, a.currency, a.ageing_step, coalesce(c.customer_group, ''),
+    SELECT a.id, a.balance_minor, a.currency, a.dunning_step, coalesce(c.customer_group, ''),
            overdue_minor(a.id, a.balance_minor),
            (SELECT min(u.due_on) FROM unpaid_invoices(a.id, -a.balance_minor) u),
            CASE WHEN p.id <> a.id THEN p.number ELSE '' END,
-           CASE WHEN a.ageing_step > 0 AND e.action = 'suspension' THEN e.at END,
+           CASE WHEN a.dunning_step > 0 AND e.action = 'suspension' THEN e.at END,
            d.until_on, coalesce(d.reason, '')
     FROM accounts a
     LEFT JOIN billing_accounts b ON b.account_id = a.id
     LEFT JOIN customers c ON c.id = b.customer_id
     LEFT JOIN accounts p ON p.id = b.payer_account_id
     LEFT JOIN LATERAL (
-        SELECT e.action, e.at FROM ageing_events e
+        SELECT e.action, e.at FROM dunning_events e
         WHERE e.account_id = a.id AND e.action IN ('suspension', 'lifted', 'delayed')
         ORDER BY e.id DESC LIMIT 1) e ON true
     LEFT JOIN LATERAL (
-        SELECT * FROM ageing_delays d WHERE d.account_id = a.id ORDER BY d.id DESC LIMIT 1
+        SELECT * FROM dunning_delays d WHERE d.account_id = a.id ORDER BY d.id DESC LIMIT 1
     ) d ON d.until_on >= (now() AT TIME ZONE zone_or_utc(b.zone))::date
     WHERE a.number = %(number)s
 """
@@ -90,22 +90,22 @@ _NEXT: Final = """
     SELECT s.action, greatest(
         %(oldest)s::date + s.days_after_due, %(delayed)s::date + 1,
         CASE WHEN s.action IN ('suspension', 'cancellation') AND n.days_between > 0 THEN (
-            SELECT (max(e.at) AT TIME ZONE zone_or_utc(b.zone))::date + n.days_between FROM ageing_events e
+            SELECT (max(e.at) AT TIME ZONE zone_or_utc(b.zone))::date + n.days_between FROM dunning_events e
             WHERE e.account_id = b.account_id AND e.step BETWEEN 1 AND s.step - 1 AND e.id > coalesce((
-                SELECT max(l.id) FROM ageing_events l WHERE l.account_id = b.account_id AND l.action = 'lifted'), 0))
+                SELECT max(l.id) FROM dunning_events l WHERE l.account_id = b.account_id AND l.action = 'lifted'), 0))
         END)
     FROM billing_accounts b
     JOIN customers c ON c.id = b.customer_id
-    JOIN ageing_steps s ON s.customer_group = CASE WHEN EXISTS (
-        SELECT FROM ageing_steps g WHERE g.customer_group = c.customer_group) THEN c.customer_group ELSE '' END
-    CROSS JOIN ageing_settings n
-    WHERE b.account_id = %(id)s AND s.step > %(step)s AND %(overdue)s >= ageing_minimum(%(currency)s)
+    JOIN dunning_steps s ON s.customer_group = CASE WHEN EXISTS (
+        SELECT FROM dunning_steps g WHERE g.customer_group = c.customer_group) THEN c.customer_group ELSE '' END
+    CROSS JOIN dunning_settings n
+    WHERE b.account_id = %(id)s AND s.step > %(step)s AND %(overdue)s >= dunning_minimum(%(currency)s)
     ORDER BY s.step LIMIT 1
 """
 
 _HISTORY: Final = """
     SELECT e.at, e.step, e.action, e.overdue_minor, coalesce(i.full_number, ''), e.actor, e.note
-    FROM ageing_events e LEFT JOIN numbered_invoices i ON i.id = e.oldest_invoice_id
+    FROM dunning_events e LEFT JOIN numbered_invoices i ON i.id = e.oldest_invoice_id
     WHERE e.account_id = %(id)s ORDER BY e.id DESC LIMIT %(limit)s
 """
 
@@ -138,12 +138,12 @@ async def standing_of(cur: Any, number: str) -> Standing:
     """How an account stands.
 
     Raises:
-        AgeingError: there is no such account.
+        DunningError: there is no such account.
     """
     await cur.execute(_STANDING, {"number": number})
     row = await cur.fetchone()
     if row is None:
-        raise AgeingError(f"there is no account {number[:40]!r}")
+        raise DunningError(f"there is no account {number[:40]!r}")
     return Standing(*row)
 
 

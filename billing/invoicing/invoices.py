@@ -11,7 +11,7 @@ Rules.
  4. A name is in the customer's language and of the catalogue version that the run billed by.
  5. Seller and buyer of an issued document are those of the moment it was issued; of a draft, those of today.
 
-Does not know: how documents look (documents), how credit notes are written (credit_notes), steps of ageing.
+Does not know: how documents look (documents), how credit notes are written (credit_notes), steps of dunning.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -2,10 +2,10 @@
 
 Rules. An order never changes but for its end: another plan or quantity is another order that replaces it from an
 instant on. A number acts once: the same order again is nothing new, another under the same number is refused. What is
-billed stays: an end, a pause or its end may not lie before what of the order was billed in arrears or trued up; before
-that only a credit note helps, or after a true-up a charge by hand. Within a period billed in advance they lead to a
-true-up by the next run. What is done to an order is done to the orders that are to replace it as well. Every step is an
-order_events row in the same transaction, told by whom.
+billed stays: an end, a pause or its end may not lie before what of the order was billed in arrears or adjusted; before
+that only a credit note helps, or after an adjustment a charge by hand. Within a period billed in advance they lead to a
+adjustment by the next run. What is done to an order is done to the orders that are to replace it as well. Every step is
+an order_events row in the same transaction, told by whom.
 
 Whoever changes an order waits for the shard of a running bill run that is at work on its payer, and then sees what it
 billed. A shard that has not begun waits for him the other way round; such a change takes milliseconds.
@@ -186,7 +186,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class Period:
     """A period that is not billed yet: its number and bounds, and when its advance and arrears parts are due."""
 
     number: int
@@ -315,11 +315,11 @@ _WAIT_FOR_SHARD: Final = """
     ORDER BY s.run_id, s.shard_no FOR SHARE OF s
 """
 
-#: Up to where an order is billed for good, whether its only part is, and up to where it is trued up.
+#: Up to where an order is billed for good, whether its only part is, and up to where it is adjusted.
 _BILLED_UNTIL: Final = """
-    SELECT extract(epoch FROM max(period_end) FILTER (WHERE part IN ('arrears', 'trueup')))::bigint,
+    SELECT extract(epoch FROM max(period_end) FILTER (WHERE part IN ('arrears', 'adjustment')))::bigint,
            count(*) FILTER (WHERE part = 'once') > 0,
-           extract(epoch FROM max(period_end) FILTER (WHERE part = 'trueup'))::bigint
+           extract(epoch FROM max(period_end) FILTER (WHERE part = 'adjustment'))::bigint
     FROM order_periods WHERE order_id = %s
 """
 
@@ -634,27 +634,27 @@ async def events_of(cur: Any, order_id: int, limit: int) -> list[Event]:
     return [Event(*row) for row in await cur.fetchall()]
 
 
-async def tiles_to_come(cur: Any, order: Order, count: int) -> list[Tile]:
+async def periods_to_come(cur: Any, order: Order, count: int) -> list[Period]:
     """The first so many periods of an order that are not billed, those that were missed among them."""
     new = order.contents
     if order.is_settled or new.terms.kind == "one_time":
         return []
     await cur.execute(_LAST_PERIOD, (order.id, "advance" if new.terms.in_advance else "arrears"))
     from_s = max((await cur.fetchone())[0] or 0, new.starts_s)
-    return tiles_from(new, from_s, count)
+    return periods_from(new, from_s, count)
 
 
-def tiles_from(new: NewOrder, from_s: int, count: int) -> list[Tile]:
+def periods_from(new: NewOrder, from_s: int, count: int) -> list[Period]:
     """Periods of an order from the one that contains an instant of its life."""
     cadence, ends_s = new.terms.cadence, NEVER if new.ends_s is None else new.ends_s
-    tiles: list[Tile] = []
-    while len(tiles) < count and from_s < ends_s:
+    periods: list[Period] = []
+    while len(periods) < count and from_s < ends_s:
         start_s, end_s = period_containing(cadence, from_s)
         number = len(boundaries(cadence, new.starts_s, end_s)) - 1
         due_s = max(start_s, new.starts_s) if new.terms.in_advance else min(end_s, ends_s)
-        tiles.append(Tile(number, start_s, end_s, due_s))
+        periods.append(Period(number, start_s, end_s, due_s))
         from_s = end_s
-    return tiles
+    return periods
 
 
 # ---- changing
@@ -701,7 +701,7 @@ async def _guard(cur: Any, order: Order, at_s: int, what: str) -> None:
     until_s, _, trued_up_s = await cur.fetchone()
     if until_s is not None and at_s < until_s:
         until = shown(until_s, order.contents.terms.zone)
-        # What was trued up has its share on two invoices: the difference is a line by hand, up or down.
+        # What was adjusted has its share on two invoices: the difference is a line by hand, up or down.
         is_trued_up = trued_up_s is not None and at_s < trued_up_s
         way = "is put right by `kopeck order charge`" if is_trued_up else "needs a credit note instead"
         raise OrderError(f"order {order.number} is billed until {until}: {what} earlier {way}")
@@ -894,7 +894,7 @@ async def resume_order(cur: Any, number: str, at_s: int, actor: str) -> bool:
         for one in await suspensions_of(cur, order.id):
             if one.until_s is not None and one.until_s <= max(at_s, one.from_s):
                 continue
-            if one.reason == "ageing":
+            if one.reason == "dunning":
                 raise OrderError(f"order {order.number} is suspended for debt: a payment resumes it at once")
             await _guard(cur, order, max(at_s, one.from_s), "a resumption")
             await cur.execute(_RESUME, (at_s, one.id))

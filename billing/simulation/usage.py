@@ -21,10 +21,10 @@ import numpy as np
 
 from billing.catalogue.model import Buyer, plan_grants
 from billing.catalogue.tables import NO_ROW, is_recurring
-from billing.charging.due import codes_of, stocks_of
+from billing.charging.due import codes_of, entitlements_of
 from billing.charging.prices import RowTable
 from billing.charging.records import NONE, ShardInput
-from billing.charging.tariffs import Stock, Tariffs, reject_reason
+from billing.charging.tariffs import Entitlement, Tariffs, reject_reason
 from billing.charging.usage import orders_of_events
 from billing.usage.ratable import number_keys
 from ratingcore import tariff as core
@@ -108,14 +108,16 @@ def rate_month(
     of_order, rows = orders_of_events(shard, tariffs)
     order[of_order] = rows
     account, accounts = codes_of(events.account_id)
-    stock = stocks_of(shard, tariffs)
+    entitlement = entitlements_of(shard, tariffs)
     buyers, buyer = _buyers_of(shard, outside, order, account)
     book = _book_of(tariffs, events.items, outside.plan, buyers)
-    context = np.where(order == NONE, len(tariffs.stocks) + buyer, np.append(stock, 0)[order])
+    context = np.where(order == NONE, len(tariffs.entitlements) + buyer, np.append(entitlement, 0)[order])
     owner = np.where(order == NONE, len(shard.orders.order_id) + account, order)
     line, _ = codes_of((owner * len(events.items) + events.item).astype(np.int64))
     placed = _Placed(context, line, account)
-    pools = _Pools(shard, tariffs, stock, events.account_id, account, accounts, outside.plan, order, from_s, until_s)
+    pools = _Pools(
+        shard, tariffs, entitlement, events.account_id, account, accounts, outside.plan, order, from_s, until_s
+    )
     return _totals_of(shard, tariffs, book, placed, pools, until_s), accounts
 
 
@@ -137,9 +139,9 @@ def _buyers_of(
 
 
 def _book_of(tariffs: Tariffs, items: tuple[str, ...], plan: str, buyers: Iterable[tuple[str, str]]) -> _Book:
-    rows = [_rows_of_stock(tariffs, stock, items) for stock in tariffs.stocks]
-    plans = [stock.offer.plan for stock in tariffs.stocks]
-    currencies = [stock.offer.currency for stock in tariffs.stocks]
+    rows = [_rows_of_entitlement(tariffs, entitlement, items) for entitlement in tariffs.entitlements]
+    plans = [entitlement.offer.plan for entitlement in tariffs.entitlements]
+    currencies = [entitlement.offer.currency for entitlement in tariffs.entitlements]
     home = next((one for one in tariffs.catalogues.values() if plan in one.plans), None)
     for group, number in buyers:
         rows.append([_row_outside(tariffs, item, plan, group, number) for item in items])
@@ -148,10 +150,10 @@ def _book_of(tariffs: Tariffs, items: tuple[str, ...], plan: str, buyers: Iterab
     return _Book(np.array(rows, np.int64).reshape(len(rows), len(items)), tuple(plans), tuple(currencies))
 
 
-def _rows_of_stock(tariffs: Tariffs, stock: Stock, items: tuple[str, ...]) -> list[int]:
-    if stock.failure is not None:
+def _rows_of_entitlement(tariffs: Tariffs, entitlement: Entitlement, items: tuple[str, ...]) -> list[int]:
+    if entitlement.failure is not None:
         return [NO_ROW] * len(items)
-    known = {one.item: _NOT_METERED if one.recurring or one.level else one.row for one in stock.goods}
+    known = {one.item: _NOT_METERED if one.recurring or one.level else one.row for one in entitlement.charges}
     return [known.get(item, NO_ROW) for item in items]
 
 
@@ -179,7 +181,7 @@ class _Pools:
 
     shard: ShardInput
     tariffs: Tariffs
-    stock: Ints
+    entitlement: Ints
     account_ids: Ints
     account: Ints
     accounts: int
@@ -198,11 +200,11 @@ class _Pools:
         orders, number = self.shard.orders, self._numbers()
         once = self.tariffs.terms.once[orders.terms_id]
         lives = (orders.starts_s < self.until_s) & (orders.ends_s > self.from_s) & (number != NONE) & ~once
-        for place, stock in enumerate(self.tariffs.stocks):
-            mine = np.flatnonzero(lives & (self.stock == place))
-            if stock.offer.catalogue_id != catalogue_id or not len(mine):
+        for place, entitlement in enumerate(self.tariffs.entitlements):
+            mine = np.flatnonzero(lives & (self.entitlement == place))
+            if entitlement.offer.catalogue_id != catalogue_id or not len(mine):
                 continue
-            for pool, grant in stock.grants:
+            for pool, grant in entitlement.grants:
                 most = core.MAX_METER // max(1, grant)
                 add_events(held, number[mine] * len(names) + pool, np.minimum(orders.quantity[mine], most) * grant)
         if self.plan in catalogue.plans:
@@ -376,8 +378,8 @@ def _gathered(
 
 def _key_of(tariffs: Tariffs, book: _Book, items: tuple[str, ...], place: int) -> Key:
     context, item = divmod(place, len(items))
-    if context < len(tariffs.stocks):
-        catalogue = tariffs.catalogues.get(tariffs.stocks[context].offer.catalogue_id)
+    if context < len(tariffs.entitlements):
+        catalogue = tariffs.catalogues.get(tariffs.entitlements[context].offer.catalogue_id)
     else:
         having = (one for _, one in sorted(tariffs.catalogues.items()) if items[item] in one.items)
         catalogue = next((one for one in having if not book.plans[context] or book.plans[context] in one.plans), None)

@@ -1,9 +1,9 @@
 """A month of the whole base under two sets of tariffs: what everybody would pay, and who would pay more or less.
 
-Rules. What is rated: every period of an order that ended within the month (by its tile's end or by the order's own),
+Rules. What is rated: every period of an order that ended within the month (by its period's end or by the order's own),
 whole, with all its charges: recurring ones, be they billed in advance or in arrears, usage, percentages, the order's
 minimum, with promotions and proration; and one-time orders that began within the month. The month is the calendar
-month of each order's own zone. Orders are as they stand today, so shares are final and there are no true-ups; lines
+month of each order's own zone. Orders are as they stand today, so shares are final and there are no adjustments; lines
 written by people are left out. It is computed by the very code that bills (`bill_shard`), each account by itself.
 
 An account that cannot be billed under one of the sets is compared with nothing: it is counted apart.
@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from billing.calendar import HORIZON_END_S, HORIZON_START_S, boundaries
-from billing.charging.due import Due, Tiles, find_due
+from billing.charging.due import Due, Periods, find_due
 from billing.charging.lines import bill_shard
 from billing.charging.pools import windows, with_neighbours
 from billing.charging.records import NONE, ONCE, ShardBill, ShardInput, Windows
@@ -137,7 +137,7 @@ def largest(paid: Iterable[Paid], way: int) -> list[Paid]:
 
 
 def due_in(shard: ShardInput, tariffs: Tariffs, month: Month) -> tuple[ShardInput, Due]:
-    """The shard as of the month's end with nothing billed before the month, and the tiles that are the month's."""
+    """The shard as of the month's end with nothing billed before the month, and the periods that are the month's."""
     low = tariffs.bounds(month.first)[tariffs.terms.zone]
     high = tariffs.bounds(month.following)[tariffs.terms.zone]
     terms = shard.orders.terms_id
@@ -145,33 +145,35 @@ def due_in(shard: ShardInput, tariffs: Tariffs, month: Month) -> tuple[ShardInpu
     orders = replace(shard.orders, advance_done_s=done, arrears_done_s=done)
     at_end = replace(shard, bill_on=month.following, orders=orders)
     due = find_due(at_end, tariffs)
-    tiles = due.tiles
-    from_s, to_s = low[terms[tiles.order]], high[terms[tiles.order]]
-    ended = (tiles.until_s > from_s) & (tiles.until_s <= to_s)
-    begun = (tiles.from_s >= from_s) & (tiles.from_s < to_s)
-    ours = _only(due, np.flatnonzero(np.where(tiles.part == ONCE, begun, ended)))
+    periods = due.periods
+    from_s, to_s = low[terms[periods.order]], high[terms[periods.order]]
+    ended = (periods.until_s > from_s) & (periods.until_s <= to_s)
+    begun = (periods.from_s >= from_s) & (periods.from_s < to_s)
+    ours = _only(due, np.flatnonzero(np.where(periods.part == ONCE, begun, ended)))
     return at_end, with_neighbours(ours, at_end, tariffs)
 
 
 def _done_before(shard: ShardInput, tariffs: Tariffs, low: Ints) -> Ints:
-    """By order the beginning of the tile in which the month begins, NONE where the order begins later."""
+    """By order the beginning of the period in which the month begins, NONE where the order begins later."""
     terms = tariffs.terms
     starts = np.full(len(terms.cadence), NONE, np.int64)
     for number in np.flatnonzero(terms.known).tolist():
-        tiles = boundaries(tariffs.cadences[int(terms.cadence[number])], HORIZON_START_S, HORIZON_END_S)
-        starts[number] = tiles[np.searchsorted(tiles, low[number], side="right") - 1]
+        periods = boundaries(tariffs.cadences[int(terms.cadence[number])], HORIZON_START_S, HORIZON_END_S)
+        starts[number] = periods[np.searchsorted(periods, low[number], side="right") - 1]
     begins = starts[shard.orders.terms_id]
     return np.where(shard.orders.starts_s < begins, begins, NONE)
 
 
 def _only(due: Due, kept: Ints) -> Due:
-    """Some of the tiles, and what fails of them."""
-    tiles = Tiles(*(getattr(due.tiles, name)[kept] for name in Tiles.__dataclass_fields__))
-    places = {tile: place for place, tile in enumerate(kept.tolist())}
+    """Some of the periods, and what fails of them."""
+    periods = Periods(*(getattr(due.periods, name)[kept] for name in Periods.__dataclass_fields__))
+    places = {period: place for place, period in enumerate(kept.tolist())}
     failures = tuple(
-        replace(one, tile=places.get(one.tile, NONE)) for one in due.failures if one.tile == NONE or one.tile in places
+        replace(one, period=places.get(one.period, NONE))
+        for one in due.failures
+        if one.period == NONE or one.period in places
     )
-    return replace(due, tiles=tiles, failures=failures)
+    return replace(due, periods=periods, failures=failures)
 
 
 def usage_of(shard: ShardInput, dues: Iterable[tuple[Due, Tariffs]]) -> Windows:

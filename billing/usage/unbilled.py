@@ -50,7 +50,7 @@ _UNCOVERED: Final = f"""
 """
 
 #: Late events that a complete run saw, the period of the order they belong to, and what of it was billed since. What an
-#: order in advance has on its arrears part alone is left to cycle_verify_tiles: no such record, no late usage.
+#: order in advance has on its arrears part alone is left to cycle_verify_periods: no such record, no late usage.
 _LATE: Final = f"""
     WITH {_ITEMS}, last AS (
         SELECT r.id, r.usage_until FROM bill_runs r

@@ -1,8 +1,8 @@
 """Truth 8 on a live database: invoices are numbered without gaps, add up, stand in the ledger, and cannot be rewritten.
 
 Rules. As in billing.verification.ledger: nothing written, a snapshot for each check, or for each slice of invoices;
-PostgreSQL does the adding and returns only what differs. ``verify_cycle`` runs these, truth 6 (cycle_verify_tiles) and
-truth 9 (cycle_verify_lines).
+PostgreSQL does the adding and returns only what differs. ``verify_cycle`` runs these, truth 6 (cycle_verify_periods)
+and truth 9 (cycle_verify_lines).
 
 Does not know: what an invoice should have cost, how a report is printed.
 """
@@ -14,7 +14,7 @@ from typing import Any, Final
 from billing.usage.unbilled import check_late, check_usage
 from billing.verification.ledger import Guard, Step, check_guards, check_steps, count
 from billing.verification.lines import SAMPLE, check_explained
-from billing.verification.periods import check_tiles
+from billing.verification.periods import check_periods
 from billing.verification.records import MAX_LISTED, Check, listed
 from billing.verification.slices import Say, silent, slices, snapshot, together
 from ratingcore.money import format_minor
@@ -29,8 +29,8 @@ GUARDS: Final = (
     Guard("order_periods", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "TRUNCATE")),
     Guard("credit_notes", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
     Guard("order_events", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
-    Guard("ageing_events", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
-    Guard("ageing_delays", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
+    Guard("dunning_events", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
+    Guard("dunning_delays", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
     Guard("bill_runs", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
     Guard("bill_shards", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
     Guard("bill_shard_totals", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
@@ -315,5 +315,5 @@ async def verify_cycle(cur: Any, sample: int | None = SAMPLE, say: Say = silent)
         cur: aiopg cursor, in no transaction.
         sample: how many lines are computed again; None: all of them.
     """
-    tiles = [await check_tiles(cur, say), await check_usage(cur), await check_late(cur)]
-    return [*tiles, *await verify_invoices(cur, say), await check_explained(cur, sample, say)]
+    checks = [await check_periods(cur, say), await check_usage(cur), await check_late(cur)]
+    return [*checks, *await verify_invoices(cur, say), await check_explained(cur, sample, say)]

@@ -1,12 +1,12 @@
 """Truth 6 on a live database: each period of each order is recorded once, or reported.
 
-Rules. Tiles are made again here from the calendar and the orders alone, not by the code that bills. The records of a
-part of an order must begin with the tile that holds its start (or with one that an earlier system billed: it is on no
-invoice), follow each other without gap or overlap, each be a tile of its cadence, have been due on the date of its run,
-and reach as far as the last complete run had to bill. What a run could not bill must be in bill_failures, by its order;
-what was ordered or changed since the run is due in the next one, and so are shards that a run was finished without. All
-are counted, not hidden. Boundaries may differ by less than half a day from today's, for zones' rules change and records
-keep the instants they were billed with (billing.calendar).
+Rules. Periods are made again here from the calendar and the orders alone, not by the code that bills. The records of a
+part of an order must begin with the period that holds its start (or with one that an earlier system billed: it is on no
+invoice), follow each other without gap or overlap, each be a period of its cadence, have been due on the date of its
+run, and reach as far as the last complete run had to bill. What a run could not bill must be in bill_failures, by its
+order; what was ordered or changed since the run is due in the next one, and so are shards that a run was finished
+without. All are counted, not hidden. Boundaries may differ by less than half a day from today's, for zones' rules
+change and records keep the instants they were billed with (billing.calendar).
 
 Orders are walked by id, CHUNK at a time, and come as columns of bytes (``string_agg``), for millions of rows would take
 minutes as Python objects.
@@ -34,9 +34,9 @@ CHUNK: Final = 200_000
 _NEVER: Final = 2**62
 _HALF_DAY_S: Final = 43_200
 
-_PARTS: Final = ("advance", "arrears", "once", "trueup", "late")
-_ADVANCE, _ARREARS, _ONCE, _TRUEUP, _LATE = range(5)
-#: Why an order may have unrecorded tiles.
+_PARTS: Final = ("advance", "arrears", "once", "adjustment", "late")
+_ADVANCE, _ARREARS, _ONCE, _ADJUSTED, _LATE = range(5)
+#: Why an order may have unrecorded periods.
 _FAILED, _CHANGED, _LEFT = 1, 2, 3
 
 _LAST_RUN: Final = """
@@ -90,7 +90,7 @@ _RECORDS: Final = """
            string_agg(int8send(is_foreign), '')
     FROM (
         SELECT order_id, run_id, (outcome = 'billed' AND invoice_id IS NULL)::int::bigint AS is_foreign,
-               CASE part WHEN 'advance' THEN 0 WHEN 'arrears' THEN 1 WHEN 'once' THEN 2 WHEN 'trueup' THEN 3
+               CASE part WHEN 'advance' THEN 0 WHEN 'arrears' THEN 1 WHEN 'once' THEN 2 WHEN 'adjustment' THEN 3
                          ELSE 4 END AS part,
                floor(extract(epoch FROM period_start))::bigint AS starts,
                floor(extract(epoch FROM period_end))::bigint AS ends
@@ -110,7 +110,7 @@ class _Terms:
 
 @dataclass(frozen=True, slots=True)
 class _Orders:
-    """By id. ends_s: _NEVER without an end. paused_s: last end of a pause, or 0. excuse: why tiles may miss, or 0."""
+    """By id. ends_s: _NEVER without an end. paused_s: last end of a pause, or 0. excuse: why periods may miss, or 0."""
 
     id: Ints
     terms: Ints
@@ -150,8 +150,8 @@ class _Found:
                 self.findings.append(Finding(TRUTH, words(int(row))))
 
 
-async def check_tiles(cur: Any, say: Say = silent) -> Check:
-    """Every tile that was due by the last complete run has its record, and records tile each order's time."""
+async def check_periods(cur: Any, say: Say = silent) -> Check:
+    """Every period that was due by the last complete run has its record, and records period each order's time."""
     name = "each period of each order is billed, waived or reported"
     await cur.execute(_LAST_RUN)
     last_run = await cur.fetchone()
@@ -272,7 +272,7 @@ def _check_chunk(
     done = np.full((len(_PARTS), len(orders.id)), -_NEVER, np.int64)
     np.maximum.at(done, (records.part[known], records.row[known]), records.end_s[known])
     _check_sequence(orders, records, of, found)
-    _check_trueups(records, of, found)
+    _check_adjustments(records, of, found)
     of_terms = orders.terms[records.row[known]] if len(known) else known
     for terms_id in np.unique(orders.terms):
         one = terms[int(terms_id)]
@@ -303,10 +303,10 @@ def _check_sequence(orders: _Orders, records: _Records, of: Any, found: _Found) 
     found.add(tiled[wrong], first)
 
 
-def _check_trueups(records: _Records, of: Any, found: _Found) -> None:
-    """A true-up is of a tile that was billed in advance, late usage of one that was billed in arrears."""
+def _check_adjustments(records: _Records, of: Any, found: _Found) -> None:
+    """An adjustment is of a period that was billed in advance, late usage of one that was billed in arrears."""
     keys = records.row << 34 | records.start_s  # rows are below CHUNK, instants below 2^33
-    for part, first, words in ((_TRUEUP, _ADVANCE, "in advance"), (_LATE, _ARREARS, "in arrears")):
+    for part, first, words in ((_ADJUSTED, _ADVANCE, "in advance"), (_LATE, _ARREARS, "in arrears")):
         rows = np.flatnonzero((records.part == part) & (records.row >= 0))
         lone = rows[~np.isin(keys[rows], keys[records.part == first])]
         found.add(lone, lambda row, words=words: f"{of(row)}: nothing was billed {words} then")
@@ -315,8 +315,9 @@ def _check_trueups(records: _Records, of: Any, found: _Found) -> None:
 def _check_records(
     orders: _Orders, records: _Records, rows: Ints, terms: _Terms, runs: Mapping[int, date], of: Any, found: _Found
 ) -> None:
-    """Each record is of a part that such orders have, is a tile of the cadence, and was due when its run billed it."""
-    recurring = [_ADVANCE, _ARREARS, _TRUEUP, _LATE] if terms.in_advance else [_ARREARS, _LATE]
+    """Each record is of a part that such orders have, is a period of the cadence, and was due when its run billed
+    it."""
+    recurring = [_ADVANCE, _ARREARS, _ADJUSTED, _LATE] if terms.in_advance else [_ARREARS, _LATE]
     allowed = [_ONCE] if terms.is_once else recurring
     wrong = ~np.isin(records.part[rows], allowed)
     found.add(rows[wrong], lambda row: f"{of(row)}: such an order has no such part")
@@ -324,8 +325,8 @@ def _check_records(
     start, end = records.start_s[rows], records.end_s[rows]
     if not terms.is_once:
         inside = np.clip((start + end) // 2, HORIZON_START_S, HORIZON_END_S - 1)
-        tile_start, tile_end = periods_of(terms.cadence, inside)
-        off = (np.abs(tile_start - start) >= _HALF_DAY_S) | (np.abs(tile_end - end) >= _HALF_DAY_S)
+        period_start, period_end = periods_of(terms.cadence, inside)
+        off = (np.abs(period_start - start) >= _HALF_DAY_S) | (np.abs(period_end - end) >= _HALF_DAY_S)
         found.add(rows[off], lambda row: f"{of(row)}: is no period of the order's calendar")
     zone = terms.cadence.zone
     known = {run: local_midnight(runs[run], zone) for run in np.unique(records.run[rows]).tolist() if run in runs}
@@ -333,7 +334,7 @@ def _check_records(
     row = records.row[rows]
     begins = np.maximum(start, orders.starts_s[row])
     due = np.where(np.isin(records.part[rows], (_ADVANCE, _ONCE)), begins, np.minimum(end, orders.ends_s[row]))
-    early = (due > bound) & (records.part[rows] != _TRUEUP)
+    early = (due > bound) & (records.part[rows] != _ADJUSTED)
     found.add(rows[early], lambda row: f"{of(row)}: was not due in run {records.run[row]}")
 
 
@@ -346,15 +347,15 @@ def _check_reach(orders: _Orders, done: Ints, rows: Ints, terms: _Terms, bound: 
         return
     if terms.in_advance:
         last = np.clip(np.minimum(bound, ends - 1), HORIZON_START_S, HORIZON_END_S - 1)
-        tile_start, tile_end = periods_of(terms.cadence, last)
-        # A tile that is paused all through is decided when it is over, and one tile back may be the first.
-        waits = (orders.paused_s[rows] > tile_start) & (np.minimum(tile_end, ends) > bound)
-        before = np.where(tile_start > starts, tile_start, -1)
-        reach = np.where(lives & (starts <= bound), np.where(waits, before, tile_end), -1)
+        period_start, period_end = periods_of(terms.cadence, last)
+        # A period that is paused all through is decided when it is over, and one period back may be the first.
+        waits = (orders.paused_s[rows] > period_start) & (np.minimum(period_end, ends) > bound)
+        before = np.where(period_start > starts, period_start, -1)
+        reach = np.where(lives & (starts <= bound), np.where(waits, before, period_end), -1)
         _miss(orders, done, rows, _ADVANCE, reach, found)
     over = np.clip(np.where(ends <= bound, ends - 1, bound), HORIZON_START_S, HORIZON_END_S - 1)
-    tile_start, tile_end = periods_of(terms.cadence, over)
-    reach = np.where(ends <= bound, tile_end, np.where(tile_start > starts, tile_start, -1))
+    period_start, period_end = periods_of(terms.cadence, over)
+    reach = np.where(ends <= bound, period_end, np.where(period_start > starts, period_start, -1))
     has_arrears = np.full(len(rows), not terms.in_advance or terms.has_metered) | (orders.minimum[rows] > 0)
     _miss(orders, done, rows, _ARREARS, np.where(lives & has_arrears, reach, -1), found)
 

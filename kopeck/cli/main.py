@@ -136,7 +136,7 @@ def register() -> None:
     import kopeck.cli.payments.money  # noqa: F401 - hangs its commands on `account`
     from kopeck.cli.billing.bill import bill
     from kopeck.cli.billing.catalog import catalog, rate
-    from kopeck.cli.billing.dunning import ageing
+    from kopeck.cli.billing.dunning import dunning
     from kopeck.cli.billing.invoices import invoice
     from kopeck.cli.billing.usage import usage
     from kopeck.cli.billing.whatif import whatif
@@ -148,7 +148,7 @@ def register() -> None:
     from kopeck.cli.people.orders import order
     from kopeck.cli.system.users import user
 
-    people, money = (account, customer, order, partner, user), (ageing, bill, catalog, invoice, rate, usage, whatif)
+    people, money = (account, customer, order, partner, user), (dunning, bill, catalog, invoice, rate, usage, whatif)
     for command in (*people, *money, attempts, verify, journal):
         cli.add_command(command)
 

@@ -28,7 +28,7 @@ from billing.usage.load_store import NewImport
 from kopeck.cli.billing.catalog import load_catalogue
 from web.access.audit import record
 
-EXAMPLES: Final = Path(__file__).parent / "examples"
+EXAMPLES: Final = Path(__file__).parents[1] / "examples"
 ZONE: Final = ZoneInfo("Europe/Moscow")
 COMPANY: Final = "romashka"
 #: A number in the partners' pattern of accounts, so that the company can be paid for as well.

@@ -82,7 +82,7 @@ def test_periods_of_a_base_follow_one_another(database, filled):
     assert filled.periods > SUBSCRIBERS
     assert ask(database.dsn, _BROKEN_ROWS) == (0,)
     for slot in slots():
-        assert all(before < after for before, after in pairwise(slot.tiles))
+        assert all(before < after for before, after in pairwise(slot.periods))
     assert len(RHYTHMS) == 10
     assert BILL_ON.day == 1
 

@@ -126,7 +126,7 @@ def test_every_function_of_ours_that_a_trigger_or_the_owner_runs_looks_into_pg_t
         """,
     )
     names = {name for name, *_ in found}
-    assert {"bump_contracts_revision", "ageing_lift", "usage_month", "append_only", "forget_attempts"} <= names
+    assert {"bump_contracts_revision", "dunning_lift", "usage_month", "append_only", "forget_attempts"} <= names
     assert [name for name, _, config, _ in found if "search_path=public, pg_temp" not in config] == []
     assert [name for name, _, _, is_public in found if is_public] == []
 

@@ -1,4 +1,4 @@
-"""``kopeck ageing``: remind, warn, suspend and cancel who does not pay; the steps of it; how an account stands.
+"""``kopeck dunning``: remind, warn, suspend and cancel who does not pay; the steps of it; how an account stands.
 
 Does not know: when a step is due, what it does (billing.invoicing.dunning).
 """
@@ -26,11 +26,11 @@ _EVENTS = ("reminder", "warning", "suspension", "cancellation", "lifted")
 
 
 @click.group()
-def ageing() -> None:
+def dunning() -> None:
     """What happens to those who do not pay."""
 
 
-@ageing.command()
+@dunning.command()
 @click.option("--date", "on", type=Day(), help="Count days to this date instead of today.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done; nothing is changed, nobody waits.")
 @click.option(
@@ -47,7 +47,7 @@ def run(
     """Do the steps that are due of every account in debt; once a day, say.
 
     Running it again does nothing twice. A suspension or cancellation comes some days after the step before it
-    (`kopeck ageing settings`), so a first run on a base with old debts reminds and warns only. --dry-run shows first
+    (`kopeck dunning settings`), so a first run on a base with old debts reminds and warns only. --dry-run shows first
     how many accounts a run would come to.
     """
     today = on.date() if on else None
@@ -99,7 +99,7 @@ def _progress() -> Iterator[Callable[[int, int | None], None]]:
         return
     parts = (BarColumn(), MofNCompleteColumn(), TextColumn("accounts"), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*parts, console=console) as bar:
-        task = bar.add_task("ageing", total=None)
+        task = bar.add_task("dunning", total=None)
 
         def show(done: int, total: int | None) -> None:
             bar.update(task, completed=done)
@@ -201,7 +201,7 @@ def _show_debtors(debtors: "Sequence[Debtor]") -> None:
     )
 
 
-@ageing.group()
+@dunning.group()
 def steps() -> None:
     """The steps of each customer group."""
 
@@ -245,7 +245,7 @@ def set_(context: Context, words: tuple[str, ...], group: str) -> None:
     click.echo(f"{group or '(all)'}: {len(wanted)} steps")
 
 
-@ageing.group()
+@dunning.group()
 def settings() -> None:
     """Days between a warning and a suspension, and the least debt of each currency."""
 
@@ -306,14 +306,14 @@ def set_settings(context: Context, days_between: int | None, minimum: str | None
         click.echo(f"the least debt in {currency} {said}")
 
 
-@ageing.command()
+@dunning.command()
 @click.argument("account")
 @click.option("--until", type=Day(), help="The last day of the delay.")
 @click.option("--withdraw", is_flag=True, help="End the delay: what is due comes with the next run.")
 @click.option("--reason", required=True, help="Kept in the history, such as: promised on the phone to pay on Friday.")
 @pass_context
 def delay(context: Context, account: str, until: datetime | None, withdraw: bool, reason: str) -> None:
-    """Put ageing off for ACCOUNT through a date: a promised payment.
+    """Put dunning off for ACCOUNT through a date: a promised payment.
 
     No step comes to it meanwhile, and what its debt has suspended goes on at once. On the day after, what is due is due
     again, unless it was paid.
@@ -332,11 +332,11 @@ def delay(context: Context, account: str, until: datetime | None, withdraw: bool
     if until is None:
         click.echo(f"account {account}: {'the delay is withdrawn' if is_new else 'there is no delay'}")
         return
-    click.echo(f"account {account}: ageing is put off through {until.date()}{'' if is_new else ' already'}")
+    click.echo(f"account {account}: dunning is put off through {until.date()}{'' if is_new else ' already'}")
 
 
-@ageing.command()
-@click.option("--reason", default="", help="Only those suspended for this: ageing (debt), asked (on request) ...")
+@dunning.command()
+@click.option("--reason", default="", help="Only those suspended for this: dunning (debt), asked (on request) ...")
 @AS_JSON
 @pass_context
 def blocked(context: Context, reason: str, as_json: bool) -> None:
@@ -383,7 +383,7 @@ def _blocked(context: Context, reason: str) -> "list[Blocked]":
     return found
 
 
-@ageing.command()
+@dunning.command()
 @click.argument("account")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Newest events shown.")
 @AS_JSON
@@ -425,7 +425,7 @@ def _tell_standing(found: "Standing") -> None:
     oldest = f", the oldest unpaid invoice was due on {found.oldest_due_on}" if found.oldest_due_on else ""
     click.echo(f"overdue {format_minor(found.overdue)} {found.currency}{oldest}")
     if found.payer:
-        click.echo(f"paid by account {found.payer}: `kopeck ageing show {found.payer}` tells what its debt did")
+        click.echo(f"paid by account {found.payer}: `kopeck dunning show {found.payer}` tells what its debt did")
     if found.suspended_at is not None:
         click.echo(f"suspended for debt since {shown_time(found.suspended_at)}")
     if found.delayed_until is not None:

@@ -49,7 +49,7 @@ def whatif_lines(found: "WhatIf", draft: str) -> Iterator[str]:
     compared = found.compared
     name = f"{found.in_force.name} version {found.in_force.version}"
     yield f"{found.month.label}: {name} (before) and {draft} (after)"
-    yield "periods of orders that ended in the month, whole; without true-ups and lines written by people"
+    yield "periods of orders that ended in the month, whole; without adjustments and lines written by people"
     for currency, money in sorted(compared.money.items()):
         for what, before, after in (
             ("net", money.net_before_minor, money.net_after_minor),
@@ -226,7 +226,7 @@ def whatif_html(found: "WhatIf", draft: str) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
         f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>",
         f"<p>Before: version {found.in_force.version}. After: {escape(draft)}. Periods of orders that ended in the "
-        "month, whole; without true-ups and lines written by people.</p>",
+        "month, whole; without adjustments and lines written by people.</p>",
         _table("Revenue", ("", "before", "after", "change", ""), money),
         _table("Accounts", ("currency", "all", "pay less", "pay more", "pay the same"), who),
         whatif_svg(found, draft),

@@ -93,7 +93,7 @@ def customer() -> None:
 @customer.command()
 @click.argument("number")
 @click.option("--name", default="", help="Name for people and invoices.")
-@click.option("--group", default="", help="Customer group: prices and ageing go by it.")
+@click.option("--group", default="", help="Customer group: prices and dunning go by it.")
 @click.option("--parent", default="", metavar="NUMBER", help="The customer whose child he is.")
 @PAYS
 @click.option("--language", default="ru", show_default=True, help="Of invoices: ru or en.")

@@ -102,30 +102,30 @@ def _now_s() -> int:
 @pass_context
 def show(context: Context, number: str, limit: int, as_json: bool) -> None:
     """Show the life of an order: what was billed, what is due next, pauses, and what people did."""
-    from billing.orders.orders import events_of, find_order, periods_of_order, suspensions_of, tiles_to_come
+    from billing.orders.orders import events_of, find_order, periods_of_order, periods_to_come, suspensions_of
 
     async def work(cur: Any) -> Any:
         found = await find_order(cur, number)
         return (
             found,
             await periods_of_order(cur, found.id, limit),
-            await tiles_to_come(cur, found, 3),
+            await periods_to_come(cur, found, 3),
             await suspensions_of(cur, found.id),
             await events_of(cur, found.id, limit),
         )
 
-    found, periods, tiles, suspensions, events = in_store(context, work)
+    found, billed, periods, suspensions, events = in_store(context, work)
     if as_json:
         parts = {
-            "billed": [asdict(one) for one in periods],
-            "next": [_tile_json(one) for one in tiles],
+            "billed": [asdict(one) for one in billed],
+            "next": [_period_json(one) for one in periods],
             "suspensions": [_suspension_json(one) for one in suspensions],
             "events": [asdict(one) for one in events],
         }
         show_json(order_json(found) | parts)
         return
     _tell(found)
-    _show_periods(found, periods, tiles)
+    _show_periods(found, billed, periods)
     zone = found.contents.terms.zone
     for one in suspensions:
         until = "further notice" if one.until_s is None else _shown(one.until_s, zone)
@@ -193,7 +193,7 @@ def _anchor(found: "Order") -> str:
 
 def suspended_words(reason: str) -> str:
     """How a person reads why an order is suspended."""
-    said = {"ageing": "for debt", "asked": "on request", "balance": "for lack of money"}.get(reason, f"({reason})")
+    said = {"dunning": "for debt", "asked": "on request", "balance": "for lack of money"}.get(reason, f"({reason})")
     return f"suspended {said}"
 
 
@@ -208,7 +208,7 @@ def state_of(found: "Order") -> str:
     return "open" if found.covers(_now_s()) else "ended"
 
 
-def _show_periods(found: "Order", periods: Sequence[Any], tiles: Sequence[Any]) -> None:
+def _show_periods(found: "Order", billed: Sequence[Any], periods: Sequence[Any]) -> None:
     from ratingcore.money import format_minor
 
     zone = found.contents.terms.zone
@@ -218,11 +218,12 @@ def _show_periods(found: "Order", periods: Sequence[Any], tiles: Sequence[Any]) 
             *(one.outcome if not one.reason else f"{one.outcome}: {one.reason}", f"{one.active_num}/{one.active_den}"),
             *(format_minor(one.amount_minor), one.invoice or "-"),
         )
-        for one in periods
+        for one in billed
     ]
     show_table(("part", "from", "until", "outcome", "share", "amount", "invoice"), rows, right=("share", "amount"))
     coming = [
-        (str(one.number), _shown(one.start_s, zone), _shown(one.end_s, zone), _shown(one.due_s, zone)) for one in tiles
+        (str(one.number), _shown(one.start_s, zone), _shown(one.end_s, zone), _shown(one.due_s, zone))
+        for one in periods
     ]
     show_table(("next period", "from", "until", "billed on or after"), coming, right=("next period",))
 
@@ -252,7 +253,7 @@ def _instant(time_s: int | None) -> datetime | None:
     return None if time_s is None else datetime.fromtimestamp(time_s, UTC)
 
 
-def _tile_json(one: Any) -> dict[str, Any]:
+def _period_json(one: Any) -> dict[str, Any]:
     return {"number": one.number} | {name: _instant(getattr(one, f"{name}_s")) for name in ("start", "end", "due")}
 
 

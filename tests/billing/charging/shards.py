@@ -20,6 +20,7 @@ from billing.charging.records import (
     NONE,
     PARTS,
     REASONS,
+    Adjustments,
     AdvanceAmounts,
     ManualLines,
     Orders,
@@ -28,7 +29,6 @@ from billing.charging.records import (
     ShardBill,
     ShardInput,
     Suspensions,
-    TrueUps,
     UsageEvents,
 )
 from billing.charging.tariffs import Tariffs, prepare_tariffs
@@ -115,13 +115,14 @@ class Payer:
 
 @dataclass
 class World:
-    """Everything a shard is made of. trueups: (order id, start, end, num, den, item, amount, ppm, inside, credited)."""
+    """Everything a shard is made of. adjustments: (order id, start, end, num, den, item, amount, ppm, inside,
+    credited)."""
 
     catalogue: Catalogue
     orders: list[Order]
     events: list[Event] = field(default_factory=list)
     payers: list[Payer] = field(default_factory=list)
-    trueups: list[tuple[int, str, str, int, int, str, int, int, bool, int]] = field(default_factory=list)
+    adjustments: list[tuple[int, str, str, int, int, str, int, int, bool, int]] = field(default_factory=list)
     advances: list[tuple[int, str, int]] = field(default_factory=list)
     manual: list[tuple[int, int, int, int, bool]] = field(default_factory=list)
 
@@ -163,7 +164,7 @@ def shard_of(world: World, day: str) -> ShardInput:
     accounts = sorted({one.payer or one.account for one in live} | set(known) | {one[1] for one in world.manual})
     payers = [known.get(account, Payer(account)) for account in accounts]
     currencies = tuple(dict.fromkeys(["RUB", *(one.currency for one in payers)]))
-    items = tuple(dict.fromkeys(one[5] for one in world.trueups))
+    items = tuple(dict.fromkeys(one[5] for one in world.adjustments))
     pauses = sorted(
         (one.id, at(begin, one.zone), at(end, one.zone) if end else NEVER) for one in live for begin, end in one.pauses
     )
@@ -181,10 +182,10 @@ def shard_of(world: World, day: str) -> ShardInput:
         items,
         _columns(Suspensions, pauses),
         _columns(
-            TrueUps,
+            Adjustments,
             [
                 (one[0], at(one[1], zones[one[0]]), at(one[2], zones[one[0]]), *one[3:5], items.index(one[5]), *one[6:])
-                for one in world.trueups
+                for one in world.adjustments
             ],
         ),
         _columns(AdvanceAmounts, [(one, at(start, zones[one]), amount) for one, start, amount in world.advances]),

@@ -22,11 +22,11 @@ prices:
 )
 
 
-def tiles(day: str, *orders: Order) -> list[tuple[int, str, int, int, int]]:
+def periods(day: str, *orders: Order) -> list[tuple[int, str, int, int, int]]:
     """(order, part, start, end, number) of what is due."""
     world = World(SHOP, list(orders))
     shard, tariffs = shard_of(world, day), world.tariffs()
-    found = find_due(shard, tariffs).tiles
+    found = find_due(shard, tariffs).periods
     columns = (shard.orders.order_id[found.order], found.part, found.start_s, found.end_s, found.number)
     return [
         (order, PARTS[part], start, end, number)
@@ -37,7 +37,7 @@ def tiles(day: str, *orders: Order) -> list[tuple[int, str, int, int, int]]:
 def shares(day: str, *orders: Order) -> list[tuple[int, int, str]]:
     """(num, den, reason) of what is due."""
     world = World(SHOP, list(orders))
-    found = find_due(shard_of(world, day), world.tariffs()).tiles
+    found = find_due(shard_of(world, day), world.tariffs()).periods
     columns = (found.num, found.den, found.reason)
     return [(num, den, REASONS[reason]) for num, den, reason in zip(*(one.tolist() for one in columns), strict=True)]
 
@@ -48,37 +48,37 @@ def month(start: str, end: str) -> tuple[int, int]:
 
 def test_arrears_are_due_on_the_day_on_which_the_period_is_over_and_not_before() -> None:
     order = Order(1, "2026-01-01", plan="both")
-    assert tiles("2026-01-31", order) == []
-    assert tiles("2026-02-01", order) == [(1, "arrears", *month("2026-01-01", "2026-02-01"), 1)]
+    assert periods("2026-01-31", order) == []
+    assert periods("2026-02-01", order) == [(1, "arrears", *month("2026-01-01", "2026-02-01"), 1)]
 
 
 def test_an_order_of_the_31_january_keeps_its_day() -> None:
     order = Order(1, "2026-01-31", plan="both", anchor=31)
-    assert tiles("2026-05-01", order) == [
+    assert periods("2026-05-01", order) == [
         (1, "arrears", *month("2026-01-31", "2026-02-28"), 1),
         (1, "arrears", *month("2026-02-28", "2026-03-31"), 2),
         (1, "arrears", *month("2026-03-31", "2026-04-30"), 3),
     ]
 
 
-def test_tiles_follow_the_last_recorded_one() -> None:
+def test_periods_follow_the_last_recorded_one() -> None:
     order = Order(1, "2026-01-31", plan="both", anchor=31, arrears_done="2026-03-31")
-    assert tiles("2026-05-01", order) == [(1, "arrears", *month("2026-03-31", "2026-04-30"), 3)]
-    assert tiles("2026-04-29", order) == []
+    assert periods("2026-05-01", order) == [(1, "arrears", *month("2026-03-31", "2026-04-30"), 3)]
+    assert periods("2026-04-29", order) == []
 
 
 def test_a_boundary_that_moved_after_it_was_billed_with_leaves_no_gap() -> None:
     order = Order(1, "2026-01-01", plan="both", arrears_done="2026-02-01 1:00")
-    assert tiles("2026-03-01", order) == [(1, "arrears", at("2026-02-01 1:00"), at("2026-03-01"), 2)]
+    assert periods("2026-03-01", order) == [(1, "arrears", at("2026-02-01 1:00"), at("2026-03-01"), 2)]
     early = Order(1, "2026-01-01", plan="both", arrears_done="2026-01-31 23:00")
-    assert tiles("2026-03-01", early) == [(1, "arrears", at("2026-01-31 23:00"), at("2026-03-01"), 2)]
+    assert periods("2026-03-01", early) == [(1, "arrears", at("2026-01-31 23:00"), at("2026-03-01"), 2)]
 
 
 def test_what_is_in_advance_is_due_when_it_begins_and_its_usage_when_it_is_over() -> None:
     order = Order(1, "2026-01-10", plan="both", ahead=True)
-    assert tiles("2026-01-09", order) == []
-    assert tiles("2026-01-10", order) == [(1, "advance", *month("2026-01-01", "2026-02-01"), 1)]
-    assert tiles("2026-02-01", order) == [
+    assert periods("2026-01-09", order) == []
+    assert periods("2026-01-10", order) == [(1, "advance", *month("2026-01-01", "2026-02-01"), 1)]
+    assert periods("2026-02-01", order) == [
         (1, "advance", *month("2026-01-01", "2026-02-01"), 1),
         (1, "arrears", *month("2026-01-01", "2026-02-01"), 1),
         (1, "advance", *month("2026-02-01", "2026-03-01"), 2),
@@ -86,45 +86,45 @@ def test_what_is_in_advance_is_due_when_it_begins_and_its_usage_when_it_is_over(
 
 
 def test_without_metered_items_or_a_minimum_an_order_in_advance_has_no_arrears() -> None:
-    assert [one[1] for one in tiles("2026-02-01", Order(1, "2026-01-01", plan="line", ahead=True))] == ["advance"] * 2
+    assert [one[1] for one in periods("2026-02-01", Order(1, "2026-01-01", plan="line", ahead=True))] == ["advance"] * 2
     least = Order(1, "2026-01-01", plan="line", ahead=True, minimum=1)
-    assert [one[1] for one in tiles("2026-02-01", least)] == ["advance", "arrears", "advance"]
+    assert [one[1] for one in periods("2026-02-01", least)] == ["advance", "arrears", "advance"]
 
 
 def test_an_order_that_ends_within_its_period_is_due_when_it_ends() -> None:
     order = Order(1, "2026-01-01", plan="both", ends="2026-01-20")
-    assert tiles("2026-01-19", order) == []
-    assert tiles("2026-01-20", order) == [(1, "arrears", *month("2026-01-01", "2026-02-01"), 1)]
-    assert tiles("2026-06-01", order) == [(1, "arrears", *month("2026-01-01", "2026-02-01"), 1)]
+    assert periods("2026-01-19", order) == []
+    assert periods("2026-01-20", order) == [(1, "arrears", *month("2026-01-01", "2026-02-01"), 1)]
+    assert periods("2026-06-01", order) == [(1, "arrears", *month("2026-01-01", "2026-02-01"), 1)]
 
 
-def test_an_order_that_ends_where_a_period_does_has_no_tile_behind_it() -> None:
+def test_an_order_that_ends_where_a_period_does_has_no_period_behind_it() -> None:
     order = Order(1, "2026-01-01", plan="both", ends="2026-02-01", ahead=True)
-    assert [one[1] for one in tiles("2026-03-01", order)] == ["advance", "arrears"]
+    assert [one[1] for one in periods("2026-03-01", order)] == ["advance", "arrears"]
 
 
-def test_an_order_of_no_time_has_no_tile() -> None:
-    assert tiles("2026-06-01", Order(1, "2026-01-01", plan="both", ends="2026-01-01", ahead=True)) == []
-    assert tiles("2026-06-01", Order(1, "2026-01-05", plan="both", ends="2026-01-05")) == []
+def test_an_order_of_no_time_has_no_period() -> None:
+    assert periods("2026-06-01", Order(1, "2026-01-01", plan="both", ends="2026-01-01", ahead=True)) == []
+    assert periods("2026-06-01", Order(1, "2026-01-05", plan="both", ends="2026-01-05")) == []
 
 
 def test_each_zone_has_its_own_midnight() -> None:
     far = Order(1, "2026-01-01", plan="both", zone="America/New_York")
-    assert tiles("2026-02-01", far) == [
+    assert periods("2026-02-01", far) == [
         (1, "arrears", at("2026-01-01", far.zone), at("2026-02-01", far.zone), 1),
     ]
 
 
 def test_a_one_time_order_is_due_from_the_day_on_which_it_starts_until_it_is_recorded() -> None:
     order = Order(1, "2026-01-10 12:00", item="setup", kind="one_time")
-    assert tiles("2026-01-10", order) == []
+    assert periods("2026-01-10", order) == []
     start = at("2026-01-10 12:00")
-    assert tiles("2026-01-11", order) == [(1, "once", start, start, 1)]
-    assert tiles("2026-01-11", Order(1, "2026-01-10", item="setup", kind="one_time", once_done=True)) == []
+    assert periods("2026-01-11", order) == [(1, "once", start, start, 1)]
+    assert periods("2026-01-11", Order(1, "2026-01-10", item="setup", kind="one_time", once_done=True)) == []
 
 
-def test_the_tiles_of_a_shard_are_ordered_by_order_start_and_part() -> None:
-    rows = tiles(
+def test_the_periods_of_a_shard_are_ordered_by_order_start_and_part() -> None:
+    rows = periods(
         "2026-03-01",
         Order(5, "2026-01-01", plan="both", account=2, ahead=True),
         Order(9, "2026-01-01", plan="both", account=1, every=("quarter", 1)),
@@ -227,6 +227,6 @@ def test_an_empty_shard_has_nothing_due() -> None:
     world = World(SHOP, [Order(1, "2026-01-01", plan="both", settled=True, ends="2026-01-02")])
     shard, tariffs = shard_of(world, "2026-02-01"), world.tariffs()
     due = find_due(shard, tariffs)
-    assert len(due.tiles.order) == 0
+    assert len(due.periods.order) == 0
     assert len(windows(due, shard, tariffs).account_id) == 0
-    assert due.tiles.start_s.dtype == np.int64
+    assert due.periods.start_s.dtype == np.int64

@@ -154,7 +154,7 @@ def test_a_part_without_a_line_is_waived_with_its_reason() -> None:
     assert found.settled_order_ids.tolist() == [3]
 
 
-def test_a_tile_in_advance_that_is_paused_all_through_waits_until_the_pause_ends_or_the_tile_is_over() -> None:
+def test_a_period_in_advance_that_is_paused_all_through_waits_until_the_pause_ends_or_the_period_is_over() -> None:
     def billed(until: str, on: str) -> list[Any]:
         order = Order(1, "2026-02-01", plan="line", ahead=True, pauses=[("2026-02-01", until)])
         return periods(bill(shop(order), on))
@@ -219,28 +219,28 @@ BILLED = (1, "2026-01-01", "2026-02-01", 31, 31, "fee", 31_000, 220_000, True, 0
 
 def test_an_order_that_ended_within_what_was_paid_in_advance_gets_the_rest_back() -> None:
     order = Order(1, "2026-01-01", plan="line", ahead=True, advance_done="2026-02-01", ends="2026-01-11")
-    found = bill(shop(order, trueups=[BILLED]), "2026-01-11")
+    found = bill(shop(order, adjustments=[BILLED]), "2026-01-11")
     assert lines(found) == [(1, "adjustment", "fee", 1, -21_000)]
     assert taxes(found) == [(220_000, True, -17_213, -3_787)]
-    assert periods(found) == [(1, "trueup", at("2026-01-01"), "", 10, 31, -21_000)]
+    assert periods(found) == [(1, "adjustment", at("2026-01-01"), "", 10, 31, -21_000)]
     assert found.settled_order_ids.tolist() == [1]
     assert (found.lines.start_s.tolist(), found.lines.end_s.tolist()) == ([at("2026-01-01")], [at("2026-01-11")])
-    assert lines(bill(shop(order, trueups=[BILLED]), "2026-01-10")) == []
+    assert lines(bill(shop(order, adjustments=[BILLED]), "2026-01-10")) == []
 
 
 def test_a_suspension_is_credited_when_the_period_is_over() -> None:
     order = Order(
         1, "2026-01-01", plan="line", ahead=True, advance_done="2026-03-01", pauses=[("2026-01-05", "2026-01-08")]
     )
-    assert lines(bill(shop(order, trueups=[BILLED]), "2026-01-31")) == []
-    found = bill(shop(order, trueups=[BILLED]), "2026-02-01")
-    assert periods(found) == [(1, "trueup", at("2026-01-01"), "", 28, 31, -3_000)]
+    assert lines(bill(shop(order, adjustments=[BILLED]), "2026-01-31")) == []
+    found = bill(shop(order, adjustments=[BILLED]), "2026-02-01")
+    assert periods(found) == [(1, "adjustment", at("2026-01-01"), "", 28, 31, -3_000)]
     assert found.settled_order_ids.tolist() == []
 
 
 def test_nothing_is_recorded_where_the_share_is_as_billed() -> None:
     order = Order(1, "2026-01-01", plan="line", ahead=True, advance_done="2026-03-01")
-    assert periods(bill(shop(order, trueups=[BILLED]), "2026-02-01")) == []
+    assert periods(bill(shop(order, adjustments=[BILLED]), "2026-02-01")) == []
 
 
 @pytest.mark.parametrize(
@@ -254,11 +254,11 @@ def test_nothing_is_recorded_where_the_share_is_as_billed() -> None:
         (-31_000, -31_000, 0),
     ],
 )
-def test_a_true_up_gives_back_at_most_what_was_not_credited(amount: int, credited: int, adjusted: int) -> None:
+def test_a_adjustment_gives_back_at_most_what_was_not_credited(amount: int, credited: int, adjusted: int) -> None:
     order = Order(1, "2026-01-01", plan="line", ahead=True, advance_done="2026-02-01", ends="2026-01-11")
-    found = bill(shop(order, trueups=[(*BILLED[:6], amount, *BILLED[7:9], credited)]), "2026-01-11")
+    found = bill(shop(order, adjustments=[(*BILLED[:6], amount, *BILLED[7:9], credited)]), "2026-01-11")
     assert amounts(found) == [adjusted]
-    assert periods(found) == [(1, "trueup", at("2026-01-01"), "", 10, 31, adjusted)]
+    assert periods(found) == [(1, "adjustment", at("2026-01-01"), "", 10, 31, adjusted)]
 
 
 def test_percentages_of_what_is_used_are_not_trued_up() -> None:
@@ -266,23 +266,23 @@ def test_percentages_of_what_is_used_are_not_trued_up() -> None:
     rows = [
         (*BILLED[:5], item, amount, *BILLED[7:]) for item, amount in (("care", 3_200), ("fee", 31_000), ("cut", 99))
     ]
-    found = bill(shop(order, trueups=rows), "2026-01-11")
-    assert [(one[1], one[6]) for one in periods(found)] == [("arrears", 0), ("trueup", -21_000 - 2_168)]
+    found = bill(shop(order, adjustments=rows), "2026-01-11")
+    assert [(one[1], one[6]) for one in periods(found)] == [("arrears", 0), ("adjustment", -21_000 - 2_168)]
 
 
-def test_the_minimum_sees_the_true_up_of_what_was_billed_in_advance() -> None:
+def test_the_minimum_sees_the_adjustment_of_what_was_billed_in_advance() -> None:
     order = Order(
         1, "2026-01-01", plan="line", minimum=62_000, ahead=True, advance_done="2026-02-01", ends="2026-01-11"
     )
-    found = bill(shop(order, trueups=[BILLED], advances=[(1, "2026-01-01", 31_000)]), "2026-01-11")
+    found = bill(shop(order, adjustments=[BILLED], advances=[(1, "2026-01-01", 31_000)]), "2026-01-11")
     assert sorted(amounts(found)) == [-21_000, 20_000 - 10_000]
 
 
-def test_a_suspension_lifted_after_the_bill_is_charged_in_the_true_up() -> None:
+def test_a_suspension_lifted_after_the_bill_is_charged_in_the_adjustment() -> None:
     partly = (1, "2026-01-01", "2026-02-01", 10, 31, "fee", 10_000, 220_000, True, 10_000)
     order = Order(1, "2026-01-01", plan="line", ahead=True, advance_done="2026-03-01")
-    assert periods(bill(shop(order, trueups=[partly]), "2026-02-01")) == [
-        (1, "trueup", at("2026-01-01"), "", 31, 31, 21_000)
+    assert periods(bill(shop(order, adjustments=[partly]), "2026-02-01")) == [
+        (1, "adjustment", at("2026-01-01"), "", 31, 31, 21_000)
     ]
 
 
@@ -373,7 +373,7 @@ def test_a_minimum_of_the_price_is_charged_without_usage() -> None:
     assert lines(bill(used, "2026-02-01")) == [(1, "usage", "data", 200, 500)]
 
 
-def test_a_pool_is_shared_by_the_orders_of_an_account_with_the_same_tile() -> None:
+def test_a_pool_is_shared_by_the_orders_of_an_account_with_the_same_period() -> None:
     orders = [
         Order(1, "2026-01-01", plan="pooled"),
         Order(2, "2026-01-01", plan="pooled", quantity=2, ends="2026-01-20"),
@@ -392,7 +392,7 @@ def test_a_pool_is_shared_by_the_orders_of_an_account_with_the_same_tile() -> No
     ]
 
 
-def test_an_order_with_another_tile_does_not_share_the_pool() -> None:
+def test_an_order_with_another_period_does_not_share_the_pool() -> None:
     orders = [Order(1, "2026-01-01", plan="pooled"), Order(2, "2026-01-01", plan="pooled", every=("month", 2))]
     found = bill(shop(*orders, events=[Event(1, "call", "2026-01-05", 160_000_000)]), "2026-03-01")
     assert [one for one in lines(found) if one[1] == "usage"] == [(1, "usage", "call", 160, 60)]
@@ -568,7 +568,7 @@ def test_usage_that_cannot_be_rated_names_the_event(event, reason, words) -> Non
     assert {one[0] for one in lines(found)} == {2} - {found.failures[0].order_id}  # order 1 has no fee
 
 
-def test_two_bad_events_of_a_tile_are_one_failure() -> None:
+def test_two_bad_events_of_a_period_are_one_failure() -> None:
     events = [Event(1, "call", "2026-01-05", 1), Event(2, "call", "2026-01-06", 2)]
     found = bill(shop(Order(1, "2026-01-01", plan="both"), events=events), "2026-02-01")
     assert [one.detail for one in found.failures] == [
@@ -643,8 +643,8 @@ def test_what_goes_back_is_borne_before_what_is_charged() -> None:
         Order(1, "2026-01-01", plan="line", ahead=True, ends="2026-01-11", advance_done="2026-02-01"),
         Order(2, "2026-01-11", plan="line", ahead=True, proration="none"),
     ]
-    trueup = (1, "2026-01-01", "2026-02-01", 31, 31, "line", 31_000, 220_000, True, 0)
-    world = shop(*orders, payers=[Payer(1, balance=10_000, floor=0)], trueups=[trueup])
+    adjustment = (1, "2026-01-01", "2026-02-01", 31, 31, "line", 31_000, 220_000, True, 0)
+    world = shop(*orders, payers=[Payer(1, balance=10_000, floor=0)], adjustments=[adjustment])
     found = bill(world, "2026-01-20")
     assert found.failures == ()
     assert found.invoices.total_minor.tolist() == [31_000 - 21_000]

@@ -15,7 +15,7 @@ from billing.cycle.run import Crew
 from billing.cycle.store import Wanted, claim_shard, read_catalogues, read_shard, read_terms, write_shard
 from billing.database.link import Link
 from billing.orders.orders import resume_order
-from billing.verification.periods import check_tiles
+from billing.verification.periods import check_periods
 from kopeck.databases.transactions import in_transaction
 from tests.billing.cycle.base import Base, cycle_base
 
@@ -50,7 +50,7 @@ def pauses(base: Base) -> list[tuple[str, bool, int]]:
 
 
 def verified(base: Base) -> list[str]:
-    check = in_transaction(base.dsn, check_tiles)
+    check = in_transaction(base.dsn, check_periods)
     return [one.text for one in check.findings]
 
 

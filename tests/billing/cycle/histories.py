@@ -3,7 +3,7 @@
 A history is the same for the same seed. Between two runs everything happens that may: orders, changes of plan,
 suspensions, ends (back-dated too), trials, usage early and late, manual lines, payments, new payers, new versions of
 the catalogue with back-dated prices. What staff's commands would refuse does not happen here either: nothing ends or
-pauses before the end of the last tile billed in arrears.
+pauses before the end of the last period billed in arrears.
 """
 
 import random
@@ -73,7 +73,7 @@ CHANGES = {
     "cpu": "per_unit: {price: %s}",
     "archive": "flat: {amount: %s}",
 }
-CATALOGUE = Path(__file__).with_name("cycle_catalogue.yaml")
+CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 
 
 def seconds(day: date) -> int:
@@ -332,7 +332,7 @@ class History:
         self.do(
             "INSERT INTO order_suspensions (order_id, from_at, until_at, reason, actor) VALUES (%s, %s, %s, %s, 'sim')"
             " ON CONFLICT (order_id) WHERE until_at IS NULL DO NOTHING",
-            *(one.id, when(since), when(until) if until != NEVER else None, self.dice.choice(("asked", "ageing"))),
+            *(one.id, when(since), when(until) if until != NEVER else None, self.dice.choice(("asked", "dunning"))),
         )
         if self.cur.rowcount:  # else its payer's balance suspended it before
             one.pauses.append((since, until))
@@ -381,7 +381,7 @@ class History:
             self.do("UPDATE accounts SET balance_minor = balance_minor + %s WHERE id = %s", change, account)
 
     def _credit(self, until: date) -> None:
-        """A credit note of some of a line or all of it, mostly of one that is to be trued up or was just now."""
+        """A credit note of some of a line or all of it, mostly of one that is to be adjusted or was just now."""
         self.do(
             "SELECT n.full_number, l.line, l.net_minor + l.tax_minor,"
             " t.in_advance AND (coalesce(o.ends_at < l.period_end, false) OR EXISTS ("

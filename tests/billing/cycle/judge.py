@@ -1,6 +1,6 @@
 """The judge of the billing cycle: what a run must bill, slowly and obviously, in plain Python.
 
-Written from the rules of docs/billing.md alone, one order, one tile and one event after the other, in integers. It
+Written from the rules of docs/billing.md alone, one order, one period and one event after the other, in integers. It
 shares with the program the records of the catalogue, the reference rating and rounding; it has a calendar of its own,
 and remembers by itself what it has billed.
 
@@ -35,7 +35,7 @@ from ratingcore.money import split_minor
 from ratingcore.rounding import MICRO_PER_MINOR, Rounding, divide, round_micro
 
 NEVER = 2**62
-PARTS = ("advance", "arrears", "once", "trueup", "late")
+PARTS = ("advance", "arrears", "once", "adjustment", "late")
 MONTHS = {"month": 1, "quarter": 3, "year": 12}
 
 
@@ -153,9 +153,9 @@ class Record(NamedTuple):
 
 @dataclass
 class Book:
-    """What is billed so far: records by (order, part, tile's start), lines of advance records, manual lines.
+    """What is billed so far: records by (order, part, period's start), lines of advance records, manual lines.
 
-    seen: by (order, tile's start), usage that counts before it is billed.
+    seen: by (order, period's start), usage that counts before it is billed.
     """
 
     records: dict[tuple[int, str, int], Record] = field(default_factory=dict)
@@ -166,9 +166,9 @@ class Book:
 
 @dataclass
 class Bill:
-    """What a run makes: lines by payer, records, (payer, order, tile's start, part) of what failed.
+    """What a run makes: lines by payer, records, (payer, order, period's start, part) of what failed.
 
-    advance_lines: those of advance records, by (order, tile's start). manual: manual lines that were billed. until:
+    advance_lines: those of advance records, by (order, period's start). manual: manual lines that were billed. until:
     usage that counts before it was seen.
     """
 
@@ -214,8 +214,8 @@ def tiling(unit: str, count: int, anchor_day: int, anchor_month: int, zone: str,
     return tuple(midnight(day, zone) for day in starts)
 
 
-def tiles_of(order: Order) -> Iterator[tuple[int, int]]:
-    """Tiles of an order, the one that contains its start first."""
+def periods_of(order: Order) -> Iterator[tuple[int, int]]:
+    """Periods of an order, the one that contains its start first."""
     starts = tiling(order.unit, order.count, order.anchor_day, order.anchor_month, order.zone, order.phase)
     return pairwise(starts[bisect_right(starts, order.starts) - 1 :])
 
@@ -231,7 +231,7 @@ def days_in(start: int, end: int, zone: str) -> int:
 
 
 def share_of(order: Order, start: int, end: int) -> tuple[int, int]:
-    """What of a tile is charged."""
+    """What of a period is charged."""
     active = [(max(start, order.starts, order.trial_until), min(end, order.ends))]
     for since, until in order.pauses:
         active = [cut for one in active for cut in ((one[0], min(one[1], since)), (max(one[0], until), one[1]))]
@@ -265,7 +265,7 @@ class Draft:
 
 @dataclass
 class Part:
-    """A part of a tile that is due: [start, end) and what of it the order lives (since, until)."""
+    """A part of a period that is due: [start, end) and what of it the order lives (since, until)."""
 
     order: Order
     part: str
@@ -391,7 +391,7 @@ def due_parts(prices: Prices, order: Order, bill_on: date, book: Book) -> Iterat
             yield Part(order, "once", order.starts, order.starts, 1)
         return
     has_arrears = not order.in_advance or order.minimum > 0 or bool(prices.metered(order))
-    for number, (start, end) in enumerate(tiles_of(order), 1):
+    for number, (start, end) in enumerate(periods_of(order), 1):
         advance, arrears = (Part(order, name, start, end, number) for name in ("advance", "arrears"))
         if advance.since > bound or advance.since >= order.ends:
             return
@@ -533,9 +533,9 @@ class Row(NamedTuple):
 
 
 def usage_lines(prices: Prices, parts: Sequence[Part], world: World, until: int) -> None:
-    """What orders of one account used in one tile, as far as it is known by ``until``.
+    """What orders of one account used in one period, as far as it is known by ``until``.
 
-    They share pools with all orders of the account that have this tile: these are rated beside them, and not billed.
+    They share pools with all orders of the account that have this period: these are rated beside them, and not billed.
     """
     if not any(True for part in parts for _ in rows_of(prices, part)):
         return
@@ -583,13 +583,13 @@ def rows_of(prices: Prices, part: Part) -> Iterator[Row]:
 
 
 def beside(prices: Prices, parts: Sequence[Part], world: World) -> Iterator[Part]:
-    """Parts of the account's other orders with the same tile."""
+    """Parts of the account's other orders with the same period."""
     start, end, mine = parts[0].start, parts[0].end, {part.order.id for part in parts}
     for order in world.orders[parts[0].order.account]:
         if order.kind != "recurring" or order.id in mine or order.starts >= order.ends:
             continue
-        tiles = enumerate(tiles_of(order), 1)
-        number = next((number for number, tile in tiles if tile == (start, end) and tile[0] < order.ends), 0)
+        periods = enumerate(periods_of(order), 1)
+        number = next((number for number, period in periods if period == (start, end) and period[0] < order.ends), 0)
         if number and all(prices.price(order, item) is not None for item in prices.metered(order)):
             yield Part(order, "arrears", start, end, number)
 
@@ -635,7 +635,7 @@ def late_parts(prices: Prices, order: Order, world: World, book: Book, until: in
         if number != order.id:
             continue
         record = book.records[order.id, "arrears", start]
-        nth = next(nth for nth, tile in enumerate(tiles_of(order), 1) if tile[0] == start)
+        nth = next(nth for nth, period in enumerate(periods_of(order), 1) if period[0] == start)
         part = Part(order, "late", start, record.end, nth)
         fresh = [one for one in world.usage.get(order.account, ()) if seen <= one.counts_at < until]
         if any(concerns(prices, part, usage, world) for usage in fresh):
@@ -650,12 +650,14 @@ def concerns(prices: Prices, part: Part, usage: Usage, world: World) -> bool:
     if owner is None or not prices.catalogue.pools or not fills_or_draws(prices, part.order):
         return False
     other = next(one for one in world.orders[usage.account] if one.id == owner)
-    shared = any(tile == (part.start, part.end) and tile[0] <= usage.at < tile[1] for tile in _until(other, part.end))
+    shared = any(
+        period == (part.start, part.end) and period[0] <= usage.at < period[1] for period in _until(other, part.end)
+    )
     return shared and fills_or_draws(prices, other) and usage.at < part.until
 
 
 def _until(order: Order, end: int) -> Iterator[tuple[int, int]]:
-    yield from (tile for tile in tiles_of(order) if tile[1] <= end)
+    yield from (period for period in periods_of(order) if period[1] <= end)
 
 
 def fills_or_draws(prices: Prices, order: Order) -> bool:
@@ -689,7 +691,7 @@ def minimum(prices: Prices, part: Part, book: Book, today: Mapping[tuple[int, st
     if order.minimum == 0:
         return
     advance = 0
-    for name in ("advance", "trueup"):
+    for name in ("advance", "adjustment"):
         billed, now = book.records.get((order.id, name, part.start)), today.get((order.id, name, part.start))
         advance += billed.amount if billed else now.total if now else 0
     num, den = share_of(order, part.start, part.end)
@@ -705,21 +707,21 @@ def minimum(prices: Prices, part: Part, book: Book, today: Mapping[tuple[int, st
     part.drafts.append(Draft("minimum", "", place, part.since, part.until, 1, 0, missing, tax))
 
 
-def true_ups(prices: Prices, order: Order, bill_on: date, book: Book, world: World) -> Iterator[Part]:
-    """What became of advance charges, percentages too, when the order ended or paused within their tiles.
+def adjustments(prices: Prices, order: Order, bill_on: date, book: Book, world: World) -> Iterator[Part]:
+    """What became of advance charges, percentages too, when the order ended or paused within their periods.
 
-    Credit notes gave some of a line back already: a true-up gives back the rest of it at most.
+    Credit notes gave some of a line back already: an adjustment gives back the rest of it at most.
     """
     bound = midnight(bill_on, order.zone)
     for record in [one for one in book.records.values() if one.order == order.id and one.part == "advance"]:
         is_over = record.end <= bound or order.ends <= bound
-        is_done = (order.id, "trueup", record.start) in book.records
+        is_done = (order.id, "adjustment", record.start) in book.records
         num, den = share_of(order, record.start, record.end)
         if record.outcome != "billed" or not record.num or not is_over or is_done:
             continue
         if num * record.den == record.num * den:
             continue
-        part = Part(order, "trueup", record.start, record.end, 0)
+        part = Part(order, "adjustment", record.start, record.end, 0)
         for line in book.advance_lines[order.id, record.start]:
             changed = num * record.den - record.num * den
             amount = divide(line.amount * changed, den * record.num)
@@ -768,7 +770,7 @@ def _bill_payer(
     made: Bill,
 ) -> None:
     parts = [part for order in orders for part in due_parts(prices, order, bill_on, book)]
-    ups = [part for order in orders for part in true_ups(prices, order, bill_on, book, world)]
+    ups = [part for order in orders for part in adjustments(prices, order, bill_on, book, world)]
     failed = _fill(prices, world, parts, ups, book, made.until)
     again, wrong = _late(prices, world, orders, book, made.until)
     failed |= wrong
@@ -804,7 +806,7 @@ def _held_back(part: Part, failed: set[tuple[int, int, str]]) -> bool:
         if (start, name) == (part.start, part.part):
             return True
         follows = part.part == "arrears" or (part.part == "advance" and name == "advance")
-        if follows and name in ("advance", "arrears", "trueup") and start <= part.start:
+        if follows and name in ("advance", "arrears", "adjustment") and start <= part.start:
             return True
     return False
 
@@ -857,14 +859,14 @@ def _turn(charge: tuple[Part | Manual, int]) -> tuple[object, ...]:
         day = midnight(what.bill_on, what.zone)
         return gross > 0, day, day, 0, 4
     due = what.since if what.part in ("advance", "once") else what.until
-    rank = ("trueup", "advance", "arrears", "once", "late").index(what.part)
-    return not (what.part == "trueup" and gross <= 0), due, what.start, what.order.id, rank
+    rank = ("adjustment", "advance", "arrears", "once", "late").index(what.part)
+    return not (what.part == "adjustment" and gross <= 0), due, what.start, what.order.id, rank
 
 
 def _late(
     prices: Prices, world: World, orders: Sequence[Order], book: Book, until: int
 ) -> tuple[list[Part], set[tuple[int, int, str]]]:
-    """Late parts with their lines, and (order, tile's start, part) of those that cannot be billed."""
+    """Late parts with their lines, and (order, period's start, part) of those that cannot be billed."""
     found: list[Part] = []
     failed: set[tuple[int, int, str]] = set()
     for order in orders:
@@ -880,7 +882,7 @@ def _late(
 def _fill(
     prices: Prices, world: World, parts: Sequence[Part], ups: Sequence[Part], book: Book, until: int
 ) -> set[tuple[int, int, str]]:
-    """Put lines into parts, true-ups apart; returns (order, tile's start, part) of those that cannot be billed."""
+    """Put lines into parts, adjustments apart; returns (order, period's start, part) of those that cannot be billed."""
     today = {(part.order.id, part.part, part.start): part for part in (*parts, *ups)}
     pooled: dict[tuple[int, int, int], list[Part]] = {}
     for part in parts:

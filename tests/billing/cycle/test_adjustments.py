@@ -118,7 +118,7 @@ def test_what_was_credited_does_not_matter_while_enough_is_left(base: Base) -> N
     assert misjudged(base) == []
 
 
-def test_what_a_true_up_gave_back_is_not_credited_again_unless_that_was_taken_back(base: Base) -> None:
+def test_what_a_adjustment_gave_back_is_not_credited_again_unless_that_was_taken_back(base: Base) -> None:
     order = billed(base)
     end(base, order, "2026-02-08")
     base.bill(MARCH)
@@ -128,10 +128,10 @@ def test_what_a_true_up_gave_back_is_not_credited_again_unless_that_was_taken_ba
     adjusted = base.one("SELECT line FROM invoice_lines WHERE kind = 'adjustment' AND item = 'fee'")
     assert credit(base, "I-000002", adjusted).total == 22_500
     assert credit(base, "I-000001", FEE).total == -22_500
-    assert misjudged(base) == []  # the true-up knew of none of these notes
+    assert misjudged(base) == []  # the adjustment knew of none of these notes
 
 
-def test_a_note_for_all_of_an_invoice_takes_what_true_ups_left(base: Base) -> None:
+def test_a_note_for_all_of_an_invoice_takes_what_adjustments_left(base: Base) -> None:
     order = billed(base)
     end(base, order, "2026-02-08")
     base.bill(MARCH)
@@ -143,7 +143,7 @@ def test_a_note_for_all_of_an_invoice_takes_what_true_ups_left(base: Base) -> No
     assert base.differences() == []
 
 
-def test_a_true_up_that_waits_for_approval_counts_and_one_that_was_voided_does_not(base: Base) -> None:
+def test_a_adjustment_that_waits_for_approval_counts_and_one_that_was_voided_does_not(base: Base) -> None:
     order = billed(base)
     end(base, order, "2026-02-08")
     review = base.bill(MARCH, "review").summary.run_id
@@ -171,7 +171,7 @@ def test_a_share_that_grew_is_charged_whatever_was_credited(base: Base) -> None:
     assert misjudged(base) == []
 
 
-def test_a_minimum_sees_what_a_true_up_left_of_the_advance(base: Base) -> None:
+def test_a_minimum_sees_what_a_adjustment_left_of_the_advance(base: Base) -> None:
     order = billed(base, minimum_minor=40_000)
     end(base, order, "2026-02-15")
     base.bill(MARCH)

@@ -180,7 +180,7 @@ def run_dates(first, last, seed):
     ]
 
 
-#: Lines charged in advance of which notes and true-ups together gave back more than there was, or less than nothing.
+#: Lines charged in advance of which notes and adjustments together gave back more than there was, or less than nothing.
 _GIVEN_BACK_WRONG = """
     WITH ahead AS (
         SELECT p.order_id, p.period_start, p.period_end, l.invoice_id, l.line, l.item, l.amount_minor

@@ -568,7 +568,7 @@ def test_a_payer_with_nothing_but_a_line_by_hand_is_billed(base: Base) -> None:
     assert base.balance(account) == -5_000
 
 
-@pytest.mark.parametrize("before", ["_read_suspensions", "_read_trueups", "write_shard", "post_shard"])
+@pytest.mark.parametrize("before", ["_read_suspensions", "_read_adjustments", "write_shard", "post_shard"])
 def test_whoever_moves_to_another_payer_waits_for_the_shard_at_work_on_him(base: Base, monkeypatch, before) -> None:
     child, parent = base.subscriber("S1"), base.subscriber("S2")
     order = base.order(child)

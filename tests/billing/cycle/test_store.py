@@ -120,7 +120,7 @@ def test_manual_lines_are_read_from_their_day_on(base: Base, link: Link) -> None
 def test_only_an_end_or_a_suspension_makes_an_advance_worth_looking_at(base: Base, link: Link) -> None:
     orders = [base.order(base.subscriber(f"S{number}"), in_advance=True) for number in range(1, 5)]
     base.bill()
-    assert shard(link).trueups.order_id.tolist() == []
+    assert shard(link).adjustments.order_id.tolist() == []
     base.rows("UPDATE orders SET ends_at = '2026-02-10T00:00:00+03:00' WHERE id = %s", orders[1])
     for order, from_at in ((orders[2], "2026-01-10T00:00:00+03:00"), (orders[3], "2026-03-10T00:00:00+03:00")):
         base.rows(
@@ -130,10 +130,10 @@ def test_only_an_end_or_a_suspension_makes_an_advance_worth_looking_at(base: Bas
         )
     found = shard(link)
     starts = [second(f"2026-0{month}-01T00:00:00+03:00") for month in (1, 2)]
-    rows = list(zip(found.trueups.order_id.tolist(), found.trueups.start_s.tolist(), strict=True))
+    rows = list(zip(found.adjustments.order_id.tolist(), found.adjustments.start_s.tolist(), strict=True))
     assert rows == [(orders[1], starts[1]), (orders[2], starts[0]), (orders[2], starts[1])]
-    assert found.trueups.amount_minor.tolist() == [30_000] * 3
-    assert {found.items[item] for item in found.trueups.item} == {"fee"}
+    assert found.adjustments.amount_minor.tolist() == [30_000] * 3
+    assert {found.items[item] for item in found.adjustments.item} == {"fee"}
     assert found.suspensions.order_id.tolist() == orders[2:]
 
 

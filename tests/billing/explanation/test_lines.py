@@ -54,10 +54,10 @@ def records_of(world: World, found: ShardBill) -> list[RecordFacts]:
         same = [orders[row[0]] for row in rows if row[0] != number and row[1:] == (part, start, end)]
         sharing = tuple(one for one in same if one.account_id == order.account_id) if PARTS[part] == "arrears" else ()
         record = RecordFacts(order, PARTS[part], start, end, num, den, sharing)
-        parts = (PARTS.index("advance"), PARTS.index("trueup")) if PARTS[part] == "arrears" else ()
+        parts = (PARTS.index("advance"), PARTS.index("adjustment")) if PARTS[part] == "arrears" else ()
         ahead = sum(amounts.get((number, one, start, end), 0) for one in parts)
         usage = usage_of(world, orders, [record, *(RecordFacts(one, "arrears", start, end, 1, 1) for one in sharing)])
-        billed = tuple(BilledAhead(*one[5:9], *one[3:5], one[9]) for one in world.trueups if one[0] == number)
+        billed = tuple(BilledAhead(*one[5:9], *one[3:5], one[9]) for one in world.adjustments if one[0] == number)
         records.append(RecordFacts(order, PARTS[part], start, end, num, den, sharing, usage, ahead, billed))
     return records
 
@@ -135,18 +135,18 @@ def test_a_fee_is_explained_by_its_price_and_share() -> None:
     assert explain_line(SHOP, record, "recurring", "fee", 200_000, True) is None
 
 
-def test_a_minimum_a_true_up_and_an_own_price_are_explained() -> None:
+def test_a_minimum_a_adjustment_and_an_own_price_are_explained() -> None:
     least = only(shop(Order(1, "2026-01-10", plan="line", minimum=62_000)), "2026-02-01")
     assert words(explain_line(SHOP, least, "minimum", "", 220_000, True)) == [
         "minimum 620.00 RUB x 22 / 31 of the period = 440.00 RUB, 220.00 RUB charged: 220.00 RUB missing"
     ]
     ended = Order(1, "2026-01-01", plan="line", ahead=True, advance_done="2026-02-01", ends="2026-01-11")
-    record = only(shop(ended, trueups=[BILLED]), "2026-01-11")
+    record = only(shop(ended, adjustments=[BILLED]), "2026-01-11")
     assert words(explain_line(SHOP, record, "adjustment", "fee", 220_000, True)) == [
         "310.00 RUB billed for 31 / 31 of the period, 10 / 31 was used: -210.00 RUB"
     ]
     credited = (*BILLED[:-1], 12_000)
-    again = only(shop(ended, trueups=[credited]), "2026-01-11")
+    again = only(shop(ended, adjustments=[credited]), "2026-01-11")
     assert words(explain_line(SHOP, again, "adjustment", "fee", 220_000, True)) == [
         "310.00 RUB billed for 31 / 31 of the period, 10 / 31 was used: -210.00 RUB",
         "120.00 RUB of it was credited before, so no more than the rest is given back: -190.00 RUB",

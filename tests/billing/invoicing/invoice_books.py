@@ -163,7 +163,7 @@ class Books:
     def period(
         self, order: int, part: str, start: str, end: str, *, run: int, invoice: int | None = None, **more: Any
     ) -> None:
-        """A record of a tile; waived unless there is an invoice. more: amount, num, den, reason."""
+        """A record of a period; waived unless there is an invoice. more: amount, num, den, reason."""
         self.forge(
             "INSERT INTO order_periods VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             order, part, start, end, "billed" if invoice else "waived",

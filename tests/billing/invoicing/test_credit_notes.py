@@ -86,7 +86,7 @@ def test_however_a_line_is_credited_in_parts_exactly_its_net_and_tax_are_taken_o
     before=st.integers(0, 5_000),
     back=st.integers(0, 5_000),
 )
-def test_a_note_never_takes_more_than_notes_and_a_true_up_left(
+def test_a_note_never_takes_more_than_notes_and_a_adjustment_left(
     amount: int, ppm: int, inside: bool, before: int, back: int
 ) -> None:
     one, sign = line(1, amount, ppm, inside), 1 if amount > 0 else -1
@@ -96,7 +96,7 @@ def test_a_note_never_takes_more_than_notes_and_a_true_up_left(
     rest = abs(amount) - abs(net + tax if inside else net)
     given, given_tax, _ = reference.tax_of(Minor(sign * min(back, rest)), core.Tax(ppm, inside))
     one = replace(one, credited_net=net + given, credited_tax=tax + given_tax)
-    # Tax on top is rounded on the true-up's own line.
+    # Tax on top is rounded on the adjustment's own line.
     assert abs(net + tax + given + given_tax) <= abs(one.gross) + (0 if inside else 1)
     if not one.left:
         with pytest.raises(InvoiceError, match="nothing is left"):

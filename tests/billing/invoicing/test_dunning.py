@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 
 from billing.customers.customers import move_customer
-from billing.invoicing.dunning import AgeingError, Step, check_steps, list_steps, parse_steps, run_chunk, set_steps
+from billing.invoicing.dunning import DunningError, Step, check_steps, list_steps, parse_steps, run_chunk, set_steps
 from billing.invoicing.dunning_standing import history_of, standing_of
 from billing.ledger.accounts import post_manual
 from ratingcore.money import Minor
@@ -39,7 +39,7 @@ def done(dsn: str, work: Callable[[Any], Awaitable[T]]) -> T:
 def books(database: Any) -> Books:
     found = Books(database.dsn, admin_dsn=database.admin_dsn)
     found.catalogue()
-    found.ask("UPDATE ageing_settings SET days_between = 0")  # test_dunning has what days between steps do
+    found.ask("UPDATE dunning_settings SET days_between = 0")  # test_dunning has what days between steps do
     return found
 
 
@@ -54,8 +54,7 @@ def run(books: Books, today: date | None = None) -> dict[str, int]:
 
 
 def events(books: Books, account: int) -> list[tuple[int, str]]:
-    return books.ask("SELECT step, action FROM ageing_events WHERE account_id = %s ORDER BY "
-                     "id", account)  # type: ignore[return-value]
+    return books.ask("SELECT step, action FROM dunning_events WHERE account_id = %s ORDER BY id", account)  # type: ignore[return-value]
 
 
 def open_suspensions(books: Books) -> list[int]:
@@ -95,7 +94,7 @@ def test_steps_come_in_order_one_event_each_and_never_twice_in_a_spell(books: Bo
     owe(books, older, 10_000, due_days_ago=20)
     assert run(books) == {"reminder": 1, "warning": 1, "suspension": 1}
     assert events(books, older) == [(1, "reminder"), (2, "warning"), (3, "suspension")]
-    assert books.one("SELECT ageing_step FROM accounts WHERE id = %s", older) == 3
+    assert books.one("SELECT dunning_step FROM accounts WHERE id = %s", older) == 3
 
 
 @pytest.mark.parametrize(
@@ -157,7 +156,7 @@ def test_a_payment_lifts_suspension_at_once_and_leaves_what_was_asked_for(books:
     paid_by_hand(books, account, 10_000)
     assert open_suspensions(books) == [asked]
     assert events(books, account)[-1] == (0, "lifted")
-    assert books.one("SELECT ageing_step FROM accounts WHERE id = %s", account) == 0
+    assert books.one("SELECT dunning_step FROM accounts WHERE id = %s", account) == 0
     assert books.ask("SELECT order_id, event, actor FROM order_events ORDER BY id")[-1] == (
         order, "resumed", "system:payment",
     )  # fmt: skip
@@ -168,7 +167,7 @@ def test_a_payment_of_a_part_lifts_nothing(books: Books) -> None:
     account, order, asked = suspended(books)
     paid_by_hand(books, account, 9_999)
     assert open_suspensions(books) == [order, asked]
-    assert books.one("SELECT ageing_step FROM accounts WHERE id = %s", account) == 3
+    assert books.one("SELECT dunning_step FROM accounts WHERE id = %s", account) == 3
 
 
 def test_who_pays_what_is_overdue_is_lifted_though_he_owes_what_is_not_due(books: Books) -> None:
@@ -281,19 +280,19 @@ def test_a_run_lifts_what_became_settled_without_a_payment(books: Books) -> None
 
 def test_accounts_to_lift_and_to_remind_are_locked_in_one_order(books: Books) -> None:
     low, high = books.account("low"), books.account("high")
-    books.ask("UPDATE accounts SET ageing_step = 1 WHERE id = %s", low)  # settled by what was no payment
+    books.ask("UPDATE accounts SET dunning_step = 1 WHERE id = %s", low)  # settled by what was no payment
     owe(books, high, 10000, 2)
     with closing(psycopg2.connect(books.dsn)) as payment, payment.cursor() as cur:
         cur.execute("SELECT FROM accounts WHERE id = %s FOR NO KEY UPDATE", (low,))
-        ageing = threading.Thread(target=run, args=(books,))
-        ageing.start()
-        while ageing.is_alive() and not books.one(
+        dunning = threading.Thread(target=run, args=(books,))
+        dunning.start()
+        while dunning.is_alive() and not books.one(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         ):
             time.sleep(0.01)
         cur.execute("SELECT FROM accounts WHERE id = %s FOR NO KEY UPDATE NOWAIT", (high,))  # it holds nothing above
         payment.rollback()
-        ageing.join()
+        dunning.join()
     assert events(books, low) == [(0, "lifted")]
     assert events(books, high) == [(1, "reminder")]
 
@@ -320,7 +319,7 @@ def test_a_reminder_before_the_due_date_comes_once_for_an_invoice(books: Books) 
     owe(books, account, 100, due_days_ago=-2)
     assert run(books) == {"reminder": 1}
     assert run(books) == {}
-    assert books.one("SELECT ageing_step FROM accounts WHERE id = %s", account) == 0
+    assert books.one("SELECT dunning_step FROM accounts WHERE id = %s", account) == 0
     owe(books, account, 100, due_days_ago=1)
     assert run(books) == {"reminder": 1, "warning": 1}
 
@@ -336,23 +335,23 @@ IMPOSSIBLE = [
 
 @pytest.mark.parametrize(("steps", "words"), IMPOSSIBLE, ids=[words for _, words in IMPOSSIBLE])
 def test_impossible_steps_are_refused(steps: list[Step], words: str) -> None:
-    with pytest.raises(AgeingError, match=words):
+    with pytest.raises(DunningError, match=words):
         check_steps(steps)
 
 
 @pytest.mark.parametrize("word", ["7", "seven:warning", "7:", ":warning", "٧:warning", "--7:warning"])
 def test_words_that_are_no_step_are_refused(word: str) -> None:
-    with pytest.raises(AgeingError, match="no step such as"):
+    with pytest.raises(DunningError, match="no step such as"):
         parse_steps([word])
 
 
 def test_a_date_to_come_is_refused(books: Books) -> None:
-    with pytest.raises(AgeingError, match="is to come"):
+    with pytest.raises(DunningError, match="is to come"):
         run(books, TODAY + timedelta(days=2))
 
 
 def test_everybody_cannot_be_left_without_steps(books: Books) -> None:
-    with pytest.raises(AgeingError, match="cannot be empty"):
+    with pytest.raises(DunningError, match="cannot be empty"):
         done(books.dsn, lambda cur: set_steps(cur, "", []))
 
 
@@ -395,7 +394,7 @@ def test_a_payment_that_lifts_reads_the_payers_orders_and_no_others(books: Books
             " SELECT o.id, o.id, t.id, '2026-01-01', CASE WHEN o.id % 2 = 0 THEN now() END"
             " FROM others o, (SELECT min(id) AS id FROM order_terms) t RETURNING id)"
             " INSERT INTO order_suspensions (order_id, from_at, reason, actor)"
-            " SELECT id, '2026-06-01', 'ageing', 'test' FROM ordered"
+            " SELECT id, '2026-06-01', 'dunning', 'test' FROM ordered"
         )
         cur.execute("ANALYZE accounts, billing_accounts, orders, order_suspensions")
     with closing(psycopg2.connect(books.dsn)) as connection, connection.cursor() as cur:
@@ -405,7 +404,7 @@ def test_a_payment_that_lifts_reads_the_payers_orders_and_no_others(books: Books
             " WHERE relname IN ('orders', 'order_suspensions', 'billing_accounts')"
         )
         found = {name: (scans, fetched) for name, scans, fetched in cur.fetchall()}
-        cur.execute("SELECT ageing_step FROM accounts WHERE id = %s", (account,))
+        cur.execute("SELECT dunning_step FROM accounts WHERE id = %s", (account,))
         assert cur.fetchone() == (0,)
     assert {name: scans for name, (scans, _) in found.items()} == dict.fromkeys(found, 0)
     assert set(found) == {"orders", "order_suspensions", "billing_accounts"}

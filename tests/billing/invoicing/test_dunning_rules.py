@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 
 import billing.invoicing.dunning
-from billing.invoicing.dunning import AgeingError, parse_steps, run_chunk, set_steps
+from billing.invoicing.dunning import DunningError, parse_steps, run_chunk, set_steps
 from billing.invoicing.dunning_delays import delay_account, withdraw_delay
 from billing.invoicing.dunning_preview import Debtor, Preview, preview_span
 from billing.invoicing.dunning_settings import set_days_between, set_minimum, settings_of
@@ -77,7 +77,7 @@ def test_a_warning_of_an_earlier_debt_is_none_of_this_one(books: Books, database
     assert run(books) == {"reminder": 1, "warning": 1}
     with closing(psycopg2.connect(database.admin_dsn)) as connection, connection, connection.cursor() as cur:
         cur.execute("SET session_replication_role = replica")
-        cur.execute("UPDATE ageing_events SET at = at - interval '10 days'")
+        cur.execute("UPDATE dunning_events SET at = at - interval '10 days'")
     paid_by_hand(books, account, 10_000)
     owe(books, account, 500, due_days_ago=30)
     assert run(books) == {"reminder": 1, "warning": 1}
@@ -122,7 +122,7 @@ def test_a_least_debt_is_of_its_currency_only(books: Books) -> None:
 
 @pytest.mark.parametrize(("currency", "minimum"), [("rub", 1), ("RUBL", 1), ("RUB", -1), ("РУБ", 1)])
 def test_a_least_debt_that_cannot_be_is_refused(books: Books, currency: str, minimum: int) -> None:
-    with pytest.raises(AgeingError):
+    with pytest.raises(DunningError):
         done(books.dsn, lambda cur: set_minimum(cur, currency, Minor(minimum)))
 
 
@@ -185,9 +185,9 @@ def test_a_delay_that_cannot_be_is_refused(books: Books) -> None:
         ("A2", TODAY, "x", "account A1 pays for account A2"),
         ("A3", TODAY, "x", "there is no account 'A3'"),
     ):
-        with pytest.raises(AgeingError, match=message):
+        with pytest.raises(DunningError, match=message):
             delay(books, until, reason, number)
-    assert books.one("SELECT count(*) FROM ageing_delays") == 0
+    assert books.one("SELECT count(*) FROM dunning_delays") == 0
 
 
 # ---- what is seen
@@ -240,9 +240,9 @@ def test_who_is_blocked_now_is_listed(books: Books) -> None:
     books.ask("UPDATE orders SET ends_at = now() WHERE id = %s", gone)
     found = done(books.dsn, lambda cur: list_blocked(cur, "", 0, 10))
     assert [(one.order_id, one.reason, one.account, one.plan) for one in found] == [
-        (order, "ageing", "A1", "home"), (asked, "asked", "A1", "home"),
+        (order, "dunning", "A1", "home"), (asked, "asked", "A1", "home"),
     ]  # fmt: skip
-    assert [one.order_id for one in done(books.dsn, lambda cur: list_blocked(cur, "ageing", 0, 10))] == [order]
+    assert [one.order_id for one in done(books.dsn, lambda cur: list_blocked(cur, "dunning", 0, 10))] == [order]
     assert [one.order_id for one in done(books.dsn, lambda cur: list_blocked(cur, "", order, 10))] == [asked]
 
 
@@ -266,7 +266,7 @@ def test_a_preview_tells_what_the_run_then_does_and_changes_nothing(books: Books
     assert (preview.suspended, preview.cancelled, preview.lifted) == (2, 1, 0)
     assert [(one.account, one.overdue) for one in previewed(books, 2)[0].largest] == [("A3", 7_000), ("A1", 900)]
     assert [one.actions for one in told][:2] == [("reminder",), ("reminder", "warning")]
-    assert books.one("SELECT count(*) FROM ageing_events") == 0
+    assert books.one("SELECT count(*) FROM dunning_events") == 0
     ran = done(books.dsn, lambda cur: run_chunk(cur, 0, None, "t"))
     assert ran.actions == {action: accounts for action, (accounts, _) in counts.items()}
     assert (ran.suspended, ran.cancelled) == (2, 1)
@@ -276,7 +276,7 @@ def test_a_preview_tells_what_the_run_then_does_and_changes_nothing(books: Books
 
 
 def test_no_more_accounts_are_locked_at_once_than_the_limit(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(billing.ageing, "LOCKED", 2)
+    monkeypatch.setattr(billing.dunning, "LOCKED", 2)
     for number in range(5):
         owe(books, books.account(f"A{number}"), 100, due_days_ago=2)
     counts, looked, after = [], [], 0
@@ -289,7 +289,7 @@ def test_no_more_accounts_are_locked_at_once_than_the_limit(books: Books, monkey
         after = ran.after
     assert counts == [2, 2, 1]
     assert looked == [2, 2, 1]
-    assert billing.ageing.LOOKED >= 500
+    assert billing.dunning.LOOKED >= 500
 
 
 def test_the_cost_does_not_grow_with_paid_history(books: Books, database: Any) -> None:
@@ -313,7 +313,7 @@ def test_the_cost_does_not_grow_with_paid_history(books: Books, database: Any) -
     assert 1 <= fetched <= 10
 
 
-def test_ageing_waits_for_a_shard_at_work_and_never_deadlocks_with_it(books: Books) -> None:
+def test_dunning_waits_for_a_shard_at_work_and_never_deadlocks_with_it(books: Books) -> None:
     days_between(books, 0)
     account = books.account("A1")
     order = books.order(account, "2026-01-01 00:00+03", plan="", item="setup", kind="one_time")
@@ -327,15 +327,15 @@ def test_ageing_waits_for_a_shard_at_work_and_never_deadlocks_with_it(books: Boo
     with closing(psycopg2.connect(books.dsn)) as shard, shard.cursor() as cur:
         cur.execute("SELECT FROM bill_shards WHERE run_id = %s FOR UPDATE", (billing_run,))
         cur.execute("UPDATE orders SET settled_at = now() WHERE id = %s", (order,))
-        ageing = threading.Thread(target=lambda: found.append(run(books)))
-        ageing.start()
-        while ageing.is_alive() and not books.one(
+        dunning = threading.Thread(target=lambda: found.append(run(books)))
+        dunning.start()
+        while dunning.is_alive() and not books.one(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         ):
             time.sleep(0.01)
         cur.execute("UPDATE accounts SET balance_minor = balance_minor - 1 WHERE id = %s", (account,))
         shard.rollback()
-        ageing.join()
+        dunning.join()
     assert found[0]["cancellation"] == 1
 
 

@@ -17,12 +17,12 @@ from billing.orders.orders import (
     events_of,
     find_order,
     list_orders,
+    periods_from,
+    periods_to_come,
     replace_order,
     resume_order,
     suspend_order,
     suspensions_of,
-    tiles_from,
-    tiles_to_come,
     withdraw_end,
 )
 from billing.orders.rules import OrderError, anchors_of, parse_instant, parse_interval
@@ -125,8 +125,8 @@ def test_the_first_period_is_whole_whatever_its_length_and_the_day_it_starts(sho
     starts = ("2026-09-07", "2026-09-01", "2025-09-01", "2028-02-29", "2026-01-31")
     for number, (period, day) in enumerate(product(LONG, starts)):
         order, _ = add(shop, f"L{number}", period=period, starts=day)
-        [tile] = tiles_from(order.contents, order.contents.starts_s, 1)
-        assert (tile.number, tile.start_s) == (1, at(day)), (period, day)
+        [period] = periods_from(order.contents, order.contents.starts_s, 1)
+        assert (period.number, period.start_s) == (1, at(day)), (period, day)
 
 
 def test_a_period_starts_on_the_anchor_date(shop) -> None:
@@ -267,7 +267,7 @@ def test_periods_to_come_begin_with_the_first_that_is_not_billed(shop) -> None:
 
     def to_come(number):
         order = find(shop, number)
-        return [(one.number, one.start_s, one.due_s) for one in act(shop, lambda cur: tiles_to_come(cur, order, 3))]
+        return [(one.number, one.start_s, one.due_s) for one in act(shop, lambda cur: periods_to_come(cur, order, 3))]
 
     starts = ["2026-02-28", "2026-03-31", "2026-04-30", "2026-05-31"]
     assert to_come("A1") == [(n + 2, at(starts[n]), at(starts[n + 1])) for n in range(3)]
@@ -317,7 +317,7 @@ def test_what_is_billed_in_advance_may_end_and_what_was_trued_up_may_not(shop) -
     add(shop, in_advance=True)
     bill(shop, "A1", "advance", "2026-01-31", "2026-02-28")
     assert end(shop, "A1", "2026-02-10")
-    bill(shop, "A1", "trueup", "2026-01-31", "2026-02-28")
+    bill(shop, "A1", "adjustment", "2026-01-31", "2026-02-28")
     with pytest.raises(OrderError, match="billed until 2026-02-28"):
         end(shop, "A1", "2026-02-05")
 
@@ -326,7 +326,7 @@ def test_what_was_trued_up_is_put_right_by_a_charge(shop) -> None:
     add(shop, in_advance=True)
     bill(shop, "A1", "advance", "2026-01-31", "2026-02-28")
     bill(shop, "A1", "arrears", "2026-01-31", "2026-02-28")
-    bill(shop, "A1", "trueup", "2026-01-31", "2026-02-28")
+    bill(shop, "A1", "adjustment", "2026-01-31", "2026-02-28")
     with pytest.raises(OrderError, match=r"2026-02-28: a suspension earlier is put right by `kopeck order charge`$"):
         act(shop, lambda cur: suspend_order(cur, "A1", at("2026-02-20"), None, "test"))
     bill(shop, "A1", "advance", "2026-02-28", "2026-03-31")
@@ -534,7 +534,7 @@ def test_a_pause_for_debt_ends_by_paying_only(shop) -> None:
     with psycopg2.connect(shop.dsn) as connection, connection.cursor() as cur:
         cur.execute(
             "INSERT INTO order_suspensions (order_id, from_at, reason, actor) "
-            "SELECT id, '2026-03-01', 'ageing', 'system' FROM orders"
+            "SELECT id, '2026-03-01', 'dunning', 'system' FROM orders"
         )
     with pytest.raises(OrderError, match="A1 is suspended for debt: a payment resumes it at once"):
         resume(shop, "A1", "2026-03-10")

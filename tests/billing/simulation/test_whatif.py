@@ -111,12 +111,12 @@ def test_who_paid_nothing_before_has_a_bar_of_his_own() -> None:
     assert (found.from_nothing, sum(found.bars), found.up) == (1, 0, [Paid(1, "RUB", 0, 30_000)])
 
 
-def tiles_of(orders: list[Order], month: str) -> list[tuple[Any, ...]]:
-    """(order, part, tile, num, den) of what a month takes."""
+def periods_of(orders: list[Order], month: str) -> list[tuple[Any, ...]]:
+    """(order, part, period, num, den) of what a month takes."""
     world = World(offer(), orders)
     shard, due = due_in(shard_of(world, "2026-01-01"), world.tariffs(), month_of(month))
-    tiles = due.tiles
-    columns = (tiles.order, tiles.part, tiles.start_s, tiles.end_s, tiles.num, tiles.den)
+    periods = due.periods
+    columns = (periods.order, periods.part, periods.start_s, periods.end_s, periods.num, periods.den)
     return [
         (int(shard.orders.order_id[order]), PARTS[part], start, end, num, den)
         for order, part, start, end, num, den in zip(*(one.tolist() for one in columns), strict=True)
@@ -139,7 +139,7 @@ def test_a_month_takes_the_periods_that_end_in_it() -> None:
         Order(11, "2026-02-01", plan="both", ahead=True, ends="2026-02-15", anchor=15),
     ]
     middle = (at("2026-01-15"), at("2026-02-15"))
-    assert tiles_of(orders, "2026-02") == [
+    assert periods_of(orders, "2026-02") == [
         (1, "arrears", february, march, 28, 28),
         (2, "advance", february, march, 28, 28),
         (2, "arrears", february, march, 28, 28),
@@ -150,13 +150,13 @@ def test_a_month_takes_the_periods_that_end_in_it() -> None:
         (11, "advance", *middle, 14, 31),
         (11, "arrears", *middle, 14, 31),
     ]
-    assert [tile[:2] for tile in tiles_of(orders[7:8], "2026-03")] == [(8, "arrears")]
+    assert [period[:2] for period in periods_of(orders[7:8], "2026-03")] == [(8, "arrears")]
 
 
 def test_a_month_is_that_of_the_orders_zone() -> None:
     far = Order(1, "2026-01-01", plan="both", zone="Asia/Vladivostok")
     start, end = at("2026-01-01", far.zone), at("2026-02-01", far.zone)
-    assert tiles_of([far], "2026-01") == [(1, "arrears", start, end, 31, 31)]
+    assert periods_of([far], "2026-01") == [(1, "arrears", start, end, 31, 31)]
 
 
 def test_a_suspension_known_today_counts() -> None:

@@ -10,14 +10,14 @@ import aiopg
 import pytest
 
 from billing.invoicing.credit_notes import Wanted, credit_invoice
-from billing.verification import periods as cycle_verify_tiles
+from billing.verification import periods as cycle_verify_periods
 from billing.verification import slices as verify_slices
 from billing.verification.invoices import verify_cycle
 from billing.verification.records import Check
 from tests.billing.invoicing.invoice_books import Books, Charge
 
 BILL_ON = date(2026, 3, 1)
-TILES = ["2026-01-01 00:00+03", "2026-02-01 00:00+03", "2026-03-01 00:00+03", "2026-04-01 00:00+03"]
+PERIODS = ["2026-01-01 00:00+03", "2026-02-01 00:00+03", "2026-03-01 00:00+03", "2026-04-01 00:00+03"]
 
 
 async def checked(dsn: str) -> list[Check]:
@@ -52,11 +52,11 @@ def books(database: Any) -> Books:
     two = found.invoices(
         second, [(account, [Charge(400, order_id=arrears), Charge(200, order_id=advance)])], on=BILL_ON
     )[0]
-    found.period(arrears, "arrears", TILES[0], TILES[1], run=first, invoice=one, amount=100)
-    found.period(arrears, "arrears", TILES[1], TILES[2], run=second, invoice=two, amount=400)
-    found.period(advance, "advance", TILES[0], TILES[1], run=first, invoice=one, amount=100)
-    found.period(advance, "advance", TILES[1], TILES[2], run=first, invoice=one, amount=200)
-    found.period(advance, "advance", TILES[2], TILES[3], run=second, invoice=two, amount=200)
+    found.period(arrears, "arrears", PERIODS[0], PERIODS[1], run=first, invoice=one, amount=100)
+    found.period(arrears, "arrears", PERIODS[1], PERIODS[2], run=second, invoice=two, amount=400)
+    found.period(advance, "advance", PERIODS[0], PERIODS[1], run=first, invoice=one, amount=100)
+    found.period(advance, "advance", PERIODS[1], PERIODS[2], run=first, invoice=one, amount=200)
+    found.period(advance, "advance", PERIODS[2], PERIODS[3], run=second, invoice=two, amount=200)
     found.period(once, "once", "2026-01-15 00:00+03", "2026-01-15 00:00+03", run=first, invoice=one, amount=50)
 
     async def credit() -> None:
@@ -104,7 +104,7 @@ CORRUPTIONS = [
      "AND period_start > '2026-01-15'"),
     (6, "was not due in run 1", "UPDATE order_periods SET run_id = 1"),
     (6, "nothing was billed in advance then",
-     "INSERT INTO order_periods SELECT order_id, 'trueup', '2026-06-01 00:00+03', '2026-07-01 00:00+03', "
+     "INSERT INTO order_periods SELECT order_id, 'adjustment', '2026-06-01 00:00+03', '2026-07-01 00:00+03', "
      "outcome, reason, 1, 1, "
      "0, NULL, run_id FROM order_periods WHERE part = 'advance' AND period_start > '2026-02-15'"),
     (8, "block 1 begins with 5, must begin with 3",
@@ -176,8 +176,8 @@ def test_a_fault_is_found_in_whatever_slice_its_invoice_lies(
 
 
 def noted(books: Books) -> tuple[int, str]:
-    tiles = asyncio.run(checked(books.dsn))[0]
-    return tiles.found, tiles.note
+    periods = asyncio.run(checked(books.dsn))[0]
+    return periods.found, periods.note
 
 
 def test_what_failed_or_came_later_is_counted_and_no_difference(books: Books) -> None:
@@ -207,20 +207,20 @@ def test_an_order_that_ended_is_billed_to_its_end_and_no_further(books: Books) -
     over = books.order(account, "2026-01-01 00:00+03", ends="2026-02-10 00:00+03")
     books.order(account, "2026-01-05 00:00+03", ends="2026-01-05 00:00+03")  # never lived
     books.order(account, "2026-02-20 00:00+03", ends="2026-03-10 00:00+03")
-    books.period(over, "arrears", TILES[0], TILES[1], run=1)
+    books.period(over, "arrears", PERIODS[0], PERIODS[1], run=1)
     assert noted(books)[0] == 2
-    books.period(over, "arrears", TILES[1], TILES[2], run=2)
+    books.period(over, "arrears", PERIODS[1], PERIODS[2], run=2)
     assert noted(books)[0] == 1
-    books.period(3 + 3, "arrears", TILES[1], TILES[2], run=2)
+    books.period(3 + 3, "arrears", PERIODS[1], PERIODS[2], run=2)
     assert noted(books) == (0, "")
 
 
 def test_usage_of_an_order_in_advance_is_billed_in_arrears_too(books: Books) -> None:
     order = books.order(books.account("B1"), "2026-01-01 00:00+03", in_advance=True)
-    for start, end in pairwise(TILES):
+    for start, end in pairwise(PERIODS):
         books.period(order, "advance", start, end, run=2)
     assert noted(books)[0] == 1  # plan home has data, which is metered; the order on the fee alone has no such part
-    for start, end in pairwise(TILES[:3]):
+    for start, end in pairwise(PERIODS[:3]):
         books.period(order, "arrears", start, end, run=2)
     assert noted(books) == (0, "")
 
@@ -228,16 +228,16 @@ def test_usage_of_an_order_in_advance_is_billed_in_arrears_too(books: Books) -> 
 def test_records_may_begin_where_an_earlier_system_stopped(books: Books) -> None:
     order = books.order(books.account("B1"), "2020-01-01 00:00+03")
     books.forge(
-        "INSERT INTO order_periods SELECT %s, 'arrears', %s, %s, 'billed', '', 1, 1, 500, NULL, 1", order, *TILES[:2]
+        "INSERT INTO order_periods SELECT %s, 'arrears', %s, %s, 'billed', '', 1, 1, 500, NULL, 1", order, *PERIODS[:2]
     )
-    books.period(order, "arrears", *TILES[1:3], run=2)
+    books.period(order, "arrears", *PERIODS[1:3], run=2)
     assert noted(books) == (0, "")
 
 
 def test_orders_are_walked_in_chunks(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cycle_verify_tiles, "CHUNK", 2)
-    tiles = asyncio.run(checked(books.dsn))[0]
-    assert (tiles.examined, tiles.found) == (3, 0)
+    monkeypatch.setattr(cycle_verify_periods, "CHUNK", 2)
+    periods = asyncio.run(checked(books.dsn))[0]
+    assert (periods.examined, periods.found) == (3, 0)
 
 
 def test_events_that_no_order_covers_are_told(books: Books, database: Any) -> None:

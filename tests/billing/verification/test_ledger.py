@@ -67,7 +67,7 @@ CORRUPTIONS = [
         1,
         "column accounts.balance_minor is numeric",
         [
-            "DROP TRIGGER accounts_ageing_lift ON accounts",
+            "DROP TRIGGER accounts_dunning_lift ON accounts",
             "DROP TRIGGER accounts_balance_bears ON accounts",
             "ALTER TABLE accounts ALTER balance_minor TYPE numeric",
         ],
@@ -115,8 +115,8 @@ CORRUPTIONS = [
     ),
     (
         2,
-        "function public.ageing_lift runs as its owner and everybody may call it",
-        ["GRANT EXECUTE ON FUNCTION ageing_lift() TO PUBLIC"],
+        "function public.dunning_lift runs as its owner and everybody may call it",
+        ["GRANT EXECUTE ON FUNCTION dunning_lift() TO PUBLIC"],
     ),
     (2, "role kopeck_app may create in schema public", ["GRANT CREATE ON SCHEMA public TO PUBLIC"]),
     (2, "role kopeck_app may create in schema more", ["CREATE SCHEMA more AUTHORIZATION kopeck_app"]),

@@ -1,4 +1,4 @@
-"""A partner's payment lifts ageing in its own transaction, through the same path as every payment."""
+"""A partner's payment lifts dunning in its own transaction, through the same path as every payment."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ def test_a_partners_payment_resumes_orders_once_nothing_is_overdue(database) -> 
     books.order(account, "2026-01-01 00:00+03")
     on = TODAY - timedelta(days=40)
     books.invoices(books.run(on), [(account, [Charge(10_000)])], on=on)
-    books.ask("UPDATE ageing_settings SET days_between = 0")
+    books.ask("UPDATE dunning_settings SET days_between = 0")
     asyncio.run(aged(database.dsn))
     still = "SELECT count(*) FROM order_suspensions WHERE until_at IS NULL"
     assert books.one(still) == 1
@@ -41,4 +41,4 @@ def test_a_partners_payment_resumes_orders_once_nothing_is_overdue(database) -> 
     asyncio.run(act(database.dsn, [shop.pay("2", NUMBER, 6_000)]))
     assert books.balance(account) == 0
     assert books.one(still) == 0
-    assert books.one("SELECT action FROM ageing_events ORDER BY id DESC LIMIT 1") == "lifted"
+    assert books.one("SELECT action FROM dunning_events ORDER BY id DESC LIMIT 1") == "lifted"

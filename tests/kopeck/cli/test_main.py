@@ -68,7 +68,7 @@ def test_where_postgresql_is_named_any_folder_will_do_for_the_journal(kopeck, mo
 
 
 def test_a_day_that_is_none_is_told_what_one_is(kopeck) -> None:
-    said = kopeck("ageing", "run", "--date", "2026-02-30")
+    said = kopeck("dunning", "run", "--date", "2026-02-30")
     assert said.status == 2
     assert "Invalid value for '--date': '2026-02-30' is no date such as 2026-01-31" in said.err
 

@@ -449,9 +449,9 @@ def by_hand(kopeck, *arguments):
 def test_cash_pays_invoices_and_lifts_a_suspension_as_a_payment_does(kopeck, books):
     books.ask(
         "INSERT INTO order_suspensions (order_id, from_at, reason, actor) "
-        "SELECT id, now() - interval '1 day', 'ageing', 't' FROM orders"
+        "SELECT id, now() - interval '1 day', 'dunning', 't' FROM orders"
     )
-    books.ask("UPDATE accounts SET ageing_step = 3 WHERE number = 'A1'")
+    books.ask("UPDATE accounts SET dunning_step = 3 WHERE number = 'A1'")
     assert books.one("SELECT count(*) FROM order_suspensions WHERE until_at IS NULL") == 1
     by_hand(kopeck, "post", "A1", "--kind", "bank", "--amount", "146.40", "--key", "k")
     assert books.one("SELECT count(*) FROM order_suspensions WHERE until_at IS NULL") == 0

@@ -64,7 +64,7 @@ def test_an_order_is_shown_with_its_life(desk) -> None:
     assert re.search(r"\tsuspended\tfrom 2026-05-01, until 2026-05-10 12:00:00\tsystem:cli", said)
     shown = json.loads(desk("order", "show", "A1", "--json").out)
     assert (shown["number"], shown["starts"], shown["ends"]) == ("A1", "2026-01-30T21:00:00Z", None)
-    assert [tile["number"] for tile in shown["next"]] == [1, 2, 3]
+    assert [period["number"] for period in shown["next"]] == [1, 2, 3]
     assert [event["event"] for event in shown["events"]] == ["suspended", "created"]
     assert desk("order", "list", "--open").out.splitlines()[1] == "A1\tdesk\tplan smart\t1\t2026-01-31\t-\tmonth\topen"
     assert [one["number"] for one in json.loads(desk("order", "list", "--json").out)] == ["A1"]
