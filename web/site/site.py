@@ -9,6 +9,7 @@ Does not know: pages, languages, what is asked of the stores.
 
 import asyncio
 import ipaddress
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from gateway.journal.journal import Journal
 from gateway.payments.lanes import Core
 from gateway.port.connections import client_ip
 from web.access.sessions import Session, read_session
-from web.access.users import User, authenticate, user_by_login
+from web.access.throttle import network_of, take_try_of_session, trust_browser
+from web.access.users import User, authenticate, is_password_of, user_by_login
 
 #: Connections of one web process; pages hold one for milliseconds.
 POOL_MAX: Final = 8
@@ -33,6 +35,7 @@ STATEMENT_TIMEOUT_S: Final = 20.0
 #: argon2id takes 64 MiB and tens of milliseconds of a core; more at once only makes everyone slower.
 SIGN_INS_AT_ONCE: Final = 2
 SIGN_INS_WAITING: Final = 32
+SIGN_INS_WAITING_PER_ADDRESS: Final = 4
 
 #: What aiopg raises when PostgreSQL cannot be reached, went away, or does not answer in time.
 DATABASE_ERRORS: Final = (psycopg2.OperationalError, psycopg2.InterfaceError, TimeoutError)
@@ -75,7 +78,7 @@ class Site:
         self._pool: Any = None
         self._pool_made = asyncio.Lock()
         self._sign_ins = asyncio.Semaphore(SIGN_INS_AT_ONCE)
-        self._sign_ins_waiting = 0
+        self._waiting: Counter[str] = Counter()
 
     @asynccontextmanager
     async def cursor(self) -> AsyncIterator[Any]:
@@ -113,21 +116,46 @@ class Site:
         async with self.cursor() as cur:
             return await read_session(cur, token, self.options.idle_minutes)
 
-    async def sign_in(self, login: str, password: str) -> tuple[User | None, User | None]:
-        """(the user if the password is right, the user of that login if there is one).
+    async def sign_in(
+        self, login: str, password: str, address: str, browser: str
+    ) -> tuple[User | None, User | None, str]:
+        """(the user if the password is right, the user of that login if there is one, the browser's token to keep).
 
         Raises:
             SignInsBusy: nothing was looked at and nothing counted.
+            TooManyTries, PasswordExpired: as `web.access.users.authenticate`.
         """
-        if self._sign_ins_waiting >= SIGN_INS_WAITING:
+        async with self._hashing(address), self.cursor() as cur:
+            user = await authenticate(cur, login, password, address, browser)
+            if user is None:
+                return None, await user_by_login(cur, login), ""
+            return user, user, await trust_browser(cur, user.id, browser)
+
+    async def check_password(self, session: Session, password: str, address: str) -> bool:
+        """Whether a signed-in person's own password is this one.
+
+        Raises:
+            SignInsBusy: nothing was looked at and nothing counted.
+            TooManyTries: the session has tried too often.
+        """
+        async with self._hashing(address), self.cursor() as cur:
+            await take_try_of_session(cur, session.token_hash)
+            return await is_password_of(cur, session.user, password)
+
+    @asynccontextmanager
+    async def _hashing(self, address: str) -> AsyncIterator[None]:
+        """A turn at hashing. One address waits with a share of the places, so it cannot keep all others out."""
+        place = network_of(address)
+        if sum(self._waiting.values()) >= SIGN_INS_WAITING or self._waiting[place] >= SIGN_INS_WAITING_PER_ADDRESS:
             raise SignInsBusy
-        self._sign_ins_waiting += 1
+        self._waiting[place] += 1
         try:
-            async with self._sign_ins, self.cursor() as cur:
-                user = await authenticate(cur, login, password)
-                return user, user or await user_by_login(cur, login)
+            async with self._sign_ins:
+                yield
         finally:
-            self._sign_ins_waiting -= 1
+            self._waiting[place] -= 1
+            if not self._waiting[place]:
+                del self._waiting[place]
 
     def client_address(self, request: HTTPServerRequest) -> str:
         """The address of whoever asks, with trusted proxies peeled off from the right of X-Forwarded-For."""
