@@ -40,7 +40,7 @@ from ratingcore import lines, reference
 from ratingcore.arrays import Ints
 from ratingcore.digits import pack_number, pack_numbers
 from ratingcore.money import split_minor
-from ratingcore.rate import Rated, make_events, new_accumulators, rate_events
+from ratingcore.rate import RatedColumns, make_events, new_accumulators, rate_events
 from ratingcore.rounding import MICRO_PER_MINOR, round_micro
 from ratingcore.tariff import Tax
 
@@ -103,7 +103,7 @@ def _aim(aim: float, reached: float) -> str:
 def _kernel(name: str, case: Case, usage: Usage) -> Iterator[Figure]:
     made, events, pools = lines_of(case, usage.accounts), events_of(case, usage), pools_of(usage.accounts)
 
-    def run(threads: int) -> Rated:
+    def run(threads: int) -> RatedColumns:
         return rate_events(made, new_accumulators(made, pools), events, threads)
 
     alone, shared = run(1), run(2)
@@ -143,7 +143,7 @@ def judged_per_s(name: str, case: Case, usage: Usage) -> float:
     return len(judged) / seconds
 
 
-def _sampled(case: Case, sample: Sequence[reference.Event]) -> Rated:
+def _sampled(case: Case, sample: Sequence[reference.Event]) -> RatedColumns:
     """The kernel on the judge's events."""
     made = lines_of(case, JUDGE_ACCOUNTS)
     columns: dict[str, Any] = {
@@ -153,9 +153,9 @@ def _sampled(case: Case, sample: Sequence[reference.Event]) -> Rated:
     return rate_events(made, new_accumulators(made, pools_of(JUDGE_ACCOUNTS)), events)
 
 
-def _rows(rated: Rated | Sequence[reference.Rated]) -> list[tuple[int, ...]]:
+def _rows(rated: RatedColumns | Sequence[reference.Rated]) -> list[tuple[int, ...]]:
     names = ("amount_micro", "version", "tier", "rate", "reject")
-    if isinstance(rated, Rated):
+    if isinstance(rated, RatedColumns):
         return list(zip(*(getattr(rated, name).tolist() for name in names), strict=True))
     return [tuple(int(getattr(one, name)) for name in names) for one in rated]
 

@@ -83,7 +83,7 @@ class Events:
 
 
 @dataclass(frozen=True, slots=True)
-class Rated:
+class RatedColumns:
     """Columns of what came out, one row an event.
 
     amount_micro: its price; version: of its line's price; tier: reached by the last curve; rate: the last used,
@@ -170,7 +170,7 @@ def make_events(
     )
 
 
-def rate_events(lines: Lines, accumulators: Accumulators, events: Events, threads: int = 1) -> Rated:
+def rate_events(lines: Lines, accumulators: Accumulators, events: Events, threads: int = 1) -> RatedColumns:
     """Rate events in order; see the module's rules.
 
     Args:
@@ -184,7 +184,7 @@ def rate_events(lines: Lines, accumulators: Accumulators, events: Events, thread
 
 def close_lines(
     lines: Lines, accumulators: Accumulators, line: ArrayLike, time_s: int | Ints, threads: int = 1
-) -> Rated:
+) -> RatedColumns:
     """What these lines still owe as their period ends: flats never charged, minimums not reached.
 
     A second close of the same lines adds nothing.
@@ -201,11 +201,11 @@ def close_lines(
     return _run(lines, accumulators, events, threads, closing=True)
 
 
-def _run(lines: Lines, accumulators: Accumulators, events: Events, threads: int, closing: bool) -> Rated:
+def _run(lines: Lines, accumulators: Accumulators, events: Events, threads: int, closing: bool) -> RatedColumns:
     _check(lines, accumulators, threads)
     compiled, count = lines.compiled, len(events.line)
     # Not filled: the kernel writes every row, and threads then share the cost of the pages.
-    out = Rated(
+    out = RatedColumns(
         np.empty(count, np.int64),
         np.empty(count, np.int32),
         np.empty(count, np.int32),

@@ -108,7 +108,9 @@ def full_folders(modules: Iterable[Module]) -> Iterator[str]:
     counts: dict[str, int] = defaultdict(int)
     for module in modules:
         counts[module.folder] += module.name != "__init__"
-    yield from (f"{folder} holds {n} files of code, {MAX_FILES} at most" for folder, n in counts.items() if n > MAX_FILES)
+    yield from (
+        f"{folder} holds {n} files of code, {MAX_FILES} at most" for folder, n in counts.items() if n > MAX_FILES
+    )
 
 
 def long_files(modules: Iterable[Module]) -> Iterator[str]:

@@ -71,7 +71,7 @@ class CatalogueError(ValueError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-class Refused(Exception):
+class NodeRefused(Exception):
     """One piece of a file is wrong. Caught where the next piece can still be read."""
 
     def __init__(self, place: Place, message: str, hint: str = "") -> None:
@@ -79,7 +79,7 @@ class Refused(Exception):
         self.problem = Problem(place, message, hint)
 
 
-class Told(Exception):
+class ProblemsTold(Exception):
     """A piece cannot be read because another one is wrong, which has been told already."""
 
 
@@ -119,19 +119,19 @@ def read_yaml(file: str, data: bytes) -> Node:
     """
     try:
         return _Builder(file).build(_text_of(file, data))
-    except Refused as refused:
+    except NodeRefused as refused:
         raise CatalogueError([refused.problem]) from refused
 
 
 def _text_of(file: str, data: bytes) -> str:
     if len(data) > MAX_BYTES:
-        raise Refused(Place(file, 1), f"{len(data):,} bytes, at most {MAX_BYTES:,} are read", CARD_HINT)
+        raise NodeRefused(Place(file, 1), f"{len(data):,} bytes, at most {MAX_BYTES:,} are read", CARD_HINT)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         hint = "save it as UTF-8, for example: iconv -f cp1251 -t utf-8"
-        raise Refused(Place(file, line), f"byte {data[error.start]:#04x} is no UTF-8", hint) from error
+        raise NodeRefused(Place(file, line), f"byte {data[error.start]:#04x} is no UTF-8", hint) from error
     return text
 
 
@@ -149,11 +149,13 @@ class _Builder:
         events = self._events(text)
         first = next(events, None)
         if first is None:
-            raise Refused(Place(self.file, 1), "the file is empty")
+            raise NodeRefused(Place(self.file, 1), "the file is empty")
         node = self._node(first, events, 1)
         extra = next(events, None)
         if extra is not None:
-            raise Refused(self._place(extra), "a second document in one file", "one catalogue is one file without ---")
+            raise NodeRefused(
+                self._place(extra), "a second document in one file", "one catalogue is one file without ---"
+            )
         return node
 
     def _events(self, text: str) -> Iterator[Any]:
@@ -167,9 +169,11 @@ class _Builder:
             place = Place(self.file, mark.line + 1, mark.column + 1) if mark else Place(self.file, 1)
             what = ", ".join(part for part in (error.context, error.problem) if part)
             hint = "indent with spaces, and put text with : or # into quotes"
-            raise Refused(place, f"not YAML: {what}", hint) from error
+            raise NodeRefused(place, f"not YAML: {what}", hint) from error
         except yaml.YAMLError as error:
-            raise Refused(Place(self.file, _odd_line(text)), "holds a control character: not a text file") from error
+            raise NodeRefused(
+                Place(self.file, _odd_line(text)), "holds a control character: not a text file"
+            ) from error
 
     def _place(self, event: Any) -> Place:
         mark = event.start_mark
@@ -179,14 +183,14 @@ class _Builder:
         place = self._place(event)
         self.count += 1
         if self.count > MAX_NODES:
-            raise Refused(place, f"more than {MAX_NODES:,} values in one file", CARD_HINT)
+            raise NodeRefused(place, f"more than {MAX_NODES:,} values in one file", CARD_HINT)
         if depth > MAX_DEPTH:
-            raise Refused(place, f"nested deeper than {MAX_DEPTH} levels")
+            raise NodeRefused(place, f"nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             hint = "calendars, rate cards, tax classes and plans have names: refer to those"
-            raise Refused(place, "anchors (&) and aliases (*) are not accepted", hint)
+            raise NodeRefused(place, "anchors (&) and aliases (*) are not accepted", hint)
         if event.tag is not None and event.tag != "!":
-            raise Refused(place, f"the tag {event.tag[:40]!r} is not accepted", "values need no tags")
+            raise NodeRefused(place, f"the tag {event.tag[:40]!r} is not accepted", "values need no tags")
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(place, event)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -195,7 +199,9 @@ class _Builder:
 
     def _scalar(self, place: Place, event: Any) -> Scalar:
         if len(event.value) > MAX_SCALAR_CHARS:
-            raise Refused(place, f"a text of {len(event.value):,} characters, at most {MAX_SCALAR_CHARS:,} are read")
+            raise NodeRefused(
+                place, f"a text of {len(event.value):,} characters, at most {MAX_SCALAR_CHARS:,} are read"
+            )
         return Scalar(place, event.value, bool(event.style))
 
     def _listed(self, events: Iterator[Any], depth: int) -> Iterator[Node]:
@@ -211,13 +217,15 @@ class _Builder:
                 break
             key = self._node(event, events, depth + 1)
             if not isinstance(key, Scalar):
-                raise Refused(key.place, "a key is a plain text", "a value with { or [ at its start needs quotes")
+                raise NodeRefused(key.place, "a key is a plain text", "a value with { or [ at its start needs quotes")
             if key.text == "<<" and not key.quoted:
                 hint = "plans may extend a plan; write other fields out"
-                raise Refused(key.place, "merge keys (<<) are not accepted", hint)
+                raise NodeRefused(key.place, "merge keys (<<) are not accepted", hint)
             if key.text in entries:
                 first = entries[key.text][0].line
-                raise Refused(key.place, f"the key {key.text[:80]!r} comes twice", f"it stands on line {first} already")
+                raise NodeRefused(
+                    key.place, f"the key {key.text[:80]!r} comes twice", f"it stands on line {first} already"
+                )
             entries[key.text] = (key.place, self._node(next(events), events, depth + 1))
         return entries
 
@@ -244,7 +252,7 @@ class Fields:
 
     def __init__(self, node: Node, what: str) -> None:
         if not isinstance(node, Table):
-            raise Refused(node.place, f"{what} has named fields, not {_shape(node)}", "write `field: value` lines")
+            raise NodeRefused(node.place, f"{what} has named fields, not {_shape(node)}", "write `field: value` lines")
         self.what = what
         self.place = node.place
         self._entries = node.entries
@@ -266,7 +274,7 @@ class Fields:
             strays = [other for other in self._entries if other not in self._taken]
             misspelt = difflib.get_close_matches(name, strays, 1)
             hint = f"is {misspelt[0]!r} meant to be it?" if misspelt else ""
-            raise Refused(self.place, f"{self.what} needs the field {name!r}", hint)
+            raise NodeRefused(self.place, f"{self.what} needs the field {name!r}", hint)
         return node
 
     def text(self, name: str, default: str | None = None) -> str:
@@ -289,13 +297,13 @@ class Fields:
         """Refuse fields that nobody knows."""
         for name, (place, _) in self._entries.items():
             if name not in self._taken:
-                raise Refused(place, f"{self.what} has no field {name[:80]!r}", near(name, self._taken))
+                raise NodeRefused(place, f"{self.what} has no field {name[:80]!r}", near(name, self._taken))
 
 
 def text_of(node: Node, what: str) -> str:
     """A scalar's text. Raises Refused for a list or a mapping."""
     if not isinstance(node, Scalar):
-        raise Refused(node.place, f"{what} is one value, not {_shape(node)}")
+        raise NodeRefused(node.place, f"{what} is one value, not {_shape(node)}")
     return node.text
 
 

@@ -33,12 +33,12 @@ from billing.catalogue.nodes import (
     Fields,
     Listing,
     Node,
+    NodeRefused,
     Place,
     Problem,
-    Refused,
+    ProblemsTold,
     Scalar,
     Table,
-    Told,
     near,
     read_yaml,
     text_of,
@@ -68,7 +68,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class _Reading:
+class _CatalogueReading:
     """What has been read so far of one file; lives for one ``read_catalogue``."""
 
     file: str
@@ -92,9 +92,9 @@ class _Reading:
             raise CatalogueError(self.problems)
         try:
             return read()
-        except Refused as refused:
+        except NodeRefused as refused:
             self.problems.append(refused.problem)
-        except Told:
+        except ProblemsTold:
             pass  # because of a problem that is among them
         return None
 
@@ -109,12 +109,12 @@ def read_catalogue(file: str, data: bytes, beside: Beside) -> Catalogue:
     Raises:
         CatalogueError: all that is wrong with it.
     """
-    reading = _Reading(file, beside)
+    reading = _CatalogueReading(file, beside)
     root = read_yaml(file, data)
     try:
         fields = Fields(root, "a catalogue")
         head = _read_head(fields, reading)
-    except Refused as refused:
+    except NodeRefused as refused:
         raise CatalogueError([refused.problem]) from refused
     _read_names(fields, reading)
     prices = _read_sections(fields, reading)
@@ -128,7 +128,7 @@ def read_catalogue(file: str, data: bytes, beside: Beside) -> Catalogue:
 
 
 def _finish(
-    reading: _Reading,
+    reading: _CatalogueReading,
     head: tuple[str, int | None, int | None],
     prices: list[PriceList],
     promotions: list[Promotion],
@@ -162,10 +162,10 @@ def _finish(
     )
 
 
-def _read_head(fields: Fields, reading: _Reading) -> tuple[str, int | None, int | None]:
+def _read_head(fields: Fields, reading: _CatalogueReading) -> tuple[str, int | None, int | None]:
     version = fields.require("kopeck_catalogue")
     if text_of(version, "kopeck_catalogue") != FORMAT:
-        raise Refused(version.place, f"kopeck_catalogue is {FORMAT}, the version of this format")
+        raise NodeRefused(version.place, f"kopeck_catalogue is {FORMAT}, the version of this format")
     name = _identifier(fields.require("name"), "name")
     reading.currency = _value(fields.require("currency"), "currency", check_currency)
     reading.zone = _value(fields.require("zone"), "zone", _zone)
@@ -176,7 +176,7 @@ def _read_head(fields: Fields, reading: _Reading) -> tuple[str, int | None, int 
     start_s, end_s = _instant(span.take("from"), reading), _instant(span.take("until"), reading)
     span.done()
     if start_s is not None and end_s is not None and end_s <= start_s:
-        raise Refused(span.place_of("until"), "valid ends before it begins: until is not after from")
+        raise NodeRefused(span.place_of("until"), "valid ends before it begins: until is not after from")
     return name, start_s, end_s
 
 
@@ -185,14 +185,14 @@ def _zone(text: str) -> str:
     return text
 
 
-def _read_names(fields: Fields, reading: _Reading) -> None:
+def _read_names(fields: Fields, reading: _CatalogueReading) -> None:
     """Names of all sections first, so that order in the file is free."""
     for section in SECTIONS[:6]:
         node = fields.take(section)
         reading.defined[section] = tuple(node.entries) if isinstance(node, Table) else ()
 
 
-def _read_sections(fields: Fields, reading: _Reading) -> list[PriceList]:
+def _read_sections(fields: Fields, reading: _CatalogueReading) -> list[PriceList]:
     _section(fields, "taxes", "tax class", reading, _read_tax, reading.taxes)
     _section(fields, "calendars", "calendar", reading, _read_calendar, reading.calendars)
     _section(fields, "items", "item", reading, _read_item, reading.items)
@@ -206,8 +206,8 @@ def _section(
     fields: Fields,
     section: str,
     what: str,
-    reading: _Reading,
-    read: Callable[[str, Fields, _Reading], Any],
+    reading: _CatalogueReading,
+    read: Callable[[str, Fields, _CatalogueReading], Any],
     into: dict[str, Any],
 ) -> None:
     """A section of named records."""
@@ -224,7 +224,7 @@ def _section(
 
     def entries() -> Mapping[str, tuple[Place, Node]]:
         if not isinstance(node, Table):
-            raise Refused(node.place, f"{section} has a named record each", f"write `{section}:`, below it `NAME:`")
+            raise NodeRefused(node.place, f"{section} has a named record each", f"write `{section}:`, below it `NAME:`")
         return node.entries
 
     for number, (key, value) in (reading.attempt(entries) or {}).items():
@@ -234,7 +234,11 @@ def _section(
 
 
 def _listed(
-    fields: Fields, section: str, what: str, reading: _Reading, read: Callable[[Fields, _Reading], T | None]
+    fields: Fields,
+    section: str,
+    what: str,
+    reading: _CatalogueReading,
+    read: Callable[[Fields, _CatalogueReading], T | None],
 ) -> list[T]:
     """A section that is a list of records."""
 
@@ -257,10 +261,10 @@ def _value(node: Node, what: str, parse: Callable[[str], T]) -> T:
     try:
         return parse(text)
     except ValueError as error:
-        raise Refused(node.place, f"{what}: {error}") from error
+        raise NodeRefused(node.place, f"{what}: {error}") from error
 
 
-def _instant(node: Node | None, reading: _Reading) -> int | None:
+def _instant(node: Node | None, reading: _CatalogueReading) -> int | None:
     return None if node is None else _value(node, "date", lambda text: parse_instant(text, reading.zone))
 
 
@@ -268,7 +272,7 @@ def _identifier(node: Node, what: str) -> str:
     text = text_of(node, what)
     plain = all(char.isalnum() or char in "-_." for char in text)
     if not 1 <= len(text) <= MAX_NAME_CHARS or not plain:
-        raise Refused(node.place, f"{what} {text[:40]!r} is 1 to {MAX_NAME_CHARS} letters, digits, - _ or .")
+        raise NodeRefused(node.place, f"{what} {text[:40]!r} is 1 to {MAX_NAME_CHARS} letters, digits, - _ or .")
     return text
 
 
@@ -280,33 +284,33 @@ def _names(fields: Fields, default: str) -> Names:
     if isinstance(node, Scalar):
         return {"": node.text}
     if not isinstance(node, Table):
-        raise Refused(node.place, "name is a text, or a text per language", "write name: {ru: ..., en: ...}")
+        raise NodeRefused(node.place, "name is a text, or a text per language", "write name: {ru: ..., en: ...}")
     return _by_language(node)
 
 
 def _by_language(node: Table) -> Names:
     """A text per language, at least one."""
     if not node.entries:
-        raise Refused(node.place, "no language is named", "write {ru: ..., en: ...}")
+        raise NodeRefused(node.place, "no language is named", "write {ru: ..., en: ...}")
     for language, (place, _) in node.entries.items():
         if not (len(language) == 2 and language.isascii() and language.islower()):
-            raise Refused(place, f"{language[:20]!r} is no language such as ru or en")
+            raise NodeRefused(place, f"{language[:20]!r} is no language such as ru or en")
     return {language: text_of(value, language) for language, (_, value) in node.entries.items()}
 
 
-def _known(node: Node, section: str, reading: _Reading) -> str:
+def _known(node: Node, section: str, reading: _CatalogueReading) -> str:
     """A name that a section defines."""
     text = text_of(node, section)
     if text not in reading.defined[section]:
         what = {"taxes": "tax class", "rate_cards": "rate card"}.get(section, section.removesuffix("s"))
-        raise Refused(node.place, f"there is no {what} {text[:80]!r}", near(text, reading.defined[section]))
+        raise NodeRefused(node.place, f"there is no {what} {text[:80]!r}", near(text, reading.defined[section]))
     return text
 
 
-def _known_list(fields: Fields, name: str, section: str, reading: _Reading) -> tuple[str, ...]:
+def _known_list(fields: Fields, name: str, section: str, reading: _CatalogueReading) -> tuple[str, ...]:
     found = [_known(node, section, reading) for node in fields.nodes(name)]
     if len(set(found)) != len(found):
-        raise Refused(fields.place_of(name), f"{name} names something twice")
+        raise NodeRefused(fields.place_of(name), f"{name} names something twice")
     return tuple(found)
 
 
@@ -316,7 +320,7 @@ def _boolean(fields: Fields, name: str) -> bool:
         return False
     text = text_of(node, name)
     if text not in ("true", "false"):
-        raise Refused(node.place, f"{name} is true or false, not {text[:40]!r}")
+        raise NodeRefused(node.place, f"{name} is true or false, not {text[:40]!r}")
     return text == "true"
 
 
@@ -326,7 +330,7 @@ def _whole(fields: Fields, name: str, default: int, low: int, high: int) -> int:
         return default
     found = _value(node, name, lambda text: parse_decimal(text, 0))
     if not low <= found <= high:
-        raise Refused(node.place, f"{name} is {low} to {high:,}, not {found:,}")
+        raise NodeRefused(node.place, f"{name} is {low} to {high:,}, not {found:,}")
     return found
 
 
@@ -336,7 +340,7 @@ def _unit(fields: Fields) -> Unit:
     names = _by_language(node) if isinstance(node, Table) else {"": text_of(node, "unit")}
     for name in names.values():
         if not (name[:1].isalpha() and len(name) <= 20 and name.isprintable() and " " not in name):
-            raise Refused(node.place, f"unit {name[:40]!r} is one word such as s, min, GB, piece")
+            raise NodeRefused(node.place, f"unit {name[:40]!r} is one word such as s, min, GB, piece")
     first = next(iter(names.values()))
     return Unit(first, _whole(fields, "decimals", 0, 0, MAX_DECIMALS), {} if "" in names else names)
 
@@ -348,7 +352,7 @@ def _ppm(node: Node, what: str) -> int:
 # ---- sections
 
 
-def _read_tax(number: str, fields: Fields, reading: _Reading) -> TaxClass:
+def _read_tax(number: str, fields: Fields, reading: _CatalogueReading) -> TaxClass:
     names = _names(fields, number)
     rates = []
     for node in fields.nodes("rates"):
@@ -357,13 +361,13 @@ def _read_tax(number: str, fields: Fields, reading: _Reading) -> TaxClass:
         rates.append((since_s or 0, _ppm(one.require("percent"), "percent")))
         one.done()
         if not 0 <= rates[-1][1] <= 10_000_000:
-            raise Refused(one.place, "a tax is at most 1000 percent")
+            raise NodeRefused(one.place, "a tax is at most 1000 percent")
     if not rates or not is_ascending(since_s for since_s, _ in rates):
-        raise Refused(fields.place, f"tax class {number} needs rates: in ascending order of their dates")
+        raise NodeRefused(fields.place, f"tax class {number} needs rates: in ascending order of their dates")
     return TaxClass(number, names, tuple(rates), fields.place)
 
 
-def _read_calendar(number: str, fields: Fields, reading: _Reading) -> tuple[Calendar, Place]:
+def _read_calendar(number: str, fields: Fields, reading: _CatalogueReading) -> tuple[Calendar, Place]:
     zone = _value(fields.take("zone") or Scalar(fields.place, reading.zone, False), "zone", _zone)
     holidays = [_value(node, "holiday", _local_date) for node in fields.nodes("holidays")]
     rules: list[Rule] = []
@@ -375,7 +379,7 @@ def _read_calendar(number: str, fields: Fields, reading: _Reading) -> tuple[Cale
         hint = (
             "each minute of mon to sun and of holiday is in one band; one may pass midnight: from: 23:00, until: 06:00"
         )
-        raise Refused(fields.place, f"calendar {number}: {error}", hint) from error
+        raise NodeRefused(fields.place, f"calendar {number}: {error}", hint) from error
 
 
 def _local_date(text: str) -> date:
@@ -393,7 +397,7 @@ def _band_rules(fields: Fields) -> list[Rule]:
     end = _minute(fields.take("until"), MINUTES)
     fields.done()
     if start == end:
-        raise Refused(fields.place, f"band {band!r} lasts no time", "leave out from and until for the whole day")
+        raise NodeRefused(fields.place, f"band {band!r} lasts no time", "leave out from and until for the whole day")
     if start < end:
         return [Rule(days, start, end, band)]
     early = [Rule(days, 0, end, band)] if end else []
@@ -410,7 +414,7 @@ def _days(node: Node) -> tuple[str, ...]:
         return (first,)
     if first in DAYS[:7] and last in DAYS[:7] and DAYS.index(first) < DAYS.index(last):
         return DAYS[DAYS.index(first) : DAYS.index(last) + 1]
-    raise Refused(node.place, f"{text[:40]!r} is no day", f"write all, mon-fri, or some of: {', '.join(DAYS)}")
+    raise NodeRefused(node.place, f"{text[:40]!r} is no day", f"write all, mon-fri, or some of: {', '.join(DAYS)}")
 
 
 def _minute(node: Node | None, default: int) -> int:
@@ -420,18 +424,18 @@ def _minute(node: Node | None, default: int) -> int:
     hour, colon, minute = text.partition(":")
     good = colon and len(minute) == 2 and hour.isascii() and hour.isdigit() and minute.isascii() and minute.isdigit()
     if not good or (text != "24:00" and not (int(hour[:4]) < 24 and int(minute) < 60)):
-        raise Refused(node.place, f"{text[:40]!r} is no time of day such as 08:00")
+        raise NodeRefused(node.place, f"{text[:40]!r} is no time of day such as 08:00")
     return int(hour) * 60 + int(minute)
 
 
-def _read_item(number: str, fields: Fields, reading: _Reading) -> Item:
+def _read_item(number: str, fields: Fields, reading: _CatalogueReading) -> Item:
     names = _names(fields, number)
     tax = fields.take("tax")
     percentage_of = _known_list(fields, "percentage_of", "items", reading)
     if percentage_of:
         unit = Unit("money", 2)
         if fields.take("unit") is not None or fields.take("decimals") is not None:
-            raise Refused(fields.place_of("unit"), "a percentage item counts money", "leave out unit and decimals")
+            raise NodeRefused(fields.place_of("unit"), "a percentage item counts money", "leave out unit and decimals")
     else:
         unit = _unit(fields)
     return Item(
@@ -446,11 +450,11 @@ def _read_item(number: str, fields: Fields, reading: _Reading) -> Item:
     )
 
 
-def _read_pool(number: str, fields: Fields, _: _Reading) -> Pool:
+def _read_pool(number: str, fields: Fields, _: _CatalogueReading) -> Pool:
     return Pool(number, _unit(fields), fields.place)
 
 
-def _read_card(number: str, fields: Fields, reading: _Reading) -> Card:
+def _read_card(number: str, fields: Fields, reading: _CatalogueReading) -> Card:
     currency = fields.take("currency")
     unit = _unit(fields)
     return read_card_rates(
@@ -463,7 +467,7 @@ def _read_card(number: str, fields: Fields, reading: _Reading) -> Card:
     )
 
 
-def _read_plan(number: str, fields: Fields, reading: _Reading) -> Plan:
+def _read_plan(number: str, fields: Fields, reading: _CatalogueReading) -> Plan:
     names = _names(fields, number)
     extends = fields.take("extends")
     return Plan(
@@ -476,23 +480,23 @@ def _read_plan(number: str, fields: Fields, reading: _Reading) -> Plan:
     )
 
 
-def _grants(fields: Fields, reading: _Reading) -> Iterator[tuple[str, int]]:
+def _grants(fields: Fields, reading: _CatalogueReading) -> Iterator[tuple[str, int]]:
     seen: set[str] = set()
     for node in fields.nodes("pools"):
         one = Fields(node, "a pool's grant")
         pool = _known(one.require("pool"), "pools", reading)
         if pool in seen:
-            raise Refused(one.place, f"pool {pool} is granted twice")
+            raise NodeRefused(one.place, f"pool {pool} is granted twice")
         seen.add(pool)
         unit = reading.pools[pool].unit if pool in reading.pools else Unit("piece")
         quantity = _value(one.require("quantity"), "quantity", partial(parse_quantity, unit=unit))
         one.done()
         if not 0 < quantity <= core.MAX_QUANTITY:
-            raise Refused(one.place, f"a grant is 1 to {core.MAX_QUANTITY:,} steps of its pool")
+            raise NodeRefused(one.place, f"a grant is 1 to {core.MAX_QUANTITY:,} steps of its pool")
         yield pool, quantity
 
 
-def _read_price_list(fields: Fields, reading: _Reading) -> PriceList | None:
+def _read_price_list(fields: Fields, reading: _CatalogueReading) -> PriceList | None:
     item = _known(fields.require("item"), "items", reading)
     currency = fields.take("currency")
     plan = fields.take("plan")
@@ -504,7 +508,7 @@ def _read_price_list(fields: Fields, reading: _Reading) -> PriceList | None:
     )
     nodes = fields.nodes("versions")
     if not nodes:
-        raise Refused(
+        raise NodeRefused(
             fields.place, f"the price of item {item} needs versions:", "write versions: with from: and steps:"
         )
     if item not in reading.items:
@@ -513,11 +517,13 @@ def _read_price_list(fields: Fields, reading: _Reading) -> PriceList | None:
     found = [one for one in versions if one is not None]
     for before, after in pairwise(found):
         if after.since_s <= before.since_s:
-            raise Refused(after.place, "versions come in ascending order of from", "each date once, the oldest first")
+            raise NodeRefused(
+                after.place, "versions come in ascending order of from", "each date once, the oldest first"
+            )
     return PriceList(item, money, *narrowed, tuple(found), fields.place)
 
 
-def _read_version(node: Node, item: str, currency: str, reading: _Reading) -> PriceVersion:
+def _read_version(node: Node, item: str, currency: str, reading: _CatalogueReading) -> PriceVersion:
     fields = Fields(node, f"a price version of item {item}")
     since_s = _instant(fields.require("from"), reading) or 0
     if _boolean(fields, "as_below"):
@@ -525,7 +531,7 @@ def _read_version(node: Node, item: str, currency: str, reading: _Reading) -> Pr
         return PriceVersion(since_s, None, True, "", (), fields.place)
     tax = fields.text("tax", "inside")
     if tax not in ("inside", "outside"):
-        raise Refused(fields.place_of("tax"), f"tax is inside or outside (the price), not {tax[:40]!r}")
+        raise NodeRefused(fields.place_of("tax"), f"tax is inside or outside (the price), not {tax[:40]!r}")
     rounding = _value(fields.take("rounding") or Scalar(fields.place, "half_away", False), "rounding", rounding_of)
     calendar_node = fields.take("calendar")
     calendar = _known(calendar_node, "calendars", reading) if calendar_node else ""
@@ -537,18 +543,18 @@ def _read_version(node: Node, item: str, currency: str, reading: _Reading) -> Pr
     fields.done()
     places = tuple(one.place for one in nodes)
     if calendar and calendar not in reading.calendars:
-        raise Told
+        raise ProblemsTold
     clock = reading.calendars[calendar][0] if calendar else None
     if not nodes:
         hint = "write `- graduated: {per: ..., tiers: [...]}` or another kind of step"
-        raise Refused(steps_node.place, "steps is a list of one or more steps", hint)
+        raise NodeRefused(steps_node.place, "steps is a list of one or more steps", hint)
     good = tuple(step for step in steps if step is not None)
     if len(good) != len(nodes):
-        raise Told
+        raise ProblemsTold
     try:
         tariff = core.Tariff(good, clock, rounding)
     except ValueError as error:
-        raise Refused(_step_place(str(error), places, steps_node.place), str(error)) from error
+        raise NodeRefused(_step_place(str(error), places, steps_node.place), str(error)) from error
     return PriceVersion(since_s, tariff, tax == "inside", calendar, places, fields.place)
 
 
@@ -558,14 +564,14 @@ def _step_place(message: str, places: tuple[Place, ...], default: Place) -> Plac
     return places[int(word) - 1] if word.isdigit() and 1 <= int(word) <= len(places) else default
 
 
-def _read_promotion(fields: Fields, reading: _Reading) -> Promotion:
+def _read_promotion(fields: Fields, reading: _CatalogueReading) -> Promotion:
     number = _identifier(fields.require("promotion"), "promotion")
     names = _names(fields, number)
     items = _known_list(fields, "items", "items", reading)
     since_s = _instant(fields.require("from"), reading) or 0
     until_s = _instant(fields.take("until"), reading)
     if until_s is not None and until_s <= since_s:
-        raise Refused(fields.place_of("until"), f"promotion {number} ends before it begins")
+        raise NodeRefused(fields.place_of("until"), f"promotion {number} ends before it begins")
     gifts = _gift(fields, items, reading)
     return Promotion(
         number,
@@ -584,42 +590,42 @@ def _read_promotion(fields: Fields, reading: _Reading) -> Promotion:
     )
 
 
-def _gift(fields: Fields, items: tuple[str, ...], reading: _Reading) -> dict[str, Any]:
+def _gift(fields: Fields, items: tuple[str, ...], reading: _CatalogueReading) -> dict[str, Any]:
     """What a promotion takes off: exactly one of four."""
     kinds = ("percent", "amount", "free_units", "free_periods")
     given = {kind: node for kind in kinds if (node := fields.take(kind)) is not None}
     currency = fields.take("currency")
     if len(given) != 1:
-        raise Refused(fields.place, f"a promotion has one of: {', '.join(kinds)}")
+        raise NodeRefused(fields.place, f"a promotion has one of: {', '.join(kinds)}")
     ((kind, node),) = given.items()
     match kind:
         case "percent":
             ppm = _ppm(node, "percent")
             if not 0 < ppm <= 1_000_000:
-                raise Refused(node.place, "a promotion takes more than 0 and at most 100 percent off")
+                raise NodeRefused(node.place, "a promotion takes more than 0 and at most 100 percent off")
             return {"percent_ppm": ppm}
         case "amount":
             money = _value(currency, "currency", check_currency) if currency else reading.currency
             amount = _value(node, "amount", lambda text: parse_decimal(text, PRICE_DECIMALS))
             if not 0 < amount <= core.MAX_PRICE_MICRO:
-                raise Refused(node.place, "a promotion's amount is above zero and at most 10,000,000,000.00")
+                raise NodeRefused(node.place, "a promotion's amount is above zero and at most 10,000,000,000.00")
             return {"amount_micro": amount, "currency": money}
         case "free_units":
             units = {reading.items[item].unit for item in items if item in reading.items}
             if len(units) != 1:
-                raise Refused(node.place, "free units need items: of one unit")
+                raise NodeRefused(node.place, "free units need items: of one unit")
             quantity = _value(node, "free_units", lambda text: parse_quantity(text, units.pop()))
             if not 0 < quantity <= core.MAX_QUANTITY:
-                raise Refused(node.place, "free units are more than nothing")
+                raise NodeRefused(node.place, "free units are more than nothing")
             return {"free_units": quantity}
         case _:
             periods = _value(node, "free_periods", lambda text: parse_decimal(text, 0))
             if not 0 < periods <= 1200 or fields.take("periods") is not None:
-                raise Refused(node.place, "free_periods is 1 to 1200, and takes the place of periods")
+                raise NodeRefused(node.place, "free_periods is 1 to 1200, and takes the place of periods")
             return {"free_period": True, "periods": periods}
 
 
-def _refuse_twins(prices: list[PriceList], promotions: list[Promotion], reading: _Reading) -> None:
+def _refuse_twins(prices: list[PriceList], promotions: list[Promotion], reading: _CatalogueReading) -> None:
     seen: dict[tuple[str, ...], Place] = {}
     for key, what, place in [
         *((("price", *_selectors(one)), f"a price of {one.label}", one.place) for one in prices),
@@ -635,7 +641,7 @@ def _selectors(one: PriceList) -> tuple[str, ...]:
     return one.item, one.currency, one.plan, one.group, one.customer
 
 
-def _refuse_cycles(reading: _Reading) -> None:
+def _refuse_cycles(reading: _CatalogueReading) -> None:
     plans = {number: [plan.extends] for number, plan in reading.plans.items() if plan.extends}
     items = {number: item.percentage_of for number, item in reading.items.items() if item.percentage_of}
     for what, edges, records in (
@@ -645,7 +651,7 @@ def _refuse_cycles(reading: _Reading) -> None:
         cycle = find_cycle(edges)
         if cycle:
             shown = " -> ".join(cycle if len(cycle) <= 12 else [*cycle[:10], "...", cycle[-1]])
-            raise Refused(
+            raise NodeRefused(
                 records[cycle[0]].place, f"{what} one another in a circle: {shown}", "break it at one of them"
             )
 

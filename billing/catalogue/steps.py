@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from billing.catalogue.model import Pool
-from billing.catalogue.nodes import Fields, Node, Place, Refused, Scalar, Told, near, text_of
+from billing.catalogue.nodes import Fields, Node, NodeRefused, Place, ProblemsTold, Scalar, near, text_of
 from billing.catalogue.units import (
     PERCENT_DECIMALS,
     PRICE_DECIMALS,
@@ -135,7 +135,7 @@ def read_step(number: int, node: Node, context: StepContext) -> core.Step:
     kinds = [kind for kind in KINDS if outer.take(kind) is not None]
     outer.done()
     if len(kinds) != 1:
-        raise Refused(
+        raise NodeRefused(
             outer.place, f"a step is one key, its kind, over its fields; here are {len(kinds)}", near("", KINDS)
         )
     kind = kinds[0]
@@ -152,7 +152,7 @@ def read_step(number: int, node: Node, context: StepContext) -> core.Step:
     if record in (core.PerUnit, core.Graduated, core.Volume):
         values.setdefault("per", context.unit.steps)
     if record is core.Allowance and ("quantity" in values) == ("pool" in values):
-        raise Refused(fields.place, "an allowance has a quantity of its own, or a pool")
+        raise NodeRefused(fields.place, "an allowance has a quantity of its own, or a pool")
     return _made(record, values, number)
 
 
@@ -170,14 +170,14 @@ def _rate_card_step(fields: Fields, context: StepContext) -> core.RateCard:
     bands = _texts(fields.take("bands"), "bands")
     fields.done()
     if name not in context.defined["rate_cards"]:
-        raise Refused(node.place, f"there is no rate card {name[:80]!r}", near(name, context.defined["rate_cards"]))
+        raise NodeRefused(node.place, f"there is no rate card {name[:80]!r}", near(name, context.defined["rate_cards"]))
     if name not in context.cards:
-        raise Told
+        raise ProblemsTold
     card = context.cards[name]
     if card.currency != context.currency:
-        raise Refused(node.place, f"rate card {name} is in {card.currency}, this price in {context.currency}")
+        raise NodeRefused(node.place, f"rate card {name} is in {card.currency}, this price in {context.currency}")
     if card.unit != context.unit:
-        raise Refused(
+        raise NodeRefused(
             node.place,
             f"rate card {name} counts {_unit_text(card.unit)}, the item {_unit_text(context.unit)}",
             f"write {_unit_fields(context.unit)} in the card",
@@ -205,7 +205,7 @@ def _read_field(name: str, kind: str, node: Node, step: str, context: StepContex
         case "scope":
             text = text_of(node, name)
             if text not in ("period", "event"):
-                raise Refused(node.place, f"each is period or event, not {text[:40]!r}")
+                raise NodeRefused(node.place, f"each is period or event, not {text[:40]!r}")
             return core.Scope.EVENT if text == "event" else core.Scope.PERIOD
         case "text":
             return _meter_name(node)
@@ -235,7 +235,7 @@ def _number(name: str, kind: str, node: Node, unit: Unit) -> int:
                 return _within(0, core.MAX_QUANTITY, parse_quantity(text, unit))
     except ValueError as error:
         hint = _FLOAT_HINT if isinstance(node, Scalar) and ("e" in text.lower() and kind == "money") else ""
-        raise Refused(node.place, f"{name}: {error}", hint) from error
+        raise NodeRefused(node.place, f"{name}: {error}", hint) from error
 
 
 _FLOAT_HINT: Final = "prices are decimal texts, never floating-point numbers"
@@ -252,7 +252,9 @@ def _within(low: int, high: int, value: int, shown: str = "") -> int:
 def _meter_name(node: Node) -> str:
     text = text_of(node, "meter")
     if not 1 <= len(text) <= 40 or not text.isprintable() or text.startswith(("step ", "promotion ")):
-        raise Refused(node.place, f"a meter's name is up to 40 characters, not beginning with 'step ': {text[:40]!r}")
+        raise NodeRefused(
+            node.place, f"a meter's name is up to 40 characters, not beginning with 'step ': {text[:40]!r}"
+        )
     return text
 
 
@@ -266,12 +268,12 @@ def _texts(node: Node | None, what: str) -> tuple[str, ...]:
 def _pool(node: Node, context: StepContext) -> str:
     name = text_of(node, "pool")
     if name not in context.defined["pools"]:
-        raise Refused(node.place, f"there is no pool {name[:80]!r}", near(name, context.defined["pools"]))
+        raise NodeRefused(node.place, f"there is no pool {name[:80]!r}", near(name, context.defined["pools"]))
     pool = context.pools.get(name)
     if pool is not None and pool.unit != context.unit:
         counts = f"pool {name} counts {_unit_text(pool.unit)}, the item {_unit_text(context.unit)}"
         hint = f"write {_unit_fields(context.unit)} in the pool; a grant may still say its own: 300 min, 1.5 GB"
-        raise Refused(node.place, counts, hint)
+        raise NodeRefused(node.place, counts, hint)
     return name
 
 
@@ -283,20 +285,20 @@ def read_tiers(node: Node, step: str, unit: Unit) -> tuple[core.Tier, ...]:
     nodes = getattr(node, "nodes", (node,))
     if len(nodes) > MAX_TIERS:
         hint = "nobody can check such a list; a rate card holds long tables"
-        raise Refused(node.place, f"{len(nodes):,} tiers, at most {MAX_TIERS:,} are read", hint)
+        raise NodeRefused(node.place, f"{len(nodes):,} tiers, at most {MAX_TIERS:,} are read", hint)
     tiers: list[core.Tier] = []
     below = 0
     for one in nodes:
         fields = Fields(one, f"a tier of {step}")
         tier = _read_tier(fields, step, unit, below)
         if tiers and tiers[-1].upto is None:
-            raise Refused(fields.place, "a tier after the one without end", "give the tier before it an upto")
+            raise NodeRefused(fields.place, "a tier after the one without end", "give the tier before it an upto")
         tiers.append(tier)
         below = tier.upto or below
     if tiers and tiers[-1].upto is not None:
         example = format_quantity(below + 1, unit)
         hint = "leave upto out of the last tier"
-        raise Refused(
+        raise NodeRefused(
             node.place, f"quantities above {format_quantity(below, unit)} are in no tier, {example} for one", hint
         )
     return tuple(tiers)
@@ -313,13 +315,13 @@ def _read_tier(fields: Fields, step: str, unit: Unit, below: int) -> core.Tier:
         low, high = sorted((above, below))
         trouble = "in no tier" if above > below else "in two tiers"
         message = f"quantities above {format_quantity(low, unit)} up to {format_quantity(high, unit)} are {trouble}"
-        raise Refused(fields.place_of("above"), f"{message}, {format_quantity(low + 1, unit)} for one")
+        raise NodeRefused(fields.place_of("above"), f"{message}, {format_quantity(low + 1, unit)} for one")
     if upto is not None and upto <= below:
         message = f"the tier ends at {format_quantity(upto, unit)}, not above {format_quantity(below, unit)}"
-        raise Refused(fields.place_of("upto"), f"{message}, where it begins", "write tiers in ascending order")
+        raise NodeRefused(fields.place_of("upto"), f"{message}, where it begins", "write tiers in ascending order")
     fields.done()  # a price that is misspelt is no tier without a price
     if numbers.get("price") is None and numbers["flat"] is None:
-        raise Refused(fields.place, "a tier has a price, a flat, or both", "write price: 0 for a free tier")
+        raise NodeRefused(fields.place, "a tier has a price, a flat, or both", "write price: 0 for a free tier")
     return core.Tier(upto, numbers.get("price") or 0, numbers["flat"] or 0)
 
 
@@ -352,11 +354,11 @@ def read_card_rates(
         given.done()
     name_node, inline = fields.take("file"), fields.nodes("rates")
     if (name_node is None) == (not inline):
-        raise Refused(fields.place, f"rate card {number} has rates: or a file: of its own")
+        raise NodeRefused(fields.place, f"rate card {number} has rates: or a file: of its own")
     rows = _inline_rows(inline) if name_node is None else _csv_rows(name_node, beside)
     rates = _rates(rows, unit, defaults)
     if not rates:
-        raise Refused(fields.place, f"rate card {number} holds no rates")
+        raise NodeRefused(fields.place, f"rate card {number} holds no rates")
     return Card(number, unit, currency, core.RateCard(rates), fields.place)
 
 
@@ -368,11 +370,11 @@ def _rates(
     for place, row in rows:
         rate = _rate(place, row, unit, defaults)
         if rate.prefix in seen:
-            raise Refused(place, f"prefix {rate.prefix!r} comes twice", f"it stands at {seen[rate.prefix]} already")
+            raise NodeRefused(place, f"prefix {rate.prefix!r} comes twice", f"it stands at {seen[rate.prefix]} already")
         seen[rate.prefix] = place
         rates.append(rate)
         if len(rates) > MAX_CARD_RATES:
-            raise Refused(place, f"more than {MAX_CARD_RATES:,} rates in one card")
+            raise NodeRefused(place, f"more than {MAX_CARD_RATES:,} rates in one card")
     return tuple(rates)
 
 
@@ -381,16 +383,18 @@ def _rate(place: Place, row: dict[str, Node], unit: Unit, defaults: dict[str, in
     prefix = text_of(prefix_node, "prefix") if prefix_node else ""
     if prefix_node is None or (prefix and not (prefix.isascii() and prefix.isdigit())):
         hint = 'write a plus or zeros of dialling away: 7495; prefix: "" matches every number'
-        raise Refused(place, f"prefix {prefix[:40]!r} is not of digits" if prefix else "a rate needs its prefix", hint)
+        raise NodeRefused(
+            place, f"prefix {prefix[:40]!r} is not of digits" if prefix else "a rate needs its prefix", hint
+        )
     if len(prefix) > core.MAX_PREFIX_DIGITS:
-        raise Refused(place, f"prefix {prefix[:40]!r} has more than {core.MAX_PREFIX_DIGITS} digits")
+        raise NodeRefused(place, f"prefix {prefix[:40]!r} has more than {core.MAX_PREFIX_DIGITS} digits")
     values = dict(defaults)
     for name, into in RATE_FIELDS.items():
         node = row.get(name)
         if node is not None:
             values[into.field] = _number(name, into.kind, node, unit)
         elif into.must:
-            raise Refused(place, f"prefix {prefix!r} has no {name}")
+            raise NodeRefused(place, f"prefix {prefix!r} has no {name}")
     return core.Rate(prefix, **values)
 
 
@@ -406,13 +410,13 @@ def _inline_rows(nodes: tuple[Node, ...]) -> Iterator[tuple[Place, dict[str, Nod
 def _csv_rows(name_node: Node, beside: Callable[[str], bytes]) -> Iterator[tuple[Place, dict[str, Node]]]:
     name = text_of(name_node, "file")
     if not name or name.startswith(".") or any(char in name for char in "/\\:\0") or len(name) > 100:
-        raise Refused(name_node.place, f"file {name[:40]!r} is the plain name of a file beside the catalogue")
+        raise NodeRefused(name_node.place, f"file {name[:40]!r} is the plain name of a file beside the catalogue")
     try:
         data = beside(name)
     except OSError as error:
-        raise Refused(name_node.place, f"cannot read {name}: {error.strerror or error}") from error
+        raise NodeRefused(name_node.place, f"cannot read {name}: {error.strerror or error}") from error
     if len(data) > MAX_CARD_BYTES:
-        raise Refused(Place(name, 1), f"{len(data):,} bytes, at most {MAX_CARD_BYTES:,} are read")
+        raise NodeRefused(Place(name, 1), f"{len(data):,} bytes, at most {MAX_CARD_BYTES:,} are read")
     yield from csv_rows(name, data, ("prefix", *RATE_FIELDS, "note"), ("prefix", "price"))
 
 
@@ -428,7 +432,9 @@ def csv_rows(
         lines = data.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise Refused(Place(name, line), f"byte {data[error.start]:#04x} is no UTF-8", "save it as UTF-8") from error
+        raise NodeRefused(
+            Place(name, line), f"byte {data[error.start]:#04x} is no UTF-8", "save it as UTF-8"
+        ) from error
     first = lines[0] if lines else ""
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -442,22 +448,22 @@ def csv_rows(
             elif cells:
                 yield place, _row(place, header, cells)
     except csv.Error as error:
-        raise Refused(Place(name, reader.line_num), f"not CSV: {error}") from error
+        raise NodeRefused(Place(name, reader.line_num), f"not CSV: {error}") from error
 
 
 def _check_header(place: Place, header: list[str], known: tuple[str, ...], needed: tuple[str, ...]) -> None:
     for column in header:
         if column not in known:
-            raise Refused(place, f"column {column[:40]!r} is not known", f"known are: {', '.join(known)}")
+            raise NodeRefused(place, f"column {column[:40]!r} is not known", f"known are: {', '.join(known)}")
     if len(set(header)) != len(header):
-        raise Refused(place, "a column stands twice")
+        raise NodeRefused(place, "a column stands twice")
     missing = [column for column in needed if column not in header]
     if missing:
-        raise Refused(place, f"the first line must name the columns, {missing[0]} among them", ", ".join(known))
+        raise NodeRefused(place, f"the first line must name the columns, {missing[0]} among them", ", ".join(known))
 
 
 def _row(place: Place, header: list[str], cells: list[str]) -> dict[str, Node]:
     if len(cells) != len(header) or sum(map(len, cells)) > MAX_LINE_CHARS:
-        raise Refused(place, f"{len(cells)} cells, and {len(header)} columns")
+        raise NodeRefused(place, f"{len(cells)} cells, and {len(header)} columns")
     stripped = {column: cell.strip() for column, cell in zip(header, cells, strict=True)}
     return {column: Scalar(place, cell, True) for column, cell in stripped.items() if cell or column == "prefix"}

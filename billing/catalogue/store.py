@@ -42,7 +42,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class CatalogueVersion:
     """One version of a stored catalogue, without its files."""
 
     id: int
@@ -102,20 +102,20 @@ _NEW_PRICES: Final = """
 """
 
 
-async def list_versions(cur: Any, name: str | None = None, limit: int = 1000) -> list[Version]:
+async def list_versions(cur: Any, name: str | None = None, limit: int = 1000) -> list[CatalogueVersion]:
     """Versions of one catalogue or of all, the newest of each first."""
     await cur.execute(_VERSIONS, {"name": name, "version": None, "limit": limit})
-    return [Version(*row) for row in await cur.fetchall()]
+    return [CatalogueVersion(*row) for row in await cur.fetchall()]
 
 
-async def find_version(cur: Any, name: str, version: int | None = None) -> Version | None:
+async def find_version(cur: Any, name: str, version: int | None = None) -> CatalogueVersion | None:
     """A version of a catalogue, the newest unless one is named; None where there is none."""
     await cur.execute(_VERSIONS, {"name": name, "version": version, "limit": 1})
     row = await cur.fetchone()
-    return Version(*row) if row else None
+    return CatalogueVersion(*row) if row else None
 
 
-async def read_source(cur: Any, version: Version) -> Source:
+async def read_source(cur: Any, version: CatalogueVersion) -> Source:
     """The files of a version.
 
     Raises:
@@ -130,7 +130,7 @@ async def read_source(cur: Any, version: Version) -> Source:
     return source
 
 
-async def read_version(cur: Any, version: Version) -> Catalogue:
+async def read_version(cur: Any, version: CatalogueVersion) -> Catalogue:
     """The catalogue of a version.
 
     Raises:
@@ -157,7 +157,7 @@ async def lock_catalogue(cur: Any, name: str) -> None:
 
 async def save_version(
     cur: Any, source: Source, catalogue: Catalogue, actor: str, note: str = ""
-) -> tuple[Version, bool]:
+) -> tuple[CatalogueVersion, bool]:
     """Save the next version of a catalogue; returns it, and False where the newest one has the same files already.
 
     Args:

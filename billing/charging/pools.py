@@ -21,7 +21,7 @@ from billing.charging.records import ARREARS, BILLED, Orders, ShardInput, Window
 from billing.charging.tariffs import Tariffs
 from ratingcore import tariff as core
 from ratingcore.arrays import Ints
-from ratingcore.rate import Accumulators, Events, Lines, Rated, rate_events
+from ratingcore.rate import Accumulators, Events, Lines, RatedColumns, rate_events
 
 #: Instants are below 2^36.
 _INSTANT_BITS: Final = 36
@@ -205,7 +205,7 @@ def grants_in_time(owner: Ints, owners: int, from_s: Ints, until_s: Ints, grante
 
 def rate_with_grants(
     lines: Lines, accumulators: Accumulators, events: Events, owner: Ints, grants: Grants | None
-) -> Rated:
+) -> RatedColumns:
     """Rate events whose owners' pools are filled as time goes on.
 
     Args:
@@ -214,7 +214,7 @@ def rate_with_grants(
     if grants is None:
         return rate_events(lines, accumulators, events)
     zeros, small = np.zeros(len(owner), np.int64), np.zeros(len(owner), np.int32)
-    out = Rated(zeros, small, small.copy(), small.copy(), np.zeros(len(owner), np.uint8))
+    out = RatedColumns(zeros, small, small.copy(), small.copy(), np.zeros(len(owner), np.uint8))
     turn = grants.rounds_of(owner, events.time_s)
     changed = grants.key >> _INSTANT_BITS
     width = grants.granted.shape[1]
@@ -228,7 +228,7 @@ def rate_with_grants(
         rows = np.flatnonzero(turn == number)
         if len(rows):
             rated = rate_events(lines, accumulators, _some(events, rows))
-            for name in Rated.__dataclass_fields__:
+            for name in RatedColumns.__dataclass_fields__:
                 getattr(out, name)[rows] = getattr(rated, name)
         drawn[whose] += held - left[whose]
     return out

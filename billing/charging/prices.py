@@ -32,7 +32,7 @@ _NO_HORIZON: Final = (0, _SPAN - 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class VersionInForce:
     """A version of a row. close_micro: of a line without usage; close_reject: a ``tariff.Reject``."""
 
     since_s: int
@@ -49,7 +49,7 @@ class Row:
     catalogue_id: int
     local: int
     item: str
-    versions: tuple[Version, ...]
+    versions: tuple[VersionInForce, ...]
     horizon: tuple[int, int]
     needs_close: bool
 
@@ -90,7 +90,7 @@ class RowTable:
 
 
 @dataclass
-class Book:
+class PriceBook:
     """A catalogue's rows while they grow. seen: rows by what makes a price; compiled: None after a new row."""
 
     catalogue: Catalogue
@@ -105,7 +105,7 @@ class PriceRows:
     """The rows of a run, by catalogue; they only grow."""
 
     def __init__(self, catalogues: Mapping[int, Catalogue]) -> None:
-        self.books: Final = {number: Book(catalogue) for number, catalogue in catalogues.items()}
+        self.books: Final = {number: PriceBook(catalogue) for number, catalogue in catalogues.items()}
         self.rows: Final[list[Row]] = []
         self._table: RowTable | None = None
 
@@ -132,7 +132,7 @@ class PriceRows:
             tax = book.catalogue.taxes.get(book.catalogue.items[item].tax)
             rates = tax.rates if tax else ((0, 0),)
             versions = tuple(
-                Version(max(0, since_s), 0, core.Reject.OK, core.Tax(ppm, inside=True), Rounding.HALF_AWAY)
+                VersionInForce(max(0, since_s), 0, core.Reject.OK, core.Tax(ppm, inside=True), Rounding.HALF_AWAY)
                 for since_s, ppm in rates
             )
             book.by_request[(item,)] = self._append(Row(catalogue_id, NO_ROW, item, versions, _NO_HORIZON, False))
@@ -180,7 +180,7 @@ def _core_of(catalogue: Catalogue, prices: Iterable[core.Price]) -> core.Catalog
     return core.Catalogue(tuple(prices), catalogue.start_s, catalogue.end_s, tuple(catalogue.pools))
 
 
-def _row_of(catalogue_id: int, book: Book, item: str, price: core.Price) -> Row:
+def _row_of(catalogue_id: int, book: PriceBook, item: str, price: core.Price) -> Row:
     tables = _core_of(book.catalogue, [price])
     horizon = (book.catalogue.start_s, book.catalogue.end_s)
     versions = []
@@ -189,7 +189,9 @@ def _row_of(catalogue_id: int, book: Book, item: str, price: core.Price) -> Row:
         closed, _ = reference.close_line(
             tables, [reference.Line(0, 0)], reference.State(), 0, max(since_s, book.catalogue.start_s)
         )
-        versions.append(Version(max(0, since_s), closed.amount_micro, closed.reject, tariff.tax, tariff.rounding))
+        versions.append(
+            VersionInForce(max(0, since_s), closed.amount_micro, closed.reject, tariff.tax, tariff.rounding)
+        )
     needs_close = any(
         isinstance(step, core.MinimumCommitment | core.Flat) for _, tariff in price.versions for step in tariff.steps
     )

@@ -444,8 +444,7 @@ def _causes(
             period,
             reason,
             f"{_event_words(shard.events, int(used.event[row]))}: item {charge_table.charges[used.entry[row]].item} "
-            f"{why}"
-            + (f" (and {counts[period] - 1} more events)" if counts[period] > 1 else ""),
+            f"{why}" + (f" (and {counts[period] - 1} more events)" if counts[period] > 1 else ""),
             int(shard.events.id[used.event[row]]),
         )
         for period, row in first.items()

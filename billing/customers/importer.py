@@ -34,9 +34,9 @@ from billing.files.tables import (
     How,
     Ints,
     Loaded,
-    Part,
     Problems,
     Steps,
+    TablePart,
     Target,
     coded,
     each,
@@ -264,7 +264,7 @@ def below_circles(children: Ints, parents: Ints) -> Any:
     return above >= 0
 
 
-def _judge(part: Part) -> tuple[pa.Table, list[BadLine]]:
+def _judge(part: TablePart) -> tuple[pa.Table, list[BadLine]]:
     """Rows for the staging table, and lines that are no customer."""
     texts, problems = part.texts, Problems()
     account = pc.if_else(pc.equal(texts["account"], ""), texts["number"], texts["account"])

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from distributed import Client, Future, wait
 
-from billing.cycle.shard import Job, ShardDone, ShardWorker
+from billing.cycle.shard import ShardDone, ShardJob, ShardWorker
 from billing.cycle.workers import WorkersLost
 
 #: How often a task may lose its worker.
@@ -28,7 +28,7 @@ _own = threading.local()
 
 
 def run_shards(
-    job: Job, shards: Sequence[int], address: str, stopping: Callable[[], bool] = lambda: False
+    job: ShardJob, shards: Sequence[int], address: str, stopping: Callable[[], bool] = lambda: False
 ) -> Iterator[ShardDone]:
     """Do shards on the cluster of a scheduler, and yield each as it is done, until ``stopping`` says so.
 
@@ -63,7 +63,7 @@ def _result(task: Future, shard_no: int) -> ShardDone:
     return done
 
 
-def do_shard(job: Job, shard_no: int) -> ShardDone:
+def do_shard(job: ShardJob, shard_no: int) -> ShardDone:
     """The task: do a shard with what this thread has prepared for the run."""
     worker: Any = getattr(_own, "worker", None)
     if worker is None or worker.job != job:

@@ -25,7 +25,7 @@ from billing.charging.tariffs import Tariffs
 from billing.cycle.store import (
     EVENT_COLUMNS,
     Claim,
-    Wanted,
+    ReadRequest,
     codes_in,
     events_of,
     ints,
@@ -132,7 +132,7 @@ def late_payers(opened: Any, until_s: int) -> Ints:
 
 
 def read_rest(
-    opened: Any, claim: Claim, wanted: Wanted, shard: ShardInput, tariffs: Tariffs, due: Due
+    opened: Any, claim: Claim, wanted: ReadRequest, shard: ShardInput, tariffs: Tariffs, due: Due
 ) -> tuple[ShardInput, Due]:
     """The shard with its settled orders, its late periods and its usage, and what is due of it."""
     late = _read_late(opened, claim)
@@ -165,7 +165,7 @@ def _by_index(opened: Any) -> Iterator[None]:
 def _with_settled(
     opened: Any,
     claim: Claim,
-    wanted: Wanted,
+    wanted: ReadRequest,
     shard: ShardInput,
     tariffs: Tariffs,
     due: Due,

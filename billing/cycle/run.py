@@ -29,7 +29,7 @@ from billing.cycle import (
     workers as cycle_workers,
 )
 from billing.cycle.posting import CycleRefused
-from billing.cycle.shard import Job, ShardDone, ShardWorker
+from billing.cycle.shard import ShardDone, ShardJob, ShardWorker
 from billing.cycle.summary import Reconciled, Summary
 from billing.database.link import RECONNECT_LIMIT_S, Link, rows
 from billing.usage import boundary as usage_boundary
@@ -57,7 +57,7 @@ class Crew:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunResult:
     """What became of a run, or of the part of it that was done now.
 
     stopped: it was asked to stop. troubles: shards that were not done, and why. seconds: by stage, over all workers.
@@ -87,7 +87,7 @@ def go_on(
     stopping: Callable[[], bool] = lambda: False,
     *,
     leave_failed: bool = False,
-) -> Outcome:
+) -> RunResult:
     """Do what is left of a run, and number its invoices when nothing is.
 
     Args:
@@ -104,7 +104,7 @@ def go_on(
     try:
         shards = link.run(lambda opened: _shards_left(opened, run_id))
         troubles, seconds = [], dict[str, float]()
-        for done in _done_by(crew, Job(dsn, run_id, crew.reconnect_limit_s), shards, stopping):
+        for done in _done_by(crew, ShardJob(dsn, run_id, crew.reconnect_limit_s), shards, stopping):
             progress(len(shards), done)
             for stage, took_s in done.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + took_s
@@ -117,12 +117,12 @@ def go_on(
         if summary.state in ("done", "reviewed"):
             is_posted = summary.state == "done"
             reconciled = link.run(lambda opened: cycle_summary.reconcile(opened, run_id, is_posted=is_posted))
-        return Outcome(summary, reconciled, stopping(), tuple(troubles), seconds)
+        return RunResult(summary, reconciled, stopping(), tuple(troubles), seconds)
     finally:
         link.close()
 
 
-def _done_by(crew: Crew, job: Job, shards: list[int], stopping: Callable[[], bool]) -> Iterator[ShardDone]:
+def _done_by(crew: Crew, job: ShardJob, shards: list[int], stopping: Callable[[], bool]) -> Iterator[ShardDone]:
     if crew.dask:
         from billing.cycle import dask as cycle_dask  # an optional dependency
 
@@ -132,7 +132,7 @@ def _done_by(crew: Crew, job: Job, shards: list[int], stopping: Callable[[], boo
     return cycle_workers.run_shards(job, shards, crew.processes or os.cpu_count() or 1, stopping)
 
 
-def _done_here(job: Job, shards: list[int]) -> Iterator[ShardDone]:
+def _done_here(job: ShardJob, shards: list[int]) -> Iterator[ShardDone]:
     worker = ShardWorker(job)
     try:
         yield from map(worker.do, shards)

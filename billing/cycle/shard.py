@@ -24,7 +24,7 @@ from billing.cycle.late_store import read_rest
 from billing.cycle.posting import CycleRefused, approve_shard, post_shard
 from billing.cycle.store import (
     Claim,
-    Wanted,
+    ReadRequest,
     claim_shard,
     mark_failed,
     read_catalogues,
@@ -42,7 +42,7 @@ _HELD_PAUSE_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ShardJob:
     """What a worker is told, all of it plain values: it crosses processes and machines."""
 
     dsn: str
@@ -71,7 +71,7 @@ class ShardDone:
 class ShardWorker:
     """A connection and the prices of one run. Not for several threads."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: ShardJob) -> None:
         self.job: Final = job
         self.name: Final = f"{socket.gethostname()}:{os.getpid()}"
         self._link = Link(job.dsn, job.reconnect_limit_s)
@@ -158,11 +158,11 @@ class _Prepared:
 
     terms: dict[int, OrderTerms]
     tariffs: Tariffs
-    wanted: Wanted
+    wanted: ReadRequest
 
 
 def _prepared(terms: dict[int, OrderTerms], tariffs: Tariffs) -> _Prepared:
-    wanted = Wanted(
+    wanted = ReadRequest(
         advance=frozenset(number for number, one in terms.items() if one.in_advance),
         once=frozenset(number for number, one in terms.items() if one.kind == "one_time"),
         groups=frozenset[str]().union(*(groups for groups, _ in tariffs.named.values())),

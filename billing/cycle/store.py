@@ -329,7 +329,7 @@ def read_terms(opened: Any) -> dict[int, OrderTerms]:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReadRequest:
     """What of a run's prices reading depends on: ids of terms, and the groups and customers that catalogues name."""
 
     advance: frozenset[int]
@@ -338,7 +338,7 @@ class Wanted:
     customers: frozenset[str]
 
 
-def read_shard(opened: Any, claim: Claim, wanted: Wanted) -> ShardInput:
+def read_shard(opened: Any, claim: Claim, wanted: ReadRequest) -> ShardInput:
     """Everything of a shard but its usage and its settled orders."""
     first, last = claim.first_account_id, claim.last_account_id
     payers = f"o.payer_account_id BETWEEN {first} AND {last} AND o.settled_at IS NULL"
@@ -398,7 +398,9 @@ def codes_in(found: pa.Table) -> tuple[Any, tuple[tuple[str, ...], ...]]:
     return (codes + 1).astype(np.int32), ((), *(tuple(json.loads(text)) for text in texts))
 
 
-def read_buyers(opened: Any, claim: Claim, accounts: Ints, wanted: Wanted) -> tuple[Any, tuple[tuple[str, str], ...]]:
+def read_buyers(
+    opened: Any, claim: Claim, accounts: Ints, wanted: ReadRequest
+) -> tuple[Any, tuple[tuple[str, str], ...]]:
     """Who buys, as far as any catalogue can tell: mostly nobody in particular, code 0."""
     if not len(accounts) or (not wanted.groups and not wanted.customers):
         return np.zeros(len(accounts), np.int32), (("", ""),)

@@ -140,7 +140,7 @@ _SUM_TRANSFERS: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Money:
+class MoneyTotals:
     """Sums of a currency in minor units."""
 
     currency: str
@@ -169,9 +169,9 @@ class RunFailure:
 class Reconciled:
     """Sums of a run by currency: of lines, of invoices, of transfers (None: nothing was posted yet)."""
 
-    lines: tuple[Money, ...]
-    invoices: tuple[Money, ...]
-    transfers: tuple[Money, ...] | None
+    lines: tuple[MoneyTotals, ...]
+    invoices: tuple[MoneyTotals, ...]
+    transfers: tuple[MoneyTotals, ...] | None
 
     @property
     def agrees(self) -> bool:
@@ -185,7 +185,7 @@ class Before:
     run_id: int
     bill_on: date
     invoices: int
-    money: tuple[Money, ...]
+    money: tuple[MoneyTotals, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ class Summary:
     invoices: int
     lines: int
     failures: int
-    money: tuple[Money, ...]
+    money: tuple[MoneyTotals, ...]
     failed_shards: tuple[tuple[int, str], ...] = ()
     listed: tuple[RunFailure, ...] = ()
     reasons: tuple[tuple[str, int, int], ...] = ()
@@ -275,8 +275,8 @@ def summarise(opened: Any, run_id: int, *, with_details: bool = True) -> Summary
     )
 
 
-def _money(opened: Any, run_id: int) -> tuple[Money, ...]:
-    return tuple(Money(str(row[0]), int(row[1]), int(row[2])) for row in rows(opened, _TOTALS, (run_id,)))
+def _money(opened: Any, run_id: int) -> tuple[MoneyTotals, ...]:
+    return tuple(MoneyTotals(str(row[0]), int(row[1]), int(row[2])) for row in rows(opened, _TOTALS, (run_id,)))
 
 
 def _before(opened: Any, run_id: int) -> Before | None:
@@ -298,9 +298,9 @@ def reconcile(opened: Any, run_id: int, *, is_posted: bool) -> Reconciled:
     others = int_array(row[0] for row in rows(opened, _OTHERS, (run_id, low, high)))
     do(opened, _ON_ALL_CORES)
 
-    def sums(statement: str) -> tuple[Money, ...]:
+    def sums(statement: str) -> tuple[MoneyTotals, ...]:
         found = rows(opened, statement.format(run_id=int(run_id), low=int(low), high=int(high), others=others))
-        return tuple(Money(str(currency), int(net), int(tax)) for currency, net, tax in found)
+        return tuple(MoneyTotals(str(currency), int(net), int(tax)) for currency, net, tax in found)
 
     transfers = sums(_SUM_TRANSFERS) if is_posted else None
     return Reconciled(sums(_SUM_LINES), sums(_SUM_INVOICES), transfers)

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Final
 
-from billing.cycle.shard import Job, ShardDone, ShardWorker
+from billing.cycle.shard import ShardDone, ShardJob, ShardWorker
 
 #: Processes that may die in one run before it is given up.
 MAX_DEATHS: Final = 20
@@ -38,7 +38,7 @@ class _Process:
 
 
 def run_shards(
-    job: Job, shards: Sequence[int], processes: int, stopping: Callable[[], bool] = lambda: False
+    job: ShardJob, shards: Sequence[int], processes: int, stopping: Callable[[], bool] = lambda: False
 ) -> Iterator[ShardDone]:
     """Do shards, and yield each as it is done; after ``stopping`` says so only those under way.
 
@@ -67,7 +67,7 @@ def run_shards(
         _dismiss(crew)
 
 
-def _hand_out(job: Job, due: deque[int], crew: list[_Process], processes: int) -> None:
+def _hand_out(job: ShardJob, due: deque[int], crew: list[_Process], processes: int) -> None:
     while len(crew) < min(processes, len(crew) + len(due)):
         crew.append(_start(job))
     for one in crew:
@@ -79,7 +79,7 @@ def _hand_out(job: Job, due: deque[int], crew: list[_Process], processes: int) -
                 continue
 
 
-def _start(job: Job) -> _Process:
+def _start(job: ShardJob) -> _Process:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(job, theirs), daemon=True, name="kopeck-bill")
@@ -117,7 +117,7 @@ def _dismiss(crew: list[_Process]) -> None:
             one.process.join()
 
 
-def _work(job: Job, pipe: Connection) -> None:
+def _work(job: ShardJob, pipe: Connection) -> None:
     """A process: shards in, what became of them out, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us all; the parent decides what becomes of it
     worker = ShardWorker(job)

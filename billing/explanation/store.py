@@ -52,7 +52,7 @@ class BilledLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedLine:
     """A line beside what the judge makes of it. wrong: how they differ; empty: they do not."""
 
     line: BilledLine
@@ -167,7 +167,7 @@ _VERSIONS: Final = """
 """
 
 
-async def judge_lines(cur: Any, lines: Sequence[tuple[int, int]], catalogues: dict[Any, Catalogue]) -> list[Judged]:
+async def judge_lines(cur: Any, lines: Sequence[tuple[int, int]], catalogues: dict[Any, Catalogue]) -> list[JudgedLine]:
     """Compute lines again, each on its own, and say where they differ.
 
     Args:
@@ -190,7 +190,7 @@ async def judge_lines(cur: Any, lines: Sequence[tuple[int, int]], catalogues: di
 
 
 @dataclass(frozen=True, slots=True)
-class _World:
+class _LoadedFacts:
     """What some records followed from. versions: by (run, catalogue id); the rest by account, or by (order, start)."""
 
     versions: Mapping[tuple[int, int], Catalogue]
@@ -198,33 +198,33 @@ class _World:
     usage: Mapping[int, Sequence[UsageFacts]]
     ahead: Mapping[tuple[int, int], tuple[int, tuple[BilledAhead, ...]]]
 
-    def judged(self, line: BilledLine, records: Iterable[_Record]) -> Judged:
+    def judged(self, line: BilledLine, records: Iterable[_Record]) -> JudgedLine:
         """The line by the first record that explains it; where none does, what is wrong with the last."""
-        found = Judged(line, None, None, "no record of its order tells of it")
+        found = JudgedLine(line, None, None, "no record of its order tells of it")
         for record in records:
             found = self._by(line, record)
             if not found.wrong:
                 break
         return found
 
-    def _by(self, line: BilledLine, record: _Record) -> Judged:
+    def _by(self, line: BilledLine, record: _Record) -> JudgedLine:
         facts = self._facts(record)
         catalogue = self.versions.get((record.run_id, facts.order.terms.catalogue_id))
         if catalogue is None:
-            return Judged(line, None, None, f"run {record.run_id} has no version of its catalogue")
+            return JudgedLine(line, None, None, f"run {record.run_id} has no version of its catalogue")
         try:
             one = explain_line(catalogue, facts, line.kind, line.item, line.tax_ppm, line.inside, line.place)
         except ValueError as error:
-            return Judged(line, catalogue, None, f"the judge refuses: {error}")
+            return JudgedLine(line, catalogue, None, f"the judge refuses: {error}")
         if one is None:
-            return Judged(line, catalogue, None, "the judge makes no such line")
+            return JudgedLine(line, catalogue, None, "the judge makes no such line")
         billed = (line.quantity, line.discount, line.amount, line.net, line.tax)
         again = (one.quantity, one.discount_minor, one.amount_minor, one.part.net, one.part.tax_amount)
         names = ("quantity", "discount", "amount", "net", "tax")
         wrong = [
             f"{name} {had}, judged {got}" for name, had, got in zip(names, billed, again, strict=True) if had != got
         ]
-        return Judged(line, catalogue, one, ", ".join(wrong))
+        return JudgedLine(line, catalogue, one, ", ".join(wrong))
 
     def _facts(self, record: _Record) -> RecordFacts:
         orders = {one.id: one for one in self.orders[record.account_id]}
@@ -256,7 +256,7 @@ class _World:
         return NONE
 
 
-async def _read_world(cur: Any, records: Sequence[_Record], catalogues: dict[Any, Catalogue]) -> _World:
+async def _read_world(cur: Any, records: Sequence[_Record], catalogues: dict[Any, Catalogue]) -> _LoadedFacts:
     columns = {
         "orders": int_array(one.order_id for one in records),
         "accounts": int_array(one.account_id for one in records),
@@ -272,7 +272,7 @@ async def _read_world(cur: Any, records: Sequence[_Record], catalogues: dict[Any
         "starts": int_array(one.start_s for one in arrears),
         "ends": int_array(one.end_s for one in arrears),
     }
-    return _World(
+    return _LoadedFacts(
         await _read_versions(cur, columns, catalogues),
         await _read_orders(cur, columns),
         await _read_usage(cur, of_usage),

@@ -39,7 +39,7 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """A table of the file."""
 
 
-class Account(_Part, frozen=True):
+class AccountField(_Part, frozen=True):
     """column: holds the account's number. strip_prefix: taken off its front. strip_leading_zeros: likewise."""
 
     column: Name
@@ -47,7 +47,7 @@ class Account(_Part, frozen=True):
     strip_leading_zeros: bool = False
 
 
-class Item(_Part, frozen=True):
+class ItemField(_Part, frozen=True):
     """The item's number: a column's text, put through ``map`` where there is one, or one value for all lines."""
 
     column: Name | None = None
@@ -55,7 +55,7 @@ class Item(_Part, frozen=True):
     map: Mapping[str, str] = {}
 
 
-class Time(_Part, frozen=True):
+class TimeField(_Part, frozen=True):
     """When the event began.
 
     format: unix_s, unix_ms, or a pattern of usage_time. zone: for times that do not say theirs. gap, ambiguous: local
@@ -71,7 +71,7 @@ class Time(_Part, frozen=True):
     future_s: Annotated[int, Meta(ge=0, le=86_400 * 31)] = 3_600
 
 
-class Quantity(_Part, frozen=True):
+class QuantityField(_Part, frozen=True):
     """How much, in the item's unit: the column's number times ``multiply`` over ``divide``, kept to a millionth.
 
     rounding: what becomes of finer parts; with exact such a line is rejected. maximum: whole units an event may have.
@@ -86,13 +86,13 @@ class Quantity(_Part, frozen=True):
     maximum: Annotated[int, Meta(ge=1, le=10**12)] = 10**12
 
 
-class Duration(_Part, frozen=True):
+class DurationField(_Part, frozen=True):
     """Whole seconds over which the quantity was used; needed where prices change by the hour."""
 
     column: Name
 
 
-class Destination(_Part, frozen=True):
+class DestinationField(_Part, frozen=True):
     """The other number, or whatever a rate card looks up. strip: characters taken out of it, such as `` ()-+``."""
 
     column: Name
@@ -110,12 +110,12 @@ class Format(_Part, frozen=True):
     kind: Literal["csv", "tsv", "fixed", "jsonlines"]
     source: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     key: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=8)]
-    account: Account
-    item: Item
-    time: Time
-    quantity: Quantity
-    duration: Duration | None = None
-    destination: Destination | None = None
+    account: AccountField
+    item: ItemField
+    time: TimeField
+    quantity: QuantityField
+    duration: DurationField | None = None
+    destination: DestinationField | None = None
     charset: str = "utf-8"
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] | None = None
     quote: Annotated[str, Meta(max_length=1)] | None = None

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from billing.database.link import do, rows
 from billing.files.columns import find_columns, split_block
-from billing.files.format import Account, Format, Item, Quantity, Time
+from billing.files.format import AccountField, Format, ItemField, QuantityField, TimeField
 from billing.files.lines import BLOCK_BYTES, UsageFileError, read_blocks
 
 Ints = NDArray[np.int64]
@@ -47,7 +47,7 @@ class BadLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TablePart:
     """Rows of a part of the file: texts by column, empty where the file has no such column; lines: theirs."""
 
     texts: Mapping[str, pa.Array]
@@ -95,7 +95,7 @@ class Problems:
         keep[list(self.found)] = False
         return keep
 
-    def lines(self, part: Part) -> list[BadLine]:
+    def lines(self, part: TablePart) -> list[BadLine]:
         return [BadLine(int(part.lines[row]), reason) for row, reason in sorted(self.found.items())]
 
 
@@ -118,7 +118,7 @@ def read_parts(
     block_bytes: int = BLOCK_BYTES,
     *,
     charset: str = "utf-8",
-) -> Iterator[Part]:
+) -> Iterator[TablePart]:
     """The file in parts of some hundred thousand lines. charset: one of usage_format.CHARSETS.
 
     Raises:
@@ -133,7 +133,7 @@ def read_parts(
             bad = [BadLine(one.line + 1, one.detail) for one in [*block.rejects, *columns.rejects]]
             empty = pa.repeat(pa.scalar(""), len(columns.numbers))
             texts = {name: columns.texts.get(name, empty) for name in known}
-            yield Part(texts, columns.numbers + 1, bad)
+            yield TablePart(texts, columns.numbers + 1, bad)
     except UsageFileError as error:
         raise ImportFileError(str(error)) from error
 
@@ -163,10 +163,10 @@ def _format(header: Sequence[str], separator: str, charset: str) -> Format:
         kind="csv",
         source="import",
         key=tuple(header),
-        account=Account(column=header[0]),
-        item=Item(value="x"),
-        time=Time(column=header[0], format="unix_s"),
-        quantity=Quantity(value=1),
+        account=AccountField(column=header[0]),
+        item=ItemField(value="x"),
+        time=TimeField(column=header[0], format="unix_s"),
+        quantity=QuantityField(value=1),
         charset=charset,
         delimiter=separator,
         columns=tuple(header),
@@ -301,7 +301,7 @@ class Steps:
     judge: rows to stage and bad lines of a part. check: sets aside what the database says is bad. add: what is left.
     """
 
-    judge: Callable[[Part], tuple[pa.Table, list[BadLine]]]
+    judge: Callable[[TablePart], tuple[pa.Table, list[BadLine]]]
     check: Callable[[], None]
     add: Callable[[Loaded], None]
 

@@ -74,7 +74,7 @@ class Credit:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CreditRequest:
     """What to credit: these lines (None: all) of what is left of them, or ``amount`` of one line, tax included."""
 
     lines: tuple[int, ...] | None = None
@@ -188,7 +188,7 @@ _OPEN: Final = "SELECT open_minor FROM open_invoices WHERE id = %s"
 
 
 async def credit_invoice(
-    cur: Any, number: str, wanted: Wanted, *, key: str, actor: str, why: str
+    cur: Any, number: str, wanted: CreditRequest, *, key: str, actor: str, why: str
 ) -> tuple[Invoice, bool]:
     """Write a credit note; returns it, and False where the key wrote it before (nothing is done then).
 
@@ -224,7 +224,7 @@ async def credit_invoice(
     return await _one(cur, note_id), True
 
 
-async def _require_same(cur: Any, note_id: int, wanted: Wanted, key: str) -> None:
+async def _require_same(cur: Any, note_id: int, wanted: CreditRequest, key: str) -> None:
     """Refuse a correction that a standing note cannot be: of other lines, or of another amount."""
     await cur.execute(_CREDITED, {"id": note_id})
     credited = dict(await cur.fetchall())
@@ -237,7 +237,7 @@ async def _require_same(cur: Any, note_id: int, wanted: Wanted, key: str) -> Non
         )
 
 
-def plan_credits(lines: Sequence[Creditable], wanted: Wanted) -> list[Credit]:
+def plan_credits(lines: Sequence[Creditable], wanted: CreditRequest) -> list[Credit]:
     """What a note takes off which lines. Pure.
 
     Raises:

@@ -48,7 +48,7 @@ class DunningError(InvoiceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class DunningStep:
     """What happens so many days after the due date."""
 
     step: int
@@ -57,7 +57,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueStep:
     """A step that is due of an account. overdue: minor units; oldest: its oldest unpaid invoice and when it was due."""
 
     account_id: int
@@ -71,7 +71,7 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class DunningResult:
     """Result of one chunk. after: the id to go on from, None at the end; events by action; orders suspended and
     cancelled; accounts looked at."""
 
@@ -251,7 +251,7 @@ _NEW_STEPS: Final = """
 _TOMORROW: Final = "SELECT (now() AT TIME ZONE 'UTC')::date + 1"
 
 
-async def run_chunk(cur: Any, after: int, today: date | None, actor: str, looked: int = LOOKED) -> Ran:
+async def run_chunk(cur: Any, after: int, today: date | None, actor: str, looked: int = LOOKED) -> DunningResult:
     """Do what is due of the next accounts after an id; the caller commits and asks again until ``after`` is None.
 
     Args:
@@ -263,7 +263,7 @@ async def run_chunk(cur: Any, after: int, today: date | None, actor: str, looked
     """
     span = await next_span(cur, after, today, looked)
     if span is None:
-        return Ran(None, {}, 0, 0)
+        return DunningResult(None, {}, 0, 0)
     seen = await find_due(cur, span)
     settled = await find_settled(cur, span)
     ids = sorted({one.account_id for one in seen} | settled)
@@ -272,18 +272,18 @@ async def run_chunk(cur: Any, after: int, today: date | None, actor: str, looked
         ids, next_after = ids[:LOCKED], ids[LOCKED - 1]
         await cur.execute(_COUNT_SPAN, {"after": after, "last": next_after})
         count = int((await cur.fetchone())[0])
-    due: list[Due] = []
+    due: list[DueStep] = []
     if ids:
         cancelled = sorted({one.account_id for one in seen if one.action == "cancellation"} & {*ids})
         await wait_for_billing(cur, cancelled)
         await lock_accounts(cur, ids)  # all at once: two sets one after the other may deadlock
         await cur.execute(_DUE_OF, {"ids": ids, "today": today})
-        found = [Due(*row) for row in await cur.fetchall()]
+        found = [DueStep(*row) for row in await cur.fetchall()]
         due = [one for one in found if one.action != "cancellation" or one.account_id in cancelled]
     counts = await _do(cur, due, actor)
     lifted = await _lift(cur, [one for one in ids if one in settled], actor)
     actions = Counter(one.action for one in due) + Counter({"lifted": lifted})
-    return Ran(next_after, dict(actions), *counts, count)
+    return DunningResult(next_after, dict(actions), *counts, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,10 +309,10 @@ async def next_span(cur: Any, after: int, today: date | None, looked: int = LOOK
     return Span(after, int(last), int(count), count == looked, today) if count else None
 
 
-async def find_due(cur: Any, span: Span) -> list[Due]:
+async def find_due(cur: Any, span: Span) -> list[DueStep]:
     """Steps that are due of a span's accounts, by account and step; without locks."""
     await cur.execute(_DUE_AFTER, {"after": span.after, "last": span.last, "today": span.today})
-    return [Due(*row) for row in await cur.fetchall()]
+    return [DueStep(*row) for row in await cur.fetchall()]
 
 
 async def find_settled(cur: Any, span: Span) -> set[int]:
@@ -334,7 +334,7 @@ async def _check_date(cur: Any, today: date | None) -> None:
         raise DunningError(f"{today} is to come: nobody is overdue by it yet")
 
 
-async def _do(cur: Any, due: Sequence[Due], actor: str) -> tuple[int, int]:
+async def _do(cur: Any, due: Sequence[DueStep], actor: str) -> tuple[int, int]:
     """Write the steps; returns how many orders were suspended and cancelled."""
     if not due:
         return 0, 0
@@ -387,16 +387,16 @@ async def lock_accounts(cur: Any, ids: Sequence[int]) -> None:
     await cur.execute(_LOCK, {"ids": list(ids)})
 
 
-async def list_steps(cur: Any) -> dict[str, list[Step]]:
+async def list_steps(cur: Any) -> dict[str, list[DunningStep]]:
     """Steps by customer group."""
     await cur.execute(_STEPS)
-    found: dict[str, list[Step]] = {}
+    found: dict[str, list[DunningStep]] = {}
     for group, *step in await cur.fetchall():
-        found.setdefault(group, []).append(Step(*step))
+        found.setdefault(group, []).append(DunningStep(*step))
     return found
 
 
-async def set_steps(cur: Any, group: str, steps: Sequence[Step]) -> None:
+async def set_steps(cur: Any, group: str, steps: Sequence[DunningStep]) -> None:
     """Replace a group's steps; none: the group goes by those of ''. Accounts in debt keep the number of their last one.
 
     Raises:
@@ -415,7 +415,7 @@ async def set_steps(cur: Any, group: str, steps: Sequence[Step]) -> None:
     await cur.execute(_NEW_STEPS, values)
 
 
-def check_steps(steps: Sequence[Step]) -> None:
+def check_steps(steps: Sequence[DunningStep]) -> None:
     """Refuse steps that are out of order or impossible. Pure.
 
     Raises:
@@ -435,21 +435,21 @@ def check_steps(steps: Sequence[Step]) -> None:
         raise DunningError("the days of the steps must ascend")
 
 
-def added(total: Ran, one: Ran) -> Ran:
+def added(total: DunningResult, one: DunningResult) -> DunningResult:
     """The results of two chunks, one after the other."""
     actions = Counter(total.actions) + Counter(one.actions)
     orders = total.suspended + one.suspended, total.cancelled + one.cancelled
-    return Ran(one.after, dict(actions), *orders, total.looked + one.looked)
+    return DunningResult(one.after, dict(actions), *orders, total.looked + one.looked)
 
 
-def parse_steps(words: Iterable[str]) -> list[Step]:
+def parse_steps(words: Iterable[str]) -> list[DunningStep]:
     """Steps as a person writes them, ``7:warning``, numbered from 1.
 
     Raises:
         DunningError: a word that is no step.
 
     >>> parse_steps(["1:reminder", "14:suspension"])
-    [Step(step=1, days=1, action='reminder'), Step(step=2, days=14, action='suspension')]
+    [DunningStep(step=1, days=1, action='reminder'), DunningStep(step=2, days=14, action='suspension')]
     """
     steps = []
     for number, word in enumerate(words, 1):
@@ -457,5 +457,5 @@ def parse_steps(words: Iterable[str]) -> list[Step]:
         digits = days.removeprefix("-")
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 4 and action):
             raise DunningError(f"{word[:40]!r} is no step such as 7:warning")
-        steps.append(Step(number, int(days), action))
+        steps.append(DunningStep(number, int(days), action))
     return steps

@@ -12,7 +12,7 @@ from datetime import date
 from itertools import groupby
 from typing import Any, Final
 
-from billing.invoicing.dunning import Due, find_due, find_settled, next_span
+from billing.invoicing.dunning import DueStep, find_due, find_settled, next_span
 from ratingcore.money import Minor
 
 _NAMES: Final = """
@@ -110,7 +110,7 @@ async def preview_span(
     return span.last if span.goes_on else None, span.count
 
 
-async def _debtors(cur: Any, due: list[Due]) -> list[Debtor]:
+async def _debtors(cur: Any, due: list[DueStep]) -> list[Debtor]:
     if not due:
         return []
     await cur.execute(_NAMES, {"ids": sorted({step.account_id for step in due})})

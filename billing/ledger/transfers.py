@@ -24,7 +24,7 @@ class LedgerError(Exception):
     """Our own mistake in a posting: nothing of the batch may be committed."""
 
 
-class Refusal(StrEnum):
+class TransferRefusal(StrEnum):
     """Why a transfer was not posted, in the order in which they are looked for."""
 
     NOT_POSITIVE = "amount_not_positive"
@@ -64,7 +64,7 @@ class Posting:
 
     posted: tuple[Transfer, ...]
     repeated: tuple[Transfer, ...]
-    refused: tuple[tuple[Transfer, Refusal], ...]
+    refused: tuple[tuple[Transfer, TransferRefusal], ...]
 
 
 _LOCK: Final = """
@@ -150,7 +150,7 @@ def admit(
     balances = {account: row[1] for account, row in accounts.items()}
     posted: list[Transfer] = []
     repeated: list[Transfer] = []
-    refused: list[tuple[Transfer, Refusal]] = []
+    refused: list[tuple[Transfer, TransferRefusal]] = []
     for transfer in transfers:
         contents = (transfer.debit_account_id, transfer.credit_account_id, transfer.amount, transfer.currency)
         if known.get(transfer.key) == contents:
@@ -172,21 +172,21 @@ def _refusal(
     accounts: dict[int, tuple[str, int, int | None]],
     balances: dict[int, int],
     key_is_taken: bool,
-) -> Refusal | None:
+) -> TransferRefusal | None:
     if transfer.amount <= 0:
-        return Refusal.NOT_POSITIVE
+        return TransferRefusal.NOT_POSITIVE
     if transfer.debit_account_id == transfer.credit_account_id:
-        return Refusal.SAME_ACCOUNT
+        return TransferRefusal.SAME_ACCOUNT
     debit, credit = accounts.get(transfer.debit_account_id), accounts.get(transfer.credit_account_id)
     if debit is None or credit is None:
-        return Refusal.UNKNOWN_ACCOUNT
+        return TransferRefusal.UNKNOWN_ACCOUNT
     if debit[0] != transfer.currency or credit[0] != transfer.currency:
-        return Refusal.OTHER_CURRENCY
+        return TransferRefusal.OTHER_CURRENCY
     if key_is_taken:
-        return Refusal.KEY_WITH_OTHER_CONTENTS
+        return TransferRefusal.KEY_WITH_OTHER_CONTENTS
     floor = debit[2]
     if floor is not None and balances[transfer.debit_account_id] - transfer.amount < floor:
-        return Refusal.BELOW_FLOOR
+        return TransferRefusal.BELOW_FLOOR
     return None
 
 

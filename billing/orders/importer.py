@@ -35,9 +35,9 @@ from billing.files.tables import (
     How,
     Ints,
     Loaded,
-    Part,
     Problems,
     Steps,
+    TablePart,
     Target,
     coded,
     distinct_rows,
@@ -51,14 +51,14 @@ from billing.files.tables import (
     whole_number,
     yes_or_no,
 )
-from billing.orders.orders import MAX_NOTE, MAX_NUMBER, Facts, WantedOrder, read_order
+from billing.orders.orders import MAX_NOTE, MAX_NUMBER, OrderRecord, WantedOrder, read_order
 from billing.orders.rules import (
     NO_PRICE,
     NO_TRIAL,
     Numbers,
-    Offer,
     OrderError,
-    Terms,
+    OrderOffer,
+    WantedTerms,
     local_date,
     offer_of,
     parse_instant,
@@ -183,7 +183,7 @@ class _Load:
     opened: Any
     names: list[str]
     catalogues: dict[str, Catalogue] = field(default_factory=dict)
-    terms: dict[Terms, int] = field(default_factory=dict)
+    terms: dict[WantedTerms, int] = field(default_factory=dict)
 
     def catalogue(self, name: str) -> Catalogue:
         """The newest version of a catalogue. Raises OrderError."""
@@ -217,7 +217,7 @@ def import_orders(dsn: str, source: IO[bytes], how: How) -> Loaded:
 
 def _check(load: _Load) -> None:
     """Store the terms, and set aside lines that say nothing new or contradict."""
-    fields = list(Terms.__slots__)
+    fields = list(WantedTerms.__slots__)
     columns_of = list(zip(*(astuple(one) for one in load.terms), strict=True)) or [()] * len(fields)
     data = {"place": list(load.terms.values())} | dict(zip(fields, columns_of, strict=True))
     if load.terms:
@@ -238,10 +238,10 @@ class _Accounts:
 
     account_id: Ints
     payer_account_id: Ints
-    words: Coded[Facts | None]
+    words: Coded[OrderRecord | None]
 
 
-def _judge(load: _Load, part: Part) -> tuple[pa.Table, list[BadLine]]:
+def _judge(load: _Load, part: TablePart) -> tuple[pa.Table, list[BadLine]]:
     """Rows for the staging table, and lines that are no order."""
     texts, problems = part.texts, Problems()
     text = {name: coded(texts[name]) for name in COLUMNS if name not in ("number", "account", "note")}
@@ -296,9 +296,9 @@ def _accounts(load: _Load, texts: pa.Array, problems: Problems) -> _Accounts:
     states = [coded(_flat(found, name)) for name in ("state", "account_state")]
     customer = _named_customers(load, _flat(found, "customer"))
     kinds, firsts = distinct_rows([*said, customer, *states])
-    words: list[Facts | None] = [None]
+    words: list[OrderRecord | None] = [None]
     for row in firsts.tolist():
-        words.append(Facts(0, 0, *(column.at(row) for column in [*said, customer, *states])))
+        words.append(OrderRecord(0, 0, *(column.at(row) for column in [*said, customer, *states])))
     kind = np.zeros(len(named.values), np.int64)
     kind[places] = kinds + 1
     codes = kind[named.codes]
@@ -322,7 +322,7 @@ def _named_customers(load: _Load, customers: pa.Array) -> Coded[str]:
 
 
 def _zones(accounts: _Accounts, given: Coded[str], problems: Problems) -> Coded[str]:
-    def zone(text: str, facts: Facts | None) -> str:
+    def zone(text: str, facts: OrderRecord | None) -> str:
         zone_of(text or (facts.zone if facts else "UTC"))
         return text or (facts.zone if facts else "UTC")
 
@@ -361,11 +361,11 @@ def _terms(
     zone: Coded[str],
     starts: Coded[int],
     problems: Problems,
-) -> Coded[Terms | None]:
+) -> Coded[WantedTerms | None]:
     """Terms of the rows, which the load keeps; each is judged by itself."""
     days = each([starts, zone], local_date, date.min, Problems(), "")
 
-    def terms(day: date, zone: str, facts: Facts | None, *said: str) -> Terms | None:
+    def terms(day: date, zone: str, facts: OrderRecord | None, *said: str) -> WantedTerms | None:
         if facts is None:
             return None
         catalogue, plan, item, kind, period, anchor_day, anchor_month, anchor_date, in_advance, proration = said
@@ -394,23 +394,23 @@ def _terms(
 
 
 def _offers(
-    load: _Load, terms: Coded[Terms | None], accounts: _Accounts, has_price: Coded[bool]
-) -> tuple[list[Offer], Ints]:
+    load: _Load, terms: Coded[WantedTerms | None], accounts: _Accounts, has_price: Coded[bool]
+) -> tuple[list[OrderOffer], Ints]:
     """What each row's terms buy its buyer; rows without terms are bad already."""
 
-    def offer(one: Terms | None, facts: Facts | None, is_priced: bool) -> Offer:
+    def offer(one: WantedTerms | None, facts: OrderRecord | None, is_priced: bool) -> OrderOffer:
         if one is None or facts is None:
-            return Offer(None)
+            return OrderOffer(None)
         buyer = Buyer(one.currency, one.plan, facts.group, facts.customer)
         return offer_of(load.catalogue(one.catalogue), one, buyer, is_priced)
 
-    found = each([_by_value(terms), accounts.words, has_price], offer, Offer(None), Problems(), "")
+    found = each([_by_value(terms), accounts.words, has_price], offer, OrderOffer(None), Problems(), "")
     return list(found.values), found.codes
 
 
-def _by_value(terms: Coded[Terms | None]) -> Coded[Terms | None]:
+def _by_value(terms: Coded[WantedTerms | None]) -> Coded[WantedTerms | None]:
     """The same column with equal values under one code: starts on many days may be under the same terms."""
-    places: dict[Terms | None, int] = {}
+    places: dict[WantedTerms | None, int] = {}
     codes = np.array([places.setdefault(one, len(places)) for one in terms.values], np.int64)
     return Coded(codes[terms.codes], list(places))
 

@@ -32,7 +32,7 @@ from billing.orders.rules import (
     NO_TRIAL,
     Numbers,
     OrderError,
-    Terms,
+    WantedTerms,
     anchors_of,
     local_date,
     offer_of,
@@ -77,7 +77,7 @@ class WantedOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class OrderRecord:
     """What an order takes from its account and customer."""
 
     account_id: int
@@ -107,7 +107,7 @@ class NewOrder:
     """An order in numbers. ends_s, trial_until_s, price_minor: None for none."""
 
     number: str
-    terms: Terms
+    terms: WantedTerms
     quantity: int
     starts_s: int
     ends_s: int | None
@@ -150,7 +150,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Billed:
+class BilledPeriod:
     """A row of order_periods. invoice: its number, a dash while it is a draft, empty for none."""
 
     part: str
@@ -176,7 +176,7 @@ class Suspension:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class OrderEvent:
     """Something people did."""
 
     at: datetime
@@ -186,7 +186,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
+class PeriodToCome:
     """A period that is not billed yet: its number and bounds, and when its advance and arrears parts are due."""
 
     number: int
@@ -196,7 +196,7 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
+class ManualCharge:
     """A line written by a person: amount_minor may be negative. tax_ppm: millionths of the net."""
 
     key: str
@@ -377,7 +377,7 @@ _SAME_CHARGE: Final = """
 # ---- reading what is wanted
 
 
-def read_order(wanted: WantedOrder, facts: Facts, catalogue: str, now_s: int | None = None) -> NewOrder:
+def read_order(wanted: WantedOrder, facts: OrderRecord, catalogue: str, now_s: int | None = None) -> NewOrder:
     """What is wanted in numbers, with the defaults of its account; without a start it begins with the day of now_s.
 
     Raises:
@@ -394,7 +394,7 @@ def read_order(wanted: WantedOrder, facts: Facts, catalogue: str, now_s: int | N
     interval = parse_interval("month" if is_once else wanted.period)
     anchors = (wanted.anchor_day, wanted.anchor_month, wanted.anchor_date)
     day, month, phase = (1, 1, 0) if is_once else anchors_of(interval, local_date(starts_s, zone), *anchors)
-    terms = Terms(
+    terms = WantedTerms(
         catalogue,
         wanted.plan,
         wanted.item,
@@ -430,7 +430,7 @@ def _sum(what: str, text: str) -> Minor | None:
         raise OrderError(f"{what}: {error}") from error
 
 
-def problem_with_order(new: NewOrder, catalogue: Catalogue, facts: Facts) -> str | None:
+def problem_with_order(new: NewOrder, catalogue: Catalogue, facts: OrderRecord) -> str | None:
     """What forbids an order, as a sentence, or None."""
     if facts.problem:
         return facts.problem
@@ -466,7 +466,7 @@ def _as_column(new: NewOrder) -> Numbers:
 # ---- adding
 
 
-async def facts_of(cur: Any, account: str) -> Facts:
+async def facts_of(cur: Any, account: str) -> OrderRecord:
     """What orders of an account take from it; whoever else adds to it, moves it or closes its customer waits.
 
     Raises:
@@ -476,7 +476,7 @@ async def facts_of(cur: Any, account: str) -> Facts:
     row = await cur.fetchone()
     if row is None:
         raise OrderError(f"no customer has an account {account[:40]!r}")
-    return Facts(*row)
+    return OrderRecord(*row)
 
 
 async def newest_catalogue(cur: Any, name: str = "") -> Catalogue:
@@ -536,14 +536,14 @@ async def _free_number(cur: Any, account: str, account_id: int) -> str:
     return f"{account}-{count}"
 
 
-def _is_same(known: Order, facts: Facts, new: NewOrder) -> bool:
+def _is_same(known: Order, facts: OrderRecord, new: NewOrder) -> bool:
     """Its end and its note may have changed since."""
     same = replace(known.contents, ends_s=new.ends_s, note=new.note)
     return known.account_id == facts.account_id and same == new
 
 
 async def _insert(
-    cur: Any, new: NewOrder, catalogue: Catalogue, facts: Facts, actor: str, replaces: Order | None = None
+    cur: Any, new: NewOrder, catalogue: Catalogue, facts: OrderRecord, actor: str, replaces: Order | None = None
 ) -> None:
     problem = problem_with_order(new, catalogue, facts)
     if problem:
@@ -581,7 +581,7 @@ async def _found(cur: Any, statement: str, values: Mapping[str, Any]) -> list[Or
 def _order(row: Sequence[Any]) -> Order:
     quantity, starts_s, ends_s, trial_until_s, minimum, price, codes, note = row[19:27]
     life = (quantity, starts_s, ends_s, trial_until_s, minimum, price)
-    contents = NewOrder(row[5], Terms(*row[6:19]), *life, tuple(codes or ()), note)
+    contents = NewOrder(row[5], WantedTerms(*row[6:19]), *life, tuple(codes or ()), note)
     pause = Suspension(0, row[32], row[33], row[31], row[34]) if row[31] else None
     replaces, replaced_by, is_settled, created_at = row[27:31]
     order_id, account, account_id, payer, payer_id = row[:5]
@@ -616,10 +616,10 @@ async def list_orders(
     return await _found(cur, _LISTED, wanted | {"with_later": False})
 
 
-async def periods_of_order(cur: Any, order_id: int, limit: int) -> list[Billed]:
+async def periods_of_order(cur: Any, order_id: int, limit: int) -> list[BilledPeriod]:
     """What of an order was billed or waived, the newest first."""
     await cur.execute(_PERIODS, (order_id, limit))
-    return [Billed(*row) for row in await cur.fetchall()]
+    return [BilledPeriod(*row) for row in await cur.fetchall()]
 
 
 async def suspensions_of(cur: Any, order_id: int) -> list[Suspension]:
@@ -628,13 +628,13 @@ async def suspensions_of(cur: Any, order_id: int) -> list[Suspension]:
     return [Suspension(*row) for row in await cur.fetchall()]
 
 
-async def events_of(cur: Any, order_id: int, limit: int) -> list[Event]:
+async def events_of(cur: Any, order_id: int, limit: int) -> list[OrderEvent]:
     """What people did to an order, the newest first."""
     await cur.execute(_EVENTS, (order_id, limit))
-    return [Event(*row) for row in await cur.fetchall()]
+    return [OrderEvent(*row) for row in await cur.fetchall()]
 
 
-async def periods_to_come(cur: Any, order: Order, count: int) -> list[Period]:
+async def periods_to_come(cur: Any, order: Order, count: int) -> list[PeriodToCome]:
     """The first so many periods of an order that are not billed, those that were missed among them."""
     new = order.contents
     if order.is_settled or new.terms.kind == "one_time":
@@ -644,15 +644,15 @@ async def periods_to_come(cur: Any, order: Order, count: int) -> list[Period]:
     return periods_from(new, from_s, count)
 
 
-def periods_from(new: NewOrder, from_s: int, count: int) -> list[Period]:
+def periods_from(new: NewOrder, from_s: int, count: int) -> list[PeriodToCome]:
     """Periods of an order from the one that contains an instant of its life."""
     cadence, ends_s = new.terms.cadence, NEVER if new.ends_s is None else new.ends_s
-    periods: list[Period] = []
+    periods: list[PeriodToCome] = []
     while len(periods) < count and from_s < ends_s:
         start_s, end_s = period_containing(cadence, from_s)
         number = len(boundaries(cadence, new.starts_s, end_s)) - 1
         due_s = max(start_s, new.starts_s) if new.terms.in_advance else min(end_s, ends_s)
-        periods.append(Period(number, start_s, end_s, due_s))
+        periods.append(PeriodToCome(number, start_s, end_s, due_s))
         from_s = end_s
     return periods
 
@@ -907,7 +907,7 @@ async def resume_order(cur: Any, number: str, at_s: int, actor: str) -> bool:
 # ---- charges by hand
 
 
-async def add_charge(cur: Any, charge: Charge, actor: str) -> tuple[date, bool]:
+async def add_charge(cur: Any, charge: ManualCharge, actor: str) -> tuple[date, bool]:
     """Write a line for the next invoice on or after its date; returns that date, and False for a repeat of the key.
 
     Raises:
@@ -931,7 +931,7 @@ async def add_charge(cur: Any, charge: Charge, actor: str) -> tuple[date, bool]:
     return row[0], False
 
 
-def _problem_with_charge(charge: Charge) -> str | None:
+def _problem_with_charge(charge: ManualCharge) -> str | None:
     if not 1 <= len(charge.key) <= 200 or not charge.key.isprintable():
         return "the key must be 1 to 200 printable characters"
     if not charge.amount_minor or abs(charge.amount_minor) > MAX_MINOR:

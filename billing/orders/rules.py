@@ -41,7 +41,7 @@ class OrderError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class WantedTerms:
     """What few words say for many orders: a plan or an item, in which rhythm, how prorated."""
 
     catalogue: str
@@ -70,7 +70,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class OrderOffer:
     """What terms buy. problem: why not. priced: per item, from when it has a price and from when it has none.
 
     start_s, end_s: when the catalogue is valid.
@@ -184,7 +184,7 @@ def _anchor_date(text: str) -> date:
 # ---- terms
 
 
-def problem_with_terms(terms: Terms) -> str | None:
+def problem_with_terms(terms: WantedTerms) -> str | None:
     """What is wrong with a rhythm, as a sentence, or None."""
     if bool(terms.plan) == bool(terms.item):
         return "an order is on a plan or on an item, one of the two"
@@ -201,27 +201,27 @@ def problem_with_terms(terms: Terms) -> str | None:
     return None
 
 
-def offer_of(catalogue: Catalogue, terms: Terms, buyer: Buyer, has_price: bool) -> Offer:
+def offer_of(catalogue: Catalogue, terms: WantedTerms, buyer: Buyer, has_price: bool) -> OrderOffer:
     """What these terms buy this buyer; has_price: the order names a price of its own."""
     problem = _problem_with_what(catalogue, terms, has_price)
     if problem:
-        return Offer(problem)
+        return OrderOffer(problem)
     items = plan_items(catalogue, terms.plan) if terms.plan else (terms.item,)
     found = {item: resolve_price(catalogue, item, buyer) for item in items}
     missing = [item for item in items if found[item] is None]
     if missing and not has_price:
-        return Offer(f"item {missing[0]} has no price in {terms.currency} for this buyer")
+        return OrderOffer(f"item {missing[0]} has no price in {terms.currency} for this buyer")
     if terms.in_advance:
         for item in items:
             bases = [base for base in catalogue.items[item].percentage_of if base in found]
             if len({is_recurring(catalogue, base, found) for base in bases}) == 2:
                 why = f"item {item} is a percentage of recurring and of metered items"
-                return Offer(f"{why}: {terms.what} cannot be billed in advance")
+                return OrderOffer(f"{why}: {terms.what} cannot be billed in advance")
     priced = () if has_price else tuple((item, *_priced(one)) for item, one in found.items() if one is not None)
-    return Offer(None, priced, catalogue.start_s, catalogue.end_s)
+    return OrderOffer(None, priced, catalogue.start_s, catalogue.end_s)
 
 
-def _problem_with_what(catalogue: Catalogue, terms: Terms, has_price: bool) -> str | None:
+def _problem_with_what(catalogue: Catalogue, terms: WantedTerms, has_price: bool) -> str | None:
     if terms.plan and terms.plan not in catalogue.plans:
         return f"catalogue {catalogue.name} has no plan {terms.plan[:_SHOWN]!r}"
     if terms.item and terms.item not in catalogue.items:
@@ -246,7 +246,7 @@ def unknown_code(catalogue: Catalogue, codes: Iterable[str]) -> str | None:
 # ---- numbers
 
 
-def problems_with_numbers(offers: Sequence[Offer], rows: Numbers) -> dict[int, str]:
+def problems_with_numbers(offers: Sequence[OrderOffer], rows: Numbers) -> dict[int, str]:
     """The first problem of each row that has one, by row."""
     found: dict[int, str] = {}
     for bad, said in _number_rules(rows):
@@ -280,7 +280,7 @@ def _number_rules(rows: Numbers) -> list[tuple[NDArray[np.bool_], str]]:
     ]
 
 
-def _offer_rules(offer: Offer, starts_s: Ints) -> Iterable[tuple[int, str]]:
+def _offer_rules(offer: OrderOffer, starts_s: Ints) -> Iterable[tuple[int, str]]:
     if offer.problem:
         yield from ((row, offer.problem) for row in range(len(starts_s)))
         return

@@ -39,7 +39,7 @@ from ratingcore.rounding import Rounding, round_micro
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
+class BillMonth:
     """A calendar month: [start_s, end_s)."""
 
     year: int
@@ -53,7 +53,7 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class BillTerms:
     """How to rate. codes: promotion codes given; first_month: (year, month) in which orders began.
 
     Without first_month an account's orders began in the month of its first row.
@@ -109,7 +109,7 @@ class Bill:
     """What an account owes for a period. total: tax included."""
 
     account: str
-    period: Period
+    period: BillMonth
     lines: tuple[BillLine, ...]
     net: Minor
     tax: Minor
@@ -117,7 +117,7 @@ class Bill:
 
 
 @dataclass
-class Order:
+class RatedOrder:
     """An order of an account in one period while it is rated: its lines, by item.
 
     events: rows rated one by one; bulk: what rows rated in bulk came to, in their place.
@@ -140,12 +140,12 @@ class Bulk:
 
 
 @dataclass
-class Month:
+class MonthlyUsage:
     """A bill before its rows are rated."""
 
     account: str
-    period: Period
-    orders: dict[tuple[str, str], Order]
+    period: BillMonth
+    orders: dict[tuple[str, str], RatedOrder]
     rows: Sequence[Usage]
     prices: tuple[core.Price, ...]
 
@@ -153,7 +153,7 @@ class Month:
 Resolve = Callable[[Catalogue, str, Buyer, Sequence[Promotion]], Resolved | None]
 
 
-def rate_usage(catalogue: Catalogue, usage: Sequence[Usage], terms: Terms) -> tuple[list[Bill], list[RejectedRow]]:
+def rate_usage(catalogue: Catalogue, usage: Sequence[Usage], terms: BillTerms) -> tuple[list[Bill], list[RejectedRow]]:
     """Bills by account and period, and rows that could not be rated."""
     bills: list[Bill] = []
     rejected: list[RejectedRow] = []
@@ -163,15 +163,15 @@ def rate_usage(catalogue: Catalogue, usage: Sequence[Usage], terms: Terms) -> tu
     return bills, rejected
 
 
-def rate_plan(catalogue: Catalogue, plan: str, group: str, terms: Terms, month: tuple[int, int]) -> Bill:
+def rate_plan(catalogue: Catalogue, plan: str, group: str, terms: BillTerms, month: tuple[int, int]) -> Bill:
     """What a plan costs in a (year, month) in which nothing is used; the account of the bill is ``-``."""
     period = period_of(*month, catalogue.zone)
-    begun = Terms(terms.currency, terms.codes, terms.first_month or month)
+    begun = BillTerms(terms.currency, terms.codes, terms.first_month or month)
     orders = {(plan, group): _open_order(catalogue, "-", period, (plan, group), [], begun, resolve_price)}
-    return _bill_of(catalogue, Month("-", period, orders, [], _numbered(orders)), [])
+    return _bill_of(catalogue, MonthlyUsage("-", period, orders, [], _numbered(orders)), [])
 
 
-def _bill_of(catalogue: Catalogue, month: Month, rejected: list[RejectedRow]) -> Bill:
+def _bill_of(catalogue: Catalogue, month: MonthlyUsage, rejected: list[RejectedRow]) -> Bill:
     """The bill of a month; rows that could not be rated are added to ``rejected``."""
     tables, pools = tables_of(catalogue, month), pools_at_start(catalogue, month)
     state = reference.State({}, pools)
@@ -182,7 +182,9 @@ def _bill_of(catalogue: Catalogue, month: Month, rejected: list[RejectedRow]) ->
     return close_month(catalogue, month, tables, state)
 
 
-def months_of(catalogue: Catalogue, usage: Sequence[Usage], terms: Terms, resolve: Resolve) -> Iterator[Month]:
+def months_of(
+    catalogue: Catalogue, usage: Sequence[Usage], terms: BillTerms, resolve: Resolve
+) -> Iterator[MonthlyUsage]:
     """Every account's periods in order, with orders and rows; ``resolve`` finds prices as ``resolve_price`` does."""
     ordered = sorted(usage, key=lambda one: (one.account, one.time_s, one.place.line))
     for account, group in groupby(ordered, key=lambda one: one.account):
@@ -192,7 +194,7 @@ def months_of(catalogue: Catalogue, usage: Sequence[Usage], terms: Terms, resolv
             month = [one for one in rows if period.start_s <= one.time_s < period.end_s]
             plans = _orders_of(rows)
             orders = {one: _open_order(catalogue, account, period, one, month, begun, resolve) for one in plans}
-            yield Month(account, period, orders, month, _numbered(orders))
+            yield MonthlyUsage(account, period, orders, month, _numbered(orders))
 
 
 def month_of(time_s: int, zone: str) -> tuple[int, int]:
@@ -201,14 +203,14 @@ def month_of(time_s: int, zone: str) -> tuple[int, int]:
     return local.year, local.month
 
 
-def period_of(year: int, month: int, zone: str) -> Period:
+def period_of(year: int, month: int, zone: str) -> BillMonth:
     """A calendar month in a zone."""
     following = (year + month // 12, month % 12 + 1)
     start, end = (int(datetime(*one, 1, tzinfo=zone_of(zone)).timestamp()) for one in ((year, month), following))
-    return Period(year, month, start, end)
+    return BillMonth(year, month, start, end)
 
 
-def _periods(catalogue: Catalogue, rows: Sequence[Usage]) -> Iterator[Period]:
+def _periods(catalogue: Catalogue, rows: Sequence[Usage]) -> Iterator[BillMonth]:
     year, month = month_of(rows[0].time_s, catalogue.zone)
     last = month_of(rows[-1].time_s, catalogue.zone)
     while (year, month) <= last:
@@ -216,16 +218,16 @@ def _periods(catalogue: Catalogue, rows: Sequence[Usage]) -> Iterator[Period]:
         year, month = year + month // 12, month % 12 + 1
 
 
-def _with_start(terms: Terms, rows: Sequence[Usage], catalogue: Catalogue) -> Terms:
+def _with_start(terms: BillTerms, rows: Sequence[Usage], catalogue: Catalogue) -> BillTerms:
     first = terms.first_month or month_of(rows[0].time_s, catalogue.zone)
-    return Terms(terms.currency, terms.codes, first)
+    return BillTerms(terms.currency, terms.codes, first)
 
 
 def _orders_of(rows: Iterable[Usage]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((one.plan, one.group) for one in rows))
 
 
-def _numbered(orders: dict[tuple[str, str], Order]) -> tuple[core.Price, ...]:
+def _numbered(orders: dict[tuple[str, str], RatedOrder]) -> tuple[core.Price, ...]:
     """The prices of all lines of a bill, which are numbered on the way."""
     prices: list[core.Price] = []
     for order in orders.values():
@@ -235,14 +237,16 @@ def _numbered(orders: dict[tuple[str, str], Order]) -> tuple[core.Price, ...]:
     return tuple(prices)
 
 
-def tables_of(catalogue: Catalogue, month: Month) -> core.Catalogue | None:
+def tables_of(catalogue: Catalogue, month: MonthlyUsage) -> core.Catalogue | None:
     """What the judge rates a month under; None where its buyer has no prices."""
     if not month.prices:
         return None
     return core.Catalogue(month.prices, catalogue.start_s, catalogue.end_s, tuple(catalogue.pools))
 
 
-def close_month(catalogue: Catalogue, month: Month, tables: core.Catalogue | None, state: reference.State) -> Bill:
+def close_month(
+    catalogue: Catalogue, month: MonthlyUsage, tables: core.Catalogue | None, state: reference.State
+) -> Bill:
     """The bill of a month whose rows are rated; ``state`` is what they left."""
     lines: list[BillLine] = []
     for order in month.orders.values() if tables else ():
@@ -252,21 +256,21 @@ def close_month(catalogue: Catalogue, month: Month, tables: core.Catalogue | Non
     return Bill(month.account, month.period, tuple(lines), Minor(net), Minor(tax), Minor(net + tax))
 
 
-def _judged(month: Month) -> list[reference.Line]:
+def _judged(month: MonthlyUsage) -> list[reference.Line]:
     return [reference.Line(0, number) for number in range(len(month.prices))]
 
 
 def _open_order(
     catalogue: Catalogue,
     account: str,
-    period: Period,
+    period: BillMonth,
     which: tuple[str, str],
     rows: Sequence[Usage],
-    terms: Terms,
+    terms: BillTerms,
     resolve: Resolve,
-) -> Order:
+) -> RatedOrder:
     plan, group = which
-    order = Order(Buyer(terms.currency, plan, group, account))
+    order = RatedOrder(Buyer(terms.currency, plan, group, account))
     first = terms.first_month or (period.year, period.month)
     number = (period.year - first[0]) * 12 + period.month - first[1] + 1
     used = [one.item for one in rows if (one.plan, one.group) == which]
@@ -278,7 +282,7 @@ def _open_order(
     return order
 
 
-def pools_at_start(catalogue: Catalogue, month: Month) -> dict[tuple[int, str], int]:
+def pools_at_start(catalogue: Catalogue, month: MonthlyUsage) -> dict[tuple[int, str], int]:
     """What all orders of the account grant, as the judge has it."""
     left: dict[tuple[int, str], int] = {}
     for plan, _ in month.orders:
@@ -288,7 +292,7 @@ def pools_at_start(catalogue: Catalogue, month: Month) -> dict[tuple[int, str], 
 
 
 def _rate_rows(
-    tables: core.Catalogue, state: reference.State, month: Month, rejected: list[RejectedRow]
+    tables: core.Catalogue, state: reference.State, month: MonthlyUsage, rejected: list[RejectedRow]
 ) -> reference.State:
     priced = _judged(month)
     for one in month.rows:
@@ -325,11 +329,11 @@ def reason_of(reject: core.Reject, usage: Usage) -> str:
 
 def _close_order(
     catalogue: Catalogue,
-    order: Order,
+    order: RatedOrder,
     tables: core.Catalogue,
     priced: list[reference.Line],
     state: reference.State,
-    period: Period,
+    period: BillMonth,
 ) -> Iterator[BillLine]:
     """Lines of an order, closed: percentages after what they are taken of (the order of ``prices``)."""
     close_s = min(period.end_s, catalogue.end_s) - 1

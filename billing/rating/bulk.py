@@ -17,9 +17,9 @@ from billing.catalogue.model import Buyer, Catalogue, Promotion, Resolved, resol
 from billing.catalogue.tables import narrowed
 from billing.rating.bills import (
     Bill,
+    BillTerms,
     Bulk,
-    Month,
-    Terms,
+    MonthlyUsage,
     close_month,
     months_of,
     pools_at_start,
@@ -35,7 +35,7 @@ from ratingcore.digits import pack_numbers
 from ratingcore.rate import (
     Accumulators,
     Lines,
-    Rated,
+    RatedColumns,
     make_events,
     make_lines,
     new_accumulators,
@@ -66,7 +66,7 @@ class _Prices:
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class _PlacedRows:
     """Rows that have a line, and the line of each. first: of each month's lines."""
 
     rows: list[Usage]
@@ -74,7 +74,9 @@ class _Placed:
     first: list[int]
 
 
-def rate_in_bulk(catalogue: Catalogue, usage: Sequence[Usage], terms: Terms) -> tuple[list[Bill], list[RejectedRow]]:
+def rate_in_bulk(
+    catalogue: Catalogue, usage: Sequence[Usage], terms: BillTerms
+) -> tuple[list[Bill], list[RejectedRow]]:
     """What ``rate_usage`` gives, without the events of lines; rejected rows come in another order."""
     prices, rejected = _Prices(), list[RejectedRow]()
     months = list(months_of(catalogue, usage, terms, prices.resolve))
@@ -95,8 +97,8 @@ def rate_in_bulk(catalogue: Catalogue, usage: Sequence[Usage], terms: Terms) -> 
     return bills, rejected
 
 
-def _placed(months: list[Month], rejected: list[RejectedRow]) -> _Placed:
-    placed, first = _Placed([], [], []), 0
+def _placed(months: list[MonthlyUsage], rejected: list[RejectedRow]) -> _PlacedRows:
+    placed, first = _PlacedRows([], [], []), 0
     for month in months:
         placed.first.append(first)
         for one in month.rows:
@@ -110,14 +112,14 @@ def _placed(months: list[Month], rejected: list[RejectedRow]) -> _Placed:
     return placed
 
 
-def _pools(catalogue: Catalogue, months: list[Month]) -> list[list[int]] | None:
+def _pools(catalogue: Catalogue, months: list[MonthlyUsage]) -> list[list[int]] | None:
     if not catalogue.pools:
         return None
     granted = [pools_at_start(catalogue, month) for month in months]
     return [[min(core.MAX_METER, left.get((0, pool), 0)) for pool in catalogue.pools] for left in granted]
 
 
-def _rate(lines: Lines, memory: Accumulators, placed: _Placed) -> Rated:
+def _rate(lines: Lines, memory: Accumulators, placed: _PlacedRows) -> RatedColumns:
     rows = placed.rows
     time_s, quantity, duration_s = (
         np.fromiter((getattr(one, name) for one in rows), np.int64, len(rows))
@@ -127,7 +129,7 @@ def _rate(lines: Lines, memory: Accumulators, placed: _Placed) -> Rated:
     return rate_events(lines, memory, make_events(placed.line, time_s, quantity, duration_s, called))
 
 
-def _gather(months: list[Month], placed: _Placed, rated: Rated, rejected: list[RejectedRow]) -> None:
+def _gather(months: list[MonthlyUsage], placed: _PlacedRows, rated: RatedColumns, rejected: list[RejectedRow]) -> None:
     """What rows came to, into the orders they are of; sums are Python's integers, which have no end."""
     owners = iter(enumerate(months))
     number, month = next(owners)
@@ -150,7 +152,7 @@ def _gather(months: list[Month], placed: _Placed, rated: Rated, rejected: list[R
         bulk.sums_micro[version] = bulk.sums_micro.get(version, 0) + amount_micro
 
 
-def _state(month: Month, first: int, lines: Lines, memory: Accumulators) -> reference.State:
+def _state(month: MonthlyUsage, first: int, lines: Lines, memory: Accumulators) -> reference.State:
     """The kernel's memory of one month as the judge's."""
     meters = {
         (number, *key): value

@@ -15,7 +15,7 @@ from typing import Any, Final
 from billing.catalogue.model import Catalogue, Names
 from billing.catalogue.reader import shown_date
 from billing.catalogue.units import Unit, format_decimal, format_price
-from billing.rating.bills import Bill, BillLine, Period, RatedEvent, TaxPart
+from billing.rating.bills import Bill, BillLine, BillMonth, RatedEvent, TaxPart
 from billing.rating.usage_file import RejectedRow
 from ratingcore import reference
 from ratingcore.bands import zone_of
@@ -255,7 +255,7 @@ def _bill(catalogue: Catalogue, bill: Bill, words: Words, explain: bool) -> Iter
         yield f"  {name.ljust(left)}  {amount.rjust(right)}"
 
 
-def _month(period: Period, words: Words) -> str:
+def _month(period: BillMonth, words: Words) -> str:
     return f"{MONTHS[words.language].split()[period.month - 1]} {period.year}"
 
 

@@ -90,7 +90,7 @@ class MonthError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Month:
+class CalendarMonth:
     """A calendar month: its first day and the first day after it."""
 
     first: date
@@ -106,7 +106,7 @@ class Month:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class NewestCatalogue:
     """The newest version of a catalogue, or a draft in its place (version 0)."""
 
     catalogue_id: int
@@ -124,14 +124,14 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedBuyers:
     """Groups and customers that catalogues name; others are nobody in particular."""
 
     groups: frozenset[str]
     customers: frozenset[str]
 
 
-def month_of(text: str) -> Month:
+def month_of(text: str) -> CalendarMonth:
     """The month of a text such as 2026-10.
 
     Raises:
@@ -146,10 +146,10 @@ def month_of(text: str) -> Month:
     if not 1990 <= int(year) <= 2090:
         raise MonthError(f"there are no periods of the year {year}")
     first = date(int(year), int(month), 1)
-    return Month(first, (first + timedelta(days=31)).replace(day=1))
+    return CalendarMonth(first, (first + timedelta(days=31)).replace(day=1))
 
 
-def newest_catalogues(opened: Any) -> list[Stored]:
+def newest_catalogues(opened: Any) -> list[NewestCatalogue]:
     """The newest version of every catalogue.
 
     Raises:
@@ -161,7 +161,7 @@ def newest_catalogues(opened: Any) -> list[Stored]:
         source = Source(main_file, files)
         if source.sha256 != sha256:
             raise CycleStoreError(f"catalogue {name} version {version} is not what was saved: restore it")
-        found.append(Stored(int(catalogue_id), str(name), int(version), source))
+        found.append(NewestCatalogue(int(catalogue_id), str(name), int(version), source))
     return found
 
 
@@ -184,7 +184,7 @@ def ranges_of_usage(opened: Any, from_s: int, until_s: int, events: int) -> list
     return [Range(low, high - 1) for low, high in pairwise(cuts)]
 
 
-def read_orders(opened: Any, accounts: Range, until_s: int, following: date, named: Named) -> ShardInput:
+def read_orders(opened: Any, accounts: Range, until_s: int, following: date, named: NamedBuyers) -> ShardInput:
     """Orders of a range of accounts that began before ``until_s``, as if none of them had ever been billed."""
     known = {"first": accounts.first, "last": accounts.last, "until_s": until_s}
     found = columns(opened, _ORDERS.format_map(known | _words_of(named)))
@@ -225,7 +225,7 @@ def read_orders(opened: Any, accounts: Range, until_s: int, following: date, nam
     )
 
 
-def read_buyers(opened: Any, accounts: Range, named: Named) -> dict[int, tuple[str, str]]:
+def read_buyers(opened: Any, accounts: Range, named: NamedBuyers) -> dict[int, tuple[str, str]]:
     """(group, number) of the accounts in a range whose customers a catalogue names, alone or by their group."""
     if not named.groups and not named.customers:
         return {}
@@ -240,7 +240,7 @@ def numbers_of(opened: Any, account_ids: Sequence[int]) -> Mapping[int, str]:
     return {int(one): str(number) for one, number in rows(opened, _NUMBERS, (int_array(account_ids),))}
 
 
-def _words_of(named: Named) -> dict[str, str]:
+def _words_of(named: NamedBuyers) -> dict[str, str]:
     return {"groups": _literals(named.groups), "customers": _literals(named.customers)}
 
 

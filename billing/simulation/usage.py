@@ -68,7 +68,7 @@ class ItemTotal:
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class UncoveredUsage:
     """How usage that no order covers is rated. buyers: (group, number) by account, of those whom catalogues name."""
 
     plan: str = ""
@@ -94,7 +94,7 @@ class _Placed:
 
 
 def rate_month(
-    shard: ShardInput, tariffs: Tariffs, outside: Outside, from_s: int, until_s: int
+    shard: ShardInput, tariffs: Tariffs, outside: UncoveredUsage, from_s: int, until_s: int
 ) -> tuple[dict[Key, ItemTotal], int]:
     """(totals, accounts) of the usage of a range of accounts.
 
@@ -125,7 +125,7 @@ def rate_month(
 
 
 def _buyers_of(
-    shard: ShardInput, outside: Outside, order: Ints, account: Ints
+    shard: ShardInput, outside: UncoveredUsage, order: Ints, account: Ints
 ) -> tuple[tuple[tuple[str, str], ...], Ints]:
     """(buyers outside orders, the buyer of every event); buyer 0 is nobody in particular."""
     buyers = (("", ""), *sorted(set(outside.buyers.values()) - {("", "")}))

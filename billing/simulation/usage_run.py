@@ -20,17 +20,17 @@ from billing.charging.tariffs import Tariffs, prepare_tariffs
 from billing.cycle.store import read_terms, read_usage_of_range
 from billing.database.link import Link
 from billing.simulation.store import (
-    Month,
+    CalendarMonth,
     MonthError,
-    Named,
+    NamedBuyers,
+    NewestCatalogue,
     Range,
-    Stored,
     newest_catalogues,
     ranges_of_usage,
     read_buyers,
     read_orders,
 )
-from billing.simulation.usage import ItemTotal, Key, Outside, rate_month
+from billing.simulation.usage import ItemTotal, Key, UncoveredUsage, rate_month
 from billing.simulation.workers import Work, each_range
 
 #: Events of a range: what a process holds in memory at once.
@@ -43,9 +43,9 @@ AWAY_S: Final = 10.0
 class RatedMonth:
     """What the usage of a month comes to. seconds: of all processes by stage; took_s: on the clock."""
 
-    month: Month
+    month: CalendarMonth
     zone: str
-    catalogues: tuple[Stored, ...]
+    catalogues: tuple[NewestCatalogue, ...]
     totals: dict[Key, ItemTotal]
     accounts: int
     processes: int
@@ -75,7 +75,7 @@ class RatedRange:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class UsageJob:
     """What a process is told, all of it plain values."""
 
     dsn: str
@@ -88,8 +88,8 @@ class Job:
 
 
 def with_draft(
-    stored: Sequence[Stored], draft: tuple[Catalogue, Source] | None, must_exist: bool = False
-) -> list[Stored]:
+    stored: Sequence[NewestCatalogue], draft: tuple[Catalogue, Source] | None, must_exist: bool = False
+) -> list[NewestCatalogue]:
     """The stored catalogues with a draft in place of the one of its name; a new name is one more.
 
     Raises:
@@ -104,14 +104,14 @@ def with_draft(
         raise MonthError(f"nothing is sold under a catalogue {catalogue.name!r}; the database has: {known}")
     if number is None:
         # Before all others: usage that no order covers is looked up in it first.
-        return [Stored(0, catalogue.name, 0, source), *stored]
+        return [NewestCatalogue(0, catalogue.name, 0, source), *stored]
     return [replace(one, version=0, source=source) if one.catalogue_id == number else one for one in stored]
 
 
-def named_in(tariffs: Sequence[Tariffs]) -> Named:
+def named_in(tariffs: Sequence[Tariffs]) -> NamedBuyers:
     """Groups and customers whom any of these catalogues names."""
     every = [pair for one in tariffs for pair in one.named.values()]
-    return Named(
+    return NamedBuyers(
         frozenset[str]().union(*(groups for groups, _ in every)),
         frozenset[str]().union(*(customers for _, customers in every)),
     )
@@ -119,7 +119,7 @@ def named_in(tariffs: Sequence[Tariffs]) -> Named:
 
 def rate_base(
     dsn: str,
-    month: Month,
+    month: CalendarMonth,
     draft: tuple[Catalogue, Source] | None = None,
     plan: str = "",
     processes: int = 0,
@@ -149,7 +149,7 @@ def rate_base(
     finally:
         link.close()
     sources = tuple((one.catalogue_id, one.source) for one in stored)
-    job = Job(dsn, sources, terms, month.following, plan, from_s, until_s)
+    job = UsageJob(dsn, sources, terms, month.following, plan, from_s, until_s)
     totals: dict[Key, ItemTotal] = {}
     seconds: dict[str, float] = {}
     accounts = events = 0
@@ -170,7 +170,7 @@ def _zone(catalogues: Sequence[Catalogue], plan: str, draft: tuple[Catalogue, So
     return draft[0].zone if draft else catalogues[0].zone
 
 
-def make_rating(job: Job) -> Work[RatedRange]:
+def make_rating(job: UsageJob) -> Work[RatedRange]:
     """The work of a process."""
     tariffs = prepare_tariffs({number: catalogue_of(source) for number, source in job.sources}, job.terms)
     named = named_in([tariffs])
@@ -182,11 +182,11 @@ def make_rating(job: Job) -> Work[RatedRange]:
     return rate
 
 
-def _rated(opened: Any, job: Job, tariffs: Tariffs, named: Named, accounts: Range) -> RatedRange:
+def _rated(opened: Any, job: UsageJob, tariffs: Tariffs, named: NamedBuyers, accounts: Range) -> RatedRange:
     seconds: dict[str, float] = {}
     with timed(seconds, "orders"):
         shard = read_orders(opened, accounts, job.until_s, job.following, named)
-        outside = Outside(job.plan, read_buyers(opened, accounts, named))
+        outside = UncoveredUsage(job.plan, read_buyers(opened, accounts, named))
     with timed(seconds, "usage"):
         usage = read_usage_of_range(opened, accounts.first, accounts.last, job.from_s, job.until_s)
         shard = replace(shard, events=usage)

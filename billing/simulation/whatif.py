@@ -23,7 +23,7 @@ from billing.charging.lines import bill_shard
 from billing.charging.pools import windows, with_neighbours
 from billing.charging.records import NONE, ONCE, ShardBill, ShardInput, Windows
 from billing.charging.tariffs import Tariffs
-from billing.simulation.store import Month
+from billing.simulation.store import CalendarMonth
 from ratingcore.arrays import Ints
 
 #: Edges of the histogram, in percent of what was paid before; no change has a bar of its own.
@@ -48,7 +48,7 @@ class Paid:
 
 
 @dataclass
-class Money:
+class MoneyCompared:
     """Sums of accounts that can be billed under both. total: tax included."""
 
     accounts: int = 0
@@ -60,7 +60,7 @@ class Money:
     lose: int = 0
     same: int = 0
 
-    def add(self, other: "Money") -> None:
+    def add(self, other: "MoneyCompared") -> None:
         for name in self.__dataclass_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -99,7 +99,7 @@ class Compared:
     those that paid nothing before in ``from_nothing``. items: (net before, net after) by (currency, item).
     """
 
-    money: dict[str, Money] = field(default_factory=dict)
+    money: dict[str, MoneyCompared] = field(default_factory=dict)
     bars: list[int] = field(default_factory=lambda: [0] * (len(EDGES) + 1))
     from_nothing: int = 0
     items: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class Compared:
     def add(self, other: "Compared") -> None:
         """Take in another range of accounts."""
         for currency, money in other.money.items():
-            self.money.setdefault(currency, Money()).add(money)
+            self.money.setdefault(currency, MoneyCompared()).add(money)
         self.bars = [mine + more for mine, more in zip(self.bars, other.bars, strict=True)]
         self.from_nothing += other.from_nothing
         for key, (before, after) in other.items.items():
@@ -136,7 +136,7 @@ def largest(paid: Iterable[Paid], way: int) -> list[Paid]:
 # ---- what a month takes
 
 
-def due_in(shard: ShardInput, tariffs: Tariffs, month: Month) -> tuple[ShardInput, Due]:
+def due_in(shard: ShardInput, tariffs: Tariffs, month: CalendarMonth) -> tuple[ShardInput, Due]:
     """The shard as of the month's end with nothing billed before the month, and the periods that are the month's."""
     low = tariffs.bounds(month.first)[tariffs.terms.zone]
     high = tariffs.bounds(month.following)[tariffs.terms.zone]
@@ -218,8 +218,8 @@ def _by_account(accounts: Ints, bill: ShardBill, name: str) -> Ints:
     return amounts
 
 
-def _money(net_before: Ints, net_after: Ints, before: Ints, after: Ints) -> Money:
-    return Money(
+def _money(net_before: Ints, net_after: Ints, before: Ints, after: Ints) -> MoneyCompared:
+    return MoneyCompared(
         len(before),
         *(_sum(one) for one in (net_before, net_after, before, after)),
         *(int(flags.sum()) for flags in (after < before, after > before, after == before)),

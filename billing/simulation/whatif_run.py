@@ -17,11 +17,11 @@ from billing.charging.tariffs import Tariffs, prepare_tariffs
 from billing.cycle.store import Claim, read_terms, read_usage
 from billing.database.link import Link
 from billing.simulation.store import (
-    Month,
+    CalendarMonth,
     MonthError,
-    Named,
+    NamedBuyers,
+    NewestCatalogue,
     Range,
-    Stored,
     newest_catalogues,
     numbers_of,
     ranges_of_orders,
@@ -39,8 +39,8 @@ ACCOUNTS_PER_RANGE: Final = 20_000
 class WhatIf:
     """A comparison, and what it was made of. numbers: of the accounts it names, by id."""
 
-    month: Month
-    in_force: Stored
+    month: CalendarMonth
+    in_force: NewestCatalogue
     compared: Compared
     numbers: Mapping[int, str]
     seconds: dict[str, float]
@@ -48,7 +48,7 @@ class WhatIf:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class WhatIfJob:
     """What a process is told, all of it plain values. as_of_s: as of ``compare_base``."""
 
     dsn: str
@@ -57,12 +57,12 @@ class Job:
     draft_id: int
     as_of_s: int | None
     terms: dict[int, OrderTerms]
-    month: Month
+    month: CalendarMonth
 
 
 def compare_base(
     dsn: str,
-    month: Month,
+    month: CalendarMonth,
     draft: tuple[Catalogue, Source],
     as_of_s: int | None = None,
     processes: int = 0,
@@ -90,7 +90,7 @@ def compare_base(
             raise MonthError(f"no order began before the end of {month.label}: there is nothing to compare")
         in_force = next(one for one in stored if one.name == draft[0].name)
         before, after = (tuple((one.catalogue_id, one.source) for one in some) for some in (stored, drafted))
-        job = Job(dsn, before, after, in_force.catalogue_id, as_of_s, terms, month)
+        job = WhatIfJob(dsn, before, after, in_force.catalogue_id, as_of_s, terms, month)
         found, seconds = Compared(), dict[str, float]()
         for done, (one, spent) in enumerate(each_range(make_comparing, job, ranges, processes), 1):
             found.add(one)
@@ -105,7 +105,7 @@ def compare_base(
     return WhatIf(month, in_force, found, numbers, seconds, time.perf_counter() - begun)
 
 
-def make_comparing(job: Job) -> Work[tuple[Compared, dict[str, float]]]:
+def make_comparing(job: WhatIfJob) -> Work[tuple[Compared, dict[str, float]]]:
     """The work of a process."""
     before = {number: catalogue_of(source) for number, source in job.before}
     after = {number: catalogue_of(source) for number, source in job.after}
@@ -122,7 +122,7 @@ def make_comparing(job: Job) -> Work[tuple[Compared, dict[str, float]]]:
 
 
 def _compared(
-    opened: Any, job: Job, both: tuple[Tariffs, Tariffs], named: Named, accounts: Range
+    opened: Any, job: WhatIfJob, both: tuple[Tariffs, Tariffs], named: NamedBuyers, accounts: Range
 ) -> tuple[Compared, dict[str, float]]:
     seconds: dict[str, float] = {}
     month = job.month

@@ -33,7 +33,7 @@ from billing.usage.catalogues import ratable_now
 from billing.usage.load_store import (
     Accounts,
     Boundary,
-    Counts,
+    LoadCounts,
     NewImport,
     append_events,
     begin_import,
@@ -81,11 +81,11 @@ class Stages:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ImportResult:
     """import_id: the record's. same_as: the import that had this very file before, so that nothing was done."""
 
     import_id: int
-    counts: Counts
+    counts: LoadCounts
     same_as: int | None = None
     stages: Stages = field(default=Stages(), compare=False)
 
@@ -106,11 +106,11 @@ def import_file(
     *,
     again: bool = False,
     refeed: Refeed | None = None,
-    progress: Callable[[int, Counts], None] = lambda _bytes, _counts: None,
+    progress: Callable[[int, LoadCounts], None] = lambda _bytes, _counts: None,
     block_bytes: int = BLOCK_BYTES,
     batch_rows: int = BATCH_ROWS,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Outcome:
+) -> ImportResult:
     """Import a file; a file of a source that was imported before is left alone unless ``again``.
 
     Args:
@@ -125,7 +125,7 @@ def import_file(
         sha256 = _sha256(source) if source.seekable() and refeed is None else ""
         earlier = same_file(record, source_id, sha256) if sha256 and not again else None
         if earlier is not None:
-            return Outcome(earlier, Counts(), same_as=earlier)
+            return ImportResult(earlier, LoadCounts(), same_as=earlier)
         import_id = begin_import(record, source_id, new)
         try:
             with connection(dsn) as load:
@@ -146,7 +146,7 @@ def import_file(
         except BaseException as error:
             _write_failure(record, import_id, error)
             raise
-        return Outcome(import_id, counts, stages=stages)
+        return ImportResult(import_id, counts, stages=stages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class _Run:
     load: Any
     source_id: int
     import_id: int
-    progress: Callable[[int, Counts], None]
+    progress: Callable[[int, LoadCounts], None]
     boundary: Boundary
 
 
@@ -206,8 +206,8 @@ def _batch(parts: list[Mediated], begun: float) -> Batch:
     return Batch(kept, joined.take(order), time.monotonic() - begun)
 
 
-def _load_batches(run: _Run, coming: Iterator[Batch]) -> tuple[Counts, str, Stages]:
-    counts, header, spent = Counts(), "", Stages()
+def _load_batches(run: _Run, coming: Iterator[Batch]) -> tuple[LoadCounts, str, Stages]:
+    counts, header, spent = LoadCounts(), "", Stages()
     months, accounts = set[int](), Accounts(boundary=run.boundary)
     if run.boundary.accounts is not None:
         make_months(run.record, run.boundary.accounts.rename_columns(["account_id", "counts_at"]), months)
@@ -222,7 +222,7 @@ def _load_batches(run: _Run, coming: Iterator[Batch]) -> tuple[Counts, str, Stag
         stored, refused = judge_left(run.load, run.source_id, claimed)
         rejects = batch.rejects()
         store_rejects(run.load, run.import_id, [*rejects, *batch.as_rejects(refused)])
-        counts = counts.plus(stored).plus(Counts(lines=len(rejects), rejected=len(rejects)))
+        counts = counts.plus(stored).plus(LoadCounts(lines=len(rejects), rejected=len(rejects)))
         run.progress(batch.parts[-1].block.read_bytes, counts)
         done = time.monotonic()
         spent = Stages(
@@ -244,7 +244,7 @@ def _read_ahead(parts: Iterator[T]) -> Iterator[T]:
             yield part
 
 
-def _judge_share(counts: Counts, made: Format) -> None:
+def _judge_share(counts: LoadCounts, made: Format) -> None:
     if counts.lines >= _SHARE_FROM_LINES and counts.rejected * 100 > made.max_rejects_percent * counts.lines:
         raise UsageFileError(
             f"{counts.rejected} of {counts.lines} lines would be rejected, more than max_rejects_percent = "
@@ -268,7 +268,7 @@ def _sha256(source: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def refeed_as_they_are(dsn: str, import_id: int, made: Format, header: str, new: NewImport) -> Outcome | None:
+def refeed_as_they_are(dsn: str, import_id: int, made: Format, header: str, new: NewImport) -> ImportResult | None:
     """Feed the open rejects of an import again as they were kept, at most MAX_REFEED; None where there are none.
 
     Rejects whose line was cut are left for a person: half a line may look like a whole one.
@@ -285,7 +285,7 @@ def refeed_as_they_are(dsn: str, import_id: int, made: Format, header: str, new:
     return refeed_lines(dsn, refeed, lines, made, header, new)
 
 
-def refeed_lines(dsn: str, refeed: Refeed, lines: bytes, made: Format, header: str, new: NewImport) -> Outcome:
+def refeed_lines(dsn: str, refeed: Refeed, lines: bytes, made: Format, header: str, new: NewImport) -> ImportResult:
     """Feed corrected lines of rejects. The rejects are done with; a line that is wrong again is a new reject.
 
     Raises:

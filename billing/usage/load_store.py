@@ -157,7 +157,7 @@ class UsageStoreError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class LoadCounts:
     """Of lines. accepted + repeated + rejected are all; late ones are among the accepted."""
 
     lines: int = 0
@@ -166,8 +166,8 @@ class Counts:
     rejected: int = 0
     late: int = 0
 
-    def plus(self, other: "Counts") -> "Counts":
-        return Counts(
+    def plus(self, other: "LoadCounts") -> "LoadCounts":
+        return LoadCounts(
             self.lines + other.lines,
             self.accepted + other.accepted,
             self.repeated + other.repeated,
@@ -212,7 +212,7 @@ class Boundary:
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class LoadClaim:
     """A batch whose new keys were taken.
 
     fresh: events with new keys, with ``account_id`` and ``id`` (ascending) and without ``account``; by account, time
@@ -323,7 +323,7 @@ def make_months(record: Any, events: pa.Table, known: set[int]) -> None:
         known.add(month)
 
 
-def claim_keys(load: Any, source_id: int, events: pa.Table, accounts: Accounts) -> Claimed:
+def claim_keys(load: Any, source_id: int, events: pa.Table, accounts: Accounts) -> LoadClaim:
     """Find a batch's accounts, and take the keys that nobody has used yet, each for the first event that has it.
 
     Args:
@@ -351,7 +351,7 @@ def claim_keys(load: Any, source_id: int, events: pa.Table, accounts: Accounts) 
         "counts_at": fresh.column("counts_at"),
     }
     _ingest(load, "usage_keys", pa.table(taken))
-    return Claimed(fresh.take(pa.array(order)).append_column("id", pa.array(ids)), left, strangers)
+    return LoadClaim(fresh.take(pa.array(order)).append_column("id", pa.array(ids)), left, strangers)
 
 
 def _with_accounts(load: Any, events: pa.Table, known: Accounts) -> tuple[pa.Table, list[tuple[int, str, str]]]:
@@ -408,14 +408,14 @@ def _used(load: Any, source_id: int, keys: pa.ChunkedArray, places: Ints) -> Int
     return np.asarray(found.column("place"))
 
 
-def append_events(load: Any, import_id: int, claimed: Claimed) -> None:
+def append_events(load: Any, import_id: int, claimed: LoadClaim) -> None:
     """Store the events whose keys were taken, by account and time."""
     events = claimed.fresh.drop_columns(["key"])
     events = events.append_column("import_id", pa.repeat(pa.scalar(import_id, pa.int64()), events.num_rows))
     _ingest(load, "usage_events", events)
 
 
-def judge_left(load: Any, source_id: int, claimed: Claimed) -> tuple[Counts, list[tuple[int, str, str]]]:
+def judge_left(load: Any, source_id: int, claimed: LoadClaim) -> tuple[LoadCounts, list[tuple[int, str, str]]]:
     """What became of a batch, after its events were appended.
 
     Returns:
@@ -433,7 +433,7 @@ def judge_left(load: Any, source_id: int, claimed: Claimed) -> tuple[Counts, lis
     accepted = claimed.fresh.num_rows
     late = int(pc.sum(pc.greater(claimed.fresh.column("counts_at"), claimed.fresh.column("at"))).as_py() or 0)
     lines = accepted + claimed.left.num_rows + len(claimed.strangers)
-    return Counts(lines, accepted, lines - accepted - len(refused), len(refused), late), refused
+    return LoadCounts(lines, accepted, lines - accepted - len(refused), len(refused), late), refused
 
 
 def _ingest(load: Any, table: str, rows: pa.Table, *, temporary: bool = False) -> None:
@@ -476,7 +476,7 @@ def store_rejects(load: Any, import_id: int, rejects: Iterable[Reject]) -> int:
     return len(rows)
 
 
-def finish_import(load: Any, import_id: int, sha256: str, header: str, counts: Counts) -> None:
+def finish_import(load: Any, import_id: int, sha256: str, header: str, counts: LoadCounts) -> None:
     """Write down what came of the import, and commit it with everything that was loaded."""
     values = (counts.lines, counts.accepted, counts.repeated, counts.rejected, counts.late)
     _do(load, _DONE, (import_id, sha256, header, *values))

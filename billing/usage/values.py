@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from billing.files.columns import Columns
-from billing.files.format import Format, Quantity
+from billing.files.format import Format, QuantityField
 from billing.files.lines import Block, Reject
 from billing.files.times import Flags, Ints, flags, read_times
 from billing.usage.ratable import Ratable, unratable
@@ -75,7 +75,7 @@ class Events:
     rejects: list[Reject]
 
 
-class _Judge:
+class _ValueChecks:
     """Reasons of rows as fields are read; the first of a row stays."""
 
     def __init__(self, count: int) -> None:
@@ -107,7 +107,7 @@ def read_values(columns: Columns, block: Block, made: Format, late: str, known: 
         late: "accept": an event of a closed period counts at the start of the open one; "reject".
     """
     texts, count = columns.texts, len(columns.numbers)
-    judge = _Judge(count)
+    judge = _ValueChecks(count)
     account = _account(texts[made.account.column], made, judge)
     item = _item(texts, made, count, known, judge)
     at_s = _time(texts, made, known, judge)
@@ -157,7 +157,7 @@ def _constant(value: str, count: int) -> pa.Array:
     return pa.repeat(pa.scalar(value, pa.string()), count)
 
 
-def _account(column: pa.Array, made: Format, judge: _Judge) -> pa.Array:
+def _account(column: pa.Array, made: Format, judge: _ValueChecks) -> pa.Array:
     number = column
     if made.account.strip_prefix:
         number = pc.replace_substring_regex(number, "^" + re.escape(made.account.strip_prefix), "")
@@ -168,7 +168,7 @@ def _account(column: pa.Array, made: Format, judge: _Judge) -> pa.Array:
     return number
 
 
-def _item(texts: Mapping[str, pa.Array], made: Format, count: int, known: Known, judge: _Judge) -> pa.Array:
+def _item(texts: Mapping[str, pa.Array], made: Format, count: int, known: Known, judge: _ValueChecks) -> pa.Array:
     number = _item_number(texts, made, count, judge)
     if known.items is not None:
         unknown = ~flags(pc.is_in(number, pa.array(sorted(known.items), pa.string())))
@@ -176,7 +176,7 @@ def _item(texts: Mapping[str, pa.Array], made: Format, count: int, known: Known,
     return number
 
 
-def _item_number(texts: Mapping[str, pa.Array], made: Format, count: int, judge: _Judge) -> pa.Array:
+def _item_number(texts: Mapping[str, pa.Array], made: Format, count: int, judge: _ValueChecks) -> pa.Array:
     if made.item.column is None:
         return _constant(str(made.item.value), count)
     column = texts[made.item.column]
@@ -189,7 +189,7 @@ def _item_number(texts: Mapping[str, pa.Array], made: Format, count: int, judge:
     return column
 
 
-def _time(texts: Mapping[str, pa.Array], made: Format, known: Known, judge: _Judge) -> Ints:
+def _time(texts: Mapping[str, pa.Array], made: Format, known: Known, judge: _ValueChecks) -> Ints:
     names = made.time_columns()
     column = texts[names[0]]
     if len(names) > 1:
@@ -210,7 +210,7 @@ def _time(texts: Mapping[str, pa.Array], made: Format, known: Known, judge: _Jud
     return at_s
 
 
-def _quantity(texts: Mapping[str, pa.Array], made: Format, count: int, judge: _Judge) -> Ints:
+def _quantity(texts: Mapping[str, pa.Array], made: Format, count: int, judge: _ValueChecks) -> Ints:
     rule = made.quantity
     column = _constant(str(rule.value), count) if rule.column is None else texts[rule.column]
     label = rule.column or "quantity.value"
@@ -236,7 +236,7 @@ def _split_decimal(column: pa.Array, decimal: str) -> tuple[Ints, Ints]:
     return np.asarray(pc.cast(whole, pa.int64())), np.asarray(pc.cast(fraction, pa.int64()))
 
 
-def to_micro(whole: Ints, billionths: Ints, rule: Quantity) -> tuple[Ints, Flags]:
+def to_micro(whole: Ints, billionths: Ints, rule: QuantityField) -> tuple[Ints, Flags]:
     """Millionths of (whole + billionths) x multiply / divide, and which rows the rule's rounding refuses.
 
     What passes MAX_QUANTITY_MICRO comes out as MAX_QUANTITY_MICRO + 1.
@@ -271,7 +271,7 @@ def _scaled(value: Any, times: int, over: int, rounding: str) -> tuple[Any, Any]
     return quotient + (rest > 0 if rounding == "up" else 0), rest < 0
 
 
-def _duration(texts: Mapping[str, pa.Array], made: Format, count: int, judge: _Judge) -> Ints:
+def _duration(texts: Mapping[str, pa.Array], made: Format, count: int, judge: _ValueChecks) -> Ints:
     if made.duration is None:
         return np.zeros(count, np.int64)
     column = texts[made.duration.column]
@@ -283,7 +283,7 @@ def _duration(texts: Mapping[str, pa.Array], made: Format, count: int, judge: _J
     return np.minimum(seconds, MAX_DURATION_S)
 
 
-def _destination(texts: Mapping[str, pa.Array], made: Format, count: int, judge: _Judge) -> pa.Array:
+def _destination(texts: Mapping[str, pa.Array], made: Format, count: int, judge: _ValueChecks) -> pa.Array:
     if made.destination is None:
         return _constant("", count)
     column = texts[made.destination.column]
@@ -295,7 +295,7 @@ def _destination(texts: Mapping[str, pa.Array], made: Format, count: int, judge:
     return found
 
 
-def _refuse_unratable(item: pa.Array, quantity: Ints, destination: pa.Array, known: Known, judge: _Judge) -> None:
+def _refuse_unratable(item: pa.Array, quantity: Ints, destination: pa.Array, known: Known, judge: _ValueChecks) -> None:
     """What no price could rate would hold up the order it belongs to."""
     if not known.ratable.divisors:
         return
@@ -305,7 +305,7 @@ def _refuse_unratable(item: pa.Array, quantity: Ints, destination: pa.Array, kno
     judge.refuse(found.no_rate, "no_rate", "no price of item {} has a rate for {}", item, destination)
 
 
-def _key(texts: Mapping[str, pa.Array], made: Format, judge: _Judge) -> pa.Array:
+def _key(texts: Mapping[str, pa.Array], made: Format, judge: _ValueChecks) -> pa.Array:
     for name in made.key:
         column = texts[name]
         judge.refuse(flags(pc.equal(column, "")), "key", f"{name} is empty, and it is part of the key")

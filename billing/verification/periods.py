@@ -135,7 +135,7 @@ class _Records:
 
 
 @dataclass
-class _Found:
+class _Differences:
     """What differs: all counted, the first listed."""
 
     count: int = 0
@@ -156,7 +156,7 @@ async def check_periods(cur: Any, say: Say = silent) -> Check:
     await cur.execute(_LAST_RUN)
     last_run = await cur.fetchone()
     run_id, bill_on, started_at = last_run or (0, None, datetime.fromtimestamp(0, UTC))
-    found, examined, after = _Found(), 0, 0
+    found, examined, after = _Differences(), 0, 0
     while True:
         say("orders", examined, None)
         values = {"run_id": run_id, "started_at": started_at, "after": after, "never": _NEVER, "limit": CHUNK}
@@ -175,7 +175,7 @@ async def check_periods(cur: Any, say: Say = silent) -> Check:
     return Check(TRUTH, name, examined, "orders", found.count, tuple(found.findings), _note(found, run_id, bill_on))
 
 
-def _note(found: _Found, run_id: int, bill_on: date | None) -> str:
+def _note(found: _Differences, run_id: int, bill_on: date | None) -> str:
     if bill_on is None:
         return "no run over all accounts is done yet: nothing is missing"
     told = []
@@ -261,7 +261,7 @@ def _check_chunk(
     terms: Mapping[int, _Terms],
     runs: Mapping[int, date],
     bill_on: date | None,
-    found: _Found,
+    found: _Differences,
 ) -> None:
     def of(row: int) -> str:
         part = _PARTS[records.part[row]]
@@ -282,7 +282,7 @@ def _check_chunk(
             _check_reach(orders, done, rows, one, local_midnight(bill_on, one.cadence.zone), found)
 
 
-def _check_sequence(orders: _Orders, records: _Records, of: Any, found: _Found) -> None:
+def _check_sequence(orders: _Orders, records: _Records, of: Any, found: _Differences) -> None:
     """The first record of a part holds the order's start; each begins where the one before it ended."""
     tiled = np.flatnonzero((records.row >= 0) & (records.part <= _ARREARS))
     order, part = records.order[tiled], records.part[tiled]
@@ -303,7 +303,7 @@ def _check_sequence(orders: _Orders, records: _Records, of: Any, found: _Found) 
     found.add(tiled[wrong], first)
 
 
-def _check_adjustments(records: _Records, of: Any, found: _Found) -> None:
+def _check_adjustments(records: _Records, of: Any, found: _Differences) -> None:
     """An adjustment is of a period that was billed in advance, late usage of one that was billed in arrears."""
     keys = records.row << 34 | records.start_s  # rows are below CHUNK, instants below 2^33
     for part, first, words in ((_ADJUSTED, _ADVANCE, "in advance"), (_LATE, _ARREARS, "in arrears")):
@@ -313,7 +313,13 @@ def _check_adjustments(records: _Records, of: Any, found: _Found) -> None:
 
 
 def _check_records(
-    orders: _Orders, records: _Records, rows: Ints, terms: _Terms, runs: Mapping[int, date], of: Any, found: _Found
+    orders: _Orders,
+    records: _Records,
+    rows: Ints,
+    terms: _Terms,
+    runs: Mapping[int, date],
+    of: Any,
+    found: _Differences,
 ) -> None:
     """Each record is of a part that such orders have, is a period of the cadence, and was due when its run billed
     it."""
@@ -338,7 +344,7 @@ def _check_records(
     found.add(rows[early], lambda row: f"{of(row)}: was not due in run {records.run[row]}")
 
 
-def _check_reach(orders: _Orders, done: Ints, rows: Ints, terms: _Terms, bound: int, found: _Found) -> None:
+def _check_reach(orders: _Orders, done: Ints, rows: Ints, terms: _Terms, bound: int, found: _Differences) -> None:
     """Records reach as far as the last run had to bill. done: the end of the last one, by part and order."""
     starts, ends = orders.starts_s[rows], orders.ends_s[rows]
     lives = (ends > starts) & (starts >= HORIZON_START_S) & (starts < HORIZON_END_S)
@@ -360,7 +366,7 @@ def _check_reach(orders: _Orders, done: Ints, rows: Ints, terms: _Terms, bound: 
     _miss(orders, done, rows, _ARREARS, np.where(lives & has_arrears, reach, -1), found)
 
 
-def _miss(orders: _Orders, done: Ints, rows: Ints, part: int, reach_s: Ints, found: _Found) -> None:
+def _miss(orders: _Orders, done: Ints, rows: Ints, part: int, reach_s: Ints, found: _Differences) -> None:
     """Orders whose last record of a part ends before ``reach_s`` (-1: nothing was due)."""
     slack_s = 0 if part == _ONCE else _HALF_DAY_S
     missing = np.flatnonzero((reach_s >= 0) & (done[part, rows] < reach_s - slack_s))

@@ -97,7 +97,7 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
-class Book:
+class LoadedContracts:
     """Every partner's binding by code, as of one revision and one instant."""
 
     revision: int
@@ -161,7 +161,7 @@ async def revision(cur: Any) -> int:
     return int((await cur.fetchone())[0])
 
 
-async def load_book(cur: Any, passphrase: str, now: datetime) -> Book:
+async def load_book(cur: Any, passphrase: str, now: datetime) -> LoadedContracts:
     """Read every partner's newest contract and its keys.
 
     A partner whose contract or key does not parse is left out, logged and named in ``broken``.
@@ -195,10 +195,10 @@ async def load_book(cur: Any, passphrase: str, now: datetime) -> Book:
         networks = tuple(ipaddress.ip_network(source, strict=False) for source in contract.sources)
         protocol = PROTOCOLS[contract.protocol]
         by_code[code] = Binding(contract, protocol, terms[partner_id], keys, networks, keys_at(keys, now))
-    return Book(current, by_code, terms, tuple(broken))
+    return LoadedContracts(current, by_code, terms, tuple(broken))
 
 
-def book_at(book: Book, now: datetime) -> Book:
+def book_at(book: LoadedContracts, now: datetime) -> LoadedContracts:
     """The same book with the keys valid at ``now``; the same object when none came or went."""
     changed = {}
     for code, binding in book.by_code.items():
@@ -209,7 +209,7 @@ def book_at(book: Book, now: datetime) -> Book:
             )
     if not changed:
         return book
-    return Book(book.revision, {**book.by_code, **changed}, book.by_partner_id, book.broken)
+    return LoadedContracts(book.revision, {**book.by_code, **changed}, book.by_partner_id, book.broken)
 
 
 def keys_at(stored: Iterable[StoredKey], now: datetime) -> Keys:

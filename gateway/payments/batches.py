@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapters.messages import Balance, Cancel, Check, Pay, Result, Status
-from gateway.payments.decide import Command, OperatorCancel, World
+from gateway.payments.decide import Command, LoadedState, OperatorCancel
 from gateway.payments.fence_store import Key
 
 
@@ -82,7 +82,7 @@ def wanted_by(commands: Sequence[Command]) -> Wanted:
     return Wanted(sorted(numbers), sorted(lock_keys), sorted(keys), sorted(ids), sorted(clearing), sorted(pay_keys))
 
 
-def must_wait(command: Command, world: World, held: set[str], locked: set[int]) -> bool:
+def must_wait(command: Command, world: LoadedState, held: set[str], locked: set[int]) -> bool:
     """Whether somebody else holds the account this command is about."""
     request = command.request
     if isinstance(request, Pay):
@@ -99,7 +99,7 @@ def must_wait(command: Command, world: World, held: set[str], locked: set[int]) 
     return payment is not None and payment.account_id is not None and payment.account_id not in locked
 
 
-def system_ids(world: World) -> set[int]:
+def system_ids(world: LoadedState) -> set[int]:
     """Accounts of this batch's transfers that are not payable ones, and so are locked last."""
     payable = {account.id for account in world.accounts.values()}
     touched = {t.debit_account_id for t in world.transfers} | {t.credit_account_id for t in world.transfers}

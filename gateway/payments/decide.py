@@ -1,6 +1,6 @@
 """What becomes of a command: plain functions on what was loaded, in arrival order.
 
-Rules. No await, SQL, clock or log here. Each command sees the effects of those before it in its batch (`World`).
+Rules. No await, SQL, clock or log here. Each command sees the effects of those before it in its batch (`LoadedState`).
 Every change goes through the table in `states`; entries of the batch sum to zero. A refusal is a value.
 
 The contract's limits are looked at for new payments alone, in this order: account's format, service, date window,
@@ -166,7 +166,7 @@ class Attempt:
 
 
 @dataclass(slots=True)
-class World:
+class LoadedState:
     """What a batch loaded, and what its commands made of it so far.
 
     accounts: payable accounts held under lock, by number. sides: by payment id, for people's commands: a partner whose
@@ -201,7 +201,7 @@ class World:
         return not (self.events or self.attempts)
 
 
-def decide(world: World, command: Command) -> Result:
+def decide(world: LoadedState, command: Command) -> Result:
     """One command's answer; its changes are left in ``world``."""
     request = command.request
     if isinstance(request, Pay):
@@ -215,7 +215,7 @@ def decide(world: World, command: Command) -> Result:
     return answer(world, command)
 
 
-def answer(world: World, command: Command) -> Result:
+def answer(world: LoadedState, command: Command) -> Result:
     """A question's answer; changes nothing."""
     request = command.request
     assert command.terms is not None
@@ -231,7 +231,7 @@ def answer(world: World, command: Command) -> Result:
 # -- pay ---------------------------------------------------------------------------------------------------------------
 
 
-def _pay(world: World, command: Command, terms: Terms, request: Pay) -> Result:
+def _pay(world: LoadedState, command: Command, terms: Terms, request: Pay) -> Result:
     contract = terms.contract
     known = world.payments.get((contract.partner_id, request.key))
     if known is not None:
@@ -261,19 +261,19 @@ def _pay(world: World, command: Command, terms: Terms, request: Pay) -> Result:
     return _pay_result(_happen(world, command, terms, payment, event, reason), Reason.OK)
 
 
-def _kept_number(world: World, number: str) -> str:
+def _kept_number(world: LoadedState, number: str) -> str:
     """The account number as it is kept: to the letter, unless it is a card's and no account's."""
     return number if number in world.accounts else mask_cards(number)
 
 
-def _without_cards(world: World, command: Command, request: Pay) -> Command:
+def _without_cards(world: LoadedState, command: Command, request: Pay) -> Command:
     """The command, its text without a card's number in the account's place. Other places are masked before us."""
     if _kept_number(world, request.account) == request.account:
         return command
     return replace(command, request_text=mask_cards(command.request_text, (request.key,)))
 
 
-def _repeat(world: World, command: Command, terms: Terms, request: Pay, known: Payment) -> Result:
+def _repeat(world: LoadedState, command: Command, terms: Terms, request: Pay, known: Payment) -> Result:
     contract = terms.contract
     command = _without_cards(world, command, request)
     is_tombstone = known.state is State.VOIDED and known.amount == 0  # a cancel came first and knew no requisites
@@ -289,7 +289,7 @@ def _repeat(world: World, command: Command, terms: Terms, request: Pay, known: P
     return _pay_result(known, Reason.DUPLICATE_OK)
 
 
-def _re_examine(world: World, command: Command, terms: Terms, request: Pay, known: Payment) -> Result:
+def _re_examine(world: LoadedState, command: Command, terms: Terms, request: Pay, known: Payment) -> Result:
     # By the number as the contract reads it now: the payment's own may have been taken down under another version.
     account = world.accounts.get(request.account)
     kept = _kept_number(world, request.account)
@@ -313,7 +313,7 @@ def _same_requisites(known: Payment, request: Pay, terms: Terms) -> bool:
     return known.account_number in (request.account, mask_cards(request.account))
 
 
-def _examine_pay(world: World, account: AccountRow | None, request: Pay, contract: Contract) -> Reason:
+def _examine_pay(world: LoadedState, account: AccountRow | None, request: Pay, contract: Contract) -> Reason:
     reason = _examine_address(request.account, request.service, contract)
     if reason is not Reason.OK:
         return reason
@@ -367,7 +367,7 @@ def _pay_result(payment: Payment, when_posted: Reason) -> Result:
 # -- cancel ------------------------------------------------------------------------------------------------------------
 
 
-def _cancel(world: World, command: Command, terms: Terms, request: Cancel) -> Result:
+def _cancel(world: LoadedState, command: Command, terms: Terms, request: Cancel) -> Result:
     contract = terms.contract
     payment = _find(world, contract.partner_id, request.key, request.payment_id)
     if _is_in_work(world, contract, request.key, payment):
@@ -394,7 +394,7 @@ def _cancel(world: World, command: Command, terms: Terms, request: Cancel) -> Re
     return _named(Op.CANCEL, Reason.OK, reversed_, request.cancel_key)
 
 
-def _may_cancel(world: World, contract: Contract, payment: Payment) -> bool:
+def _may_cancel(world: LoadedState, contract: Contract, payment: Payment) -> bool:
     if not contract.cancel_allowed or payment.returned:  # a refund or move took some of it off already
         return False
     window_s = contract.cancel_window_s
@@ -403,11 +403,11 @@ def _may_cancel(world: World, contract: Contract, payment: Payment) -> bool:
     return _covers(world, payment) if contract.cancel_needs_balance else _is_above_floor(world, payment)
 
 
-def _covers(world: World, payment: Payment) -> bool:
+def _covers(world: LoadedState, payment: Payment) -> bool:
     return payment.account_id is not None and world.balances.get(payment.account_id, 0) >= payment.amount
 
 
-def _is_above_floor(world: World, payment: Payment) -> bool:
+def _is_above_floor(world: LoadedState, payment: Payment) -> bool:
     """Whether the database would let the account give the sum back (accounts_balance_floor)."""
     account = next((a for a in world.accounts.values() if a.id == payment.account_id), None)
     if account is None:
@@ -415,7 +415,7 @@ def _is_above_floor(world: World, payment: Payment) -> bool:
     return account.floor is None or world.balances[account.id] - payment.amount >= account.floor
 
 
-def _cancel_of_unknown(world: World, command: Command, terms: Terms, request: Cancel) -> Result:
+def _cancel_of_unknown(world: LoadedState, command: Command, terms: Terms, request: Cancel) -> Result:
     contract = terms.contract
     if not contract.cancel_tombstone or not contract.cancel_allowed or request.key is None:
         return Result(Op.CANCEL, Reason.PAYMENT_NOT_FOUND, key=request.key, cancel_key=request.cancel_key)
@@ -445,7 +445,7 @@ def _cancel_of_unknown(world: World, command: Command, terms: Terms, request: Ca
     )
 
 
-def _operator_cancel(world: World, command: Command, request: OperatorCancel) -> Result:
+def _operator_cancel(world: LoadedState, command: Command, request: OperatorCancel) -> Result:
     payment = world.by_id.get(request.payment_id)
     if payment is None:
         return Result(Op.CANCEL, Reason.PAYMENT_NOT_FOUND, payment_id=request.payment_id)
@@ -461,14 +461,14 @@ def _operator_cancel(world: World, command: Command, request: OperatorCancel) ->
     return _named(Op.CANCEL, Reason.OK, changed)
 
 
-def _may_take_back(world: World, payment: Payment, may_owe: bool) -> bool:
+def _may_take_back(world: LoadedState, payment: Payment, may_owe: bool) -> bool:
     """Whether the account can give the whole payment back: nothing of it went elsewhere, and its floor bears it."""
     if payment.returned:
         return False
     return _is_above_floor(world, payment) and (may_owe or _covers(world, payment))
 
 
-def take_off(world: World, command: Command, payment_id: int, event: Event, amount: Minor, note: str) -> Payment:
+def take_off(world: LoadedState, command: Command, payment_id: int, event: Event, amount: Minor, note: str) -> Payment:
     """Record on a posted payment that ``amount`` of it was refunded or moved; the caller posts the transfer.
 
     Raises:
@@ -484,7 +484,7 @@ def take_off(world: World, command: Command, payment_id: int, event: Event, amou
 # -- questions ---------------------------------------------------------------------------------------------------------
 
 
-def _check(world: World, contract: Contract, request: Check) -> Result:
+def _check(world: LoadedState, contract: Contract, request: Check) -> Result:
     account = world.accounts.get(request.account)
     reason = _examine_address(request.account, request.service, contract)
     if reason is Reason.OK:
@@ -496,7 +496,7 @@ def _check(world: World, contract: Contract, request: Check) -> Result:
     return Result(Op.CHECK, reason, key=request.key, account=request.account, amount=request.amount, display=display)
 
 
-def _status(world: World, contract: Contract, request: Status) -> Result:
+def _status(world: LoadedState, contract: Contract, request: Status) -> Result:
     payment = _find(world, contract.partner_id, request.key, request.payment_id)
     if _is_in_work(world, contract, request.key, payment):
         return Result(Op.STATUS, Reason.IN_PROGRESS, key=request.key)
@@ -505,7 +505,7 @@ def _status(world: World, contract: Contract, request: Status) -> Result:
     return replace(_pay_result(payment, Reason.OK), op=Op.STATUS)
 
 
-def _balance(world: World, terms: Terms, request: Balance) -> Result:
+def _balance(world: LoadedState, terms: Terms, request: Balance) -> Result:
     if request.account is None:
         # What the partner owes us is negative on his clearing account; to him it is what he still has to pay over.
         balance = world.balances.get(terms.clearing_account_id, 0)
@@ -519,7 +519,7 @@ def _balance(world: World, terms: Terms, request: Balance) -> Result:
 # -- shared ------------------------------------------------------------------------------------------------------------
 
 
-def _find(world: World, partner_id: int, key: str | None, payment_id: int | None) -> Payment | None:
+def _find(world: LoadedState, partner_id: int, key: str | None, payment_id: int | None) -> Payment | None:
     """A partner's own payment; another partner's id finds nothing."""
     found = world.payments.get((partner_id, key)) if key is not None else None
     if found is None and payment_id is not None:
@@ -527,7 +527,7 @@ def _find(world: World, partner_id: int, key: str | None, payment_id: int | None
     return found if found is not None and found.partner_id == partner_id else None
 
 
-def _is_in_work(world: World, contract: Contract, key: str | None, payment: Payment | None) -> bool:
+def _is_in_work(world: LoadedState, contract: Contract, key: str | None, payment: Payment | None) -> bool:
     """Whether a pay of this key waits to be decided while there is nothing, or a refusal, to answer from."""
     if key is None or (payment is not None and payment.state is not State.REFUSED):
         return False
@@ -548,7 +548,13 @@ def _named(op: Op, reason: Reason, payment: Payment, cancel_key: str | None = No
 
 
 def _happen(
-    world: World, command: Command, terms: Terms | Sides, payment: Payment, event: Event, reason: Reason, note: str = ""
+    world: LoadedState,
+    command: Command,
+    terms: Terms | Sides,
+    payment: Payment,
+    event: Event,
+    reason: Reason,
+    note: str = "",
 ) -> Payment:
     """Let an event happen: the only place where a payment changes."""
     before = None if payment.version == 0 else payment.state
@@ -571,7 +577,7 @@ def _happen(
     return after
 
 
-def _transfer(world: World, terms: Terms | Sides, payment: Payment, effect: Effect) -> Transfer:
+def _transfer(world: LoadedState, terms: Terms | Sides, payment: Payment, effect: Effect) -> Transfer:
     assert payment.account_id is not None
     clearing, transit = terms.clearing_account_id, terms.transit_account_id
     debit, credit = {
@@ -586,7 +592,7 @@ def _transfer(world: World, terms: Terms | Sides, payment: Payment, effect: Effe
     return Transfer("payment", payment.id, effect.value, debit, credit, payment.amount, payment.currency)
 
 
-def _note(world: World, command: Command, kind: str, reason: Reason, payment: Payment, detail: str) -> None:
+def _note(world: LoadedState, command: Command, kind: str, reason: Reason, payment: Payment, detail: str) -> None:
     """Leave an attempt for a person to see, written in the batch's own transaction."""
     request = command.request
     world.attempts.append(

@@ -34,7 +34,7 @@ import psycopg2
 
 from adapters.messages import Cancel, Op, Pay, Reason, Result, Status
 from gateway.payments import fence_store
-from gateway.payments.decide import Command, World
+from gateway.payments.decide import Command, LoadedState
 from gateway.payments.driver import Connection, CoreOptions, DatabaseAway, at_the_edge
 from gateway.payments.fence_store import Key
 from gateway.payments.states import State
@@ -59,7 +59,7 @@ def pay_key(command: Command) -> Key | None:
     return None
 
 
-def is_fenced(world: World, key: Key, pay_age_s: float, fence_age_s: float | None) -> bool:
+def is_fenced(world: LoadedState, key: Key, pay_age_s: float, fence_age_s: float | None) -> bool:
     """Whether a pay came before its key's fence while nothing of the key is credited."""
     if fence_age_s is None or pay_age_s < fence_age_s:
         return False
@@ -67,7 +67,7 @@ def is_fenced(world: World, key: Key, pay_age_s: float, fence_age_s: float | Non
     return known is None or known.state is State.REFUSED
 
 
-def key_to_fence(world: World, command: Command, result: Result) -> Key | None:
+def key_to_fence(world: LoadedState, command: Command, result: Result) -> Key | None:
     """The key of which ``result`` says that nothing is credited; None where it says something else."""
     request = command.request
     if not isinstance(request, Cancel | Status) or request.key is None or command.terms is None:

@@ -34,7 +34,7 @@ from adapters.messages import OP_OF, Balance, Check, Op, Pay, Reason, RegistryLi
 from gateway.payments import driver, failpoints, fence_store, metrics, store
 from gateway.payments.aside import Aside, by_partner, clearing_of
 from gateway.payments.batches import Unsure, Waiting, must_wait, system_ids, wanted_by
-from gateway.payments.decide import Command, OperatorCancel, Question, World, answer, decide
+from gateway.payments.decide import Command, LoadedState, OperatorCancel, Question, answer, decide
 from gateway.payments.driver import AGAIN
 from gateway.payments.driver import Connection as Connection
 from gateway.payments.driver import CoreOptions as CoreOptions
@@ -378,7 +378,7 @@ class Core:
         locked = {account.id for account in accounts.values()}
         while len(self._ids) < len(batch):
             self._ids.extend(await store.take_id_block(cur))
-        world = World(datetime.now(UTC), self._ids.popleft, accounts, payments, sides, self._in_work)
+        world = LoadedState(datetime.now(UTC), self._ids.popleft, accounts, payments, sides, self._in_work)
         results: list[tuple[Waiting, Result]] = []
         unsure: list[Unsure] = []
         back: list[Waiting] = []
@@ -425,7 +425,7 @@ class Core:
         fenced = await at_the_edge(connection, lambda cur: fence_store.fence_keys(cur, ages))
         self._announcer.has_fences = True
         payments = await at_the_edge(connection, lambda cur: store.read_payments(cur, sorted(fenced), ()))
-        world = World(datetime.now(UTC), self._ids.popleft, {}, payments)
+        world = LoadedState(datetime.now(UTC), self._ids.popleft, {}, payments)
         for waiting, key, first in unsure:
             result = first
             if key not in fenced:
@@ -438,12 +438,12 @@ class Core:
             self._resolve(waiting, result)
             self._leave(waiting)
 
-    async def _read_world(self, cur: Any, batch: list[Waiting]) -> World:
+    async def _read_world(self, cur: Any, batch: list[Waiting]) -> LoadedState:
         wanted = wanted_by([waiting.command for waiting in batch])
         accounts = await store.read_accounts(cur, wanted.numbers, wanted.clearing_ids) if wanted.reads_accounts else []
         payments = await store.read_payments(cur, wanted.keys, wanted.ids) if wanted.keys or wanted.ids else {}
         numbers = set(wanted.numbers)
-        world = World(
+        world = LoadedState(
             datetime.now(UTC),
             self._ids.popleft,
             {account.number: account for account in accounts if account.number in numbers},

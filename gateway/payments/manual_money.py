@@ -41,7 +41,7 @@ from billing.ledger.posting_requests import (
     request_by_key,
 )
 from gateway.payments import store
-from gateway.payments.decide import Command, OperatorCancel, World, decide, take_off
+from gateway.payments.decide import Command, LoadedState, OperatorCancel, decide, take_off
 from gateway.payments.states import Event
 from ratingcore.money import Minor, format_minor
 
@@ -216,16 +216,16 @@ async def _take_off(cur: Any, request: PostingRequest, receipt: Receipt, person:
     await _write(cur, world, receipt)
 
 
-async def _world(cur: Any, receipt: Receipt, now: datetime) -> World:
+async def _world(cur: Any, receipt: Receipt, now: datetime) -> LoadedState:
     """The one payment and its account, which the caller holds."""
     assert receipt.payment_id is not None
     accounts = await store.read_accounts(cur, [], [receipt.account_id])
     payments = await store.read_payments(cur, [], [receipt.payment_id])
     sides = await store.read_sides(cur, [receipt.payment_id])
     no_new_payments: Iterator[int] = iter(())
-    return World(now, no_new_payments.__next__, {one.number: one for one in accounts}, payments, sides)
+    return LoadedState(now, no_new_payments.__next__, {one.number: one for one in accounts}, payments, sides)
 
 
-async def _write(cur: Any, world: World, receipt: Receipt) -> None:
+async def _write(cur: Any, world: LoadedState, receipt: Receipt) -> None:
     sides = world.sides[receipt.payment_id or 0]
     await store.write(cur, world, {sides.clearing_account_id, sides.transit_account_id})

@@ -14,7 +14,7 @@ from typing import Any, Final
 from adapters.messages import Reason, RegistryLine
 from billing.database.arrays import int_array, text_array
 from billing.ledger.transfers import LedgerError, write_transfers
-from gateway.payments.decide import AccountRow, Attempt, Payment, Sides, World
+from gateway.payments.decide import AccountRow, Attempt, LoadedState, Payment, Sides
 from gateway.payments.fence_store import LOCK_PAYS, Key, key_columns
 from gateway.payments.states import State
 from ratingcore.money import Minor
@@ -255,7 +255,7 @@ async def wait_for_account(cur: Any, account_id: int, wait_s: float) -> None:
     await cur.execute(_WAIT_FOR_ACCOUNT, {"id": account_id, "wait_ms": str(int(wait_s * 1000))})
 
 
-async def write(cur: Any, world: World, system_ids: Iterable[int]) -> None:
+async def write(cur: Any, world: LoadedState, system_ids: Iterable[int]) -> None:
     """Write everything a batch decided: payments, events, outbox, attempts, then transfers and balances.
 
     Raises:
@@ -342,7 +342,7 @@ def _payment(row: Sequence[Any]) -> Payment:
     )
 
 
-def _created_columns(world: World) -> dict[str, Any]:
+def _created_columns(world: LoadedState) -> dict[str, Any]:
     # Sorted by key: two batches that insert the same keys meet in the same order.
     rows = sorted(world.created.values(), key=lambda p: (p.partner_id, p.key))
     for row in rows:
@@ -367,7 +367,7 @@ def _created_columns(world: World) -> dict[str, Any]:
     }
 
 
-def _changed_columns(world: World) -> dict[str, Any]:
+def _changed_columns(world: LoadedState) -> dict[str, Any]:
     rows = sorted(world.changed.values(), key=lambda p: p.id)
     return {
         "now": world.now,
@@ -383,7 +383,7 @@ def _changed_columns(world: World) -> dict[str, Any]:
     }
 
 
-def _event_columns(world: World) -> dict[str, Any]:
+def _event_columns(world: LoadedState) -> dict[str, Any]:
     rows = world.events
     return {
         "now": world.now,

@@ -50,7 +50,7 @@ from adapters.messages import (
     Status,
 )
 from adapters.wire import MAX_SCRUBBED, cut_request
-from gateway.partners.contracts import Binding, Book, Network, book_at, load_book, revision
+from gateway.partners.contracts import Binding, LoadedContracts, Network, book_at, load_book, revision
 from gateway.payments import metrics
 from gateway.payments.attempts import AttemptWriter
 from gateway.payments.decide import Attempt, Command
@@ -98,7 +98,7 @@ class ContractBook:
         self._connection = Connection(core_options)
         self._options = port_options
         self._task: asyncio.Task[None] | None = None
-        self.book: Book | None = None
+        self.book: LoadedContracts | None = None
 
     async def start(self) -> None:
         """Read the book, waiting for the database as long as it takes, and keep reading."""
@@ -138,7 +138,7 @@ class ContractBook:
             self.book = book_at(self.book, now)
 
 
-async def _read_book(cur: Any, passphrase: str, now: datetime) -> Book:
+async def _read_book(cur: Any, passphrase: str, now: datetime) -> LoadedContracts:
     """In one snapshot: a change between two of its queries would pair new contracts with old keys."""
     await cur.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     book = await load_book(cur, passphrase, now)
@@ -150,7 +150,7 @@ class PartnerPort(httputil.HTTPServerConnectionDelegate):
     """Turns HTTP exchanges into commands for the core."""
 
     def __init__(
-        self, core: Core, book: Callable[[], Book | None], attempts: AttemptWriter, options: PortOptions
+        self, core: Core, book: Callable[[], LoadedContracts | None], attempts: AttemptWriter, options: PortOptions
     ) -> None:
         self.core = core
         self.book = book

@@ -69,7 +69,7 @@ _FATHERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Secrets:
+class _DemoSecrets:
     password: str
     osmp_password: str
     partner_key: rsa.RSAPrivateKey
@@ -156,13 +156,13 @@ _CYBERPLAT_BODY = _COMMON_BODY | {"protocol": "cyberplat", "services": ["1"]}
 _OSMP_BODY = _COMMON_BODY | {"protocol": "osmp", "dialect": {"cancel": "prv_txn", "status": "txn_id"}}
 
 
-async def _fill(cur: Any, keys: _Secrets, passphrase: str) -> None:
+async def _fill(cur: Any, keys: _DemoSecrets, passphrase: str) -> None:
     await _connect_partners(cur, keys, passphrase)
     await _open_accounts(cur)
     await _add_person(cur, keys.password)
 
 
-async def _connect_partners(cur: Any, keys: _Secrets, passphrase: str) -> None:
+async def _connect_partners(cur: Any, keys: _DemoSecrets, passphrase: str) -> None:
     await add_partner(cur, CYBERPLAT, "КиберПлат (демо)", _CYBERPLAT_BODY, ACTOR)
     await add_partner(cur, OSMP, "ОСМП (демо)", _OSMP_BODY, ACTOR)
     public = keys.partner_key.public_key().public_bytes(
@@ -222,7 +222,7 @@ def _folder(settings: Settings) -> Path:
     return settings.data_path() / "demo"
 
 
-def _load_or_make_secrets(settings: Settings) -> _Secrets:
+def _load_or_make_secrets(settings: Settings) -> _DemoSecrets:
     """Written before the database is filled, so that a start killed in between finds the same ones."""
     folder = _folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -233,7 +233,7 @@ def _load_or_make_secrets(settings: Settings) -> _Secrets:
     key = serialization.load_pem_private_key(key_path.read_bytes(), password=None)
     if not isinstance(key, rsa.RSAPrivateKey):
         raise ValueError(f"{key_path} holds no RSA key: remove the folder {folder} and the database with it")
-    return _Secrets(_text(folder / "admin-password"), _text(folder / "osmp-demo-password"), key)
+    return _DemoSecrets(_text(folder / "admin-password"), _text(folder / "osmp-demo-password"), key)
 
 
 def _text(path: Path) -> str:

@@ -22,7 +22,7 @@ from billing.customers.customers import LegalEntity, NewCustomer, add_customer, 
 from billing.cycle.plan import NewRun
 from billing.cycle.run import Crew, go_on, run_under_way, start_run
 from billing.files.format import parse_format
-from billing.orders.orders import Charge, WantedOrder, add_charge, add_order, end_order, suspend_order
+from billing.orders.orders import ManualCharge, WantedOrder, add_charge, add_order, end_order, suspend_order
 from billing.usage.importer import import_file
 from billing.usage.load_store import NewImport
 from kopeck.cli.billing.catalog import load_catalogue
@@ -79,7 +79,7 @@ async def open_for_business(cur: Any, people: Sequence[tuple[str, str]], month: 
         await add_order(cur, _wanted(place, number, month), actor)
     await suspend_order(cur, "demo-5", _at(month, 14), _at(month, 19), actor, "on holiday")
     await end_order(cur, "demo-6", _at(month, 19), actor, "moved away")
-    charge = Charge(
+    charge = ManualCharge(
         "demo-connection", COMPANY_ACCOUNT, "Подключение офиса", 150_000, 220_000, True, month, "agreed by phone"
     )
     await add_charge(cur, charge, actor)

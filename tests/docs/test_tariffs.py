@@ -13,7 +13,7 @@ import pytest
 
 from billing.catalogue import linter as catalogue_check
 from billing.catalogue.steps import KINDS
-from billing.rating.bills import Terms, rate_usage
+from billing.rating.bills import BillTerms, rate_usage
 from billing.rating.usage_file import COLUMNS, read_usage
 from kopeck.cli.main import main
 from tests.billing.catalogue.catalogues import EXAMPLES, one_price, read
@@ -82,7 +82,7 @@ def test_an_example_costs_what_the_page_says(example) -> None:
     catalogue = catalogue_of(example.fragment)
     plan = next(iter(catalogue.plans), "")
     usage, bad = read_usage("page.csv", io.BytesIO(usage_of(example.used).encode()), catalogue, plan)
-    (bill,), unrated = rate_usage(catalogue, usage, Terms("RUB"))
+    (bill,), unrated = rate_usage(catalogue, usage, BillTerms("RUB"))
     assert [*bad, *unrated] == []
     assert bill.total == number_of(example.pays) * 100
 

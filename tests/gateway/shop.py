@@ -12,7 +12,7 @@ from adapters.protocols import default_body
 from billing.ledger.accounts import NewAccount, create_accounts
 from gateway.partners.contracts import add_partner, load_book
 from gateway.payments import store
-from gateway.payments.decide import Attempt, Command, OperatorCancel, Terms, World, decide
+from gateway.payments.decide import Attempt, Command, LoadedState, OperatorCancel, Terms, decide
 from ratingcore.money import Minor
 
 PARTNERS = {"osmp-demo": ("osmp", "Терминалы Ёлка"), "cyber-demo": ("cyberplat", "Киберплат")}
@@ -68,7 +68,7 @@ async def act(dsn: str, commands: Sequence[Command], now: datetime | None = None
             fresh.extend(await store.take_id_block(cur))
         terms = {command.terms.contract.partner_id: command.terms for command in commands if command.terms}
         sides = await store.read_sides(cur, ids)
-        world = World(now or datetime.now(UTC), iter(fresh).__next__, accounts, payments, sides)
+        world = LoadedState(now or datetime.now(UTC), iter(fresh).__next__, accounts, payments, sides)
         results = [decide(world, command) for command in commands]
         system = {t.clearing_account_id for t in terms.values()} | {t.transit_account_id for t in terms.values()}
         system |= {account for of_payment in sides.values() for account in astuple(of_payment)}

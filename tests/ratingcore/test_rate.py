@@ -13,7 +13,7 @@ from ratingcore.digits import pack_numbers
 from ratingcore.rate import (
     Accumulators,
     Lines,
-    Rated,
+    RatedColumns,
     carry_over,
     close_lines,
     make_events,
@@ -53,7 +53,7 @@ from tests.ratingcore.random_tariffs import END_S, POOLS, SPRING_S, START_S, Tri
 COLUMNS = ("amount_micro", "version", "tier", "rate", "reject")
 
 
-def rows(rated: Rated) -> list[tuple[int, ...]]:
+def rows(rated: RatedColumns) -> list[tuple[int, ...]]:
     return list(zip(*(getattr(rated, name).tolist() for name in COLUMNS), strict=True))
 
 

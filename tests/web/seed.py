@@ -21,7 +21,7 @@ from gateway.journal.journal import Journal
 from gateway.journal.relay import relay_batch
 from gateway.partners.contracts import add_partner, load_book
 from gateway.payments import store
-from gateway.payments.decide import Attempt, Command, Terms, World, decide
+from gateway.payments.decide import Attempt, Command, LoadedState, Terms, decide
 from ratingcore.money import Minor
 from web.access.users import add_user
 
@@ -166,7 +166,7 @@ async def act(cur: Any, now: datetime, commands: Sequence[Command]) -> list[Resu
     payments = await store.read_payments(cur, keys, [])
     ids = iter(await store.take_id_block(cur))
     terms = {c.terms.contract.partner_id: c.terms for c in commands if c.terms}
-    world = World(now, ids.__next__, accounts, payments)
+    world = LoadedState(now, ids.__next__, accounts, payments)
     results = [decide(world, command) for command in commands]
     system = {t.clearing_account_id for t in terms.values()} | {t.transit_account_id for t in terms.values()}
     await store.write(cur, world, system)

@@ -21,7 +21,7 @@ import click
 from kopeck.cli.context import Context, Day, actor, pass_context, show_table, shown_time
 
 if TYPE_CHECKING:
-    from billing.cycle.run import Crew, Outcome
+    from billing.cycle.run import Crew, RunResult
     from billing.cycle.shard import ShardDone
 
 _STOPPED = 130
@@ -222,7 +222,7 @@ def _go_on(dsn: str, run_id: int, crew: "Crew", as_json: bool, leave_failed: boo
     _end(outcome)
 
 
-def _end(outcome: "Outcome") -> None:
+def _end(outcome: "RunResult") -> None:
     run_id = outcome.summary.run_id
     if outcome.stopped and outcome.summary.state in ("running", "approving"):
         click.echo(f"kopeck: stopped; nothing is lost: `kopeck bill resume` goes on with run {run_id}", err=True)

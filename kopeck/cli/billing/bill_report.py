@@ -10,11 +10,11 @@ from kopeck.cli.context import shown_time
 from ratingcore.money import format_minor
 
 if TYPE_CHECKING:
-    from billing.cycle.run import Outcome
-    from billing.cycle.summary import Money, Reconciled, Summary
+    from billing.cycle.run import RunResult
+    from billing.cycle.summary import MoneyTotals, Reconciled, Summary
 
 
-def outcome_lines(outcome: "Outcome", took_s: float) -> Iterator[str]:
+def outcome_lines(outcome: "RunResult", took_s: float) -> Iterator[str]:
     """What a run came to, in words."""
     summary = outcome.summary
     yield from summary_lines(summary)
@@ -94,7 +94,7 @@ def _failure_lines(summary: "Summary") -> Iterator[str]:
 
 
 def _reconciled_lines(reconciled: "Reconciled") -> Iterator[str]:
-    compared: list[tuple[str, Iterable[Money]]] = [("lines", reconciled.lines), ("invoices", reconciled.invoices)]
+    compared: list[tuple[str, Iterable[MoneyTotals]]] = [("lines", reconciled.lines), ("invoices", reconciled.invoices)]
     if reconciled.transfers is not None:
         compared.append(("transfers", reconciled.transfers))
     names = " = ".join(name for name, _ in compared)
@@ -106,12 +106,12 @@ def _reconciled_lines(reconciled: "Reconciled") -> Iterator[str]:
         yield f"  {name}: " + ("; ".join(f"{money.currency} {_sums(money)}" for money in sums) or "nothing")
 
 
-def _sums(money: "Money") -> str:
+def _sums(money: "MoneyTotals") -> str:
     net, tax, total = (format_minor(value) for value in (money.net_minor, money.tax_minor, money.total_minor))
     return f"net {net}, tax {tax}, total {total}"
 
 
-def outcome_json(outcome: "Outcome", took_s: float) -> dict[str, Any]:
+def outcome_json(outcome: "RunResult", took_s: float) -> dict[str, Any]:
     """What a run came to, in integers (seconds are fractions)."""
     found = summary_json(outcome.summary) | {
         "stopped": outcome.stopped,
@@ -173,7 +173,7 @@ def summary_json(summary: "Summary") -> dict[str, Any]:
     }
 
 
-def _money_json(every: Iterable["Money"]) -> list[dict[str, Any]]:
+def _money_json(every: Iterable["MoneyTotals"]) -> list[dict[str, Any]]:
     return [
         {
             "currency": money.currency,

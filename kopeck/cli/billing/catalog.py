@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from billing.catalogue.model import Catalogue
     from billing.catalogue.nodes import Problem
     from billing.catalogue.store import Source
-    from billing.rating.bills import Bill, Terms
+    from billing.rating.bills import Bill, BillTerms
     from billing.rating.usage_file import RejectedRow, Usage
 
 MAX_PRINTED = 200
@@ -276,7 +276,7 @@ def rate(
     destination, plan, group, id (docs/tariffs.md). Exit status: 0, 1 when rows could not be billed, 2 for bad files.
     """
     from billing.catalogue.nodes import CatalogueError
-    from billing.rating.bills import Terms, rate_usage
+    from billing.rating.bills import BillTerms, rate_usage
     from billing.rating.bulk import JUDGED_ROWS, rate_in_bulk
     from billing.rating.usage_file import read_usage
 
@@ -285,7 +285,7 @@ def rate(
     if plan and plan not in catalogue.plans:
         raise click.UsageError(f"there is no plan {plan!r} in {catalog_file.name}")
     _check_terms(catalogue, codes, currency)
-    terms = Terms(currency or catalogue.currency, codes, _month(since))
+    terms = BillTerms(currency or catalogue.currency, codes, _month(since))
     if usage is None:
         if not plan:
             raise click.UsageError("name a usage file with --usage, or a plan to price without use with --plan")
@@ -315,7 +315,7 @@ def _show_bills(
     catalogue: "Catalogue",
     bills: "list[Bill]",
     rejected: "list[RejectedRow]",
-    terms: "Terms",
+    terms: "BillTerms",
     explain: bool,
     as_json: bool,
     language: str,
@@ -331,7 +331,7 @@ def _show_bills(
         click.echo(line)
 
 
-def _priced(catalogue: "Catalogue", plan: str, group: str, terms: "Terms") -> "Bill":
+def _priced(catalogue: "Catalogue", plan: str, group: str, terms: "BillTerms") -> "Bill":
     """The bill of a plan without use: in its first month, which is this one unless --since says another."""
     from billing.catalogue.store import now_s
     from billing.rating.bills import month_of, rate_plan

@@ -56,10 +56,10 @@ def run(
         return
     if listed is not None:
         raise click.UsageError("--list goes with --dry-run")
-    from billing.invoicing.dunning import Ran, added, count_accounts, run_chunk
+    from billing.invoicing.dunning import DunningResult, added, count_accounts, run_chunk
     from kopeck.databases.transaction_steps import in_steps
 
-    total = Ran(0, {}, 0, 0)
+    total = DunningResult(0, {}, 0, 0)
     with context.stores() as stores, _progress() as progress:
 
         async def step(cur: Any) -> bool:

@@ -16,7 +16,7 @@ import click
 from kopeck.cli.context import Context, Day, actor, pass_context, show_table
 
 if TYPE_CHECKING:
-    from billing.explanation.store import Judged
+    from billing.explanation.store import JudgedLine
     from billing.invoicing.invoices import Invoice, InvoiceDetails, InvoiceFilter, Line
     from ratingcore.money import Minor
 
@@ -231,7 +231,7 @@ def explain(context: Context, number: str, line: int | None, language: str) -> N
         raise click.exceptions.Exit(1)
 
 
-def _derivation(line: "Line", judged: "Judged | None", language: str, currency: str) -> Iterator[str]:
+def _derivation(line: "Line", judged: "JudgedLine | None", language: str, currency: str) -> Iterator[str]:
     from billing.explanation.lines import explain_words
     from billing.invoicing.documents import line_words
     from billing.rating.report import Words
@@ -325,12 +325,12 @@ def credit(
     why: str,
 ) -> None:
     """Write a credit note on an issued invoice and post it."""
-    from billing.invoicing.credit_notes import Wanted, credit_invoice
+    from billing.invoicing.credit_notes import CreditRequest, credit_invoice
     from ratingcore.money import format_minor
 
     if [lines is not None, everything, amount is not None].count(True) != 1 or (amount is None) != (line is None):
         raise click.UsageError("say what to credit: --lines 1,3, or --all, or --amount X --line N")
-    wanted = Wanted((line,) if line is not None else lines, amount)
+    wanted = CreditRequest((line,) if line is not None else lines, amount)
 
     async def work(cur: Any) -> Any:
         return await credit_invoice(cur, number, wanted, key=key, actor=actor(), why=why)

@@ -25,8 +25,8 @@ from kopeck.cli.context import Context, actor, pass_context, show_table, shown_n
 
 if TYPE_CHECKING:
     from billing.files.format import Format
-    from billing.usage.importer import Outcome
-    from billing.usage.load_store import Counts, NewImport
+    from billing.usage.importer import ImportResult
+    from billing.usage.load_store import LoadCounts, NewImport
     from billing.usage.rejects import ImportFormat, KeptReject
 
 MAX_CORRECTED_BYTES = 1 << 30
@@ -344,21 +344,21 @@ def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _progress(file: IO[bytes]) -> Iterator[Callable[[int, "Counts"], None]]:
+def _progress(file: IO[bytes]) -> Iterator[Callable[[int, "LoadCounts"], None]]:
     """Rows, rows/s and the share of the file, which of a packed one is not known."""
     from kopeck.cli.progress import progress, size_of
 
     begun = time.monotonic()
     with progress("import of usage", None if shown_name(file).endswith(".gz") else size_of(file)) as report:
 
-        def show(read_bytes: int, counts: "Counts") -> None:
+        def show(read_bytes: int, counts: "LoadCounts") -> None:
             pace = counts.lines / max(0.001, time.monotonic() - begun)
             report(read_bytes, f"{counts.lines:,} rows, {pace:,.0f} rows/s, {counts.rejected:,} rejected")
 
         yield show
 
 
-def _tell(outcome: "Outcome", took_s: float) -> None:
+def _tell(outcome: "ImportResult", took_s: float) -> None:
     counts = outcome.counts
     late = f"{counts.late} late, billed as of the open period" if counts.late else "0 late"
     click.echo(
@@ -374,7 +374,7 @@ def _tell(outcome: "Outcome", took_s: float) -> None:
         click.echo(f"see: kopeck usage rejects list {outcome.import_id}")
 
 
-def _as_json(outcome: "Outcome", took_s: float) -> dict[str, Any]:
+def _as_json(outcome: "ImportResult", took_s: float) -> dict[str, Any]:
     seconds = {name: round(value, 3) for name, value in (*asdict(outcome.stages).items(), ("took_s", took_s))}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1_024)
     counts = {"import": outcome.import_id, "same_as": outcome.same_as, **asdict(outcome.counts)}

@@ -420,7 +420,7 @@ def resume(context: Context, number: str, text: str) -> None:
 def charge(context: Context, /, account: str, amount: str, tax: str, bill_on: datetime | None, **given: Any) -> None:
     """Write a line by hand for the next invoice of ACCOUNT (or of who pays for it)."""
     from billing.catalogue.units import PERCENT_DECIMALS, parse_decimal
-    from billing.orders.orders import Charge, add_charge
+    from billing.orders.orders import ManualCharge, add_charge
     from ratingcore.money import parse_minor
 
     try:
@@ -429,7 +429,7 @@ def charge(context: Context, /, account: str, amount: str, tax: str, bill_on: da
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     day = bill_on.date() if bill_on else None
-    wanted = Charge(account=account, amount_minor=amount_minor, tax_ppm=tax_ppm, bill_on=day, **given)
+    wanted = ManualCharge(account=account, amount_minor=amount_minor, tax_ppm=tax_ppm, bill_on=day, **given)
 
     async def work(cur: Any) -> tuple[date, bool]:
         return await add_charge(cur, wanted, actor())

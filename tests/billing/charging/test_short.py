@@ -12,7 +12,7 @@ from billing.cycle import run as cycle_run
 from billing.cycle.plan import NewRun
 from billing.cycle.posting import post_shard
 from billing.cycle.run import Crew
-from billing.cycle.store import Wanted, claim_shard, read_catalogues, read_shard, read_terms, write_shard
+from billing.cycle.store import ReadRequest, claim_shard, read_catalogues, read_shard, read_terms, write_shard
 from billing.database.link import Link
 from billing.orders.orders import resume_order
 from billing.verification.periods import check_periods
@@ -196,7 +196,7 @@ def test_a_payment_that_comes_while_a_shard_is_computed_is_seen(base: Base) -> N
     def shard(opened: Any) -> None:
         claim = claim_shard(opened, run_id, 0)
         tariffs = prepare_tariffs(read_catalogues(opened, run_id).readable, read_terms(opened))
-        read = read_shard(opened, claim, Wanted(frozenset({1}), frozenset(), frozenset(), frozenset()))
+        read = read_shard(opened, claim, ReadRequest(frozenset({1}), frozenset(), frozenset(), frozenset()))
         base.pay(account, FEE)
         bill = bill_shard(read, tariffs)
         write_shard(opened, claim, read, bill, "test")

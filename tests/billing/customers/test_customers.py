@@ -23,7 +23,7 @@ from billing.customers.customers import (
     set_entity,
 )
 from billing.ledger.accounts import NewAccount, create_accounts
-from billing.orders.orders import Charge, WantedOrder, add_charge, add_order
+from billing.orders.orders import ManualCharge, WantedOrder, add_charge, add_order
 from billing.orders.rules import OrderError
 from tests.billing.orders.shop import act, bill, open_shop, rows
 
@@ -138,7 +138,7 @@ def test_parents_never_form_a_circle(database) -> None:
 
 def test_another_payer_gets_what_is_not_billed_yet(database) -> None:
     open_shop(database)
-    charge = Charge("k", "ann", "repair", 100, 0, True, None, "broken")
+    charge = ManualCharge("k", "ann", "repair", 100, 0, True, None, "broken")
 
     async def begin(cur):
         await add_order(cur, WantedOrder("ann", "A1", plan="basic", starts="2026-01-01"), "test")
@@ -251,7 +251,7 @@ def test_the_database_closes_no_account_that_is_still_to_be_billed(database) -> 
         assert "`kopeck order cancel A1 --now` ends it" in told.value.diag.message_hint
     with psycopg2.connect(database.owner_dsn) as connection, connection.cursor() as cur:
         cur.execute("UPDATE orders SET settled_at = now()")
-    charge = Charge("k", "ann", "repair", 100, 0, True, None, "broken")
+    charge = ManualCharge("k", "ann", "repair", 100, 0, True, None, "broken")
     act(database, lambda cur: add_charge(cur, charge, "test"))
     with pytest.raises(psycopg2.errors.RaiseException, match="account ben stays open: a charge by hand waits"):
         close_by_hand(database, "ben")

@@ -183,7 +183,7 @@ class Base:
             "ORDER BY series_id, number"
         )
 
-    def bill(self, bill_on: date = FEBRUARY, kind: str = "post", shard_payers: int = 1_000) -> cycle_run.Outcome:
+    def bill(self, bill_on: date = FEBRUARY, kind: str = "post", shard_payers: int = 1_000) -> cycle_run.RunResult:
         """A run from plan to numbers by one process."""
         run_id = cycle_run.start_run(self.dsn, NewRun(bill_on, kind, "test", shard_payers=shard_payers))
         return cycle_run.go_on(self.dsn, run_id, cycle_run.Crew(1))

@@ -18,7 +18,7 @@ import psycopg2
 from billing.calendar import Interval
 from billing.catalogue.model import Catalogue
 from billing.catalogue.reader import read_catalogue
-from billing.invoicing.credit_notes import Wanted, credit_invoice
+from billing.invoicing.credit_notes import CreditRequest, credit_invoice
 from billing.invoicing.invoices import InvoiceError
 from billing.usage.rejects import UsageError
 from billing.usage.voids import Correction, VoidRequest, correct_events, void_events
@@ -400,7 +400,7 @@ class History:
         number, line, gross, _ = self.chance.choice(found)
         self.keys += 1
         some = Minor(self.chance.randint(1, gross)) if gross > 0 and self.chance.random() < 0.6 else None
-        wanted = Wanted(None if some is None and self.chance.random() < 0.2 else (line,), some)
+        wanted = CreditRequest(None if some is None and self.chance.random() < 0.2 else (line,), some)
         key = f"c-{self.keys}"
         with suppress(InvoiceError):  # nothing is left, or not so much
             in_transaction(

@@ -10,7 +10,7 @@ from billing.cycle import run as cycle_run
 from billing.cycle.plan import NewRun
 from billing.cycle.posting import CycleRefused
 from billing.cycle.run import Crew, abandon
-from billing.cycle.shard import Job, ShardWorker
+from billing.cycle.shard import ShardJob, ShardWorker
 from billing.verification.invoices import verify_cycle
 from kopeck.databases.transactions import in_transaction
 from tests.billing.cycle.base import FEBRUARY, MARCH, Base, cycle_base
@@ -30,7 +30,7 @@ def begun(base: Base, done: tuple[int, ...], kind: str = "post") -> tuple[int, l
     for account in accounts:
         base.order(account)
     run_id = cycle_run.start_run(base.dsn, NewRun(FEBRUARY, kind, "test", shard_payers=1))
-    worker = ShardWorker(Job(base.dsn, run_id))
+    worker = ShardWorker(ShardJob(base.dsn, run_id))
     for shard_no in done:
         assert worker.do(shard_no).state in ("posted", "drafted")
     worker.close()
@@ -69,7 +69,7 @@ def test_a_run_of_which_nothing_is_done_is_given_up_too(base: Base) -> None:
 
 def test_a_worker_that_comes_later_bills_nothing(base: Base) -> None:
     run_id, accounts = begun(base, (0,))
-    worker = ShardWorker(Job(base.dsn, run_id))
+    worker = ShardWorker(ShardJob(base.dsn, run_id))
     abandon(base.dsn, run_id, "boss", "enough")
     done = worker.do(1)
     worker.close()

@@ -9,7 +9,7 @@ import pytest
 
 from billing.catalogue.store import Source, catalogue_of, save_version
 from billing.cycle import run as cycle_run
-from billing.invoicing.credit_notes import Wanted, credit_invoice
+from billing.invoicing.credit_notes import CreditRequest, credit_invoice
 from billing.invoicing.invoices import Invoice, InvoiceError
 from billing.verification.lines import check_explained
 from kopeck.databases.transactions import in_transaction
@@ -57,7 +57,7 @@ def end(base: Base, order: int, day: str) -> None:
 
 
 def credit(base: Base, number: str, line: int, amount: int | None = None) -> Invoice:
-    wanted = Wanted((line,), None if amount is None else Minor(amount))
+    wanted = CreditRequest((line,), None if amount is None else Minor(amount))
     key = f"{number} {line} {base.one('SELECT count(*) FROM credit_notes')}"
     note, _ = in_transaction(
         base.dsn, lambda cur: credit_invoice(cur, number, wanted, key=key, actor="test", why="a mistake")
@@ -135,7 +135,7 @@ def test_a_note_for_all_of_an_invoice_takes_what_adjustments_left(base: Base) ->
     order = billed(base)
     end(base, order, "2026-02-08")
     base.bill(MARCH)
-    credit_all = Wanted()
+    credit_all = CreditRequest()
     note, _ = in_transaction(
         base.dsn, lambda cur: credit_invoice(cur, "I-000001", credit_all, key="k", actor="test", why="all")
     )
@@ -193,7 +193,7 @@ def test_a_credit_note_on_an_advance_charge_waits_for_the_shard_that_may_true_it
         async with aiopg.connect(base.dsn) as connection, connection.cursor() as cur:
             await cur.execute("BEGIN")
             await cur.execute("SET LOCAL lock_timeout = '100ms'")
-            await credit_invoice(cur, "I-000001", Wanted((FEE,)), key="k", actor="test", why="w")
+            await credit_invoice(cur, "I-000001", CreditRequest((FEE,)), key="k", actor="test", why="w")
 
     with psycopg2.connect(base.dsn) as worker, worker.cursor() as cur:
         cur.execute("SELECT FROM bill_shards WHERE state = 'due' FOR UPDATE")

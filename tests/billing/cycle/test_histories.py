@@ -15,7 +15,7 @@ import pytest
 from billing.catalogue.store import Source, save_version
 from billing.cycle import run as cycle_run
 from billing.cycle.plan import NewRun
-from billing.cycle.shard import Job, ShardWorker
+from billing.cycle.shard import ShardJob, ShardWorker
 from billing.verification.invoices import verify_cycle
 from billing.verification.ledger import verify_ledger
 from billing.verification.usage import verify_usage
@@ -84,7 +84,7 @@ def run_program(dsn, bill_on, how="post"):
 
 def work_off(dsn, run_id):
     """Do what is to be done of a run now."""
-    worker = ShardWorker(Job(dsn, run_id))
+    worker = ShardWorker(ShardJob(dsn, run_id))
     with with_connection(dsn) as connection, connection.cursor() as cur:
         cur.execute("SELECT shard_no FROM bill_shards WHERE run_id = %s ORDER BY 1", (run_id,))
         shards = [shard_no for (shard_no,) in cur.fetchall()]

@@ -21,8 +21,8 @@ from billing.cycle import shard as cycle_shard
 from billing.cycle import store as cycle_store
 from billing.cycle.plan import NewRun, cut_shards
 from billing.cycle.posting import CycleRefused
-from billing.cycle.run import Crew, Outcome
-from billing.cycle.shard import Job, ShardWorker
+from billing.cycle.run import Crew, RunResult
+from billing.cycle.shard import ShardJob, ShardWorker
 from billing.cycle.summary import reconcile
 from billing.database.link import CycleStoreError, DatabaseAway, Link, rows
 from billing.orders.orders import end_order, withdraw_end
@@ -47,7 +47,7 @@ def subscribers(base: Base, count: int) -> list[int]:
     return made
 
 
-def totals(outcome: Outcome) -> list[tuple[str, int]]:
+def totals(outcome: RunResult) -> list[tuple[str, int]]:
     return [(money.currency, money.total_minor) for money in outcome.summary.money]
 
 
@@ -74,7 +74,7 @@ def test_orders_become_numbered_invoices_and_money_moves(base: Base) -> None:
 def test_a_credit_note_written_meanwhile_is_none_of_the_runs(base: Base) -> None:
     accounts = subscribers(base, 2)
     run_id = cycle_run.start_run(base.dsn, NewRun(FEBRUARY, "post", "test", shard_payers=1))
-    worker = ShardWorker(Job(base.dsn, run_id))
+    worker = ShardWorker(ShardJob(base.dsn, run_id))
     assert worker.do(0).state == "posted"
     base.rows(
         "WITH block AS (INSERT INTO invoice_blocks (series_id, invoices_count) "
@@ -405,10 +405,10 @@ def test_a_worker_whose_connection_is_cut_opens_another(base: Base, database) ->
     assert base.differences() == []
 
 
-def while_posting(base: Base, account: int, act: Callable[[list[int]], None]) -> Outcome:
+def while_posting(base: Base, account: int, act: Callable[[list[int]], None]) -> RunResult:
     """A run during which ``act`` gets the backends that wait for ``account``, which is held until it returns."""
     run_id = cycle_run.start_run(base.dsn, NewRun(FEBRUARY, "post", "test", shard_payers=1))
-    found: list[Outcome] = []
+    found: list[RunResult] = []
     runner = threading.Thread(target=lambda: found.append(cycle_run.go_on(base.dsn, run_id, Crew(1))))
     with closing(psycopg2.connect(base.dsn)) as holder, holder.cursor() as cur:
         cur.execute("SELECT FROM accounts WHERE id = %s FOR UPDATE", (account,))
@@ -444,10 +444,10 @@ def test_a_shard_that_another_session_holds_is_waited_for(base: Base) -> None:
         cur.execute("SELECT FROM bill_shards WHERE run_id = %s FOR UPDATE", (run_id,))
         release = threading.Timer(0.5, holder.rollback)
         release.start()
-        done = ShardWorker(Job(base.dsn, run_id)).do(0)
+        done = ShardWorker(ShardJob(base.dsn, run_id)).do(0)
         release.join()
     assert done.state == "posted"
-    assert ShardWorker(Job(base.dsn, run_id)).do(0).state == "posted"  # and is not done again
+    assert ShardWorker(ShardJob(base.dsn, run_id)).do(0).state == "posted"  # and is not done again
     assert base.one("SELECT count(*) FROM invoices") == 1
 
 
@@ -455,7 +455,7 @@ def test_a_database_that_stays_away_is_a_sentence(base: Base) -> None:
     away = "postgresql://nobody@127.0.0.1:1/none"
     with pytest.raises(DatabaseAway, match="the database is away: connection to server"):
         Link(away, 0.3).run(lambda opened: rows(opened, "SELECT 1"))
-    assert ShardWorker(Job(away, 1, 0.3)).do(0).state == "away"
+    assert ShardWorker(ShardJob(away, 1, 0.3)).do(0).state == "away"
 
 
 def test_what_the_database_refuses_is_one_sentence_and_the_link_goes_on(base: Base) -> None:
@@ -591,7 +591,7 @@ def test_whoever_moves_to_another_payer_waits_for_the_shard_at_work_on_him(base:
         return real(*values)
 
     monkeypatch.setattr(room, before, move_first)
-    worker = ShardWorker(Job(base.dsn, run_id))
+    worker = ShardWorker(ShardJob(base.dsn, run_id))
     assert worker.do(0).state == "posted"
     mover.join()
     assert worker.do(1).state == "posted"

@@ -14,7 +14,7 @@ from billing.charging.tariffs import prepare_tariffs
 from billing.cycle import store as cycle_store
 from billing.cycle.late_store import read_rest
 from billing.cycle.plan import NewRun, plan_run
-from billing.cycle.store import Claim, Wanted, claim_shard, read_shard, read_terms, read_usage
+from billing.cycle.store import Claim, ReadRequest, claim_shard, read_shard, read_terms, read_usage
 from billing.database.link import Link
 from tests.billing.cycle.base import CATALOGUE, FEBRUARY, MARCH, Base, cycle_base
 
@@ -44,7 +44,7 @@ def whole(bill_on: date = FEBRUARY) -> Claim:
 def shard(link: Link, groups: tuple[str, ...] = (), customers: tuple[str, ...] = ()) -> ShardInput:
     def read(opened: Any) -> ShardInput:
         terms = read_terms(opened)
-        wanted = Wanted(
+        wanted = ReadRequest(
             frozenset(number for number, one in terms.items() if one.in_advance),
             frozenset(number for number, one in terms.items() if one.kind == "one_time"),
             frozenset(groups),
@@ -178,7 +178,7 @@ def test_settled_orders_of_the_same_accounts_are_read_behind_the_others(base: Ba
             terms = read_terms(opened)
             source = catalogue_of(Source("cycle.yaml", {"cycle.yaml": CATALOGUE}))
             tariffs = prepare_tariffs({base.catalogue_id: source}, terms)
-            wanted = Wanted(frozenset(), frozenset(), frozenset(), frozenset())
+            wanted = ReadRequest(frozenset(), frozenset(), frozenset(), frozenset())
             found = read_shard(opened, whole(bill_on), wanted)
             return read_rest(opened, whole(bill_on), wanted, found, tariffs, find_due(found, tariffs))[0]
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.invoicing.credit_notes import Creditable, Wanted, allocate_payment, credit_invoice, plan_credits
+from billing.invoicing.credit_notes import Creditable, CreditRequest, allocate_payment, credit_invoice, plan_credits
 from billing.invoicing.invoices import Invoice, InvoiceError, invoices_by_id
 from ratingcore import reference
 from ratingcore import tariff as core
@@ -23,7 +23,7 @@ from tests.billing.invoicing.invoice_books import Books, Charge
 T = TypeVar("T")
 TODAY = datetime.now(UTC).date()
 LONG_AGO = TODAY - timedelta(days=100)
-ALL = Wanted()
+ALL = CreditRequest()
 
 
 def done(dsn: str, work: Callable[[Any], Awaitable[T]]) -> T:
@@ -37,7 +37,7 @@ def done(dsn: str, work: Callable[[Any], Awaitable[T]]) -> T:
     return asyncio.run(inside())
 
 
-def credited(books: Books, number: str, wanted: Wanted, key: str = "k1") -> tuple[Invoice, bool]:
+def credited(books: Books, number: str, wanted: CreditRequest, key: str = "k1") -> tuple[Invoice, bool]:
     return done(books.dsn, lambda cur: credit_invoice(cur, number, wanted, key=key, actor="user:anna", why="a mistake"))
 
 
@@ -69,7 +69,7 @@ def test_however_a_line_is_credited_in_parts_exactly_its_net_and_tax_are_taken_o
     one = line(1, amount, ppm, inside)
     for cut in cuts:
         if one.left:
-            (part,) = plan_credits([one], Wanted((1,), Minor(min(cut, one.left))))
+            (part,) = plan_credits([one], CreditRequest((1,), Minor(min(cut, one.left))))
             assert part.net >= 0
             assert part.tax >= 0
             one = replace(one, credited_net=one.credited_net + part.net, credited_tax=one.credited_tax + part.tax)
@@ -91,7 +91,7 @@ def test_a_note_never_takes_more_than_notes_and_a_adjustment_left(
 ) -> None:
     one, sign = line(1, amount, ppm, inside), 1 if amount > 0 else -1
     first = min(before, one.gross) if sign > 0 else 0  # a part of a line is a part of a charge
-    parts = plan_credits([one], Wanted((1,), Minor(first))) if first else []
+    parts = plan_credits([one], CreditRequest((1,), Minor(first))) if first else []
     net, tax = sum(part.net for part in parts), sum(part.tax for part in parts)
     rest = abs(amount) - abs(net + tax if inside else net)
     given, given_tax, _ = reference.tax_of(Minor(sign * min(back, rest)), core.Tax(ppm, inside))
@@ -111,22 +111,22 @@ def test_a_note_never_takes_more_than_notes_and_a_adjustment_left(
 
 
 def test_tax_goes_off_in_proportion() -> None:
-    (part,) = plan_credits([line(1, 12_200, 220_000, inside=True)], Wanted((1,), Minor(6_100)))
+    (part,) = plan_credits([line(1, 12_200, 220_000, inside=True)], CreditRequest((1,), Minor(6_100)))
     assert (part.net, part.tax) == (5_000, 1_100)
 
 
 REFUSED = [
-    (Wanted((3,)), "no line 3"),
-    (Wanted((1, 1)), "named twice"),
-    (Wanted((1, 2), Minor(5)), "of one line"),
-    (Wanted((1,), Minor(0)), "more than nothing"),
-    (Wanted((1,), Minor(101)), "has 1.00 left"),
-    (Wanted((2,), Minor(1)), "has 0.00 left"),
+    (CreditRequest((3,)), "no line 3"),
+    (CreditRequest((1, 1)), "named twice"),
+    (CreditRequest((1, 2), Minor(5)), "of one line"),
+    (CreditRequest((1,), Minor(0)), "more than nothing"),
+    (CreditRequest((1,), Minor(101)), "has 1.00 left"),
+    (CreditRequest((2,), Minor(1)), "has 0.00 left"),
 ]
 
 
 @pytest.mark.parametrize(("wanted", "words"), REFUSED, ids=[words for _, words in REFUSED])
-def test_what_cannot_be_credited_is_refused_with_a_sentence(wanted: Wanted, words: str) -> None:
+def test_what_cannot_be_credited_is_refused_with_a_sentence(wanted: CreditRequest, words: str) -> None:
     with pytest.raises(InvoiceError, match=words):
         plan_credits([line(1, 100, 0, True), line(2, -50, 0, True)], wanted)
 
@@ -160,25 +160,28 @@ def test_a_note_for_all_of_an_invoice_gives_the_money_back_and_the_invoice_is_cr
 def test_a_repeat_of_the_key_does_nothing_and_answers_with_the_note(books: Books) -> None:
     account = books.account("A1")
     books.invoices(books.run(LONG_AGO), [(account, [Charge(12_200), Charge(500)])], on=LONG_AGO)
-    first, _ = credited(books, "I-000001", Wanted((1,)))
-    again, is_new = credited(books, "I-000001", Wanted((1,)))
+    first, _ = credited(books, "I-000001", CreditRequest((1,)))
+    again, is_new = credited(books, "I-000001", CreditRequest((1,)))
     assert (again.id, is_new) == (first.id, False)
     assert books.balance(account) == -500
     with pytest.raises(InvoiceError, match="nothing is left to credit of line 1"):
-        credited(books, "I-000001", Wanted((1,)), "k2")
+        credited(books, "I-000001", CreditRequest((1,)), "k2")
     assert (
         books.one("SELECT next_number FROM invoice_series WHERE kind = 'credit_note'") == 2
     )  # a refusal takes no number
 
 
-@pytest.mark.parametrize("other", [Wanted((2,)), Wanted((1, 2)), Wanted((1,), Minor(101)), Wanted((2,), Minor(100))])
-def test_another_correction_under_a_used_key_is_refused(books: Books, other: Wanted) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [CreditRequest((2,)), CreditRequest((1, 2)), CreditRequest((1,), Minor(101)), CreditRequest((2,), Minor(100))],
+)
+def test_another_correction_under_a_used_key_is_refused(books: Books, other: CreditRequest) -> None:
     account = books.account("A1")
     books.invoices(books.run(LONG_AGO), [(account, [Charge(12_200), Charge(500)])], on=LONG_AGO)
-    first, _ = credited(books, "I-000001", Wanted((1,), Minor(100)))
+    first, _ = credited(books, "I-000001", CreditRequest((1,), Minor(100)))
     with pytest.raises(InvoiceError, match=r"^key 'k1' wrote C-000001 before, which credits 1\.00 of line 1: "):
         credited(books, "I-000001", other)
-    again, is_new = credited(books, "I-000001", Wanted((1,), Minor(100)))
+    again, is_new = credited(books, "I-000001", CreditRequest((1,), Minor(100)))
     assert (again.id, is_new) == (first.id, False)
 
 
@@ -223,7 +226,7 @@ def test_two_notes_at_once_take_consecutive_numbers_and_never_more_than_is_left(
     async def one(key: str) -> Invoice:
         async with aiopg.connect(books.dsn) as connection, connection.cursor() as cur:
             await cur.execute("BEGIN")
-            part = Wanted((1,), Minor(300))
+            part = CreditRequest((1,), Minor(300))
             note, _ = await credit_invoice(cur, "I-000001", part, key=key, actor="t", why="race")
             await cur.execute("COMMIT")
             return note

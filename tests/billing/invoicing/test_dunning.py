@@ -14,7 +14,15 @@ import psycopg2
 import pytest
 
 from billing.customers.customers import move_customer
-from billing.invoicing.dunning import DunningError, Step, check_steps, list_steps, parse_steps, run_chunk, set_steps
+from billing.invoicing.dunning import (
+    DunningError,
+    DunningStep,
+    check_steps,
+    list_steps,
+    parse_steps,
+    run_chunk,
+    set_steps,
+)
 from billing.invoicing.dunning_standing import history_of, standing_of
 from billing.ledger.accounts import post_manual
 from ratingcore.money import Minor
@@ -308,7 +316,7 @@ def test_a_group_goes_by_its_own_steps_and_the_others_by_those_of_everybody(book
     run(books)
     assert [step for step, _ in events(books, gold)] == [1]
     assert [step for step, _ in events(books, other)] == [1, 2, 3]
-    assert done(books.dsn, list_steps)["gold"] == [Step(1, 3, "reminder"), Step(2, 90, "suspension")]
+    assert done(books.dsn, list_steps)["gold"] == [DunningStep(1, 3, "reminder"), DunningStep(2, 90, "suspension")]
     done(books.dsn, lambda cur: set_steps(cur, "gold", []))
     assert run(books) == {"warning": 1, "suspension": 1}
 
@@ -325,16 +333,16 @@ def test_a_reminder_before_the_due_date_comes_once_for_an_invoice(books: Books) 
 
 
 IMPOSSIBLE = [
-    ([Step(1, 7, "warning"), Step(2, 7, "suspension")], "must ascend"),
-    ([Step(1, 7, "shouting")], "must be one of"),
-    ([Step(1, 4_000, "warning")], "-60 to 3650"),
-    ([Step(1, 0, "cancellation")], "comes after the due date"),
-    ([Step(n, n, "warning") for n in range(1, 102)], "at most 100"),
+    ([DunningStep(1, 7, "warning"), DunningStep(2, 7, "suspension")], "must ascend"),
+    ([DunningStep(1, 7, "shouting")], "must be one of"),
+    ([DunningStep(1, 4_000, "warning")], "-60 to 3650"),
+    ([DunningStep(1, 0, "cancellation")], "comes after the due date"),
+    ([DunningStep(n, n, "warning") for n in range(1, 102)], "at most 100"),
 ]
 
 
 @pytest.mark.parametrize(("steps", "words"), IMPOSSIBLE, ids=[words for _, words in IMPOSSIBLE])
-def test_impossible_steps_are_refused(steps: list[Step], words: str) -> None:
+def test_impossible_steps_are_refused(steps: list[DunningStep], words: str) -> None:
     with pytest.raises(DunningError, match=words):
         check_steps(steps)
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from billing.ledger.accounts import AccountError, NewAccount, create_accounts, post_manual, statement, system_account
-from billing.ledger.transfers import Refusal, Transfer, admit, deltas, post_transfers, write_transfers
+from billing.ledger.transfers import Transfer, TransferRefusal, admit, deltas, post_transfers, write_transfers
 from ratingcore.money import Minor
 
 
@@ -60,7 +60,7 @@ def test_a_transfer_moves_money_and_its_repeat_moves_nothing(database):
                 assert getattr(posting, outcome) == (one,)
         async with transaction(database.dsn) as cur:
             posting = await post_transfers(cur, [transfer(1, ids[6], ids[0], 501)])
-            assert posting.refused[0][1] is Refusal.KEY_WITH_OTHER_CONTENTS
+            assert posting.refused[0][1] is TransferRefusal.KEY_WITH_OTHER_CONTENTS
         balances = dict(await read(database.dsn, "SELECT id, balance_minor FROM accounts WHERE balance_minor <> 0"))
         assert balances == {ids[0]: 500, ids[6]: -500}
         async with transaction(database.dsn) as cur:
@@ -91,12 +91,12 @@ def test_every_refusal_has_its_word_and_stops_nobody_else(database):
                 ],
             )
         assert [(t.source_id, why) for t, why in posting.refused] == [
-            (1, Refusal.NOT_POSITIVE),
-            (2, Refusal.SAME_ACCOUNT),
-            (3, Refusal.UNKNOWN_ACCOUNT),
-            (4, Refusal.OTHER_CURRENCY),
-            (5, Refusal.BELOW_FLOOR),
-            (8, Refusal.BELOW_FLOOR),
+            (1, TransferRefusal.NOT_POSITIVE),
+            (2, TransferRefusal.SAME_ACCOUNT),
+            (3, TransferRefusal.UNKNOWN_ACCOUNT),
+            (4, TransferRefusal.OTHER_CURRENCY),
+            (5, TransferRefusal.BELOW_FLOOR),
+            (8, TransferRefusal.BELOW_FLOOR),
         ]
         assert [t.source_id for t in posting.posted] == [6, 7]
 
@@ -215,4 +215,4 @@ def test_admit_lets_a_later_transfer_spend_what_an_earlier_one_brought():
     accounts = {1: ("RUB", 0, None), 2: ("RUB", 0, 0)}
     posting = admit([transfer(1, 1, 2, 10), transfer(2, 2, 1, 10), transfer(3, 2, 1, 1)], accounts, {})
     assert [t.source_id for t in posting.posted] == [1, 2]
-    assert posting.refused[0][1] is Refusal.BELOW_FLOOR
+    assert posting.refused[0][1] is TransferRefusal.BELOW_FLOOR

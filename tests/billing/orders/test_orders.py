@@ -8,7 +8,7 @@ import pytest
 
 from billing.calendar import Interval, period_containing
 from billing.orders.orders import (
-    Charge,
+    ManualCharge,
     WantedOrder,
     add_charge,
     add_order,
@@ -549,13 +549,13 @@ def test_an_order_that_has_ended_does_not_pause(shop) -> None:
 # ---- charges
 
 
-CHARGE = Charge("k1", "ann", "Repair", -15_000, 220_000, True, date(2026, 3, 1), "broken twice")
+CHARGE = ManualCharge("k1", "ann", "Repair", -15_000, 220_000, True, date(2026, 3, 1), "broken twice")
 
 
 def test_a_charge_acts_once_by_its_key(shop) -> None:
     assert act(shop, lambda cur: add_charge(cur, CHARGE, "test")) == (date(2026, 3, 1), True)
     assert act(shop, lambda cur: add_charge(cur, CHARGE, "test")) == (date(2026, 3, 1), False)
-    other = Charge("k1", "ann", "Repair", -15_001, 220_000, True, date(2026, 3, 1), "broken twice")
+    other = ManualCharge("k1", "ann", "Repair", -15_001, 220_000, True, date(2026, 3, 1), "broken twice")
     with pytest.raises(OrderError, match="key 'k1' was used for another charge"):
         act(shop, lambda cur: add_charge(cur, other, "test"))
     assert rows(shop, "SELECT amount_minor, tax_ppm, actor FROM manual_lines") == [(-15_000, 220_000, "test")]
@@ -563,7 +563,7 @@ def test_a_charge_acts_once_by_its_key(shop) -> None:
 
 def test_a_charge_without_a_date_is_billed_from_the_accounts_today_on(shop) -> None:
     today = rows(shop, "SELECT (now() AT TIME ZONE 'Europe/Moscow')::date")[0][0]
-    charge = Charge("k1", "ann", "Repair", 1, 0, False, None, "x")
+    charge = ManualCharge("k1", "ann", "Repair", 1, 0, False, None, "x")
     found, _ = act(shop, lambda cur: add_charge(cur, charge, "test"))
     assert found in (today, rows(shop, "SELECT (now() AT TIME ZONE 'Europe/Moscow')::date")[0][0])
     assert not isinstance(found, datetime)
@@ -572,12 +572,12 @@ def test_a_charge_without_a_date_is_billed_from_the_accounts_today_on(shop) -> N
 @pytest.mark.parametrize(
     ("charge", "sentence"),
     [
-        (Charge("", "ann", "x", 1, 0, True, None, "x"), "the key must be"),
-        (Charge("k", "ann", "x", 0, 0, True, None, "x"), "the amount must not be 0"),
-        (Charge("k", "ann", "x", 1, -1, True, None, "x"), "the tax must be"),
-        (Charge("k", "ann", "", 1, 0, True, None, "x"), "description must be"),
-        (Charge("k", "ann", "x", 1, 0, True, None, ""), "why must be"),
-        (Charge("k", "nobody", "x", 1, 0, True, None, "x"), "no customer has an account 'nobody'"),
+        (ManualCharge("", "ann", "x", 1, 0, True, None, "x"), "the key must be"),
+        (ManualCharge("k", "ann", "x", 0, 0, True, None, "x"), "the amount must not be 0"),
+        (ManualCharge("k", "ann", "x", 1, -1, True, None, "x"), "the tax must be"),
+        (ManualCharge("k", "ann", "", 1, 0, True, None, "x"), "description must be"),
+        (ManualCharge("k", "ann", "x", 1, 0, True, None, ""), "why must be"),
+        (ManualCharge("k", "nobody", "x", 1, 0, True, None, "x"), "no customer has an account 'nobody'"),
     ],
 )
 def test_what_is_no_charge_is_refused(shop, charge, sentence) -> None:

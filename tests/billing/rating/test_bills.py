@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.catalogue.nodes import CatalogueError
-from billing.rating.bills import Bill, Terms, rate_usage
+from billing.rating.bills import Bill, BillTerms, rate_usage
 from billing.rating.bulk import rate_in_bulk
 from billing.rating.report import KINDS, TEXTS, as_json, rated_of_json, report
 from billing.rating.usage_file import RejectedRow, read_usage
@@ -26,7 +26,7 @@ HEADER = "account,item,time,quantity\n"
 def rate(catalogue, rows: str, plan: str = "", **terms) -> tuple[list[Bill], list[RejectedRow]]:
     text = rows if rows.startswith("account") else HEADER + rows
     usage, rejected = read_usage("usage.csv", io.BytesIO(text.encode()), catalogue, plan)
-    bills, unrated = rate_usage(catalogue, usage, Terms(catalogue.currency, **terms))
+    bills, unrated = rate_usage(catalogue, usage, BillTerms(catalogue.currency, **terms))
     return bills, [*rejected, *unrated]
 
 
@@ -306,7 +306,7 @@ def test_a_long_file_comes_to_the_same_bills_as_by_the_judge(seed: int, codes: t
     catalogue = example("mobile.yaml")
     rows = random_rows(random.Random(seed), ("voice", "data", "roaming"), ("smart", ""), 250)
     usage, bad = read_usage("u.csv", io.BytesIO(rows.encode()), catalogue)
-    terms = Terms(catalogue.currency, codes)
+    terms = BillTerms(catalogue.currency, codes)
     bills, rejected = rate_usage(catalogue, usage, terms)
     in_bulk, unrated = rate_in_bulk(catalogue, usage, terms)
     assert without_events(bills) == without_events(in_bulk)
@@ -326,8 +326,8 @@ def test_percentages_of_a_long_file_are_those_of_the_judge() -> None:
     )
     rows = random_rows(random.Random(5), ("use", "more"), ("p", ""), 200)
     usage, bad = read_usage("u.csv", io.BytesIO(rows.encode()), catalogue)
-    bills, rejected = rate_usage(catalogue, usage, Terms("RUB"))
-    in_bulk, unrated = rate_in_bulk(catalogue, usage, Terms("RUB"))
+    bills, rejected = rate_usage(catalogue, usage, BillTerms("RUB"))
+    in_bulk, unrated = rate_in_bulk(catalogue, usage, BillTerms("RUB"))
     assert without_events(bills) == without_events(in_bulk)
     assert sorted(rejected, key=str) == sorted(unrated, key=str)
     assert {line.item for bill in bills for line in bill.lines} == {"use", "more", "fund", "levy"}
@@ -342,12 +342,12 @@ def test_a_long_file_is_parted_by_tax_and_rejects_items_without_a_price_as_by_th
     catalogue = read(text.replace("prices:\n", "  free: {unit: s}\nprices:\n"))
     rows = "7,use,2026-01-15,100\n7,use,2026-01-16,100\n8,free,2026-01-16,1\n9,use,2026-02-16,9\n9,free,2026-02-17,9\n"
     usage, _ = read_usage("u.csv", io.BytesIO((HEADER + rows).encode()), catalogue)
-    bills, rejected = rate_usage(catalogue, usage, Terms("RUB"))
-    in_bulk, unrated = rate_in_bulk(catalogue, usage, Terms("RUB"))
+    bills, rejected = rate_usage(catalogue, usage, BillTerms("RUB"))
+    in_bulk, unrated = rate_in_bulk(catalogue, usage, BillTerms("RUB"))
     assert without_events(bills) == without_events(in_bulk)
     assert sorted(rejected, key=str) == sorted(unrated, key=str)
     assert (len(bills[0].lines[0].parts), len(rejected)) == (2, 2)
-    assert rate_in_bulk(catalogue, usage[2:3], Terms("RUB"))[0] == []
+    assert rate_in_bulk(catalogue, usage[2:3], BillTerms("RUB"))[0] == []
 
 
 def test_the_command_takes_the_bulk_way_above_its_threshold_and_explains_nothing_there(capsys, monkeypatch) -> None:

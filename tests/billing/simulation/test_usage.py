@@ -8,10 +8,10 @@ import pytest
 
 from billing.catalogue.model import Catalogue
 from billing.charging.records import Windows
-from billing.rating.bills import Terms, rate_usage
+from billing.rating.bills import BillTerms, rate_usage
 from billing.rating.usage_file import read_usage
 from billing.simulation.store import MonthError, month_of
-from billing.simulation.usage import ItemTotal, Key, Outside, rate_month
+from billing.simulation.usage import ItemTotal, Key, UncoveredUsage, rate_month
 from billing.simulation.usage_run import rate_base
 from tests.billing.catalogue.catalogues import HEAD, example, read
 from tests.billing.charging.shards import Event, Order, World, at, ints, shard_of, with_events
@@ -51,13 +51,13 @@ prices:
 )
 
 
-def rated(world: World, outside: Outside | None = None) -> dict[tuple[str, str], ItemTotal]:
+def rated(world: World, outside: UncoveredUsage | None = None) -> dict[tuple[str, str], ItemTotal]:
     """January of a world by (plan, item)."""
     accounts = ints(sorted({one.account for one in world.events}))
     low, high = at("2026-01-01"), at("2026-02-01")
     read_windows = Windows(accounts, accounts * 0 + low, accounts * 0 + high)
     shard = with_events(shard_of(world, "2026-02-01"), world.events, read_windows)
-    totals, _ = rate_month(shard, world.tariffs(), outside or Outside(), low, high)
+    totals, _ = rate_month(shard, world.tariffs(), outside or UncoveredUsage(), low, high)
     return {(key.plan, key.item): one for key, one in totals.items()}
 
 
@@ -77,8 +77,8 @@ def test_usage_costs_what_the_plan_of_its_order_says() -> None:
 def test_outside_orders_a_named_plan_and_the_group_decide() -> None:
     world = World(SHOP, [], [call(1), call(2, account=2)])
     assert rated(world)["", "call"].amount_minor == 400
-    assert rated(world, Outside("", {2: ("staff", "")}))["", "call"].amount_minor == 200 + 100
-    assert rated(world, Outside("both"))["both", "call"] == ItemTotal(2, 240, 400, 2)  # 60 s free for either
+    assert rated(world, UncoveredUsage("", {2: ("staff", "")}))["", "call"].amount_minor == 200 + 100
+    assert rated(world, UncoveredUsage("both"))["both", "call"] == ItemTotal(2, 240, 400, 2)  # 60 s free for either
 
 
 def test_a_line_is_closed_where_it_was_used() -> None:
@@ -120,9 +120,9 @@ def test_a_month_comes_to_what_the_judge_says(seed: int) -> None:
         events.append(Event(number, item, f"2026-01-{when}", amount * 1_000_000, account, "", length, to))
         rows.append(f"{account},{item},2026-01-{when.replace(' ', 'T')}:00,{amount},{length},{to}")
     usage, bad = read_usage("u.csv", io.BytesIO("\n".join(rows).encode()), catalogue, "smart")
-    bills, unrated = rate_usage(catalogue, usage, Terms("RUB"))
+    bills, unrated = rate_usage(catalogue, usage, BillTerms("RUB"))
     assert bad == []
-    found = rated(World(catalogue, [], events), Outside("smart"))
+    found = rated(World(catalogue, [], events), UncoveredUsage("smart"))
     assert len(unrated) == sum(count for one in found.values() for count in one.rejects.values())
     for item in ("voice", "data", "roaming"):
         lines = [line for bill in bills for line in bill.lines if line.item == item and line.used]

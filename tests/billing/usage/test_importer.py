@@ -19,8 +19,8 @@ import pytest
 
 from billing.files.format import Format, parse_format
 from billing.files.lines import UsageFileError
-from billing.usage.importer import Outcome, Refeed, import_file, read_corrected, refeed_as_they_are, refeed_lines
-from billing.usage.load_store import Counts, NewImport, UsageStoreError, connection, lock_source
+from billing.usage.importer import ImportResult, Refeed, import_file, read_corrected, refeed_as_they_are, refeed_lines
+from billing.usage.load_store import LoadCounts, NewImport, UsageStoreError, connection, lock_source
 from billing.usage.rejects import UsageError, drop_rejects, list_imports, list_rejects
 from tests.billing.usage.usage_files import CALLS, CALLS_HEADER, NOW, call, calls
 
@@ -40,7 +40,7 @@ def sql(database) -> Iterator[Any]:
         yield cur
 
 
-def load(database, *lines: str, made: Format | None = None, new: NewImport = NEW, **more: Any) -> Outcome:
+def load(database, *lines: str, made: Format | None = None, new: NewImport = NEW, **more: Any) -> ImportResult:
     data = (CALLS_HEADER + "".join(lines)).encode()
     return import_file(database.dsn, io.BytesIO(data), made or calls(), new, now=lambda: NOW, **more)
 
@@ -69,7 +69,7 @@ def rejects_of(database, import_id: int) -> list[tuple[int, str]]:
 
 
 def test_a_row_is_kept_with_its_account_and_where_it_came_from(database, sql) -> None:
-    assert load(database, call(1), call(2)).counts == Counts(2, 2, 0, 0, 0)
+    assert load(database, call(1), call(2)).counts == LoadCounts(2, 2, 0, 0, 0)
     assert ask(
         sql,
         "SELECT number, item, at::text, counts_at = at, quantity_micro, destination, import_id, line "
@@ -90,14 +90,14 @@ def test_months_have_partitions_of_their_own(database, sql) -> None:
 
 def test_overlapping_files_act_once(database, sql) -> None:
     load(database, *(call(key) for key in range(10)))
-    assert load(database, *(call(key) for key in range(5, 15))).counts == Counts(10, 5, 5, 0, 0)
+    assert load(database, *(call(key) for key in range(5, 15))).counts == LoadCounts(10, 5, 5, 0, 0)
     assert ask(sql, "SELECT count(*), count(DISTINCT id) FROM usage_events") == [(15, 15)]
 
 
 def test_the_same_file_is_left_alone_unless_it_is_wanted_again(database, sql) -> None:
     first = load(database, call(1), call(2))
-    assert load(database, call(1), call(2)) == Outcome(first.import_id, Counts(), same_as=first.import_id)
-    assert load(database, call(1), call(2), again=True).counts == Counts(2, 0, 2, 0, 0)
+    assert load(database, call(1), call(2)) == ImportResult(first.import_id, LoadCounts(), same_as=first.import_id)
+    assert load(database, call(1), call(2), again=True).counts == LoadCounts(2, 0, 2, 0, 0)
     assert ask(sql, "SELECT count(*) FROM usage_events") == [(2,)]
 
 
@@ -107,7 +107,7 @@ def test_a_key_with_other_contents_is_rejected_and_the_first_row_stays(database,
         (call(1, minutes="2"), call(1, phone="79010000002"), call(1, begun="20.11.2026 10:00:01"))
     ):
         outcome = load(database, changed)
-        assert outcome.counts == Counts(1, 0, 0, 1, 0), number
+        assert outcome.counts == LoadCounts(1, 0, 0, 1, 0), number
         assert rejects_of(database, outcome.import_id) == [(2, "key_conflict")]
     assert ask(sql, "SELECT DISTINCT quantity_micro FROM usage_events") == [(1_500_000,)]
     assert ask(sql, "SELECT detail FROM usage_rejects LIMIT 1") == [
@@ -119,7 +119,7 @@ def test_a_key_with_other_contents_is_rejected_and_the_first_row_stays(database,
 def test_a_key_twice_in_one_file_acts_once_whether_or_not_blocks_part_it(database, sql, block) -> None:
     lines = [call(1), call(2), call(1), call(1, minutes="9"), call(3)]
     outcome = load(database, *lines, block_bytes=block, batch_rows=1)
-    assert outcome.counts == Counts(5, 3, 1, 1, 0)
+    assert outcome.counts == LoadCounts(5, 3, 1, 1, 0)
     assert rejects_of(database, outcome.import_id) == [(5, "key_conflict")]
 
 
@@ -129,7 +129,7 @@ def test_blocks_and_batches_of_any_size_come_to_the_same(database, sql, rows) ->
     lines = [call(key % 17, phone="nobody" if key in (4, 9) else "79010000001") for key in range(20)]
     lines[19] = call(2, minutes="8")
     outcome = load(database, *lines, block_bytes=150, batch_rows=rows)
-    assert outcome.counts == Counts(20, 13, 4, 3, 0)
+    assert outcome.counts == LoadCounts(20, 13, 4, 3, 0)
     kept = stored(database, lambda cur: list_rejects(cur, outcome.import_id))
     assert [(one.line, one.reason, one.raw.decode() + "\n") for one in kept] == [
         (6, "unknown_account", lines[4]),
@@ -161,7 +161,7 @@ def test_an_import_tells_where_its_time_went(database, sql) -> None:
 
 def test_a_rejected_row_does_not_take_the_key(database, sql) -> None:
     outcome = load(database, call(1, phone="1"), call(1))
-    assert outcome.counts == Counts(2, 1, 0, 1, 0)
+    assert outcome.counts == LoadCounts(2, 1, 0, 1, 0)
     assert ask(sql, "SELECT line FROM usage_events") == [(3,)]
 
 
@@ -191,7 +191,7 @@ def test_items_are_held_against_catalogues_once_there_is_one(database, sql) -> N
             "percentage_of) SELECT id, 'sms', '{}', 'piece', 0, '', '', false, '{}' FROM catalogue_versions"
         )
     outcome = load(database, call(1, minutes="1"), call(2, minutes="1").replace(";1;", ";2;", 1))
-    assert outcome.counts == Counts(2, 1, 0, 1, 0)
+    assert outcome.counts == LoadCounts(2, 1, 0, 1, 0)
     assert rejects_of(database, outcome.import_id) == [(2, "unknown_item")]
 
 
@@ -230,7 +230,7 @@ def test_one_import_of_a_source_at_a_time(database, sql) -> None:
 
 
 def test_sources_are_imported_side_by_side(database, sql) -> None:
-    def one(name: str) -> Counts:
+    def one(name: str) -> LoadCounts:
         made = parse_format(CALLS.replace('"switch"', f'"{name}"'), "f")
         new = NewImport(name, "calls", CALLS, "calls.csv", "accept", "test")
         lines = [call(key, begun=f"{1 + key % 20:02d}.{month}.2026 10:00:00") for key in range(60) for month in (9, 10)]
@@ -287,7 +287,7 @@ def test_a_killed_import_leaves_nothing_and_runs_again(database, sql) -> None:
 def test_late_events_count_in_the_open_period_or_are_rejected(database, sql) -> None:
     sql.execute("UPDATE usage_open SET open_from = '2026-11-01 00:00:00+00'")
     old = call(1, begun="20.10.2026 10:00:00")
-    assert load(database, old, call(2)).counts == Counts(2, 2, 0, 0, 1)
+    assert load(database, old, call(2)).counts == LoadCounts(2, 2, 0, 0, 1)
     assert ask(
         sql, "SELECT at::date::text, counts_at::text, tableoid::regclass::text FROM usage_events WHERE line = 2"
     ) == [("2026-10-20", "2026-11-01 00:00:00+00", "usage_events_202611")]
@@ -328,7 +328,7 @@ def test_rejects_are_fed_again_once_their_cause_is_gone(database, sql) -> None:
     new = NewImport("switch", "calls", CALLS, "rejects", "accept", "test", first.import_id)
     again = refeed_as_they_are(database.dsn, first.import_id, calls(), CALLS_HEADER.strip(), new)
     assert again is not None
-    assert again.counts == Counts(2, 1, 0, 1, 0)
+    assert again.counts == LoadCounts(2, 1, 0, 1, 0)
     assert rejects_of(database, first.import_id) == [(5, "cut_line")]
     assert [reason for _, reason in rejects_of(database, again.import_id)] == ["quantity"]
     assert ask(sql, "SELECT count(*) FROM usage_events") == [(2,)]
@@ -341,7 +341,7 @@ def test_corrected_rejects_act_and_are_done_with(database, sql) -> None:
     found, lines = read_corrected(f"#|a comment\n{ids[0]}|{call(2, minutes='7')}\n".encode())
     assert found == (ids[0],)
     outcome = refeed_lines(database.dsn, Refeed(first.import_id, found), lines, calls(), CALLS_HEADER.strip(), new)
-    assert outcome.counts == Counts(1, 1, 0, 0, 0)
+    assert outcome.counts == LoadCounts(1, 1, 0, 0, 0)
     assert rejects_of(database, first.import_id) == [(4, "quantity")]
     with pytest.raises(UsageStoreError, match="1 of these lines are no open rejects of import 1"):
         refeed_lines(database.dsn, Refeed(first.import_id, found), lines, calls(), CALLS_HEADER.strip(), new)

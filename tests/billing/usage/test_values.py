@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.files.format import Quantity, parse_format
+from billing.files.format import QuantityField, parse_format
 from billing.usage.values import MAX_QUANTITY_MICRO, to_micro
 from tests.billing.usage.usage_files import CALLS, CALLS_HEADER, NOW, UNHURRIED, calls, reasons, run
 
@@ -22,7 +22,7 @@ FACTOR = st.integers(1, 10**12) | st.sampled_from([1, 60, 1_000, 1_024, 1_048_57
     st.sampled_from(["exact", "half_away", "up", "down"]),
 )
 def test_quantities_are_what_exact_arithmetic_says(values, multiply, divide, rounding) -> None:
-    rule = Quantity(column="q", multiply=multiply, divide=divide, rounding=rounding)
+    rule = QuantityField(column="q", multiply=multiply, divide=divide, rounding=rounding)
     whole, parts = (np.array(column, np.int64) for column in zip(*values, strict=True))
     micro, refused = to_micro(whole, parts, rule)
     for (units, billionths), got, inexact in zip(values, micro.tolist(), refused.tolist(), strict=True):

@@ -10,7 +10,7 @@ import pytest
 
 from billing.cycle import run as cycle_run
 from billing.cycle.plan import NewRun
-from billing.cycle.shard import Job, ShardWorker
+from billing.cycle.shard import ShardJob, ShardWorker
 from billing.usage.ratable import Ratable
 from billing.usage.rejects import UsageError
 from billing.usage.void_file import correction_of, read_corrections
@@ -220,7 +220,7 @@ def test_a_void_waits_for_the_shard_that_may_bill_the_event(base: Base) -> None:
         async with aiopg.connect(base.dsn) as opened, opened.cursor() as cur:
             await cur.execute("BEGIN")
             await void_events(cur, [71], ASKED)
-            worker = ShardWorker(Job(base.dsn, run_id))
+            worker = ShardWorker(ShardJob(base.dsn, run_id))
             shard = asyncio.get_running_loop().run_in_executor(None, worker.do, 0)
             await asyncio.sleep(0.5)
             assert not shard.done()

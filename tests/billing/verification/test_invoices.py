@@ -9,7 +9,7 @@ from typing import Any
 import aiopg
 import pytest
 
-from billing.invoicing.credit_notes import Wanted, credit_invoice
+from billing.invoicing.credit_notes import CreditRequest, credit_invoice
 from billing.verification import periods as cycle_verify_periods
 from billing.verification import slices as verify_slices
 from billing.verification.invoices import verify_cycle
@@ -62,7 +62,7 @@ def books(database: Any) -> Books:
     async def credit() -> None:
         async with aiopg.connect(found.dsn) as connection, connection.cursor() as cur:
             await cur.execute("BEGIN")
-            await credit_invoice(cur, "I-000001", Wanted((2,)), key="k", actor="t", why="w")
+            await credit_invoice(cur, "I-000001", CreditRequest((2,)), key="k", actor="t", why="w")
             await cur.execute("COMMIT")
 
     asyncio.run(credit())

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from billing.invoicing.credit_notes import Wanted, credit_invoice
+from billing.invoicing.credit_notes import CreditRequest, credit_invoice
 from billing.invoicing.dunning import parse_steps, run_chunk, set_steps
 from billing.invoicing.dunning_delays import delay_account
 from billing.invoicing.dunning_settings import set_days_between
@@ -73,7 +73,7 @@ def test_an_english_page_writes_every_sum_as_english_does(invoiced) -> None:
 
 def test_a_credit_note_leads_to_its_invoice_and_asks_for_nothing(invoiced) -> None:
     def credit(cur):
-        return credit_invoice(cur, "I-000001", Wanted(None), key="k", actor="vera", why="обрыв связи")
+        return credit_invoice(cur, "I-000001", CreditRequest(None), key="k", actor="vera", why="обрыв связи")
 
     in_transaction(invoiced.dsn, credit)
     note, original = (invoiced.person("vera").get(f"/invoices/{number}") for number in ("C-000001", "I-000001"))

@@ -418,7 +418,7 @@ def test_the_button_stands_where_the_gateway_lets_a_person_cancel_and_nowhere_el
 
     import aiopg
 
-    from gateway.payments.decide import AccountRow, Command, OperatorCancel, Payment, Sides, World, decide
+    from gateway.payments.decide import AccountRow, Command, LoadedState, OperatorCancel, Payment, Sides, decide
 
     async def terms():
         async with aiopg.connect(database.dsn) as connection, connection.cursor() as cur:
@@ -429,7 +429,7 @@ def test_the_button_stands_where_the_gateway_lets_a_person_cancel_and_nowhere_el
                       State.HELD, Reason.OK, 2, now, now)  # fmt: skip
     account = AccountRow(5, "79161234567", "active", "", 1000, "RUB")
     held = replace(payment, state=state)
-    world = World(now, iter([1]).__next__, {account.number: account}, {(held.partner_id, "1"): held},
+    world = LoadedState(now, iter([1]).__next__, {account.number: account}, {(held.partner_id, "1"): held},
                   {7: Sides(osmp.clearing_account_id, osmp.transit_account_id)})  # fmt: skip
     result = decide(world, Command(OperatorCancel(7, "a reason"), None, "user:oleg"))
     assert (result.reason is Reason.OK) == (state in CANCELLABLE)
