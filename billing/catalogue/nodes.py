@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import yaml
 
+from billing.refusals import Refusal
+
 MAX_BYTES: Final = 8_000_000
 MAX_NODES: Final = 600_000
 MAX_DEPTH: Final = 24
@@ -63,8 +65,10 @@ class Problem:
         return "\n".join(lines)
 
 
-class CatalogueError(ValueError):
+class CatalogueError(Refusal):
     """A file that is no catalogue; ``problems`` says all that was found, in order of place."""
+
+    default_code = "catalogue_refused"
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)

@@ -17,11 +17,14 @@ from typing import Any, Final
 from billing.catalogue.model import Catalogue, plan_items
 from billing.catalogue.reader import read_catalogue
 from billing.database.arrays import int_array, text_array
+from billing.refusals import Refusal
 from ratingcore import tariff as core
 
 
-class CatalogueStoreError(ValueError):
+class CatalogueStoreError(Refusal):
     """A clear sentence for whoever asked for what is not there."""
+
+    default_code = "catalogue_refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import pyarrow as pa
 from billing.charging.short import lock_short, mark_short, suspend_unborne
 from billing.database.arrays import int_array
 from billing.database.link import CycleStoreError, columns, do, ingest, rows
+from billing.refusals import Refusal
 
 #: The steps of an invoice and their sums; the other side of each is the system account ``step:CURRENCY``.
 _SUMS: Final = {"revenue": "net_minor", "tax": "tax_minor"}
@@ -156,8 +157,10 @@ _DELETE: Final = (
 )
 
 
-class CycleRefused(ValueError):
+class CycleRefused(Refusal):
     """What was asked cannot be done as things stand; nothing was changed. The message is for people."""
+
+    default_code = "run_refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from billing.refusals import Refusal
 from ratingcore.money import Minor
 
 #: Most invoices one page of a list holds, and most whose details are read at once.
@@ -27,8 +28,10 @@ MAX_LISTED: Final = 10_000
 MAX_DETAILED: Final = 500
 
 
-class InvoiceError(ValueError):
+class InvoiceError(Refusal):
     """A clear sentence for whoever asked for the impossible; nothing was changed."""
+
+    default_code = "invoice_refused"
 
 
 class InvoiceState(StrEnum):

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from billing.ledger.accounts import NewAccount, create_accounts, problem_with, system_account
 from billing.ledger.transfers import Transfer, post_transfers
+from billing.refusals import Refusal
 from ratingcore.money import Minor, parse_minor
 
 COLUMNS = ("number", "name", "kind", "currency", "state", "balance")
@@ -23,8 +24,10 @@ MAX_PROBLEMS = 20
 MAX_LINE_CHARS = 10_000
 
 
-class ImportRefused(Exception):
+class ImportRefused(Refusal):
     """The file holds mistakes; ``problems`` are lines ``file:line: what is wrong``."""
+
+    default_code = "file_refused"
 
     def __init__(self, problems: list[str], more: bool) -> None:
         super().__init__(f"{len(problems)}{' or more' if more else ''} lines are wrong")

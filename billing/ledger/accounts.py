@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from billing.ledger.transfers import Posting, Transfer, post_transfers
+from billing.refusals import Refusal
 from ratingcore.money import Minor
 
 STATES: Final = ("active", "inactive", "closed")
@@ -22,8 +23,10 @@ _CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 NAME_MAX: Final = 200
 
 
-class AccountError(ValueError):
+class AccountError(Refusal):
     """A clear sentence for whoever asked for the impossible."""
+
+    default_code = "account_refused"
 
 
 @dataclass(frozen=True, slots=True)

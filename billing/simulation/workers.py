@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from billing.refusals import Unavailable
 from billing.simulation.store import Range
 
 J = TypeVar("J")
@@ -22,7 +23,7 @@ T = TypeVar("T")
 Work = Callable[[Range], T]
 
 
-class WorkerDied(Exception):
+class WorkerDied(Unavailable):
     """A process ended in the midst of its work. The message is for people."""
 
 

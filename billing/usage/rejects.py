@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from billing.refusals import Refusal
+
 PAGE_MAX: Final = 100_000
 
 
-class UsageError(ValueError):
+class UsageError(Refusal):
     """A clear sentence for whoever asked for the impossible."""
+
+    default_code = "usage_refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import IndexModel, InsertOne, ReplaceOne
 from pymongo.errors import BulkWriteError, ConnectionFailure, ExecutionTimeout, PyMongoError
 
+from billing.refusals import Unavailable
 from gateway.journal.documents import MIN_FRAGMENT, Document, cut_to_millisecond, fold
 from ratingcore.money import format_minor, parse_minor
 
@@ -59,7 +60,7 @@ Clause = dict[str, Any]
 Pipeline = list[dict[str, Any]]
 
 
-class JournalAway(Exception):
+class JournalAway(Unavailable):
     """MongoDB cannot be reached now. Payments go on without it; the relay catches up."""
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 from billing.database.aiopg import connect, translated
 from billing.database.link import CycleStoreError
 from billing.database.session import IDLE_VERIFY_S
+from billing.refusals import Unavailable
 from billing.verification.ledger import Guard, check_guards, count, verify_ledger
 from billing.verification.records import MAX_LISTED, Check, Finding, listed
 from billing.verification.slices import SLICE_ROWS, Say, silent, slices, snapshot, together
@@ -119,7 +120,7 @@ _TRANSITS: Final = """
 """
 
 
-class VerifyAway(Exception):
+class VerifyAway(Unavailable):
     """PostgreSQL could not be reached, or broke off: nothing is known."""
 
 

@@ -47,7 +47,7 @@ def person_at(stores: "Stores", login: str | None) -> "Person":
     password = _asked_password(login)
     user = in_transaction(stores.dsn, lambda cur: _signed_in(cur, login, password))
     if user is None:
-        raise UserError("sign_in.failed", "login or password is wrong, or the login is locked or disabled")
+        raise UserError("sign_in.failed", "login or password is wrong, or the login is disabled")
     if user.password_is_temporary:
         raise UserError("profile.temporary", f"{user.login} has to replace the temporary password at a sign-in first")
     if not may(user.role, Role.OPERATOR):

@@ -22,6 +22,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 from zxcvbn import zxcvbn
 
+from billing.refusals import Refusal
 from web.access.throttle import forget_tries, take_try
 
 MIN_PASSWORD_CHARS: Final = 10
@@ -74,8 +75,10 @@ class User:
         return f"user:{self.login}"
 
 
-class UserError(ValueError):
+class UserError(Refusal):
     """What was asked cannot be done; ``key`` names the text of web/site/texts.py that says why."""
+
+    default_code = "user_refused"
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)

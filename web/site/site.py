@@ -21,6 +21,7 @@ from tornado.httputil import HTTPServerRequest
 
 from billing.database.aiopg import cancelled_as, create_pool
 from billing.database.session import IDLE_WEB_S
+from billing.refusals import Unavailable
 from gateway.journal.journal import Journal
 from gateway.payments.lanes import Core
 from gateway.port.connections import client_ip
@@ -41,7 +42,7 @@ SIGN_INS_WAITING_PER_ADDRESS: Final = 4
 DATABASE_ERRORS: Final = (psycopg2.OperationalError, psycopg2.InterfaceError, TimeoutError)
 
 
-class SignInsBusy(Exception):
+class SignInsBusy(Unavailable):
     """Too many sign-ins wait already."""
 
 
