@@ -40,12 +40,18 @@ def person_at(stores: "Stores", login: str | None) -> "Person":
     """
     from billing.ledger.posting_requests import Person
     from kopeck.databases.transactions import in_transaction
-    from web.access.users import Role, UserError, may
+    from web.access.throttle import TooManyTries
+    from web.access.users import PasswordExpired, Role, UserError, may
 
     if login is None:
         return Person(os_actor(), "os")
     password = _asked_password(login)
-    user = in_transaction(stores.dsn, lambda cur: _signed_in(cur, login, password))
+    try:
+        user = in_transaction(stores.dsn, lambda cur: _signed_in(cur, login, password))
+    except TooManyTries as error:
+        raise UserError("sign_in.wait", f"too many tries: the next one in {error.wait_s} s") from error
+    except PasswordExpired as error:
+        raise UserError("sign_in.expired", f"the temporary password of {login} has expired") from error
     if user is None:
         raise UserError("sign_in.failed", "login or password is wrong, or the login is disabled")
     if user.password_is_temporary:
@@ -67,7 +73,7 @@ async def _signed_in(cur: Any, login: str, password: str) -> Any:
     from web.access.audit import record
     from web.access.users import authenticate, user_by_login
 
-    user = await authenticate(cur, login, password)
+    user = await authenticate(cur, login, password, "terminal")
     if user is None:
         known = await user_by_login(cur, login)  # a login that is none may be a password typed into the wrong place
         await record(cur, os_actor(), "sign_in_failed", "", "user" if known else "", known.login if known else "")
