@@ -12,11 +12,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from billing.catalogue.model import Catalogue, plan_items
 from billing.catalogue.reader import read_catalogue
 from billing.database.arrays import int_array, text_array
+from billing.database.cursors import Cursor
 from billing.refusals import Refusal
 from ratingcore import tariff as core
 
@@ -105,20 +106,20 @@ _NEW_PRICES: Final = """
 """
 
 
-async def list_versions(cur: Any, name: str | None = None, limit: int = 1000) -> list[CatalogueVersion]:
+async def list_versions(cur: Cursor, name: str | None = None, limit: int = 1000) -> list[CatalogueVersion]:
     """Versions of one catalogue or of all, the newest of each first."""
     await cur.execute(_VERSIONS, {"name": name, "version": None, "limit": limit})
     return [CatalogueVersion(*row) for row in await cur.fetchall()]
 
 
-async def find_version(cur: Any, name: str, version: int | None = None) -> CatalogueVersion | None:
+async def find_version(cur: Cursor, name: str, version: int | None = None) -> CatalogueVersion | None:
     """A version of a catalogue, the newest unless one is named; None where there is none."""
     await cur.execute(_VERSIONS, {"name": name, "version": version, "limit": 1})
     row = await cur.fetchone()
     return CatalogueVersion(*row) if row else None
 
 
-async def read_source(cur: Any, version: CatalogueVersion) -> Source:
+async def read_source(cur: Cursor, version: CatalogueVersion) -> Source:
     """The files of a version.
 
     Raises:
@@ -133,7 +134,7 @@ async def read_source(cur: Any, version: CatalogueVersion) -> Source:
     return source
 
 
-async def read_version(cur: Any, version: CatalogueVersion) -> Catalogue:
+async def read_version(cur: Cursor, version: CatalogueVersion) -> Catalogue:
     """The catalogue of a version.
 
     Raises:
@@ -153,13 +154,13 @@ def catalogue_of(source: Source) -> Catalogue:
     return read_catalogue(source.main_file, source.files[source.main_file], beside)
 
 
-async def lock_catalogue(cur: Any, name: str) -> None:
+async def lock_catalogue(cur: Cursor, name: str) -> None:
     """Make others who would save this catalogue wait until the transaction ends."""
     await cur.execute(_LOCK, (name,))
 
 
 async def save_version(
-    cur: Any, source: Source, catalogue: Catalogue, actor: str, note: str = ""
+    cur: Cursor, source: Source, catalogue: Catalogue, actor: str, note: str = ""
 ) -> tuple[CatalogueVersion, bool]:
     """Save the next version of a catalogue; returns it, and False where the newest one has the same files already.
 
@@ -195,7 +196,7 @@ async def save_version(
     return saved, True
 
 
-async def _save_rows(cur: Any, version_id: int, catalogue: Catalogue) -> None:
+async def _save_rows(cur: Cursor, version_id: int, catalogue: Catalogue) -> None:
     for item in catalogue.items.values():
         names, parts = json.dumps(dict(item.names), ensure_ascii=False), text_array(item.percentage_of)
         unit = (item.unit.name, json.dumps(dict(item.unit.names), ensure_ascii=False), item.unit.decimals)

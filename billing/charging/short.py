@@ -13,13 +13,14 @@ Does not know: what was left, and why.
 """
 
 from datetime import UTC, date, datetime
-from typing import Any, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from billing.calendar import local_midnight
 from billing.database.arrays import int_array
+from billing.database.cursors import ColumnConnection
 from billing.database.link import do, rows
 from ratingcore.arrays import Ints
 
@@ -73,7 +74,7 @@ _MARK: Final = """
 """
 
 
-def suspend_unborne(opened: Any, run_id: int, shard_no: int) -> Ints:
+def suspend_unborne(opened: ColumnConnection, run_id: int, shard_no: int) -> Ints:
     """Suspend the orders of which a shard left something for their balance; returns the ids of their payers."""
     do(opened, _LESS_NEED, (run_id, shard_no))
     found = rows(opened, _UNBORNE, (run_id, shard_no))
@@ -100,13 +101,13 @@ def suspended_from(bill_on: date, zone: str, now_s: int) -> int:
     return local_midnight(max(bill_on, today), zone)
 
 
-def lock_short(opened: Any, short: Ints, charged: Ints) -> None:
+def lock_short(opened: ColumnConnection, short: Ints, charged: Ints) -> None:
     """Lock payers that are short together with those that are charged, by id, as everybody locks accounts."""
     if len(short):
         rows(opened, _LOCK, (int_array(np.union1d(short, charged).tolist()),))
 
 
-def mark_short(opened: Any, short: Ints) -> None:
+def mark_short(opened: ColumnConnection, short: Ints) -> None:
     """Have payments to these payers, whose rows are locked, look at what is suspended for their balance."""
     if len(short):
         do(opened, _MARK, (int_array(short.tolist()),))

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
+from billing.database.cursors import Cursor
 from billing.database.zones import problem_with_zone
 from billing.invoicing.dunning import lock_accounts, stand_as_payer
 from billing.ledger.accounts import NAME_MAX, NewAccount, create_accounts, problem_with
@@ -352,12 +353,12 @@ def _problem_with_zone(zone: str) -> str | None:
     return None
 
 
-async def lock_tree(cur: Any) -> None:
+async def lock_tree(cur: Cursor) -> None:
     """Make others who would change who is whose child, or who pays, wait until the transaction ends."""
     await cur.execute(LOCK_TREE)
 
 
-async def add_customer(cur: Any, new: NewCustomer) -> bool:
+async def add_customer(cur: Cursor, new: NewCustomer) -> bool:
     """Add a customer with his account; False where the very same one is there already.
 
     Raises:
@@ -385,7 +386,7 @@ async def add_customer(cur: Any, new: NewCustomer) -> bool:
     return True
 
 
-async def _bill(cur: Any, new: NewCustomer, customer_id: int, account_id: int, payer_id: int) -> None:
+async def _bill(cur: Cursor, new: NewCustomer, customer_id: int, account_id: int, payer_id: int) -> None:
     values = {"customer_id": customer_id, "account_id": account_id, "payer_id": payer_id}
     problem = await problem_with_zone(cur, new.zone)
     if problem:
@@ -395,7 +396,7 @@ async def _bill(cur: Any, new: NewCustomer, customer_id: int, account_id: int, p
         raise CustomerError(f"there is no legal entity {new.legal_entity[:40]!r}")
 
 
-async def add_account(cur: Any, number: str, further: FurtherAccount) -> bool:
+async def add_account(cur: Cursor, number: str, further: FurtherAccount) -> bool:
     """Give a customer another account, paid for as his others are; False where he has the very same one already.
 
     Raises:
@@ -434,7 +435,7 @@ def _differs(known: Customer, new: NewCustomer) -> str:
     return f"other {', '.join(names)}"
 
 
-async def _account_for(cur: Any, new: NewCustomer) -> int:
+async def _account_for(cur: Cursor, new: NewCustomer) -> int:
     """The account of a new customer: opened now, or one that is there and is nobody's."""
     await create_accounts(cur, [NewAccount(new.account, new.kind, new.currency, new.name)])
     await cur.execute(_TAKEN, (new.account,))
@@ -450,7 +451,7 @@ async def _account_for(cur: Any, new: NewCustomer) -> int:
     return int(account_id)
 
 
-async def _payer_of(cur: Any, parent: str, currency: str) -> int:
+async def _payer_of(cur: Cursor, parent: str, currency: str) -> int:
     await cur.execute(_PAYER, {"parent": parent, "currency": currency})
     row = await cur.fetchone()
     if row is None:
@@ -460,13 +461,13 @@ async def _payer_of(cur: Any, parent: str, currency: str) -> int:
     return int(row[0])
 
 
-async def customer_by_number(cur: Any, number: str) -> Customer | None:
+async def customer_by_number(cur: Cursor, number: str) -> Customer | None:
     """The customer with this number, or None."""
     found = await list_customers(cur, number=number, limit=1)
     return found[0] if found else None
 
 
-async def find_customer(cur: Any, number: str) -> Customer:
+async def find_customer(cur: Cursor, number: str) -> Customer:
     """The customer with this number. Raises CustomerError where there is none."""
     found = await customer_by_number(cur, number)
     if found is None:
@@ -475,7 +476,7 @@ async def find_customer(cur: Any, number: str) -> Customer:
 
 
 async def list_customers(
-    cur: Any,
+    cur: Cursor,
     *,
     number: str | None = None,
     group: str | None = None,
@@ -491,13 +492,13 @@ async def list_customers(
     return [Customer(row[0], row[1], row[2], row[3], NewCustomer(*row[5:]), tuple(row[4])) for row in rows]
 
 
-async def accounts_of(cur: Any, customer_id: int) -> list[BilledAccount]:
+async def accounts_of(cur: Cursor, customer_id: int) -> list[BilledAccount]:
     """Accounts of a customer, the first one first."""
     await cur.execute(_ACCOUNTS, (customer_id,))
     return [BilledAccount(*row) for row in await cur.fetchall()]
 
 
-async def edit_customer(cur: Any, number: str, changes: Mapping[str, Any]) -> Customer:
+async def edit_customer(cur: Cursor, number: str, changes: Mapping[str, Any]) -> Customer:
     """Change facts of a customer that are not his numbers, account, parent or payer.
 
     Args:
@@ -530,12 +531,12 @@ def merge_texts(known: Mapping[str, str], changes: Mapping[str, str]) -> dict[st
     return {name: text for name, text in (dict(known) | dict(changes)).items() if text}
 
 
-async def lock_customer(cur: Any, number: str) -> None:
+async def lock_customer(cur: Cursor, number: str) -> None:
     """Make others who would change this customer, or order for him, wait until the transaction ends."""
     await cur.execute(_LOCK, (number,))
 
 
-async def _to_change(cur: Any, number: str) -> Customer:
+async def _to_change(cur: Cursor, number: str) -> Customer:
     await lock_customer(cur, number)
     known = await find_customer(cur, number)
     _refuse_closed(known)
@@ -547,7 +548,7 @@ def _refuse_closed(known: Customer) -> None:
         raise CustomerError(f"customer {known.facts.number} is closed")
 
 
-async def move_customer(cur: Any, number: str, parent: str, parent_pays: bool, actor: str) -> None:
+async def move_customer(cur: Cursor, number: str, parent: str, parent_pays: bool, actor: str) -> None:
     """Give a customer another parent, or none (empty), and say who pays from the next invoice on.
 
     Raises:
@@ -584,7 +585,7 @@ async def move_customer(cur: Any, number: str, parent: str, parent_pays: bool, a
         await stand_as_payer(cur, account.id, payer_id, actor)
 
 
-async def close_customer(cur: Any, number: str) -> bool:
+async def close_customer(cur: Cursor, number: str) -> bool:
     """Close a customer and his accounts for good; False where he is closed already.
 
     Raises:
@@ -611,7 +612,7 @@ async def close_customer(cur: Any, number: str) -> bool:
     return True
 
 
-async def _advice(cur: Any, customer_id: int) -> str:
+async def _advice(cur: Cursor, customer_id: int) -> str:
     """What to do about the first order that is left, in parentheses."""
     await cur.execute(_FIRST_LEFT, {"id": customer_id})
     row = await cur.fetchone()
@@ -626,7 +627,7 @@ async def _advice(cur: Any, customer_id: int) -> str:
 # ---- what the audit record says
 
 
-async def recordable(cur: Any, number: str) -> dict[str, Any]:
+async def recordable(cur: Cursor, number: str) -> dict[str, Any]:
     """Everything of a customer that can change, by name, and of each of his accounts; empty where there is none."""
     known = await customer_by_number(cur, number)
     if known is None:
@@ -652,13 +653,13 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, li
 # ---- legal entities
 
 
-async def list_entities(cur: Any) -> list[LegalEntity]:
+async def list_entities(cur: Cursor) -> list[LegalEntity]:
     """Who sells, the first one first."""
     await cur.execute(_ENTITIES)
     return [LegalEntity(*row) for row in await cur.fetchall()]
 
 
-async def set_entity(cur: Any, entity: LegalEntity) -> None:
+async def set_entity(cur: Cursor, entity: LegalEntity) -> None:
     """Make a legal entity or change one; prefixes it does not name stay, and a new one needs both.
 
     Raises:

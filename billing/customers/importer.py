@@ -25,6 +25,7 @@ from billing.customers.customers import (
     NewCustomer,
     problem_with_customer,
 )
+from billing.database.cursors import ColumnConnection
 from billing.database.link import columns, do, rows
 from billing.database.zones import UNKNOWN_ZONE
 from billing.files.tables import (
@@ -228,7 +229,7 @@ def import_customers(dsn: str, source: IO[bytes], how: How, actor: str, file_nam
         return load_file(opened, source, target, Steps(_judge, lambda: _check(opened), add), how)
 
 
-def _check(opened: Any) -> None:
+def _check(opened: ColumnConnection) -> None:
     """Set aside whatever the database says is no new customer."""
     do(opened, _TAKE)
     do(opened, "ANALYZE import_customers")
@@ -241,7 +242,7 @@ def _check(opened: Any) -> None:
             set_aside(opened, "import_customers", found)
 
 
-def _set_aside_circles(opened: Any) -> None:
+def _set_aside_circles(opened: ColumnConnection) -> None:
     """Lines that are, through parents of the file, their own parents, or stand below such."""
     found = columns(opened, _CHILDREN)
     lines, parents = (np.asarray(found.column(name)) for name in ("line", "parent_line"))

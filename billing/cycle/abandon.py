@@ -7,9 +7,10 @@ are waited for, as they hold the run's row; none begins afterwards.
 Does not know: how shards are done. Functions take the caller's connection and do not commit.
 """
 
-from typing import Any, Final
+from typing import Final
 
 from billing.cycle.posting import LOCK_RUN, CycleRefused, number_run
+from billing.database.cursors import ColumnConnection
 from billing.database.link import do, rows
 
 _ABANDONED: Final = """
@@ -18,7 +19,7 @@ _ABANDONED: Final = """
 _MAX_WHY: Final = 500
 
 
-def abandon_run(opened: Any, run_id: int, actor: str, why: str) -> None:
+def abandon_run(opened: ColumnConnection, run_id: int, actor: str, why: str) -> None:
     """Give up what is left of a run that posts: what is posted is numbered and issued, the rest is due again.
 
     Waits for shards at work; none begins afterwards.

@@ -39,6 +39,7 @@ from billing.cycle.store import (
     without_void,
 )
 from billing.database.arrays import int_array
+from billing.database.cursors import ColumnConnection
 from billing.database.link import columns, do, rows
 from ratingcore.arrays import Ints
 
@@ -124,7 +125,7 @@ _ADVANCES: Final = """
 """
 
 
-def late_payers(opened: Any, until_s: int) -> Ints:
+def late_payers(opened: ColumnConnection, until_s: int) -> Ints:
     """Who pays for accounts with usage that came late, and may not be billed yet."""
     from_s = int(rows(opened, _LATE_FROM, (-(2**62), 2**62))[0][0])
     with _by_index(opened):
@@ -132,7 +133,7 @@ def late_payers(opened: Any, until_s: int) -> Ints:
 
 
 def read_rest(
-    opened: Any, claim: Claim, wanted: ReadRequest, shard: ShardInput, tariffs: Tariffs, due: Due
+    opened: ColumnConnection, claim: Claim, wanted: ReadRequest, shard: ShardInput, tariffs: Tariffs, due: Due
 ) -> tuple[ShardInput, Due]:
     """The shard with its settled orders, its late periods and its usage, and what is due of it."""
     late = _read_late(opened, claim)
@@ -145,7 +146,7 @@ def read_rest(
     return replace(shard, events=read_usage(opened, claim, all_windows(shard, tariffs, due))), due
 
 
-def _read_late(opened: Any, claim: Claim) -> UsageEvents:
+def _read_late(opened: ColumnConnection, claim: Claim) -> UsageEvents:
     first, last = claim.first_account_id, claim.last_account_id
     from_s = int(rows(opened, _LATE_FROM, (first, last))[0][0])
     bounds = {"first": first, "last": last, "from_s": from_s, "until_s": claim.usage_until_s}
@@ -155,7 +156,7 @@ def _read_late(opened: Any, claim: Claim) -> UsageEvents:
 
 
 @contextmanager
-def _by_index(opened: Any) -> Iterator[None]:
+def _by_index(opened: ColumnConnection) -> Iterator[None]:
     """For a statement inside: nobody has told the planner that few events are late."""
     do(opened, "SET LOCAL enable_seqscan = off")
     yield
@@ -163,7 +164,7 @@ def _by_index(opened: Any) -> Iterator[None]:
 
 
 def _with_settled(
-    opened: Any,
+    opened: ColumnConnection,
     claim: Claim,
     wanted: ReadRequest,
     shard: ShardInput,
@@ -222,7 +223,7 @@ def _merged(known: tuple[Any, ...], more: tuple[Any, ...]) -> tuple[tuple[Any, .
     return merged, np.array([places[word] for word in more], np.int32)
 
 
-def _read_billed(opened: Any, late: UsageEvents) -> BilledPeriods:
+def _read_billed(opened: ColumnConnection, late: UsageEvents) -> BilledPeriods:
     accounts = int_array(np.unique(late.account_id).tolist())
     found = columns(opened, _BILLED.format(accounts=accounts, from_s=int(late.at_s.min()), never=HORIZON_END_S))
     return BilledPeriods(
@@ -230,7 +231,7 @@ def _read_billed(opened: Any, late: UsageEvents) -> BilledPeriods:
     )
 
 
-def _with_advances(opened: Any, shard: ShardInput) -> ShardInput:
+def _with_advances(opened: ColumnConnection, shard: ShardInput) -> ShardInput:
     """What was billed in advance of late periods with a minimum, beside what is known of those that are due."""
     late, orders, known = shard.late, shard.orders, shard.advances
     some = np.unique(late.order[orders.minimum_minor[late.order] > 0]) if len(late.order) else late.order

@@ -10,13 +10,14 @@ Does not know: what is due. Functions take the caller's connection and do not co
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from billing.calendar import local_midnight
 from billing.cycle.late_store import late_payers
 from billing.cycle.posting import CycleRefused
+from billing.database.cursors import ColumnConnection
 from billing.database.link import columns, do, rows
 from billing.orders.orders import CHANGES
 from billing.usage import boundary as usage_boundary
@@ -108,7 +109,7 @@ class NewRun:
     shard_payers: int = SHARD_PAYERS
 
 
-def plan_run(opened: Any, new: NewRun) -> int:
+def plan_run(opened: ColumnConnection, new: NewRun) -> int:
     """Plan a run; returns its id.
 
     Raises:
@@ -164,7 +165,7 @@ def cut_shards(payers: Ints, orders: Ints, shard_payers: int) -> tuple[Ints, Int
     return payers[begins], payers[np.append(begins[1:], len(payers)) - 1]
 
 
-def _only(opened: Any, account: str) -> int:
+def _only(opened: ColumnConnection, account: str) -> int:
     """The id of the payer with this number; 0 for everybody."""
     if not account:
         return 0
@@ -177,7 +178,7 @@ def _only(opened: Any, account: str) -> int:
     return int(account_id)
 
 
-def _check(opened: Any) -> None:
+def _check(opened: ColumnConnection) -> None:
     under_way = rows(opened, _UNDER_WAY)
     if under_way:
         run_id, bill_on, kind, state = under_way[0]
@@ -189,7 +190,7 @@ def _check(opened: Any) -> None:
         raise CycleRefused(f"legal entities without a series of invoices: {', '.join(without[:20])}")
 
 
-def _usage_until(opened: Any, bill_on: date) -> int:
+def _usage_until(opened: ColumnConnection, bill_on: date) -> int:
     """The latest midnight at which ``bill_on`` begins anywhere in use: the run sees the usage that counts before it."""
     try:
         return max(local_midnight(bill_on, str(zone)) for (zone,) in rows(opened, _ZONES) or [("UTC",)])
@@ -197,6 +198,6 @@ def _usage_until(opened: Any, bill_on: date) -> int:
         raise CycleRefused(f"no run on {bill_on}: {error}") from error
 
 
-def ensure_system_accounts(opened: Any) -> None:
+def ensure_system_accounts(opened: ColumnConnection) -> None:
     """Make the accounts of revenue and tax of every currency that is billed."""
     do(opened, _SYSTEM_ACCOUNTS)

@@ -10,13 +10,14 @@ Does not know: how invoices came about. Functions take the caller's connection a
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
 from billing.charging.short import lock_short, mark_short, suspend_unborne
 from billing.database.arrays import int_array
+from billing.database.cursors import ColumnConnection
 from billing.database.link import CycleStoreError, columns, do, ingest, rows
 from billing.refusals import Refusal
 
@@ -174,7 +175,7 @@ class TooLow:
     currency: str
 
 
-def post_shard(opened: Any, run_id: int, shard_no: int) -> None:
+def post_shard(opened: ColumnConnection, run_id: int, shard_no: int) -> None:
     """Post a shard's invoices to the ledger: to be the last thing before COMMIT.
 
     Raises:
@@ -199,7 +200,7 @@ def post_shard(opened: Any, run_id: int, shard_no: int) -> None:
         do(opened, _MOVE_SYSTEM, (ids, int_array(deltas[one] for one in sorted(deltas))))
 
 
-def _transfers(opened: Any, invoices: pa.Table) -> tuple[pa.Table, dict[int, int]]:
+def _transfers(opened: ColumnConnection, invoices: pa.Table) -> tuple[pa.Table, dict[int, int]]:
     """The transfers of a shard's invoices, in their order, and what each system account gets of them.
 
     By COPY, which takes half of what INSERT ... SELECT does for rows with four indexes.
@@ -235,7 +236,7 @@ def _transfers(opened: Any, invoices: pa.Table) -> tuple[pa.Table, dict[int, int
     return pa.table(columns_of), deltas
 
 
-def approve_shard(opened: Any, run_id: int, shard_no: int, worker: str) -> None:
+def approve_shard(opened: ColumnConnection, run_id: int, shard_no: int, worker: str) -> None:
     """Post the drafts of a shard, precisely as they are.
 
     Raises:
@@ -256,12 +257,12 @@ def _too_low_words(low: list[TooLow]) -> str:
     return f"{len(low)} prepaid accounts cannot bear their invoices any more: {named}"
 
 
-def payers_too_low(opened: Any, run_id: int) -> list[TooLow]:
+def payers_too_low(opened: ColumnConnection, run_id: int) -> list[TooLow]:
     """Prepaid payers whose balance fell below what their drafts take."""
     return [TooLow(*row) for row in rows(opened, _TOO_LOW.format(shard=""), (run_id,))]
 
 
-def finish_run(opened: Any, run_id: int, *, leave_failed: bool = False) -> str:
+def finish_run(opened: ColumnConnection, run_id: int, *, leave_failed: bool = False) -> str:
     """Bring a run on when its shards are done: number and issue what is posted, or call a review reviewed.
 
     Args:
@@ -286,14 +287,14 @@ def finish_run(opened: Any, run_id: int, *, leave_failed: bool = False) -> str:
     return "done"
 
 
-def number_run(opened: Any, run_id: int) -> None:
+def number_run(opened: ColumnConnection, run_id: int) -> None:
     """Number and issue what is posted of a run."""
     rows(opened, _LOCK_SERIES, (run_id,))
     do(opened, _NUMBER, (run_id,))
     do(opened, _ADVANCE_SERIES, (run_id,))
 
 
-def begin_approval(opened: Any, run_id: int, actor: str) -> None:
+def begin_approval(opened: ColumnConnection, run_id: int, actor: str) -> None:
     """Mark a review as being approved, if every prepaid payer can bear his draft.
 
     Raises:
@@ -310,7 +311,7 @@ def begin_approval(opened: Any, run_id: int, actor: str) -> None:
     do(opened, _RUN_STATE, (run_id, "approving", actor))
 
 
-def void_review(opened: Any, run_id: int) -> None:
+def void_review(opened: ColumnConnection, run_id: int) -> None:
     """Undo a review: its drafts are deleted, and what they billed is due again.
 
     Raises:
@@ -332,7 +333,7 @@ def void_review(opened: Any, run_id: int) -> None:
         do(opened, statement, (run_id,))
 
 
-def run_state(opened: Any, run_id: int) -> str:
+def run_state(opened: ColumnConnection, run_id: int) -> str:
     """The state of a run, whose row is locked.
 
     Raises:

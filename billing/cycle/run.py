@@ -31,6 +31,7 @@ from billing.cycle import (
 from billing.cycle.posting import CycleRefused
 from billing.cycle.shard import ShardDone, ShardJob, ShardWorker
 from billing.cycle.summary import Reconciled, Summary
+from billing.database.cursors import ColumnConnection
 from billing.database.link import RECONNECT_LIMIT_S, Link, rows
 from billing.usage import boundary as usage_boundary
 
@@ -140,7 +141,7 @@ def _done_here(job: ShardJob, shards: list[int]) -> Iterator[ShardDone]:
         worker.close()
 
 
-def _shards_left(opened: Any, run_id: int) -> list[int]:
+def _shards_left(opened: ColumnConnection, run_id: int) -> list[int]:
     state = cycle_post.run_state(opened, run_id)
     if state not in _TO_DO:
         raise CycleRefused(f"run {run_id} is {state}: nothing of it is left to be done")
@@ -155,7 +156,7 @@ def approve(dsn: str, run_id: int, actor: str) -> None:
         CycleRefused: no complete review, or prepaid payers cannot bear their drafts.
     """
 
-    def decide(opened: Any) -> None:
+    def decide(opened: ColumnConnection) -> None:
         cycle_post.begin_approval(opened, run_id, actor)
         usage_boundary.approved(opened, run_id)
 
@@ -169,7 +170,7 @@ def void_review(dsn: str, run_id: int) -> None:
         CycleRefused: no review, or something of it is posted.
     """
 
-    def undo(opened: Any) -> None:
+    def undo(opened: ColumnConnection) -> None:
         cycle_post.void_review(opened, run_id)
         usage_boundary.voided(opened, run_id)
 
@@ -204,7 +205,7 @@ def summary_of(dsn: str, run_id: int) -> Summary:
 def newest(dsn: str, limit: int) -> list[Summary]:
     """Runs, newest first, without their details."""
 
-    def read(opened: Any) -> list[Summary]:
+    def read(opened: ColumnConnection) -> list[Summary]:
         found = [
             cycle_summary.summarise(opened, number, with_details=False)
             for number in cycle_summary.newest_runs(opened, limit)
@@ -214,7 +215,7 @@ def newest(dsn: str, limit: int) -> list[Summary]:
     return _in_one_go(dsn, read)
 
 
-def _summary(opened: Any, run_id: int) -> Summary:
+def _summary(opened: ColumnConnection, run_id: int) -> Summary:
     found = cycle_summary.summarise(opened, run_id)
     if found is None:
         raise CycleRefused(f"there is no run {run_id}")

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from billing.charging.due import find_due
 from billing.charging.lines import bill_shard
@@ -32,6 +32,7 @@ from billing.cycle.store import (
     read_terms,
     write_shard,
 )
+from billing.database.cursors import ColumnConnection
 from billing.database.link import RECONNECT_LIMIT_S, CycleStoreError, DatabaseAway, Link
 
 #: How often a shard that raises is tried.
@@ -108,7 +109,7 @@ class ShardWorker:
             why = f"{why}; and it could not be marked as failed: {error}"
         return ShardDone(shard_no, "failed", why=why)
 
-    def _shard(self, opened: Any, shard_no: int) -> ShardDone:
+    def _shard(self, opened: ColumnConnection, shard_no: int) -> ShardDone:
         claim = claim_shard(opened, self.job.run_id, shard_no)
         if claim is None:
             return ShardDone(shard_no, "held")
@@ -121,7 +122,7 @@ class ShardWorker:
             return ShardDone(shard_no, claim.state)
         raise CycleRefused(f"run {claim.run_id} is {claim.run_state}: nothing is billed in it any more")
 
-    def _bill(self, opened: Any, claim: Claim) -> ShardDone:
+    def _bill(self, opened: ColumnConnection, claim: Claim) -> ShardDone:
         seconds: dict[str, float] = {}
         with _timed(seconds, "prepare"):
             prepared = self._prepare(opened)
@@ -143,7 +144,7 @@ class ShardWorker:
         state = "posted" if claim.kind == "post" else "drafted"
         return ShardDone(claim.shard_no, state, of.payers, of.invoices, of.lines, len(bill.failures), "", seconds)
 
-    def _prepare(self, opened: Any) -> "_Prepared":
+    def _prepare(self, opened: ColumnConnection) -> "_Prepared":
         """The run's prices, made once and again only where orders brought terms that are new since."""
         terms = read_terms(opened)
         if self._prepared is None or terms != self._prepared.terms:

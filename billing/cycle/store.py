@@ -45,6 +45,7 @@ from billing.charging.records import (
     Windows,
 )
 from billing.database.arrays import int_array
+from billing.database.cursors import ColumnConnection
 from billing.database.link import CycleStoreError, columns, do, ingest, rows
 from ratingcore.arrays import Ints
 
@@ -284,13 +285,13 @@ class Claim:
     usage_until_s: int = HORIZON_END_S
 
 
-def claim_shard(opened: Any, run_id: int, shard_no: int) -> Claim | None:
+def claim_shard(opened: ColumnConnection, run_id: int, shard_no: int) -> Claim | None:
     """Lock a shard's row; None where another session holds it."""
     found = rows(opened, _CLAIM, (run_id, shard_no))
     return Claim(run_id, shard_no, *found[0]) if found else None
 
 
-def mark_failed(opened: Any, run_id: int, shard_no: int, why: str, worker: str) -> None:
+def mark_failed(opened: ColumnConnection, run_id: int, shard_no: int, why: str, worker: str) -> None:
     """Write down that a shard could not be done, for `resume` to try again."""
     do(opened, _SHARD_FAILED, (run_id, shard_no, why[:2_000].replace("\0", "?"), worker))
 
@@ -303,7 +304,7 @@ class RunCatalogues:
     unreadable: dict[int, str]
 
 
-def read_catalogues(opened: Any, run_id: int) -> RunCatalogues:
+def read_catalogues(opened: ColumnConnection, run_id: int) -> RunCatalogues:
     """The run's catalogues. One that cannot be read is a fault of the orders on it, and of no others."""
     found = RunCatalogues({}, {})
     for catalogue_id, version_id, name, version, main_file, sha256 in rows(opened, _VERSIONS, (run_id,)):
@@ -320,7 +321,7 @@ def read_catalogues(opened: Any, run_id: int) -> RunCatalogues:
     return found
 
 
-def read_terms(opened: Any) -> dict[int, OrderTerms]:
+def read_terms(opened: ColumnConnection) -> dict[int, OrderTerms]:
     """All rows of order_terms by id. There are few: every order of a kind shares one."""
     return {int(row[0]): OrderTerms(*row[1:]) for row in rows(opened, _TERMS)}
 
@@ -338,7 +339,7 @@ class ReadRequest:
     customers: frozenset[str]
 
 
-def read_shard(opened: Any, claim: Claim, wanted: ReadRequest) -> ShardInput:
+def read_shard(opened: ColumnConnection, claim: Claim, wanted: ReadRequest) -> ShardInput:
     """Everything of a shard but its usage and its settled orders."""
     first, last = claim.first_account_id, claim.last_account_id
     payers = f"o.payer_account_id BETWEEN {first} AND {last} AND o.settled_at IS NULL"
@@ -399,7 +400,7 @@ def codes_in(found: pa.Table) -> tuple[Any, tuple[tuple[str, ...], ...]]:
 
 
 def read_buyers(
-    opened: Any, claim: Claim, accounts: Ints, wanted: ReadRequest
+    opened: ColumnConnection, claim: Claim, accounts: Ints, wanted: ReadRequest
 ) -> tuple[Any, tuple[tuple[str, str], ...]]:
     """Who buys, as far as any catalogue can tell: mostly nobody in particular, code 0."""
     if not len(accounts) or (not wanted.groups and not wanted.customers):
@@ -439,7 +440,7 @@ def wheres_of(column: str, accounts: Ints, claim: Claim) -> list[str]:
     return found
 
 
-def _read_suspensions(opened: Any, known: dict[str, str]) -> Suspensions:
+def _read_suspensions(opened: ColumnConnection, known: dict[str, str]) -> Suspensions:
     return suspensions_in(columns(opened, _SUSPENSIONS.format_map(known)))
 
 
@@ -448,7 +449,7 @@ def suspensions_in(found: pa.Table) -> Suspensions:
     return Suspensions(ints(found, "order_id"), seconds(found, "from_at"), seconds(found, "until_at", NEVER))
 
 
-def _read_adjustments(opened: Any, known: dict[str, str]) -> tuple[Adjustments, tuple[str, ...]]:
+def _read_adjustments(opened: ColumnConnection, known: dict[str, str]) -> tuple[Adjustments, tuple[str, ...]]:
     found = columns(opened, _ADJUSTMENTS.format_map(known))
     items, names = _dictionary(found, "item")
     adjustments = Adjustments(
@@ -466,12 +467,12 @@ def _read_adjustments(opened: Any, known: dict[str, str]) -> tuple[Adjustments, 
     return adjustments, names
 
 
-def _read_advances(opened: Any, known: dict[str, str]) -> AdvanceAmounts:
+def _read_advances(opened: ColumnConnection, known: dict[str, str]) -> AdvanceAmounts:
     found = columns(opened, _ADVANCES.format_map(known))
     return AdvanceAmounts(ints(found, "order_id"), seconds(found, "period_start"), ints(found, "amount_minor"))
 
 
-def read_payers(opened: Any, first: int, last: int, wanted: Ints) -> tuple[Payers, tuple[str, ...]]:
+def read_payers(opened: ColumnConnection, first: int, last: int, wanted: Ints) -> tuple[Payers, tuple[str, ...]]:
     """(those of a range of accounts that are wanted, their currencies)."""
     found = columns(opened, _PAYERS.format(first=first, last=last))
     found = found.filter(pa.array(np.isin(ints(found, "id"), wanted, assume_unique=True))).combine_chunks()
@@ -487,7 +488,7 @@ def read_payers(opened: Any, first: int, last: int, wanted: Ints) -> tuple[Payer
     return payers, names
 
 
-def _read_manual(opened: Any, first: int, last: int, bill_on: date) -> ManualLines:
+def _read_manual(opened: ColumnConnection, first: int, last: int, bill_on: date) -> ManualLines:
     found = columns(opened, _MANUAL.format(first=first, last=last, bill_on=bill_on.isoformat()))
     days = zip(found["bill_on"].to_pylist(), found["zone"].to_pylist(), strict=True)
     return ManualLines(
@@ -503,7 +504,7 @@ def _read_manual(opened: Any, first: int, last: int, bill_on: date) -> ManualLin
 _midnight = lru_cache(maxsize=4_096)(local_midnight)
 
 
-def read_usage(opened: Any, claim: Claim, windows: Windows) -> UsageEvents:
+def read_usage(opened: ColumnConnection, claim: Claim, windows: Windows) -> UsageEvents:
     """Events within the windows that are known by the claim's bound of usage, by account, time and id."""
     if not len(windows.account_id):
         return UsageEvents()
@@ -517,7 +518,7 @@ def read_usage(opened: Any, claim: Claim, windows: Windows) -> UsageEvents:
     return events_of(without_void(opened, pa.concat_tables(parts).combine_chunks(), low, high))
 
 
-def without_void(opened: Any, found: pa.Table, first: int, last: int) -> pa.Table:
+def without_void(opened: ColumnConnection, found: pa.Table, first: int, last: int) -> pa.Table:
     """Events of a range of accounts that are not void. Voids are few, and mostly there are none."""
     if not found.num_rows:
         return found
@@ -525,7 +526,7 @@ def without_void(opened: Any, found: pa.Table, first: int, last: int) -> pa.Tabl
     return found.filter(pa.array(~np.isin(ints(found, "id"), voids))).combine_chunks() if len(voids) else found
 
 
-def read_usage_of_range(opened: Any, first: int, last: int, from_s: int, until_s: int) -> UsageEvents:
+def read_usage_of_range(opened: ColumnConnection, first: int, last: int, from_s: int, until_s: int) -> UsageEvents:
     """Usage of [from_s, until_s) of all accounts of a range of ids, whoever buys what."""
     bounds = {"first": first, "last": last, "from_s": from_s, "until_s": until_s}
     late = _read_late(opened, f"e.account_id BETWEEN {first} AND {last}", from_s, HORIZON_END_S)
@@ -534,7 +535,7 @@ def read_usage_of_range(opened: Any, first: int, last: int, from_s: int, until_s
     return events_of(without_void(opened, every, first, last))
 
 
-def _late_of_windows(opened: Any, claim: Claim, windows: Windows) -> pa.Table:
+def _late_of_windows(opened: ColumnConnection, claim: Claim, windows: Windows) -> pa.Table:
     """Those that came after their time was closed, and count later: few, by an index of their own."""
     wheres = wheres_of("e.account_id", np.unique(windows.account_id), claim)
     from_s = int(windows.from_s.min())
@@ -542,7 +543,7 @@ def _late_of_windows(opened: Any, claim: Claim, windows: Windows) -> pa.Table:
     return _within(found.combine_chunks(), windows.account_id, windows.from_s, windows.until_s)
 
 
-def _read_late(opened: Any, accounts: str, from_s: int, until_s: int) -> pa.Table:
+def _read_late(opened: ColumnConnection, accounts: str, from_s: int, until_s: int) -> pa.Table:
     # Nobody has told the planner that few events are late.
     do(opened, "SET LOCAL enable_seqscan = off")
     found = columns(opened, _LATE_EVENTS.format(accounts=accounts, from_s=from_s, until_s=until_s))
@@ -561,7 +562,7 @@ def _by_range(claim: Claim, windows: Windows) -> Any:
     return np.zeros_like(near) if few else near
 
 
-def _events_of_range(opened: Any, windows: Windows, which: Any) -> pa.Table:
+def _events_of_range(opened: ColumnConnection, windows: Windows, which: Any) -> pa.Table:
     ids, from_s, until_s = windows.account_id[which], windows.from_s[which], windows.until_s[which]
     bounds = {"first": ids.min(), "last": ids.max(), "from_s": from_s.min(), "until_s": until_s.max()}
     return _within(columns(opened, _EVENTS_OF_RANGE.format_map(bounds)), ids, from_s, until_s)
@@ -595,7 +596,7 @@ def _last_not_after(ids: Ints, from_s: Ints, accounts: Ints, at_s: Ints) -> Ints
     return place[len(ids) :]
 
 
-def _events_of_windows(opened: Any, windows: Windows, which: Any) -> pa.Table:
+def _events_of_windows(opened: ColumnConnection, windows: Windows, which: Any) -> pa.Table:
     ids, from_s, until_s = windows.account_id[which], windows.from_s[which], windows.until_s[which]
     bounds = {"from_s": from_s.min(), "until_s": until_s.max()}
     lists = {
@@ -640,7 +641,7 @@ def _by_account_and_time(accounts: Ints, at: Ints, ids: Ints) -> Ints:
 # ---- writing
 
 
-def write_shard(opened: Any, claim: Claim, shard: ShardInput, bill: ShardBill, worker: str) -> None:
+def write_shard(opened: ColumnConnection, claim: Claim, shard: ShardInput, bill: ShardBill, worker: str) -> None:
     """Write what a shard came to: records, invoices, lines, failures, and the shard's own row. Money does not move."""
     state = "posted" if claim.kind == "post" else "drafted"
     invoice_ids = _new_invoices(opened, claim, shard, bill, "posted" if state == "posted" else "draft")
@@ -657,7 +658,7 @@ def write_shard(opened: Any, claim: Claim, shard: ShardInput, bill: ShardBill, w
     do(opened, _SHARD_DONE, (claim.run_id, claim.shard_no, state, worker, *counts))
 
 
-def _bill_manual(opened: Any, lines: Ints, invoice_ids: Ints) -> None:
+def _bill_manual(opened: ColumnConnection, lines: Ints, invoice_ids: Ints) -> None:
     """Claim manual lines for their invoices. One that moved to another payer meanwhile may be on his invoice already:
     then the shard is read again."""
     claimed = rows(opened, _MANUAL_BILLED, (int_array(lines.tolist()), int_array(invoice_ids.tolist())))
@@ -665,7 +666,7 @@ def _bill_manual(opened: Any, lines: Ints, invoice_ids: Ints) -> None:
         raise CycleStoreError(f"{len(lines) - int(claimed[0][0])} manual lines were billed by another shard meanwhile")
 
 
-def _new_invoices(opened: Any, claim: Claim, shard: ShardInput, bill: ShardBill, state: str) -> Ints:
+def _new_invoices(opened: ColumnConnection, claim: Claim, shard: ShardInput, bill: ShardBill, state: str) -> Ints:
     """Make the blocks and the invoices in them; returns the id of each invoice of the shard."""
     invoices = bill.invoices
     entity = shard.payers.legal_entity_id[invoices.payer]

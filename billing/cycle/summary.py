@@ -11,6 +11,7 @@ from datetime import date, datetime
 from typing import Any, Final
 
 from billing.database.arrays import int_array
+from billing.database.cursors import ColumnConnection
 from billing.database.link import do, rows
 
 #: Failures that a summary lists; all are counted.
@@ -229,18 +230,18 @@ class Summary:
         return not (self.failures or self.failed or self.due)
 
 
-def under_way(opened: Any) -> int | None:
+def under_way(opened: ColumnConnection) -> int | None:
     """The run that is not done, if there is one."""
     found = rows(opened, _UNDER_WAY)
     return int(found[0][0]) if found else None
 
 
-def newest_runs(opened: Any, limit: int) -> list[int]:
+def newest_runs(opened: ColumnConnection, limit: int) -> list[int]:
     """Newest first."""
     return [int(row[0]) for row in rows(opened, _NEWEST, (limit,))]
 
 
-def summarise(opened: Any, run_id: int, *, with_details: bool = True) -> Summary | None:
+def summarise(opened: ColumnConnection, run_id: int, *, with_details: bool = True) -> Summary | None:
     """A run as it stands, None where there is none.
 
     Args:
@@ -275,11 +276,11 @@ def summarise(opened: Any, run_id: int, *, with_details: bool = True) -> Summary
     )
 
 
-def _money(opened: Any, run_id: int) -> tuple[MoneyTotals, ...]:
+def _money(opened: ColumnConnection, run_id: int) -> tuple[MoneyTotals, ...]:
     return tuple(MoneyTotals(str(row[0]), int(row[1]), int(row[2])) for row in rows(opened, _TOTALS, (run_id,)))
 
 
-def _before(opened: Any, run_id: int) -> Before | None:
+def _before(opened: ColumnConnection, run_id: int) -> Before | None:
     found = rows(opened, _BEFORE, (run_id,))
     if not found:
         return None
@@ -288,7 +289,7 @@ def _before(opened: Any, run_id: int) -> Before | None:
     return Before(before_id, bill_on, int(invoices), _money(opened, before_id))
 
 
-def reconcile(opened: Any, run_id: int, *, is_posted: bool) -> Reconciled:
+def reconcile(opened: ColumnConnection, run_id: int, *, is_posted: bool) -> Reconciled:
     """Add up the run's lines, invoices and, where it is posted, transfers."""
 
     bounds = rows(opened, _BOUNDS, (run_id,))

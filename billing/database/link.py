@@ -19,6 +19,7 @@ import adbc_driver_manager
 import pyarrow as pa
 
 from billing.database.adbc import connect
+from billing.database.cursors import ColumnConnection
 from billing.database.session import IDLE_BILLING_S
 
 T = TypeVar("T")
@@ -130,27 +131,27 @@ def sentence_of(error: Exception) -> str:
     return " ".join(" ".join(told).split())[:500]
 
 
-def do(opened: Any, statement: str, parameters: Sequence[Any] = ()) -> None:
+def do(opened: ColumnConnection, statement: str, parameters: Sequence[Any] = ()) -> None:
     """Execute a statement without a result."""
     with opened.cursor() as cur:
         cur.execute(statement, tuple(parameters) or None)
 
 
-def rows(opened: Any, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+def rows(opened: ColumnConnection, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     """The few rows of a statement as tuples."""
     with opened.cursor() as cur:
         cur.execute(statement, tuple(parameters) or None)
         return list(cur.fetchall())
 
 
-def columns(opened: Any, statement: str) -> pa.Table:
+def columns(opened: ColumnConnection, statement: str) -> pa.Table:
     """The many rows of a statement as columns of one chunk each: by binary COPY, and therefore without parameters."""
     with opened.cursor() as cur:
         cur.execute(statement)
         return cur.fetch_arrow_table().combine_chunks()
 
 
-def ingest(opened: Any, table: str, data: pa.Table) -> None:
+def ingest(opened: ColumnConnection, table: str, data: pa.Table) -> None:
     """Append rows to a table by binary COPY. Columns that are not named get their defaults."""
     if data.num_rows:
         with opened.cursor() as cur:

@@ -6,7 +6,9 @@ stored all the same (an older server after a restore) counts as UTC in SQL: zone
 Does not know: what is done in a zone.
 """
 
-from typing import Any, Final
+from typing import Final
+
+from billing.database.cursors import Cursor
 
 _IS_KNOWN: Final = "SELECT zone_or_utc(%s) = %s"
 
@@ -15,7 +17,7 @@ _SAID: Final = "the database server does not know the time zone '{}': its time z
 UNKNOWN_ZONE: Final = "'" + _SAID.replace("'", "''").replace("{}", "' || u.zone || '") + "'"
 
 
-async def problem_with_zone(cur: Any, zone: str) -> str | None:
+async def problem_with_zone(cur: Cursor, zone: str) -> str | None:
     """What is wrong with a zone that the program knows, as a sentence, or None."""
     await cur.execute(_IS_KNOWN, (zone, zone))
     return None if (await cur.fetchone())[0] else _SAID.format(zone[:40])

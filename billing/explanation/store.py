@@ -15,6 +15,7 @@ from billing.catalogue.model import Catalogue
 from billing.catalogue.store import find_version, read_version
 from billing.charging.records import NEVER, NONE, OrderTerms
 from billing.database.arrays import int_array
+from billing.database.cursors import Cursor
 from billing.explanation.lines import (
     BilledAhead,
     Explained,
@@ -167,7 +168,9 @@ _VERSIONS: Final = """
 """
 
 
-async def judge_lines(cur: Any, lines: Sequence[tuple[int, int]], catalogues: dict[Any, Catalogue]) -> list[JudgedLine]:
+async def judge_lines(
+    cur: Cursor, lines: Sequence[tuple[int, int]], catalogues: dict[Any, Catalogue]
+) -> list[JudgedLine]:
     """Compute lines again, each on its own, and say where they differ.
 
     Args:
@@ -256,7 +259,7 @@ class _LoadedFacts:
         return NONE
 
 
-async def _read_world(cur: Any, records: Sequence[_Record], catalogues: dict[Any, Catalogue]) -> _LoadedFacts:
+async def _read_world(cur: Cursor, records: Sequence[_Record], catalogues: dict[Any, Catalogue]) -> _LoadedFacts:
     columns = {
         "orders": int_array(one.order_id for one in records),
         "accounts": int_array(one.account_id for one in records),
@@ -281,7 +284,7 @@ async def _read_world(cur: Any, records: Sequence[_Record], catalogues: dict[Any
 
 
 async def _read_versions(
-    cur: Any, columns: Mapping[str, Any], catalogues: dict[Any, Catalogue]
+    cur: Cursor, columns: Mapping[str, Any], catalogues: dict[Any, Catalogue]
 ) -> dict[tuple[int, int], Catalogue]:
     await cur.execute(_VERSIONS, columns)
     found = {}
@@ -294,7 +297,7 @@ async def _read_versions(
     return found
 
 
-async def _read_orders(cur: Any, columns: Mapping[str, Any]) -> dict[int, list[OrderFacts]]:
+async def _read_orders(cur: Cursor, columns: Mapping[str, Any]) -> dict[int, list[OrderFacts]]:
     await cur.execute(_TERMS)
     terms = {row[0]: OrderTerms(*row[1:]) for row in await cur.fetchall()}
     await cur.execute(_ORDERS, columns)
@@ -317,7 +320,7 @@ async def _read_orders(cur: Any, columns: Mapping[str, Any]) -> dict[int, list[O
     return found
 
 
-async def _read_usage(cur: Any, columns: Mapping[str, Any]) -> dict[int, list[UsageFacts]]:
+async def _read_usage(cur: Cursor, columns: Mapping[str, Any]) -> dict[int, list[UsageFacts]]:
     """Events by account; the order an event belongs to is not known yet."""
     await cur.execute(_USAGE, columns)
     found: dict[int, list[UsageFacts]] = {}
@@ -328,7 +331,7 @@ async def _read_usage(cur: Any, columns: Mapping[str, Any]) -> dict[int, list[Us
 
 
 async def _read_ahead(
-    cur: Any, columns: Mapping[str, Any]
+    cur: Cursor, columns: Mapping[str, Any]
 ) -> dict[tuple[int, int], tuple[int, tuple[BilledAhead, ...]]]:
     await cur.execute(_AHEAD, columns)
     found: dict[tuple[int, int], tuple[int, tuple[BilledAhead, ...]]] = {}

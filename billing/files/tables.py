@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from billing.database.cursors import ColumnConnection
 from billing.database.link import do, rows
 from billing.files.columns import find_columns, split_block
 from billing.files.format import AccountField, Format, ItemField, QuantityField, TimeField
@@ -261,20 +262,20 @@ BAD_TABLE: Final = "CREATE TEMPORARY TABLE import_bad (line bigint, reason text)
 _BAD: Final = "SELECT line, reason FROM import_bad ORDER BY line"
 
 
-def stage(opened: Any, table: str, data: pa.Table) -> None:
+def stage(opened: ColumnConnection, table: str, data: pa.Table) -> None:
     """Append rows to a temporary table by binary COPY."""
     if data.num_rows:
         with opened.cursor() as cur:
             cur.adbc_ingest(table, data, mode="append", temporary=True)
 
 
-def set_aside(opened: Any, table: str, found: str) -> None:
+def set_aside(opened: ColumnConnection, table: str, found: str) -> None:
     """Take lines out of a staging table; ``found`` selects (line, reason) of them, a null reason for harmless ones."""
     do(opened, f"INSERT INTO import_bad {found}")
     do(opened, f"DELETE FROM {table} s USING import_bad b WHERE b.line = s.line")
 
 
-def bad_lines(opened: Any) -> tuple[list[BadLine], int]:
+def bad_lines(opened: ColumnConnection) -> tuple[list[BadLine], int]:
     """(lines set aside with a reason, how many without one)."""
     found = rows(opened, _BAD)
     return [BadLine(line, reason) for line, reason in found if reason], sum(reason is None for _, reason in found)
@@ -323,7 +324,7 @@ class How:
     charset: str = "utf-8"
 
 
-def load_file(opened: Any, source: IO[bytes], target: Target, steps: Steps, how: How) -> Loaded:
+def load_file(opened: ColumnConnection, source: IO[bytes], target: Target, steps: Steps, how: How) -> Loaded:
     """Read, judge and stage a file, check it as a whole, and add it: commits, or rolls back what is not to be kept.
 
     Raises:

@@ -22,8 +22,9 @@ Does not know: why, how a note looks.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
+from billing.database.cursors import Cursor
 from billing.invoicing.invoices import Invoice, InvoiceError, invoice_id_of, invoices_by_id
 from billing.ledger.accounts import system_account
 from billing.ledger.transfers import Transfer, post_transfers
@@ -188,7 +189,7 @@ _OPEN: Final = "SELECT open_minor FROM open_invoices WHERE id = %s"
 
 
 async def credit_invoice(
-    cur: Any, number: str, wanted: CreditRequest, *, key: str, actor: str, why: str
+    cur: Cursor, number: str, wanted: CreditRequest, *, key: str, actor: str, why: str
 ) -> tuple[Invoice, bool]:
     """Write a credit note; returns it, and False where the key wrote it before (nothing is done then).
 
@@ -224,7 +225,7 @@ async def credit_invoice(
     return await _one(cur, note_id), True
 
 
-async def _require_same(cur: Any, note_id: int, wanted: CreditRequest, key: str) -> None:
+async def _require_same(cur: Cursor, note_id: int, wanted: CreditRequest, key: str) -> None:
     """Refuse a correction that a standing note cannot be: of other lines, or of another amount."""
     await cur.execute(_CREDITED, {"id": note_id})
     credited = dict(await cur.fetchall())
@@ -281,7 +282,7 @@ def _credit(one: Creditable, gross: int) -> Credit:
     return Credit(one, gross - tax, tax)
 
 
-async def _write(cur: Any, original: Invoice, series: Sequence[int], credits: Iterable[Credit]) -> int:
+async def _write(cur: Cursor, original: Invoice, series: Sequence[int], credits: Iterable[Credit]) -> int:
     credits = list(credits)
     net, tax = (-sum(getattr(one, name) for one in credits) for name in ("net", "tax"))
     await cur.execute(_TODAY, (original.account_id,))
@@ -305,7 +306,7 @@ _COPIED: Final = (
 )  # fmt: skip
 
 
-async def _post(cur: Any, note_id: int, original: Invoice, net: int, tax: int) -> None:
+async def _post(cur: Cursor, note_id: int, original: Invoice, net: int, tax: int) -> None:
     """The note's transfers: a negative sum goes from the system account back to the payer."""
     transfers = []
     for step, amount in (("revenue", net), ("tax", tax)):
@@ -320,7 +321,7 @@ async def _post(cur: Any, note_id: int, original: Invoice, net: int, tax: int) -
 
 
 async def allocate_payment(
-    cur: Any, number: str, amount: Minor | None, *, payment_id: int | None, transfer_id: int | None, actor: str
+    cur: Cursor, number: str, amount: Minor | None, *, payment_id: int | None, transfer_id: int | None, actor: str
 ) -> tuple[Minor, bool]:
     """Direct a payment to an invoice of its account; returns the sum directed, and False where it was so before.
 
@@ -357,7 +358,7 @@ async def allocate_payment(
     return Minor(amount or most), True
 
 
-async def _one(cur: Any, invoice_id: int) -> Invoice:
+async def _one(cur: Cursor, invoice_id: int) -> Invoice:
     found = await invoices_by_id(cur, [invoice_id])
     if not found:
         raise InvoiceError(f"invoice {invoice_id} is void")

@@ -27,9 +27,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final
+from typing import Final
 
 from billing.database.arrays import int_array, text_array
+from billing.database.cursors import Cursor
 from billing.invoicing.invoices import InvoiceError
 from billing.orders.orders import wait_for_billing
 from ratingcore.money import Minor
@@ -251,7 +252,7 @@ _NEW_STEPS: Final = """
 _TOMORROW: Final = "SELECT (now() AT TIME ZONE 'UTC')::date + 1"
 
 
-async def run_chunk(cur: Any, after: int, today: date | None, actor: str, looked: int = LOOKED) -> DunningResult:
+async def run_chunk(cur: Cursor, after: int, today: date | None, actor: str, looked: int = LOOKED) -> DunningResult:
     """Do what is due of the next accounts after an id; the caller commits and asks again until ``after`` is None.
 
     Args:
@@ -297,7 +298,7 @@ class Span:
     today: date | None
 
 
-async def next_span(cur: Any, after: int, today: date | None, looked: int = LOOKED) -> Span | None:
+async def next_span(cur: Cursor, after: int, today: date | None, looked: int = LOOKED) -> Span | None:
     """The next billed accounts after an id, or None after the last one.
 
     Raises:
@@ -309,32 +310,32 @@ async def next_span(cur: Any, after: int, today: date | None, looked: int = LOOK
     return Span(after, int(last), int(count), count == looked, today) if count else None
 
 
-async def find_due(cur: Any, span: Span) -> list[DueStep]:
+async def find_due(cur: Cursor, span: Span) -> list[DueStep]:
     """Steps that are due of a span's accounts, by account and step; without locks."""
     await cur.execute(_DUE_AFTER, {"after": span.after, "last": span.last, "today": span.today})
     return [DueStep(*row) for row in await cur.fetchall()]
 
 
-async def find_settled(cur: Any, span: Span) -> set[int]:
+async def find_settled(cur: Cursor, span: Span) -> set[int]:
     """Accounts of a span whose spell of debt is over although no payment has ended it."""
     await cur.execute(_SETTLED, {"after": span.after, "last": span.last})
     return {int(row[0]) for row in await cur.fetchall()}
 
 
-async def count_accounts(cur: Any) -> int:
+async def count_accounts(cur: Cursor) -> int:
     """Accounts that a whole run looks at."""
     await cur.execute(_COUNT_ACCOUNTS)
     return int((await cur.fetchone())[0])
 
 
-async def _check_date(cur: Any, today: date | None) -> None:
+async def _check_date(cur: Cursor, today: date | None) -> None:
     await cur.execute(_TOMORROW)
     tomorrow = (await cur.fetchone())[0]
     if today is not None and today > tomorrow:  # east of Greenwich it may be tomorrow already
         raise DunningError(f"{today} is to come: nobody is overdue by it yet")
 
 
-async def _do(cur: Any, due: Sequence[DueStep], actor: str) -> tuple[int, int]:
+async def _do(cur: Cursor, due: Sequence[DueStep], actor: str) -> tuple[int, int]:
     """Write the steps; returns how many orders were suspended and cancelled."""
     if not due:
         return 0, 0
@@ -356,7 +357,7 @@ async def _do(cur: Any, due: Sequence[DueStep], actor: str) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
-async def _lift(cur: Any, ids: Sequence[int], actor: str) -> int:
+async def _lift(cur: Cursor, ids: Sequence[int], actor: str) -> int:
     """Lift who owes nothing overdue any more, of these accounts, which are locked."""
     if not ids:
         return 0
@@ -366,12 +367,12 @@ async def _lift(cur: Any, ids: Sequence[int], actor: str) -> int:
     return len(lifted)
 
 
-async def resume_paid_by(cur: Any, ids: Sequence[int], actor: str) -> None:
+async def resume_paid_by(cur: Cursor, ids: Sequence[int], actor: str) -> None:
     """End the suspensions for debt of what these accounts, which are locked, pay for."""
     await cur.execute(_RESUME_PAID_BY, {"ids": int_array(ids), "actor": actor})
 
 
-async def stand_as_payer(cur: Any, account_id: int, payer_id: int, actor: str) -> None:
+async def stand_as_payer(cur: Cursor, account_id: int, payer_id: int, actor: str) -> None:
     """Suspend orders that moved to this payer where he is suspended, else resume what a former payer's debt suspended.
 
     The caller holds both payers' accounts locked: neither pays nor is suspended meanwhile.
@@ -382,12 +383,12 @@ async def stand_as_payer(cur: Any, account_id: int, payer_id: int, actor: str) -
     await cur.execute(_SUSPEND_MOVED if is_suspended else _RESUME_MOVED, values)
 
 
-async def lock_accounts(cur: Any, ids: Sequence[int]) -> None:
+async def lock_accounts(cur: Cursor, ids: Sequence[int]) -> None:
     """Make payments to these accounts, and others who would lock them so, wait until the transaction ends."""
     await cur.execute(_LOCK, {"ids": list(ids)})
 
 
-async def list_steps(cur: Any) -> dict[str, list[DunningStep]]:
+async def list_steps(cur: Cursor) -> dict[str, list[DunningStep]]:
     """Steps by customer group."""
     await cur.execute(_STEPS)
     found: dict[str, list[DunningStep]] = {}
@@ -396,7 +397,7 @@ async def list_steps(cur: Any) -> dict[str, list[DunningStep]]:
     return found
 
 
-async def set_steps(cur: Any, group: str, steps: Sequence[DunningStep]) -> None:
+async def set_steps(cur: Cursor, group: str, steps: Sequence[DunningStep]) -> None:
     """Replace a group's steps; none: the group goes by those of ''. Accounts in debt keep the number of their last one.
 
     Raises:

@@ -8,8 +8,9 @@ Does not know: steps (billing.invoicing.dunning).
 """
 
 from datetime import date
-from typing import Any, Final
+from typing import Final
 
+from billing.database.cursors import Cursor
 from billing.invoicing.dunning import DunningError, lock_accounts, resume_paid_by
 from billing.invoicing.dunning_standing import Standing, standing_of
 
@@ -39,7 +40,7 @@ _STEP_BACK: Final = """
 """
 
 
-async def delay_account(cur: Any, number: str, until: date, reason: str, actor: str) -> tuple[Standing, bool]:
+async def delay_account(cur: Cursor, number: str, until: date, reason: str, actor: str) -> tuple[Standing, bool]:
     """Put dunning off for an account through a date; False where it is put off just so already.
 
     Args:
@@ -64,7 +65,7 @@ async def delay_account(cur: Any, number: str, until: date, reason: str, actor: 
     return await standing_of(cur, number), True
 
 
-async def withdraw_delay(cur: Any, number: str, reason: str, actor: str) -> bool:
+async def withdraw_delay(cur: Cursor, number: str, reason: str, actor: str) -> bool:
     """End an account's delay now: steps are due again by the next run; False where there is none.
 
     Raises:
@@ -84,7 +85,7 @@ def _check_reason(reason: str) -> None:
         raise DunningError(f"the reason must be 1 to {MAX_REASON} printable characters")
 
 
-async def _locked(cur: Any, number: str) -> Standing:
+async def _locked(cur: Cursor, number: str) -> Standing:
     standing = await standing_of(cur, number)
     if standing.payer:
         raise DunningError(f"account {standing.payer} pays for account {number}: delay that one")
@@ -92,5 +93,5 @@ async def _locked(cur: Any, number: str) -> Standing:
     return await standing_of(cur, number)  # as it is now that no payment moves it
 
 
-async def _note(cur: Any, standing: Standing, note: str, actor: str) -> None:
+async def _note(cur: Cursor, standing: Standing, note: str, actor: str) -> None:
     await cur.execute(_EVENT, {"id": standing.account_id, "actor": actor, "note": note})

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
+from billing.database.cursors import Cursor
 from billing.invoicing.dunning import DueStep, find_due, find_settled, next_span
 from ratingcore.money import Minor
 
@@ -76,7 +77,7 @@ class Preview:
 
 
 async def preview_span(
-    cur: Any, preview: Preview, after: int, today: date | None, tell: Callable[[Iterable[Debtor]], None]
+    cur: Cursor, preview: Preview, after: int, today: date | None, tell: Callable[[Iterable[Debtor]], None]
 ) -> tuple[int | None, int]:
     """Add the next accounts after an id to a preview; returns the id to go on from (None at the end) and how many.
 
@@ -110,7 +111,7 @@ async def preview_span(
     return span.last if span.goes_on else None, span.count
 
 
-async def _debtors(cur: Any, due: list[DueStep]) -> list[Debtor]:
+async def _debtors(cur: Cursor, due: list[DueStep]) -> list[Debtor]:
     if not due:
         return []
     await cur.execute(_NAMES, {"ids": sorted({step.account_id for step in due})})

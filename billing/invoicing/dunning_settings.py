@@ -8,8 +8,9 @@ Does not know: steps and what they do (billing.invoicing.dunning).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from billing.database.cursors import Cursor
 from billing.invoicing.dunning import DunningError
 from ratingcore.money import MAX_MINOR, Minor
 
@@ -34,7 +35,7 @@ _SET_MINIMUM: Final = """
 """
 
 
-async def settings_of(cur: Any) -> Settings:
+async def settings_of(cur: Cursor) -> Settings:
     """The days between steps and the least debts."""
     await cur.execute(_SETTINGS)
     days = int((await cur.fetchone())[0])
@@ -42,7 +43,7 @@ async def settings_of(cur: Any) -> Settings:
     return Settings(days, {currency: Minor(amount) for currency, amount in await cur.fetchall()})
 
 
-async def set_days_between(cur: Any, days: int) -> None:
+async def set_days_between(cur: Cursor, days: int) -> None:
     """Set how many days pass before a suspension or cancellation after the step before it; 0: none.
 
     Raises:
@@ -53,7 +54,7 @@ async def set_days_between(cur: Any, days: int) -> None:
     await cur.execute(_SET_DAYS_BETWEEN, (days,))
 
 
-async def set_minimum(cur: Any, currency: str, minimum: Minor) -> None:
+async def set_minimum(cur: Cursor, currency: str, minimum: Minor) -> None:
     """Set the least overdue debt that dunning minds in a currency; 0: every debt.
 
     Raises:

@@ -8,8 +8,9 @@ Does not know: when steps come (billing.invoicing.dunning), delays (dunning_dela
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Final
 
+from billing.database.cursors import Cursor
 from billing.invoicing.dunning import DunningError
 from ratingcore.money import Minor
 
@@ -134,7 +135,7 @@ _BLOCKED: Final = """
 """
 
 
-async def standing_of(cur: Any, number: str) -> Standing:
+async def standing_of(cur: Cursor, number: str) -> Standing:
     """How an account stands.
 
     Raises:
@@ -147,7 +148,7 @@ async def standing_of(cur: Any, number: str) -> Standing:
     return Standing(*row)
 
 
-async def next_step(cur: Any, standing: Standing) -> tuple[str, date] | None:
+async def next_step(cur: Cursor, standing: Standing) -> tuple[str, date] | None:
     """(action, first day on which a run does it) of the step that comes next, or None where none does."""
     names = {"id": "account_id", "step": "step", "overdue": "overdue", "currency": "currency"}
     values = {name: getattr(standing, field) for name, field in names.items()}
@@ -156,19 +157,19 @@ async def next_step(cur: Any, standing: Standing) -> tuple[str, date] | None:
     return None if row is None else (row[0], row[1])
 
 
-async def history_of(cur: Any, account_id: int, limit: int) -> list[Event]:
+async def history_of(cur: Cursor, account_id: int, limit: int) -> list[Event]:
     """The newest events of an account, the newest first."""
     await cur.execute(_HISTORY, {"id": account_id, "limit": limit})
     return [Event(*row) for row in await cur.fetchall()]
 
 
-async def why_suspended(cur: Any, account_id: int) -> list[str]:
+async def why_suspended(cur: Cursor, account_id: int) -> list[str]:
     """The reasons for which orders of an account are suspended now, none if none is."""
     await cur.execute(_WHY, (account_id,))
     return [reason for (reason,) in await cur.fetchall()]
 
 
-async def list_blocked(cur: Any, reason: str, after: int, limit: int) -> list[Blocked]:
+async def list_blocked(cur: Cursor, reason: str, after: int, limit: int) -> list[Blocked]:
     """Orders that are suspended now, by id, from the one after an id; reason: empty for any."""
     await cur.execute(_BLOCKED, {"reason": reason, "after": after, "limit": limit})
     return [Blocked(*row) for row in await cur.fetchall()]

@@ -20,6 +20,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from billing.database.cursors import Cursor
 from billing.refusals import Refusal
 from ratingcore.money import Minor
 
@@ -355,7 +356,7 @@ _NOTES: Final = """
 """
 
 
-async def list_invoices(cur: Any, wanted: InvoiceFilter, limit: int) -> list[Invoice]:
+async def list_invoices(cur: Cursor, wanted: InvoiceFilter, limit: int) -> list[Invoice]:
     """Invoices and credit notes, the newest first; at most MAX_LISTED of them.
 
     Raises:
@@ -389,7 +390,7 @@ def draft_id_of(text: str) -> int | None:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
 
 
-async def invoice_id_of(cur: Any, number: str) -> int:
+async def invoice_id_of(cur: Cursor, number: str) -> int:
     """The id of an issued invoice or credit note with this number.
 
     Raises:
@@ -402,31 +403,31 @@ async def invoice_id_of(cur: Any, number: str) -> int:
     return int(row[0])
 
 
-async def invoices_by_id(cur: Any, ids: Sequence[int]) -> list[Invoice]:
+async def invoices_by_id(cur: Cursor, ids: Sequence[int]) -> list[Invoice]:
     """Those of these invoices that exist, by id."""
     await cur.execute(_BY_IDS, {"ids": list(ids)})
     return [_invoice(row) for row in await cur.fetchall()]
 
 
-async def ids_of_run(cur: Any, run_id: int, after: int, limit: int) -> list[int]:
+async def ids_of_run(cur: Cursor, run_id: int, after: int, limit: int) -> list[int]:
     """Ids of invoices of a billing run, ascending, those above ``after``."""
     await cur.execute(_IDS_OF_RUN, {"run_id": run_id, "after": after, "limit": limit})
     return [int(row[0]) for row in await cur.fetchall()]
 
 
-async def count_of_run(cur: Any, run_id: int) -> int:
+async def count_of_run(cur: Cursor, run_id: int) -> int:
     """How many invoices a billing run has."""
     await cur.execute(_COUNT_OF_RUN, {"run_id": run_id})
     return int((await cur.fetchone())[0])
 
 
-async def open_invoices(cur: Any, account_id: int) -> list[OpenInvoice]:
+async def open_invoices(cur: Cursor, account_id: int) -> list[OpenInvoice]:
     """What the invoices of an account ask for, posted ones included; credit notes are in what they correct."""
     await cur.execute(_OPEN, {"account_id": account_id})
     return [OpenInvoice(int(row[0]), row[1], Minor(int(row[2]))) for row in await cur.fetchall()]
 
 
-async def invoice_details(cur: Any, ids: Sequence[int]) -> list[InvoiceDetails]:
+async def invoice_details(cur: Cursor, ids: Sequence[int]) -> list[InvoiceDetails]:
     """Everything that documents of these invoices show, by id: five statements, however many they are.
 
     Raises:

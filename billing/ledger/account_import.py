@@ -11,8 +11,9 @@ import codecs
 import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
+from billing.database.cursors import Cursor
 from billing.ledger.accounts import NewAccount, create_accounts, problem_with, system_account
 from billing.ledger.transfers import Transfer, post_transfers
 from billing.refusals import Refusal
@@ -51,7 +52,7 @@ class _Row:
 
 
 async def import_accounts(
-    cur: Any,
+    cur: Cursor,
     source: IO[bytes],
     name: str,
     actor: str,
@@ -201,7 +202,7 @@ def _slices(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
         yield part
 
 
-async def _find_repeats(cur: Any, rows: list[_Row], problems: _Problems) -> None:
+async def _find_repeats(cur: Cursor, rows: list[_Row], problems: _Problems) -> None:
     """Of accounts not opened now, those this very transaction opened stand twice in the file."""
     if not rows:
         return
@@ -215,7 +216,7 @@ async def _find_repeats(cur: Any, rows: list[_Row], problems: _Problems) -> None
             problems.add(row.line, f"account {row.account.number} stands in the file already")
 
 
-async def _manual_posting(cur: Any, name: str, actor: str) -> int:
+async def _manual_posting(cur: Cursor, name: str, actor: str) -> int:
     await cur.execute(
         "INSERT INTO manual_postings (key, actor, why) "
         "VALUES ('import:' || pg_current_xact_id()::text || ':' || to_char(now(), 'YYYYMMDDHH24MISSUS'), %s, %s) "
@@ -225,7 +226,7 @@ async def _manual_posting(cur: Any, name: str, actor: str) -> int:
     return int((await cur.fetchone())[0])
 
 
-async def _post_openings(cur: Any, posting_id: int, rows: list[_Row]) -> None:
+async def _post_openings(cur: Cursor, posting_id: int, rows: list[_Row]) -> None:
     currencies = {row.account.currency for row in rows}
     adjustments = {currency: await system_account(cur, "adjustment", "", currency) for currency in sorted(currencies)}
     await cur.execute("SELECT number, id FROM accounts WHERE number = ANY(%s)", ([row.account.number for row in rows],))

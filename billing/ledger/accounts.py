@@ -10,8 +10,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
+from billing.database.cursors import Cursor
 from billing.ledger.transfers import Posting, Transfer, post_transfers
 from billing.refusals import Refusal
 from ratingcore.money import Minor
@@ -130,7 +131,7 @@ def problem_with(account: NewAccount) -> str | None:
     return None
 
 
-async def create_accounts(cur: Any, accounts: Sequence[NewAccount]) -> list[str]:
+async def create_accounts(cur: Cursor, accounts: Sequence[NewAccount]) -> list[str]:
     """Open accounts; returns the numbers opened now (one that exists already is left as it is, and left out).
 
     Raises:
@@ -153,14 +154,14 @@ async def create_accounts(cur: Any, accounts: Sequence[NewAccount]) -> list[str]
     return [row[0] for row in await cur.fetchall()]
 
 
-async def account_by_number(cur: Any, number: str) -> Account | None:
+async def account_by_number(cur: Cursor, number: str) -> Account | None:
     """The account with this number, or None."""
     await cur.execute(_BY_NUMBER, (number,))
     row = await cur.fetchone()
     return Account(*row) if row else None
 
 
-async def system_account(cur: Any, kind: str, what: str, currency: str) -> int:
+async def system_account(cur: Cursor, kind: str, what: str, currency: str) -> int:
     """The id of a system account, made on first use: ``clearing:osmp-demo:RUB``, or ``transit:RUB`` without what."""
     number = ":".join(part for part in (kind, what, currency) if part)
     await cur.execute(_ENSURE, {"number": number, "kind": kind, "currency": currency})
@@ -171,7 +172,7 @@ async def system_account(cur: Any, kind: str, what: str, currency: str) -> int:
     return int(row[0])
 
 
-async def statement(cur: Any, account_id: int, limit: int) -> list[StatementLine]:
+async def statement(cur: Cursor, account_id: int, limit: int) -> list[StatementLine]:
     """The newest ``limit`` transfers of an account, newest first."""
     await cur.execute(_STATEMENT, {"id": account_id, "limit": limit})
     return [
@@ -181,7 +182,7 @@ async def statement(cur: Any, account_id: int, limit: int) -> list[StatementLine
 
 
 async def post_manual(
-    cur: Any,
+    cur: Cursor,
     *,
     key: str,
     actor: str,

@@ -28,6 +28,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Literal
 
+from billing.database.cursors import Cursor
 from billing.ledger.accounts import PEOPLE_KINDS, AccountError, post_manual, system_account
 from ratingcore.money import Minor, format_minor
 
@@ -315,14 +316,14 @@ def repeats(standing: PostingRequest, wanted: WantedPosting, receipt_id: int | N
     )
 
 
-async def request_by_key(cur: Any, key: str) -> PostingRequest | None:
+async def request_by_key(cur: Cursor, key: str) -> PostingRequest | None:
     """The request with this key, or None."""
     await cur.execute(_BY_KEY, {"key": key})
     row = await cur.fetchone()
     return _request(row) if row else None
 
 
-async def hold_request(cur: Any, request_id: int) -> PostingRequest:
+async def hold_request(cur: Cursor, request_id: int) -> PostingRequest:
     """A request under lock, so that two people decide it once.
 
     Raises:
@@ -336,14 +337,14 @@ async def hold_request(cur: Any, request_id: int) -> PostingRequest:
 
 
 async def list_requests(
-    cur: Any, state: RequestState | None, before: int | None = None, limit: int = LIST_MAX
+    cur: Cursor, state: RequestState | None, before: int | None = None, limit: int = LIST_MAX
 ) -> list[PostingRequest]:
     """Requests, the newest first: those in ``state`` (None: all) with an id below ``before``; at most LIST_MAX."""
     await cur.execute(_LIST, {"state": state.value if state else None, "before": before, "limit": min(limit, LIST_MAX)})
     return [_request(row) for row in await cur.fetchall()]
 
 
-async def account_id_of(cur: Any, number: str) -> int:
+async def account_id_of(cur: Cursor, number: str) -> int:
     """The id of an account. Raises PostingError where there is none."""
     await cur.execute(_ID_OF_ACCOUNT, {"number": number})
     row = await cur.fetchone()
@@ -352,7 +353,7 @@ async def account_id_of(cur: Any, number: str) -> int:
     return int(row[0])
 
 
-async def receipt_id_of(cur: Any, wanted: WantedPosting) -> int | None:
+async def receipt_id_of(cur: Cursor, wanted: WantedPosting) -> int | None:
     """The transfer that a move or refund takes money off; None for other kinds.
 
     Raises:
@@ -369,7 +370,7 @@ async def receipt_id_of(cur: Any, wanted: WantedPosting) -> int | None:
     return int(row[0])
 
 
-async def read_receipt(cur: Any, transfer_id: int) -> Receipt:
+async def read_receipt(cur: Cursor, transfer_id: int) -> Receipt:
     """A receipt as it stands; read it again once its account is held. Raises PostingError where it is none."""
     await cur.execute(_RECEIPT, {"id": transfer_id})
     row = await cur.fetchone()
@@ -380,14 +381,14 @@ async def read_receipt(cur: Any, transfer_id: int) -> Receipt:
     return Receipt(*row)
 
 
-async def hold_accounts(cur: Any, ids: Iterable[int]) -> dict[int, HeldAccount]:
+async def hold_accounts(cur: Cursor, ids: Iterable[int]) -> dict[int, HeldAccount]:
     """Subscribers' accounts locked in id order, by id."""
     await cur.execute(_HOLD_ACCOUNTS, {"ids": sorted(set(ids))})
     return {row[0]: HeldAccount(*row) for row in await cur.fetchall()}
 
 
 async def add_request(
-    cur: Any,
+    cur: Cursor,
     wanted: WantedPosting,
     amount: int,
     account: HeldAccount,
@@ -420,14 +421,14 @@ async def add_request(
 
 
 async def decide_request(
-    cur: Any, request_id: int, state: RequestState, person: Person, why: str = "", posting_id: int | None = None
+    cur: Cursor, request_id: int, state: RequestState, person: Person, why: str = "", posting_id: int | None = None
 ) -> None:
     """Record what became of a pending request and who decided."""
     values = {"id": request_id, "state": state.value, "actor": person.actor, "proof": person.proof}
     await cur.execute(_DECIDE, {**values, "why": why, "posting": posting_id})
 
 
-async def post_request(cur: Any, request: PostingRequest, receipt: Receipt | None, actor: str) -> int:
+async def post_request(cur: Cursor, request: PostingRequest, receipt: Receipt | None, actor: str) -> int:
     """Post a request's transfer and free the invoices that its receipt was directed to; returns the posting's id.
 
     The caller holds the subscribers' accounts and has seen no objection.
@@ -463,7 +464,7 @@ def _brings(request: PostingRequest) -> bool:
     return request.kind in BRINGS or (request.kind is Kind.CORRECTION and request.amount > 0)
 
 
-async def _other_side(cur: Any, request: PostingRequest, receipt: Receipt | None) -> int:
+async def _other_side(cur: Cursor, request: PostingRequest, receipt: Receipt | None) -> int:
     if request.way == "partner":
         if receipt is None or receipt.clearing_account_id is None:
             raise PostingError("no partner brought that money: refund it by bank or cash")
@@ -471,7 +472,7 @@ async def _other_side(cur: Any, request: PostingRequest, receipt: Receipt | None
     return await system_account(cur, request.way or OTHER_SIDE[request.kind], "", request.currency)
 
 
-async def _release(cur: Any, receipt: Receipt, amount: int, transfer_id: int, actor: str) -> None:
+async def _release(cur: Cursor, receipt: Receipt, amount: int, transfer_id: int, actor: str) -> None:
     """Take off invoices what of a receipt is directed beyond what is left of it (rule 6)."""
     await cur.execute(_DIRECTED, {"id": receipt.transfer_id})
     directed: Sequence[tuple[int, int]] = await cur.fetchall()

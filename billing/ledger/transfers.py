@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from billing.database.arrays import int_array, text_array
+from billing.database.cursors import Cursor
 from ratingcore.money import Minor
 
 #: Most transfers one call posts; a larger caller posts in slices of this.
@@ -107,7 +108,7 @@ def deltas(transfers: Iterable[Transfer]) -> dict[int, int]:
     return {account: delta for account, delta in moved.items() if delta}
 
 
-async def post_transfers(cur: Any, transfers: Sequence[Transfer]) -> Posting:
+async def post_transfers(cur: Cursor, transfers: Sequence[Transfer]) -> Posting:
     """Post a batch under lock, each transfer on its own merits and in the given order.
 
     Args:
@@ -190,7 +191,7 @@ def _refusal(
     return None
 
 
-async def write_transfers(cur: Any, transfers: Sequence[Transfer], system_ids: Iterable[int]) -> None:
+async def write_transfers(cur: Cursor, transfers: Sequence[Transfer], system_ids: Iterable[int]) -> None:
     """Insert transfers that were admitted already and move the balances, in one round trip.
 
     The caller holds the locks of every account that is not in ``system_ids`` and knows the keys to be new (a key

@@ -25,6 +25,7 @@ from billing.catalogue.model import Buyer, Catalogue
 from billing.catalogue.store import Source, catalogue_of
 from billing.charging.records import NEVER
 from billing.customers.customers import LOCK_TREE
+from billing.database.cursors import ColumnConnection
 from billing.database.link import columns, do, rows
 from billing.database.zones import UNKNOWN_ZONE
 from billing.files.tables import (
@@ -180,7 +181,7 @@ _ADD: Final = f"""
 class _Load:
     """One import under way: its connection, the catalogues it met, and the terms."""
 
-    opened: Any
+    opened: ColumnConnection
     names: list[str]
     catalogues: dict[str, Catalogue] = field(default_factory=dict)
     terms: dict[WantedTerms, int] = field(default_factory=dict)

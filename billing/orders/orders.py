@@ -26,6 +26,7 @@ from billing.catalogue.model import Buyer, Catalogue
 from billing.catalogue.store import find_version, read_version
 from billing.charging.records import NEVER
 from billing.database.arrays import text_array
+from billing.database.cursors import Cursor
 from billing.database.zones import problem_with_zone
 from billing.orders.rules import (
     NO_PRICE,
@@ -466,7 +467,7 @@ def _as_column(new: NewOrder) -> Numbers:
 # ---- adding
 
 
-async def facts_of(cur: Any, account: str) -> OrderRecord:
+async def facts_of(cur: Cursor, account: str) -> OrderRecord:
     """What orders of an account take from it; whoever else adds to it, moves it or closes its customer waits.
 
     Raises:
@@ -479,7 +480,7 @@ async def facts_of(cur: Any, account: str) -> OrderRecord:
     return OrderRecord(*row)
 
 
-async def newest_catalogue(cur: Any, name: str = "") -> Catalogue:
+async def newest_catalogue(cur: Cursor, name: str = "") -> Catalogue:
     """The newest version of a catalogue, of the only one if none is named.
 
     Raises:
@@ -495,13 +496,13 @@ async def newest_catalogue(cur: Any, name: str = "") -> Catalogue:
     return await read_version(cur, version)
 
 
-async def is_sold_in_advance(cur: Any, catalogue: str) -> bool:
+async def is_sold_in_advance(cur: Cursor, catalogue: str) -> bool:
     """Whether an order on this catalogue that is not settled yet pays in advance."""
     await cur.execute(_ANY_IN_ADVANCE, (catalogue,))
     return bool((await cur.fetchone())[0])
 
 
-async def add_order(cur: Any, wanted: WantedOrder, actor: str, now_s: int | None = None) -> tuple[Order, bool]:
+async def add_order(cur: Cursor, wanted: WantedOrder, actor: str, now_s: int | None = None) -> tuple[Order, bool]:
     """Add an order; False where the very same one is there already.
 
     Without a number it gets one from its account's, and a repeat would be another order.
@@ -528,7 +529,7 @@ async def add_order(cur: Any, wanted: WantedOrder, actor: str, now_s: int | None
     return await find_order(cur, number), True
 
 
-async def _free_number(cur: Any, account: str, account_id: int) -> str:
+async def _free_number(cur: Cursor, account: str, account_id: int) -> str:
     await cur.execute(_COUNT, (account_id,))
     count = (await cur.fetchone())[0] + 1
     while await _known(cur, f"{account}-{count}") is not None:
@@ -543,7 +544,7 @@ def _is_same(known: Order, facts: OrderRecord, new: NewOrder) -> bool:
 
 
 async def _insert(
-    cur: Any, new: NewOrder, catalogue: Catalogue, facts: OrderRecord, actor: str, replaces: Order | None = None
+    cur: Cursor, new: NewOrder, catalogue: Catalogue, facts: OrderRecord, actor: str, replaces: Order | None = None
 ) -> None:
     problem = problem_with_order(new, catalogue, facts)
     if problem:
@@ -566,14 +567,14 @@ async def _insert(
     await _note(cur, row[0], "created", details, actor)
 
 
-async def _note(cur: Any, order_id: int, event: str, details: Mapping[str, Any], actor: str) -> None:
+async def _note(cur: Cursor, order_id: int, event: str, details: Mapping[str, Any], actor: str) -> None:
     await cur.execute(_EVENT, (order_id, event, json.dumps(details, ensure_ascii=False), actor))
 
 
 # ---- finding
 
 
-async def _found(cur: Any, statement: str, values: Mapping[str, Any]) -> list[Order]:
+async def _found(cur: Cursor, statement: str, values: Mapping[str, Any]) -> list[Order]:
     await cur.execute(statement, values)
     return [_order(row) for row in await cur.fetchall()]
 
@@ -589,12 +590,12 @@ def _order(row: Sequence[Any]) -> Order:
     return Order(*ids, contents, replaces, replaced_by, is_settled, created_at, pause)
 
 
-async def _known(cur: Any, number: str) -> Order | None:
+async def _known(cur: Cursor, number: str) -> Order | None:
     found = await _found(cur, _BY_NUMBER, {"number": number, "with_later": False})
     return found[0] if found else None
 
 
-async def find_order(cur: Any, number: str) -> Order:
+async def find_order(cur: Cursor, number: str) -> Order:
     """The order with this number. Raises OrderError where there is none."""
     found = await _known(cur, number)
     if found is None:
@@ -603,7 +604,7 @@ async def find_order(cur: Any, number: str) -> Order:
 
 
 async def list_orders(
-    cur: Any,
+    cur: Cursor,
     *,
     account: str | None = None,
     customer: str | None = None,
@@ -616,25 +617,25 @@ async def list_orders(
     return await _found(cur, _LISTED, wanted | {"with_later": False})
 
 
-async def periods_of_order(cur: Any, order_id: int, limit: int) -> list[BilledPeriod]:
+async def periods_of_order(cur: Cursor, order_id: int, limit: int) -> list[BilledPeriod]:
     """What of an order was billed or waived, the newest first."""
     await cur.execute(_PERIODS, (order_id, limit))
     return [BilledPeriod(*row) for row in await cur.fetchall()]
 
 
-async def suspensions_of(cur: Any, order_id: int) -> list[Suspension]:
+async def suspensions_of(cur: Cursor, order_id: int) -> list[Suspension]:
     """Pauses of an order, the first one first."""
     await cur.execute(_SUSPENSIONS, (order_id,))
     return [Suspension(*row) for row in await cur.fetchall()]
 
 
-async def events_of(cur: Any, order_id: int, limit: int) -> list[OrderEvent]:
+async def events_of(cur: Cursor, order_id: int, limit: int) -> list[OrderEvent]:
     """What people did to an order, the newest first."""
     await cur.execute(_EVENTS, (order_id, limit))
     return [OrderEvent(*row) for row in await cur.fetchall()]
 
 
-async def periods_to_come(cur: Any, order: Order, count: int) -> list[PeriodToCome]:
+async def periods_to_come(cur: Cursor, order: Order, count: int) -> list[PeriodToCome]:
     """The first so many periods of an order that are not billed, those that were missed among them."""
     new = order.contents
     if order.is_settled or new.terms.kind == "one_time":
@@ -660,7 +661,7 @@ def periods_from(new: NewOrder, from_s: int, count: int) -> list[PeriodToCome]:
 # ---- changing
 
 
-async def _to_change(cur: Any, number: str) -> list[Order]:
+async def _to_change(cur: Cursor, number: str) -> list[Order]:
     """An order and those that are to replace it, locked, when nobody is billing them.
 
     Raises:
@@ -678,7 +679,7 @@ def _refuse_settled(order: Order) -> NoReturn:
     raise OrderError(f"order {order.number} is billed to its end; nothing of it can change")
 
 
-async def _locked(cur: Any, number: str) -> list[Order]:
+async def _locked(cur: Cursor, number: str) -> list[Order]:
     values = {"number": number, "with_later": True}
     found = await _found(cur, _BY_NUMBER, values)
     if not found:
@@ -688,14 +689,14 @@ async def _locked(cur: Any, number: str) -> list[Order]:
     return await _found(cur, _BY_NUMBER, values)  # as they are now that nobody else is at them
 
 
-async def wait_for_billing(cur: Any, payers: Sequence[int]) -> None:
+async def wait_for_billing(cur: Cursor, payers: Sequence[int]) -> None:
     """Wait for shards at work on these payers' accounts; those that have not begun wait for this transaction."""
     if payers:
         await cur.execute(_WAIT_FOR_PLAN)
         await cur.execute(_WAIT_FOR_SHARD, (list(payers),))
 
 
-async def _guard(cur: Any, order: Order, at_s: int, what: str) -> None:
+async def _guard(cur: Cursor, order: Order, at_s: int, what: str) -> None:
     """Refuse to change what is billed for good."""
     await cur.execute(_BILLED_UNTIL, (order.id,))
     until_s, _, trued_up_s = await cur.fetchone()
@@ -720,7 +721,7 @@ def end_of_period(order: Order, now_s: int) -> int:
     return period_containing(order.contents.terms.cadence, max(now_s, order.contents.starts_s))[1]
 
 
-async def end_order(cur: Any, number: str, at_s: int, actor: str, why: str = "", *, is_exact: bool = False) -> bool:
+async def end_order(cur: Cursor, number: str, at_s: int, actor: str, why: str = "", *, is_exact: bool = False) -> bool:
     """End an order, and let nothing replace it any more; False where it ends by then already.
 
     Args:
@@ -751,12 +752,12 @@ async def end_order(cur: Any, number: str, at_s: int, actor: str, why: str = "",
     return True
 
 
-async def _set_end(cur: Any, order: Order, at_s: int, actor: str, why: str) -> None:
+async def _set_end(cur: Cursor, order: Order, at_s: int, actor: str, why: str) -> None:
     await cur.execute(_END, (at_s, order.id))
     await _note(cur, order.id, "ended", {"at": shown(at_s, order.contents.terms.zone), "why": why}, actor)
 
 
-async def _end_once(cur: Any, order: Order, actor: str, why: str) -> bool:
+async def _end_once(cur: Cursor, order: Order, actor: str, why: str) -> bool:
     await cur.execute(_BILLED_UNTIL, (order.id,))
     if (await cur.fetchone())[1]:
         raise OrderError(f"order {order.number} is billed: a credit note takes it back")
@@ -765,7 +766,7 @@ async def _end_once(cur: Any, order: Order, actor: str, why: str) -> bool:
     return True
 
 
-async def withdraw_end(cur: Any, number: str, actor: str) -> bool:
+async def withdraw_end(cur: Cursor, number: str, actor: str) -> bool:
     """Let an order that was to end go on; False where no end is set.
 
     Raises:
@@ -784,7 +785,7 @@ async def withdraw_end(cur: Any, number: str, actor: str) -> bool:
 
 
 async def replace_order(
-    cur: Any,
+    cur: Cursor,
     number: str,
     at_s: int,
     actor: str,
@@ -835,7 +836,7 @@ async def replace_order(
     return await find_order(cur, new.number), True
 
 
-async def _refuse_change(cur: Any, order: Order, at_s: int, plan: str) -> None:
+async def _refuse_change(cur: Cursor, order: Order, at_s: int, plan: str) -> None:
     old = order.contents
     if old.terms.kind == "one_time":
         raise OrderError(f"order {order.number} is a one_time order: cancel it and add another")
@@ -848,7 +849,7 @@ async def _refuse_change(cur: Any, order: Order, at_s: int, plan: str) -> None:
     await _guard(cur, order, at_s, "a change")
 
 
-async def suspend_order(cur: Any, number: str, from_s: int, until_s: int | None, actor: str, why: str = "") -> bool:
+async def suspend_order(cur: Cursor, number: str, from_s: int, until_s: int | None, actor: str, why: str = "") -> bool:
     """Pause an order, and what replaces it meanwhile; False where it pauses just so already.
 
     Raises:
@@ -866,7 +867,7 @@ async def suspend_order(cur: Any, number: str, from_s: int, until_s: int | None,
     return any(done)
 
 
-async def _suspend(cur: Any, order: Order, from_s: int, until_s: int | None, actor: str, why: str) -> bool:
+async def _suspend(cur: Cursor, order: Order, from_s: int, until_s: int | None, actor: str, why: str) -> bool:
     zone, from_s = order.contents.terms.zone, max(from_s, order.contents.starts_s)
     for one in await suspensions_of(cur, order.id):
         if (one.until_s is None or one.until_s > from_s) and (until_s is None or one.from_s < until_s):
@@ -881,7 +882,7 @@ async def _suspend(cur: Any, order: Order, from_s: int, until_s: int | None, act
     return True
 
 
-async def resume_order(cur: Any, number: str, at_s: int, actor: str) -> bool:
+async def resume_order(cur: Cursor, number: str, at_s: int, actor: str) -> bool:
     """End the pauses of an order, and of what replaces it, at an instant; False where it is not paused then.
 
     A pause that has not begun is taken back.
@@ -907,7 +908,7 @@ async def resume_order(cur: Any, number: str, at_s: int, actor: str) -> bool:
 # ---- charges by hand
 
 
-async def add_charge(cur: Any, charge: ManualCharge, actor: str) -> tuple[date, bool]:
+async def add_charge(cur: Cursor, charge: ManualCharge, actor: str) -> tuple[date, bool]:
     """Write a line for the next invoice on or after its date; returns that date, and False for a repeat of the key.
 
     Raises:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from billing.catalogue.store import Source
 from billing.charging.records import NEVER, NO_FLOOR, NONE, Orders, Payers, ShardInput, Suspensions
 from billing.cycle.plan import cut_shards
 from billing.database.arrays import int_array
+from billing.database.cursors import ColumnConnection
 from billing.database.link import CycleStoreError, columns, rows
 from billing.refusals import Refusal
 from ratingcore.arrays import Indices, Ints
@@ -152,7 +153,7 @@ def month_of(text: str) -> CalendarMonth:
     return CalendarMonth(first, (first + timedelta(days=31)).replace(day=1))
 
 
-def newest_catalogues(opened: Any) -> list[NewestCatalogue]:
+def newest_catalogues(opened: ColumnConnection) -> list[NewestCatalogue]:
     """The newest version of every catalogue.
 
     Raises:
@@ -168,14 +169,14 @@ def newest_catalogues(opened: Any) -> list[NewestCatalogue]:
     return found
 
 
-def ranges_of_orders(opened: Any, until_s: int, accounts: int) -> list[Range]:
+def ranges_of_orders(opened: ColumnConnection, until_s: int, accounts: int) -> list[Range]:
     """Ranges of about so many accounts that have orders from before ``until_s``."""
     found = columns(opened, _ACCOUNTS.format(until_s=until_s))
     first, last = cut_shards(_ints(found, "account_id"), _ints(found, "orders_count"), accounts)
     return [Range(*pair) for pair in zip(first.tolist(), last.tolist(), strict=True)]
 
 
-def ranges_of_usage(opened: Any, from_s: int, until_s: int, events: int) -> list[Range]:
+def ranges_of_usage(opened: ColumnConnection, from_s: int, until_s: int, events: int) -> list[Range]:
     """Ranges of accounts with about so many events each, which together hold every account there is."""
     ((total, unknown),) = rows(opened, _USAGE_SIZE)
     percent = 100.0 if unknown or total <= _SAMPLE else 100.0 * _SAMPLE / total
@@ -187,7 +188,9 @@ def ranges_of_usage(opened: Any, from_s: int, until_s: int, events: int) -> list
     return [Range(low, high - 1) for low, high in pairwise(cuts)]
 
 
-def read_orders(opened: Any, accounts: Range, until_s: int, following: date, named: NamedBuyers) -> ShardInput:
+def read_orders(
+    opened: ColumnConnection, accounts: Range, until_s: int, following: date, named: NamedBuyers
+) -> ShardInput:
     """Orders of a range of accounts that began before ``until_s``, as if none of them had ever been billed."""
     known = {"first": accounts.first, "last": accounts.last, "until_s": until_s}
     found = columns(opened, _ORDERS.format_map(known | _words_of(named)))
@@ -228,7 +231,7 @@ def read_orders(opened: Any, accounts: Range, until_s: int, following: date, nam
     )
 
 
-def read_buyers(opened: Any, accounts: Range, named: NamedBuyers) -> dict[int, tuple[str, str]]:
+def read_buyers(opened: ColumnConnection, accounts: Range, named: NamedBuyers) -> dict[int, tuple[str, str]]:
     """(group, number) of the accounts in a range whose customers a catalogue names, alone or by their group."""
     if not named.groups and not named.customers:
         return {}
@@ -238,7 +241,7 @@ def read_buyers(opened: Any, accounts: Range, named: NamedBuyers) -> dict[int, t
     return dict(zip(found["account_id"], pairs, strict=True))
 
 
-def numbers_of(opened: Any, account_ids: Sequence[int]) -> Mapping[int, str]:
+def numbers_of(opened: ColumnConnection, account_ids: Sequence[int]) -> Mapping[int, str]:
     """Numbers of accounts by id."""
     return {int(one): str(number) for one, number in rows(opened, _NUMBERS, (int_array(account_ids),))}
 

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any, Final
+from typing import Final
 
 from billing.catalogue.model import Catalogue
 from billing.catalogue.store import Source, catalogue_of
 from billing.charging.records import OrderTerms
 from billing.charging.tariffs import Tariffs, prepare_tariffs
 from billing.cycle.store import read_terms, read_usage_of_range
+from billing.database.cursors import ColumnConnection
 from billing.database.link import Link
 from billing.simulation.store import (
     CalendarMonth,
@@ -182,7 +183,9 @@ def make_rating(job: UsageJob) -> Work[RatedRange]:
     return rate
 
 
-def _rated(opened: Any, job: UsageJob, tariffs: Tariffs, named: NamedBuyers, accounts: Range) -> RatedRange:
+def _rated(
+    opened: ColumnConnection, job: UsageJob, tariffs: Tariffs, named: NamedBuyers, accounts: Range
+) -> RatedRange:
     seconds: dict[str, float] = {}
     with timed(seconds, "orders"):
         shard = read_orders(opened, accounts, job.until_s, job.following, named)

@@ -8,13 +8,14 @@ Does not know: what the month comes to (billing.simulation.whatif), how it is sh
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from billing.catalogue.model import Catalogue, prices_as_of
 from billing.catalogue.store import Source, catalogue_of
 from billing.charging.records import OrderTerms
 from billing.charging.tariffs import Tariffs, prepare_tariffs
 from billing.cycle.store import Claim, read_terms, read_usage
+from billing.database.cursors import ColumnConnection
 from billing.database.link import Link
 from billing.simulation.store import (
     CalendarMonth,
@@ -122,7 +123,7 @@ def make_comparing(job: WhatIfJob) -> Work[tuple[Compared, dict[str, float]]]:
 
 
 def _compared(
-    opened: Any, job: WhatIfJob, both: tuple[Tariffs, Tariffs], named: NamedBuyers, accounts: Range
+    opened: ColumnConnection, job: WhatIfJob, both: tuple[Tariffs, Tariffs], named: NamedBuyers, accounts: Range
 ) -> tuple[Compared, dict[str, float]]:
     seconds: dict[str, float] = {}
     month = job.month

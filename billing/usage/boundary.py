@@ -14,9 +14,10 @@ Does not know: what becomes of late events. Functions take the caller's connecti
 """
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from billing.cycle.posting import CycleRefused
+from billing.database.cursors import ColumnConnection
 from billing.database.link import do, rows
 
 _HOLD: Final = "SELECT open_from FROM usage_open FOR UPDATE"
@@ -59,7 +60,7 @@ _BILLED_UNTIL: Final = """
 _REOPEN: Final = "UPDATE usage_open SET open_from = to_timestamp(nullif($1::bigint, 0))"
 
 
-def hold(opened: Any, until_s: int) -> datetime | None:
+def hold(opened: ColumnConnection, until_s: int) -> datetime | None:
     """Wait for imports under way and hold others off until the transaction ends; returns the boundary.
 
     Raises:
@@ -72,30 +73,30 @@ def hold(opened: Any, until_s: int) -> datetime | None:
     return found
 
 
-def close_for_all(opened: Any, run_id: int) -> None:
+def close_for_all(opened: ColumnConnection, run_id: int) -> None:
     """Close usage for everybody up to the run's bound."""
     do(opened, _CLOSE_FOR_ALL, (run_id,))
     do(opened, _TIDY)
 
 
-def close_for_payer(opened: Any, run_id: int) -> None:
+def close_for_payer(opened: ColumnConnection, run_id: int) -> None:
     """Close usage of the accounts that the run's payer pays for."""
     do(opened, _CLOSE_FOR_PAYER, (run_id,))
 
 
-def approved(opened: Any, run_id: int) -> None:
+def approved(opened: ColumnConnection, run_id: int) -> None:
     """A review is to be posted: what it saw is closed."""
     if rows(opened, _IS_FOR_ALL, (run_id,))[0][0]:
         rows(opened, _HOLD)
         close_for_all(opened, run_id)
 
 
-def voided(opened: Any, run_id: int) -> None:
+def voided(opened: ColumnConnection, run_id: int) -> None:
     """A review is void: nobody relies on what it closed."""
     do(opened, _FORGET, (run_id,))
 
 
-def reopen(opened: Any) -> tuple[datetime | None, datetime | None]:
+def reopen(opened: ColumnConnection) -> tuple[datetime | None, datetime | None]:
     """Move the boundary back to where runs over all payers rely on it; returns what it was and what it is."""
     before: datetime | None = rows(opened, _HOLD)[0][0]
     billed_until: datetime | None = rows(opened, _BILLED_UNTIL)[0][0]

@@ -21,12 +21,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import IO, Any, Final, TypeVar
+from typing import IO, Final, TypeVar
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from billing.database.cursors import ColumnConnection
 from billing.files.format import Format
 from billing.files.lines import BLOCK_BYTES, Reject, UsageFileError
 from billing.usage.catalogues import ratable_now
@@ -151,8 +152,8 @@ def import_file(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    record: Any
-    load: Any
+    record: ColumnConnection
+    load: ColumnConnection
     source_id: int
     import_id: int
     progress: Callable[[int, LoadCounts], None]
@@ -252,7 +253,7 @@ def _judge_share(counts: LoadCounts, made: Format) -> None:
         )
 
 
-def _write_failure(record: Any, import_id: int, error: BaseException) -> None:
+def _write_failure(record: ColumnConnection, import_id: int, error: BaseException) -> None:
     """Best effort: the database that failed the import may refuse this too, and the import's lock tells it then."""
     try:
         fail_import(record, import_id, str(error) or type(error).__name__)

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from billing.database.adbc import connect
 from billing.database.arrays import int_array
+from billing.database.cursors import ColumnConnection
 from billing.database.session import IDLE_IMPORT_S
 from billing.files.lines import Reject
 from billing.files.times import Ints, flags
@@ -249,18 +250,18 @@ def _plain(error: Exception) -> str:
     return f"the database refused: {text.splitlines()[0][:500]}"
 
 
-def _rows(opened: Any, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+def _rows(opened: ColumnConnection, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     with opened.cursor() as cur:
         cur.execute(statement, tuple(parameters) or None)
         return list(cur.fetchall())
 
 
-def _do(opened: Any, statement: str, parameters: Sequence[Any] = ()) -> None:
+def _do(opened: ColumnConnection, statement: str, parameters: Sequence[Any] = ()) -> None:
     with opened.cursor() as cur:
         cur.execute(statement, tuple(parameters) or None)
 
 
-def lock_source(record: Any, name: str) -> int:
+def lock_source(record: ColumnConnection, name: str) -> int:
     """The id of a source, made on first use, which is ours until ``record`` closes; commits.
 
     Raises:
@@ -275,13 +276,13 @@ def lock_source(record: Any, name: str) -> int:
     return source_id
 
 
-def same_file(record: Any, source_id: int, sha256: str) -> int | None:
+def same_file(record: ColumnConnection, source_id: int, sha256: str) -> int | None:
     """The first import of this source that was done with a file of the same contents."""
     found = _rows(record, _SAME_FILE, (source_id, sha256))
     return int(found[0][0]) if found else None
 
 
-def begin_import(record: Any, source_id: int, new: NewImport) -> int:
+def begin_import(record: ColumnConnection, source_id: int, new: NewImport) -> int:
     """Write down that an import begins, and commit; returns its id."""
     values = (source_id, new.format_name, new.format_text, new.file_name, new.refeeds or 0, new.late, new.actor)
     found = _rows(record, _BEGIN, values)
@@ -289,14 +290,14 @@ def begin_import(record: Any, source_id: int, new: NewImport) -> int:
     return int(found[0][0])
 
 
-def fail_import(record: Any, import_id: int, why: str) -> None:
+def fail_import(record: ColumnConnection, import_id: int, why: str) -> None:
     """Write down that nothing of the import was kept, and commit."""
     record.rollback()
     _do(record, _FAIL, (import_id, why[:2_000].replace("\0", "?")))
     record.commit()
 
 
-def begin_load(load: Any) -> Boundary:
+def begin_load(load: ColumnConnection) -> Boundary:
     """Make temporary tables and hold the boundary of open usage; ends with the transaction of ``load``."""
     _do(load, _HOLD_BOUNDARY)
     instants = _rows(load, _OPEN_FROM)[0]
@@ -307,12 +308,12 @@ def begin_load(load: Any) -> Boundary:
     return Boundary(open_from_s, seen_from_s, accounts if accounts.num_rows else None)
 
 
-def known_items(load: Any) -> frozenset[str] | None:
+def known_items(load: ColumnConnection) -> frozenset[str] | None:
     """Numbers of items in any catalogue; None where no catalogue was ever loaded, so that none could be asked."""
     return frozenset(str(row[0]) for row in _rows(load, _ITEMS)) or None
 
 
-def make_months(record: Any, events: pa.Table, known: set[int]) -> None:
+def make_months(record: ColumnConnection, events: pa.Table, known: set[int]) -> None:
     """Make the partitions these events need and ``known`` does not hold yet, and commit."""
     seconds = np.unique(np.asarray(events.column("counts_at").cast(pa.int64())) // 1_000_000 // 3_600)
     months = np.unique((seconds * 3_600).astype("datetime64[s]").astype("datetime64[M]").astype(np.int64))
@@ -323,7 +324,7 @@ def make_months(record: Any, events: pa.Table, known: set[int]) -> None:
         known.add(month)
 
 
-def claim_keys(load: Any, source_id: int, events: pa.Table, accounts: Accounts) -> LoadClaim:
+def claim_keys(load: ColumnConnection, source_id: int, events: pa.Table, accounts: Accounts) -> LoadClaim:
     """Find a batch's accounts, and take the keys that nobody has used yet, each for the first event that has it.
 
     Args:
@@ -354,7 +355,9 @@ def claim_keys(load: Any, source_id: int, events: pa.Table, accounts: Accounts) 
     return LoadClaim(fresh.take(pa.array(order)).append_column("id", pa.array(ids)), left, strangers)
 
 
-def _with_accounts(load: Any, events: pa.Table, known: Accounts) -> tuple[pa.Table, list[tuple[int, str, str]]]:
+def _with_accounts(
+    load: ColumnConnection, events: pa.Table, known: Accounts
+) -> tuple[pa.Table, list[tuple[int, str, str]]]:
     """Events with the id of their account, and those of accounts that nobody has as (line, reason, detail)."""
     numbers = events.column("account").combine_chunks()
     places = pc.index_in(numbers, value_set=known.numbers)
@@ -391,7 +394,7 @@ def _marked(events: pa.Table, closed: pa.Table | None) -> pa.Table:
     return events.set_column(events.schema.get_field_index("counts_at"), "counts_at", counts_at)
 
 
-def _used(load: Any, source_id: int, keys: pa.ChunkedArray, places: Ints) -> Ints:
+def _used(load: ColumnConnection, source_id: int, keys: pa.ChunkedArray, places: Ints) -> Ints:
     """Those of these places in ``keys`` whose key was used by an earlier batch or import."""
     if len(places) < len(keys):
         keys = keys.take(pa.array(places))
@@ -408,14 +411,16 @@ def _used(load: Any, source_id: int, keys: pa.ChunkedArray, places: Ints) -> Int
     return np.asarray(found.column("place"))
 
 
-def append_events(load: Any, import_id: int, claimed: LoadClaim) -> None:
+def append_events(load: ColumnConnection, import_id: int, claimed: LoadClaim) -> None:
     """Store the events whose keys were taken, by account and time."""
     events = claimed.fresh.drop_columns(["key"])
     events = events.append_column("import_id", pa.repeat(pa.scalar(import_id, pa.int64()), events.num_rows))
     _ingest(load, "usage_events", events)
 
 
-def judge_left(load: Any, source_id: int, claimed: LoadClaim) -> tuple[LoadCounts, list[tuple[int, str, str]]]:
+def judge_left(
+    load: ColumnConnection, source_id: int, claimed: LoadClaim
+) -> tuple[LoadCounts, list[tuple[int, str, str]]]:
     """What became of a batch, after its events were appended.
 
     Returns:
@@ -436,20 +441,20 @@ def judge_left(load: Any, source_id: int, claimed: LoadClaim) -> tuple[LoadCount
     return LoadCounts(lines, accepted, lines - accepted - len(refused), len(refused), late), refused
 
 
-def _ingest(load: Any, table: str, rows: pa.Table, *, temporary: bool = False) -> None:
+def _ingest(load: ColumnConnection, table: str, rows: pa.Table, *, temporary: bool = False) -> None:
     if rows.num_rows:
         with load.cursor() as cur:
             cur.adbc_ingest(table, rows, mode="append", temporary=temporary)
 
 
-def _columns(load: Any, statement: str) -> pa.Table:
+def _columns(load: ColumnConnection, statement: str) -> pa.Table:
     with load.cursor() as cur:
         cur.execute(statement)
         return cur.fetch_arrow_table()
 
 
 @contextmanager
-def _by_index(load: Any) -> Iterator[None]:
+def _by_index(load: ColumnConnection) -> Iterator[None]:
     """For statements inside. After one that failed nothing is set back: the transaction is over."""
     for statement in _BY_INDEX:
         _do(load, statement)
@@ -458,7 +463,7 @@ def _by_index(load: Any) -> Iterator[None]:
         _do(load, statement)
 
 
-def store_rejects(load: Any, import_id: int, rejects: Iterable[Reject]) -> int:
+def store_rejects(load: ColumnConnection, import_id: int, rejects: Iterable[Reject]) -> int:
     """Keep rejected lines; returns how many."""
     rows = list(rejects)
     if not rows:
@@ -476,19 +481,19 @@ def store_rejects(load: Any, import_id: int, rejects: Iterable[Reject]) -> int:
     return len(rows)
 
 
-def finish_import(load: Any, import_id: int, sha256: str, header: str, counts: LoadCounts) -> None:
+def finish_import(load: ColumnConnection, import_id: int, sha256: str, header: str, counts: LoadCounts) -> None:
     """Write down what came of the import, and commit it with everything that was loaded."""
     values = (counts.lines, counts.accepted, counts.repeated, counts.rejected, counts.late)
     _do(load, _DONE, (import_id, sha256, header, *values))
     load.commit()
 
 
-def rejects_to_refeed(record: Any, import_id: int, limit: int) -> list[tuple[int, bytes]]:
+def rejects_to_refeed(record: ColumnConnection, import_id: int, limit: int) -> list[tuple[int, bytes]]:
     """Open rejects of an import that can be fed again as they are: (id, line). A line that was cut cannot."""
     return [(int(id_), bytes(raw)) for id_, raw in _rows(record, _REJECTS_TO_REFEED, (import_id, limit))]
 
 
-def claim_rejects(load: Any, import_id: int, refeed_id: int, actor: str, ids: Sequence[int]) -> None:
+def claim_rejects(load: ColumnConnection, import_id: int, refeed_id: int, actor: str, ids: Sequence[int]) -> None:
     """Mark rejects as fed again by import ``refeed_id``.
 
     Raises:

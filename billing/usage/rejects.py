@@ -8,8 +8,9 @@ Does not know: how a line is read.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
+from billing.database.cursors import Cursor
 from billing.refusals import Refusal
 
 PAGE_MAX: Final = 100_000
@@ -99,13 +100,13 @@ _DROP: Final = """
 """
 
 
-async def list_imports(cur: Any, limit: int) -> list[Import]:
+async def list_imports(cur: Cursor, limit: int) -> list[Import]:
     """The newest imports, newest first."""
     await cur.execute(_IMPORTS, (min(limit, PAGE_MAX),))
     return [Import(*row) for row in await cur.fetchall()]
 
 
-async def import_format(cur: Any, import_id: int) -> ImportFormat:
+async def import_format(cur: Cursor, import_id: int) -> ImportFormat:
     """By what an import was read.
 
     Raises:
@@ -119,7 +120,7 @@ async def import_format(cur: Any, import_id: int) -> ImportFormat:
 
 
 async def list_rejects(
-    cur: Any, import_id: int, state: str = "open", limit: int = PAGE_MAX, after_line: int = 0
+    cur: Cursor, import_id: int, state: str = "open", limit: int = PAGE_MAX, after_line: int = 0
 ) -> list[KeptReject]:
     """Rejects of an import in order of their lines, those after ``after_line``."""
     asked = {"import_id": import_id, "state": state, "limit": min(limit, PAGE_MAX), "after_line": after_line}
@@ -128,13 +129,13 @@ async def list_rejects(
     return [KeptReject(*row) for row in rows]
 
 
-async def count_reasons(cur: Any, import_id: int) -> list[tuple[str, int]]:
+async def count_reasons(cur: Cursor, import_id: int) -> list[tuple[str, int]]:
     """How many open rejects an import has for each reason, most first."""
     await cur.execute(_REASONS, (import_id,))
     return [(str(reason), int(count)) for reason, count in await cur.fetchall()]
 
 
-async def drop_rejects(cur: Any, import_id: int, ids: Sequence[int] | None, why: str, actor: str) -> int:
+async def drop_rejects(cur: Cursor, import_id: int, ids: Sequence[int] | None, why: str, actor: str) -> int:
     """Give up open rejects of an import, those with these ids or all; returns how many.
 
     Raises:

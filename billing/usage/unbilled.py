@@ -9,8 +9,9 @@ Does not know: prices. Nothing is written.
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
+from billing.database.cursors import Cursor
 from billing.verification.records import MAX_LISTED, Check, listed
 from billing.verification.slices import snapshot
 
@@ -138,13 +139,13 @@ class Unbilled:
     last_at: datetime
 
 
-async def list_unbilled(cur: Any, account: str, limit: int) -> list[Unbilled]:
+async def list_unbilled(cur: Cursor, account: str, limit: int) -> list[Unbilled]:
     """Closed usage that is on no invoice. account: a number, or '' for all."""
     await cur.execute(_LIST, {"account": account, "limit": limit})
     return [Unbilled(*row) for row in await cur.fetchall()]
 
 
-async def check_usage(cur: Any) -> Check:
+async def check_usage(cur: Cursor) -> Check:
     """Every event of closed usage is an order's; those that are nobody's are told, for a person to decide."""
     await cur.execute(_UNCOVERED)
     rows = await cur.fetchall()
@@ -159,7 +160,7 @@ async def check_usage(cur: Any) -> Check:
     return Check(TRUTH, name, int(rows[0][0]), "events", note=note)
 
 
-async def check_late(cur: Any) -> Check:
+async def check_late(cur: Cursor) -> Check:
     """Usage that came after its period was billed is billed by the next run over all payers, or reported."""
     async with snapshot(cur):
         await cur.execute(_WAITING)

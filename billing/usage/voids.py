@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from billing.database.arrays import int_array, text_array
+from billing.database.cursors import Cursor
 from billing.orders.orders import wait_for_billing
 from billing.usage.ratable import Ratable, unratable
 from billing.usage.rejects import UsageError
@@ -188,7 +189,7 @@ _LIST: Final = """
 """
 
 
-async def void_events(cur: Any, ids: Sequence[int], request: VoidRequest) -> Voided:
+async def void_events(cur: Cursor, ids: Sequence[int], request: VoidRequest) -> Voided:
     """Void events, all or none.
 
     Raises:
@@ -206,7 +207,7 @@ async def void_events(cur: Any, ids: Sequence[int], request: VoidRequest) -> Voi
 
 
 async def correct_events(
-    cur: Any, corrections: Sequence[Correction], request: VoidRequest, ratable: Ratable | None = None
+    cur: Cursor, corrections: Sequence[Correction], request: VoidRequest, ratable: Ratable | None = None
 ) -> Voided:
     """Void events and store what they should have said, each in the period of the first; all or none.
 
@@ -234,7 +235,7 @@ async def correct_events(
     return Voided(len(events), False, dict(zip((one.id for one in events), new_ids, strict=True)))
 
 
-async def list_voids(cur: Any, limit: int) -> list[VoidRow]:
+async def list_voids(cur: Cursor, limit: int) -> list[VoidRow]:
     """The newest voids, newest first."""
     await cur.execute(_LIST, (limit,))
     return [VoidRow(*row) for row in await cur.fetchall()]
@@ -254,7 +255,7 @@ def _check(request: VoidRequest, ids: Sequence[int]) -> None:
         seen.add(one)
 
 
-async def _repeated(cur: Any, request: VoidRequest, ids: Iterable[int]) -> dict[int, int | None] | None:
+async def _repeated(cur: Cursor, request: VoidRequest, ids: Iterable[int]) -> dict[int, int | None] | None:
     """What the key did before, None where it is new."""
     await cur.execute(_LOCK_KEY, (request.key,))
     await cur.execute(_BY_KEY, (request.key,))
@@ -265,7 +266,7 @@ async def _repeated(cur: Any, request: VoidRequest, ids: Iterable[int]) -> dict[
 
 
 async def _check_repeat(
-    cur: Any, by_id: Mapping[int, Correction], done: Mapping[int, int | None], request: VoidRequest
+    cur: Cursor, by_id: Mapping[int, Correction], done: Mapping[int, int | None], request: VoidRequest
 ) -> None:
     """A repeat says what was stored."""
     stored = {one.id: one for one in await _read(cur, [*done, *(new for new in done.values() if new is not None)])}
@@ -281,12 +282,12 @@ def _said(event: _Event) -> tuple[object, ...]:
     return event.item, event.quantity_micro, event.duration_s, event.destination
 
 
-async def _read(cur: Any, ids: Iterable[int]) -> list[_Event]:
+async def _read(cur: Cursor, ids: Iterable[int]) -> list[_Event]:
     await cur.execute(_EVENTS, (int_array(ids),))
     return [_Event(*row) for row in await cur.fetchall()]
 
 
-async def _to_void(cur: Any, ids: Sequence[int]) -> list[_Event]:
+async def _to_void(cur: Cursor, ids: Sequence[int]) -> list[_Event]:
     """The events, by id, with billing kept off them until the transaction ends."""
     events = await _read(cur, ids)
     missing = sorted(set(ids) - {one.id for one in events})
@@ -330,7 +331,7 @@ def _corrected(event: _Event, said: Correction) -> _Event:
     )
 
 
-async def _check_meant(cur: Any, meant: Sequence[_Event], ratable: Ratable) -> None:
+async def _check_meant(cur: Cursor, meant: Sequence[_Event], ratable: Ratable) -> None:
     for one in meant:
         if not 0 <= one.quantity_micro <= MAX_QUANTITY_MICRO:
             raise UsageError(f"event {one.id}: the quantity is below zero or absurd")
@@ -357,7 +358,7 @@ async def _check_meant(cur: Any, meant: Sequence[_Event], ratable: Ratable) -> N
             raise UsageError(f"event {meant[place].id}: {words}")
 
 
-async def _store(cur: Any, meant: Sequence[_Event], request: VoidRequest) -> list[int]:
+async def _store(cur: Cursor, meant: Sequence[_Event], request: VoidRequest) -> list[int]:
     """Append events as an import of their own; returns their ids."""
     await cur.execute(_SOURCE, {"name": SOURCE})
     source_id = (await cur.fetchone())[0]

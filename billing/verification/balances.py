@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from billing.database.arrays import int_array
+from billing.database.cursors import ColumnConnection
 from billing.database.link import Link, columns, rows
 from billing.verification.records import MAX_LISTED, Check, listed
 from billing.verification.slices import Say, silent
@@ -142,7 +143,7 @@ def _suspects(link: Link, ids: Ints, moved: Ints, upto: int, say: Say) -> list[i
     return suspects
 
 
-def _differing(suspects: list[int], opened: Any) -> list[tuple[Any, ...]]:
+def _differing(suspects: list[int], opened: ColumnConnection) -> list[tuple[Any, ...]]:
     return rows(opened, _AGAIN, (int_array(suspects),))
 
 

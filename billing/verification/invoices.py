@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
+from billing.database.cursors import Cursor
 from billing.usage.unbilled import check_late, check_usage
 from billing.verification.ledger import Guard, Step, check_guards, check_steps, count
 from billing.verification.lines import SAMPLE, check_explained
@@ -266,7 +267,7 @@ _CHECKS: Final[Sequence[tuple[str, str, str, str, Callable[[Sequence[Any]], str]
 )
 
 
-async def verify_invoices(cur: Any, say: Say = silent) -> list[Check]:
+async def verify_invoices(cur: Cursor, say: Say = silent) -> list[Check]:
     """Every check of truth 8.
 
     Args:
@@ -287,7 +288,7 @@ async def verify_invoices(cur: Any, say: Say = silent) -> list[Check]:
 
 
 async def _by_invoice(
-    cur: Any,
+    cur: Cursor,
     say: Say,
     name: str,
     table: str,
@@ -308,7 +309,7 @@ async def _by_invoice(
     return together(checks)
 
 
-async def verify_cycle(cur: Any, sample: int | None = SAMPLE, say: Say = silent) -> list[Check]:
+async def verify_cycle(cur: Cursor, sample: int | None = SAMPLE, say: Say = silent) -> list[Check]:
     """Truths 6, 8 and 9.
 
     Args:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from billing.database.cursors import Cursor
 from billing.verification.balances import check_balances
 from billing.verification.records import MAX_LISTED, Check, check_of, listed
 from billing.verification.slices import Say, silent, slices, together
@@ -122,7 +123,7 @@ _INEXACT: Final = ("real", "double precision", "money")
 _MONEY_WORDS: Final = ("amount", "balance", "sum", "price", "total", "fee", "minor", "micro")
 
 
-async def verify_ledger(cur: Any, dsn: str, say: Say = silent) -> list[Check]:
+async def verify_ledger(cur: Cursor, dsn: str, say: Say = silent) -> list[Check]:
     """Every check of truths 1 and 2.
 
     Args:
@@ -142,7 +143,7 @@ async def verify_ledger(cur: Any, dsn: str, say: Say = silent) -> list[Check]:
     ]
 
 
-async def check_money_columns(cur: Any) -> Check:
+async def check_money_columns(cur: Cursor) -> Check:
     """Truth 1: minor and micro units are bigint, and no column of ours is a float."""
     await cur.execute(_MONEY_COLUMNS)
     examined = 0
@@ -160,7 +161,7 @@ async def check_money_columns(cur: Any) -> Check:
     return check_of(1, "money is bigint of minor units", examined, "columns", found)
 
 
-async def check_sums(cur: Any) -> Check:
+async def check_sums(cur: Cursor) -> Check:
     """Truth 2: over all accounts of a currency the balances sum to zero."""
     await cur.execute(_SUMS)
     rows = await cur.fetchall()
@@ -168,7 +169,7 @@ async def check_sums(cur: Any) -> Check:
     return check_of(2, "balances sum to zero in each currency", sum(row[1] for row in rows), "accounts", found)
 
 
-async def check_transfers(cur: Any, say: Say = silent) -> Check:
+async def check_transfers(cur: Cursor, say: Say = silent) -> Check:
     """Truth 2: a transfer moves a positive sum between two accounts that exist, in the currency of both."""
     checks = [Check(2, "each transfer has two accounts in its currency", 0, "transfers")]
     async for after, last in slices(cur, "transfers", say=say):
@@ -179,7 +180,7 @@ async def check_transfers(cur: Any, say: Say = silent) -> Check:
     return together(checks)
 
 
-async def check_guards(cur: Any, truth: int, guards: Sequence[Guard]) -> Check:
+async def check_guards(cur: Cursor, truth: int, guards: Sequence[Guard]) -> Check:
     """Truths 2 and 4: triggers refuse changes to everybody, and the program's role has no right to them."""
     found: list[str] = []
     for guard in guards:
@@ -189,7 +190,7 @@ async def check_guards(cur: Any, truth: int, guards: Sequence[Guard]) -> Check:
     return check_of(truth, name, len(guards), "tables", found)
 
 
-async def check_steps(cur: Any, truth: int, steps: Sequence[Step]) -> Check:
+async def check_steps(cur: Cursor, truth: int, steps: Sequence[Step]) -> Check:
     """Truth 8: the triggers that let rows be written only in their order stand, are enabled and refuse."""
     found: list[str] = []
     for step in steps:
@@ -204,7 +205,7 @@ async def check_steps(cur: Any, truth: int, steps: Sequence[Step]) -> Check:
     return check_of(truth, "rows are written only in their order", len(steps), "triggers", found)
 
 
-async def check_functions(cur: Any) -> Check:
+async def check_functions(cur: Cursor) -> Check:
     """Truth 2: the program's role can neither become the owner through a function nor deceive a trigger.
 
     A function of a trigger, or one that runs as its owner, names its search_path, which ends in pg_temp and does not
@@ -231,7 +232,7 @@ async def check_functions(cur: Any) -> Check:
 # ----------------------------------------------------------------------------------------
 
 
-async def count(cur: Any, table: str) -> int:
+async def count(cur: Cursor, table: str) -> int:
     """Rows of a table of ours (the name is never input)."""
     await cur.execute(f"SELECT count(*) FROM {table}")
     return int((await cur.fetchone())[0])
@@ -259,7 +260,7 @@ def _transfer_fault(row: Sequence[Any]) -> str:
     return f"transfer {transfer} ({source} {source_id} {step}, {format_minor(amount)} {currency}): {'; '.join(faults)}"
 
 
-async def _trigger_faults(cur: Any, guard: Guard) -> list[str]:
+async def _trigger_faults(cur: Cursor, guard: Guard) -> list[str]:
     await cur.execute(_TRIGGERS, {"table": guard.table})
     refused: set[str] = set()
     for _name, enabled, kind, source in await cur.fetchall():
@@ -268,7 +269,7 @@ async def _trigger_faults(cur: Any, guard: Guard) -> list[str]:
     return [f"no enabled trigger refuses {verb} on {guard.table}" for verb in guard.trigger if verb not in refused]
 
 
-async def _role_faults(cur: Any, guard: Guard) -> list[str]:
+async def _role_faults(cur: Cursor, guard: Guard) -> list[str]:
     names = {"role": APP_ROLE, "table": guard.table}
     await cur.execute(_ROLE, names)
     row = await cur.fetchone()

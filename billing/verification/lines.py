@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from billing.catalogue.model import Catalogue
+from billing.database.cursors import Cursor
 from billing.explanation.store import KINDS, judge_lines
 from billing.verification.records import Check, check_of
 from billing.verification.slices import Say, silent, snapshot
@@ -53,7 +54,7 @@ _ALL: Final = """
 """
 
 
-async def check_explained(cur: Any, sample: int | None = SAMPLE, say: Say = silent) -> Check:
+async def check_explained(cur: Cursor, sample: int | None = SAMPLE, say: Say = silent) -> Check:
     """Lines come to the same minor unit when the judge computes them again.
 
     Args:
@@ -76,20 +77,20 @@ async def check_explained(cur: Any, sample: int | None = SAMPLE, say: Say = sile
     return check_of(TRUTH, "lines come to the same when the judge computes them", examined, "lines", faults)
 
 
-async def _count(cur: Any, most: int) -> int:
+async def _count(cur: Cursor, most: int) -> int:
     """Lines there are, counted up to ``most``."""
     await cur.execute(_COUNTED, {"kinds": list(KINDS), "limit": most})
     return int((await cur.fetchone())[0])
 
 
-async def _drawn(cur: Any, sample: int) -> AsyncIterator[list[tuple[int, int]]]:
+async def _drawn(cur: Cursor, sample: int) -> AsyncIterator[list[tuple[int, int]]]:
     await cur.execute(_DRAWN, {"sample": sample, "drawn": _DRAWN_FOR_ONE * sample, "kinds": list(KINDS)})
     rows = await cur.fetchall()
     for first in range(0, len(rows), BATCH):
         yield rows[first : first + BATCH]
 
 
-async def _every(cur: Any) -> AsyncIterator[list[tuple[int, int]]]:
+async def _every(cur: Cursor) -> AsyncIterator[list[tuple[int, int]]]:
     last = (0, 0)
     while True:
         await cur.execute(_ALL, {"invoice_id": last[0], "line": last[1], "kinds": list(KINDS), "limit": BATCH})

@@ -25,6 +25,7 @@ from billing.calendar import HORIZON_END_S, HORIZON_START_S, Cadence, Interval, 
 from billing.catalogue.model import Buyer, Catalogue, named_customers, plan_items, resolve_price
 from billing.catalogue.store import find_version, read_version
 from billing.catalogue.tables import is_recurring
+from billing.database.cursors import Cursor
 from billing.verification.records import MAX_LISTED, Check, Finding
 from billing.verification.slices import Say, silent, snapshot
 from ratingcore.arrays import Ints
@@ -150,7 +151,7 @@ class _Differences:
                 self.findings.append(Finding(TRUTH, words(int(row))))
 
 
-async def check_periods(cur: Any, say: Say = silent) -> Check:
+async def check_periods(cur: Cursor, say: Say = silent) -> Check:
     """Every period that was due by the last complete run has its record, and records period each order's time."""
     name = "each period of each order is billed, waived or reported"
     await cur.execute(_LAST_RUN)
@@ -196,12 +197,12 @@ def _column(data: Any) -> Ints:
     return np.frombuffer(bytes(data or b""), ">i8").astype(np.int64)
 
 
-async def _bounds(cur: Any) -> dict[int, date]:
+async def _bounds(cur: Cursor) -> dict[int, date]:
     await cur.execute(_RUNS)
     return dict(await cur.fetchall())
 
 
-async def _terms(cur: Any, run_id: int) -> dict[int, _Terms]:
+async def _terms(cur: Cursor, run_id: int) -> dict[int, _Terms]:
     await cur.execute(_TERMS, {"run_id": run_id})
     catalogues: dict[str, Catalogue | None] = {}
     found = {}

@@ -10,10 +10,11 @@ Does not know: what is checked.
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
+from billing.database.cursors import Cursor
 from billing.verification.records import MAX_LISTED, Check
 
 #: Rows of a slice, unless the caller says otherwise: about a second of PostgreSQL's work.
@@ -30,7 +31,7 @@ def silent(what: str, done: int, of: int | None) -> None:
 
 
 @asynccontextmanager
-async def snapshot(cur: Any) -> AsyncIterator[None]:
+async def snapshot(cur: Cursor) -> AsyncIterator[None]:
     """One instant for several statements. In a transaction of the caller's, it is that one's."""
     if cur.connection.raw.info.transaction_status != TRANSACTION_STATUS_IDLE:
         yield
@@ -43,7 +44,7 @@ async def snapshot(cur: Any) -> AsyncIterator[None]:
 
 
 async def slices(
-    cur: Any, table: str, column: str = "id", rows: int = SLICE_ROWS, say: Say = silent
+    cur: Cursor, table: str, column: str = "id", rows: int = SLICE_ROWS, say: Say = silent
 ) -> AsyncIterator[tuple[int, int]]:
     """Ranges (after, last] of an indexed column that together hold every value it had at the beginning.
 

@@ -11,8 +11,9 @@ Does not know: whether events were billed, how a report is printed.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
+from billing.database.cursors import Cursor
 from billing.verification.ledger import Guard, check_guards, count
 from billing.verification.records import MAX_LISTED, Check, check_of
 from billing.verification.slices import Say, silent, snapshot
@@ -108,7 +109,7 @@ class _Import:
     kept_rejects: int
 
 
-async def verify_usage(cur: Any, say: Say = silent) -> list[Check]:
+async def verify_usage(cur: Cursor, say: Say = silent) -> list[Check]:
     """Every check of usage.
 
     Args:
@@ -130,7 +131,7 @@ async def verify_usage(cur: Any, say: Say = silent) -> list[Check]:
     ]
 
 
-async def _check_keys(cur: Any, events: int) -> tuple[Check, int]:
+async def _check_keys(cur: Cursor, events: int) -> tuple[Check, int]:
     """The check, and how many keys are of archived months."""
     keys = await count(cur, "usage_keys")
     await cur.execute(_APART, {"limit": MAX_LISTED})
@@ -167,7 +168,7 @@ def _misplaced(one: _Slice) -> Iterator[str]:
             yield f"{whose}: an event counts at {at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
-async def _check_imports(cur: Any, slices: Iterable[_Slice], archived: int) -> Check:
+async def _check_imports(cur: Cursor, slices: Iterable[_Slice], archived: int) -> Check:
     await cur.execute(_IMPORTS)
     imports = [_Import(*row) for row in await cur.fetchall()]
     stored: dict[int, tuple[int, int]] = {}
@@ -197,7 +198,7 @@ def _miscounted(one: _Import, events: int, late: int, is_archive: bool) -> Itera
             yield f"import {one.id}: {told} lines {what}, {has} such events"
 
 
-async def _check_refed(cur: Any) -> Check:
+async def _check_refed(cur: Cursor) -> Check:
     examined = await count(cur, "usage_rejects")
     await cur.execute(_REFED)
     found = [
@@ -208,7 +209,7 @@ async def _check_refed(cur: Any) -> Check:
     return check_of(TRUTH, "rejects that were fed again are lines of an import", examined, "rejects", found)
 
 
-async def _check_voids(cur: Any, archived: int) -> Check:
+async def _check_voids(cur: Cursor, archived: int) -> Check:
     """A void is of an event of its account, and what replaces that is one of the same account and time."""
     examined = await count(cur, "usage_voids")
     await cur.execute(_VOIDS)

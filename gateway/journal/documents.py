@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from adapters.messages import NO_KEYS, Contract, Op, Reason, Result
 from adapters.protocols import PROTOCOLS, contract_from_json
+from billing.database.cursors import Cursor
 from ratingcore.money import Minor, format_minor
 
 Document = dict[str, Any]
@@ -125,7 +126,7 @@ class _Version:
     created_at: datetime
 
 
-async def payment_documents(cur: Any, ids: Iterable[int]) -> list[Document]:
+async def payment_documents(cur: Cursor, ids: Iterable[int]) -> list[Document]:
     """The documents of these payments, in id order; ids that do not exist are left out.
 
     Args:
@@ -153,7 +154,7 @@ async def payment_documents(cur: Any, ids: Iterable[int]) -> list[Document]:
     ]
 
 
-async def attempt_documents(cur: Any, ids: Iterable[int]) -> list[Document]:
+async def attempt_documents(cur: Cursor, ids: Iterable[int]) -> list[Document]:
     """The documents of these attempts, in id order; ids that do not exist (any more) are left out."""
     await cur.execute(_ATTEMPTS, {"ids": sorted(set(ids))})
     documents = []

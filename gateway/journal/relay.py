@@ -28,6 +28,7 @@ import psycopg2
 from prometheus_client import Counter, Gauge
 
 from billing.database.aiopg import connect
+from billing.database.cursors import Cursor
 from billing.database.session import IDLE_RELAY_S
 from gateway.journal.documents import Document, attempt_documents, payment_documents
 from gateway.journal.journal import Journal, JournalAway, JournalError, Written
@@ -189,7 +190,7 @@ async def rebuild(
     return done
 
 
-async def drain(cur: Any, last: int, wait_s: float, poll_s: float = 0.1) -> int:
+async def drain(cur: Cursor, last: int, wait_s: float, poll_s: float = 0.1) -> int:
     """Wait until the outbox holds no payment row up to id ``last``; how many it still holds after ``wait_s``.
 
     Args:
@@ -231,7 +232,7 @@ async def _batches(
 
 
 async def _remade(
-    cur: Any, ids_sql: str, render: Render, put: Put, done: Rebuilt, batch_max: int
+    cur: Cursor, ids_sql: str, render: Render, put: Put, done: Rebuilt, batch_max: int
 ) -> AsyncIterator[tuple[int, int]]:
     """(documents put, last id) for each batch of ids. Ids and documents are of one snapshot a batch."""
     after = done.after_payment if ids_sql is _PAYMENT_IDS else done.after_attempt
@@ -268,7 +269,7 @@ async def _put(topic: str, put: Put, documents: Sequence[Document]) -> set[int]:
     return refused
 
 
-async def _count_lag(cur: Any) -> None:
+async def _count_lag(cur: Cursor) -> None:
     await cur.execute(_LAG)
     rows, age_s = await cur.fetchone()
     OUTBOX_ROWS.set(rows)
@@ -311,7 +312,7 @@ async def _session(dsn: str) -> AsyncIterator[Any]:
 
 
 @contextlib.asynccontextmanager
-async def _transaction(cur: Any, begin: str) -> AsyncIterator[None]:
+async def _transaction(cur: Cursor, begin: str) -> AsyncIterator[None]:
     """COMMIT when the block ends, ROLLBACK when it fails. A broken connection needs neither and says so later."""
     await cur.execute(begin)
     try:

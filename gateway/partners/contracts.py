@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 
 from adapters.messages import Contract, Keys, Op, Protocol, Reason, Reply, Result
 from adapters.protocols import PROTOCOLS, contract_from_json
+from billing.database.cursors import Cursor
 from billing.ledger.accounts import system_account
 from billing.refusals import Refusal
 from gateway.partners.key_material import is_sealed, problem_with_basic, seal, unsealed
@@ -158,13 +159,13 @@ _ADD_KEY: Final = """
 """
 
 
-async def revision(cur: Any) -> int:
+async def revision(cur: Cursor) -> int:
     """The number that moves with every change of partners, contracts or keys."""
     await cur.execute("SELECT revision FROM contracts_revision")
     return int((await cur.fetchone())[0])
 
 
-async def load_book(cur: Any, passphrase: str, now: datetime) -> LoadedContracts:
+async def load_book(cur: Cursor, passphrase: str, now: datetime) -> LoadedContracts:
     """Read every partner's newest contract and its keys.
 
     A partner whose contract or key does not parse is left out, logged and named in ``broken``.
@@ -308,7 +309,7 @@ def stored_form(purpose: str, material: str, passphrase: str) -> str:
 # -- changes, for the command line and the admin pages -----------------------------------------------------------------
 
 
-async def list_partners(cur: Any) -> list[PartnerRow]:
+async def list_partners(cur: Cursor) -> list[PartnerRow]:
     """Every partner with its newest contract, by code."""
     await cur.execute(_PARTNERS)
     return [
@@ -317,7 +318,7 @@ async def list_partners(cur: Any) -> list[PartnerRow]:
     ]
 
 
-async def add_partner(cur: Any, code: str, name: str, body: dict[str, Any], actor: str) -> int:
+async def add_partner(cur: Cursor, code: str, name: str, body: dict[str, Any], actor: str) -> int:
     """Connect a partner: the row, its clearing account and version 1 of its contract. Returns the partner's id.
 
     Raises:
@@ -338,7 +339,7 @@ async def add_partner(cur: Any, code: str, name: str, body: dict[str, Any], acto
     return int(row[0])
 
 
-async def set_contract(cur: Any, code: str, body: dict[str, Any], actor: str) -> int:
+async def set_contract(cur: Cursor, code: str, body: dict[str, Any], actor: str) -> int:
     """Write the next version of a partner's contract; returns its number.
 
     Raises:
@@ -356,7 +357,7 @@ async def set_contract(cur: Any, code: str, body: dict[str, Any], actor: str) ->
     return int((await cur.fetchone())[0])
 
 
-async def set_partner_state(cur: Any, code: str, state: str) -> None:
+async def set_partner_state(cur: Cursor, code: str, state: str) -> None:
     """Pause a partner (every call gets the protocol's temporary code) or resume it.
 
     Raises:
@@ -368,7 +369,7 @@ async def set_partner_state(cur: Any, code: str, state: str) -> None:
 
 
 async def add_key(
-    cur: Any,
+    cur: Cursor,
     code: str,
     purpose: str,
     material: str,
@@ -411,7 +412,7 @@ async def add_key(
     return int((await cur.fetchone())[0])
 
 
-async def retire_key(cur: Any, key_id: int, at: datetime) -> str:
+async def retire_key(cur: Cursor, key_id: int, at: datetime) -> str:
     """End a key's validity at ``at``; a key that has not begun by then never will. Returns the partner's code.
 
     Raises:
@@ -427,7 +428,7 @@ async def retire_key(cur: Any, key_id: int, at: datetime) -> str:
     return str(row[0])
 
 
-async def list_keys(cur: Any, code: str) -> list[tuple[int, str, datetime, datetime | None, str]]:
+async def list_keys(cur: Cursor, code: str) -> list[tuple[int, str, datetime, datetime | None, str]]:
     """A partner's keys without their material: (id, purpose, valid_from, valid_to, created_by)."""
     await cur.execute(
         "SELECT id, purpose, valid_from, valid_to, created_by FROM partner_keys WHERE partner_id = %s ORDER BY id",
@@ -445,7 +446,7 @@ def _checked(partner_id: int, code: str, version: int, body: dict[str, Any]) -> 
         raise ContractError(str(error)) from error
 
 
-async def _partner_id(cur: Any, code: str) -> int:
+async def _partner_id(cur: Cursor, code: str) -> int:
     await cur.execute("SELECT id FROM partners WHERE code = %s", (code,))
     row = await cur.fetchone()
     if row is None:

@@ -15,6 +15,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
+from billing.database.cursors import Cursor
+
 #: Bits of an RSA modulus. 512 are factored in hours for a hundred dollars; 1024 are what old partners still have.
 LEAST_BITS: Final = 1024
 GOOD_BITS: Final = 2048
@@ -69,7 +71,7 @@ def is_too_short(key: Any) -> bool:
 
 
 async def key_warnings(
-    cur: Any, code: str | None = None, key_id: int | None = None, *, passphrase: str = ""
+    cur: Cursor, code: str | None = None, key_id: int | None = None, *, passphrase: str = ""
 ) -> list[KeyWarning]:
     """Warnings of all keys that are or will be valid; of one partner's, or of one key, where that is said.
 
@@ -94,7 +96,7 @@ async def key_warnings(
     return found
 
 
-async def partners_with_key(cur: Any, public: RSAPublicKey, besides: str) -> list[str]:
+async def partners_with_key(cur: Cursor, public: RSAPublicKey, besides: str) -> list[str]:
     """Codes of partners other than ``besides`` that have this verify key."""
     await cur.execute(_KEYS)
     wanted = _identity(public)

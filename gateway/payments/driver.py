@@ -16,6 +16,7 @@ import psycopg2
 import psycopg2.errors
 
 from billing.database.aiopg import cancelled_as, connect
+from billing.database.cursors import Cursor
 from billing.database.session import IDLE_GATEWAY_S
 from gateway.payments import store
 
@@ -115,7 +116,7 @@ class Connection:
                 await connection.close()
 
 
-async def at_the_edge(connection: Connection, work: Callable[[Any], Awaitable[T]]) -> T:
+async def at_the_edge(connection: Connection, work: Callable[[Cursor], Awaitable[T]]) -> T:
     """Run ``work`` on the connection's cursor and translate the driver's ways of failing.
 
     Raises:
@@ -141,7 +142,7 @@ async def at_the_edge(connection: Connection, work: Callable[[Any], Awaitable[T]
         raise
 
 
-async def _roll_back(connection: Connection, cur: Any) -> None:
+async def _roll_back(connection: Connection, cur: Cursor) -> None:
     try:
         await cur.execute("ROLLBACK")
     except (psycopg2.Error, TimeoutError, OSError, asyncio.CancelledError):

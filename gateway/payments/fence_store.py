@@ -9,9 +9,10 @@ Does not know: who asks, what is answered.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from billing.database.arrays import int_array, text_array
+from billing.database.cursors import Cursor
 
 Key = tuple[int, str]
 
@@ -39,7 +40,7 @@ _WITHDRAW: Final = f"SELECT count(pg_advisory_unlock_shared({_HASH})) FROM {_KEY
 _FORGET: Final = "DELETE FROM key_fences WHERE fenced_at < now() - %(kept_s)s * interval '1 second'"
 
 
-async def fence_keys(cur: Any, ages_s: Mapping[Key, float]) -> set[Key]:
+async def fence_keys(cur: Cursor, ages_s: Mapping[Key, float]) -> set[Key]:
     """Fence keys as of ``age`` seconds ago, outside a transaction; what is returned is committed.
 
     Returns:
@@ -51,7 +52,7 @@ async def fence_keys(cur: Any, ages_s: Mapping[Key, float]) -> set[Key]:
     return {(row[0], row[1]) for row in await cur.fetchall()}
 
 
-async def announce_keys(cur: Any, keys: Sequence[Key]) -> list[Key]:
+async def announce_keys(cur: Cursor, keys: Sequence[Key]) -> list[Key]:
     """Hold the keys' locks shared in this session, once for each time a key is named; returns those it holds now.
 
     A key that a question holds at this instant is left out.
@@ -60,12 +61,12 @@ async def announce_keys(cur: Any, keys: Sequence[Key]) -> list[Key]:
     return [(row[0], row[1]) for row in await cur.fetchall()]
 
 
-async def withdraw_keys(cur: Any, keys: Sequence[Key]) -> None:
+async def withdraw_keys(cur: Cursor, keys: Sequence[Key]) -> None:
     """Let go of announced keys, once for each time a key is named."""
     await cur.execute(_WITHDRAW, key_columns(keys))
 
 
-async def forget_fences(cur: Any) -> None:
+async def forget_fences(cur: Cursor) -> None:
     """Delete the fences older than KEPT_S."""
     await cur.execute(_FORGET, {"kept_s": KEPT_S})
 

@@ -25,12 +25,13 @@ import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import psycopg2
 import psycopg2.errors
 
 from adapters.messages import OP_OF, Balance, Check, Op, Pay, Reason, RegistryLine, Result, Status
+from billing.database.cursors import Cursor
 from gateway.payments import driver, failpoints, fence_store, metrics, store
 from gateway.payments.aside import Aside, by_partner, clearing_of
 from gateway.payments.batches import Unsure, Waiting, must_wait, system_ids, wanted_by
@@ -365,7 +366,7 @@ class Core:
             self._put_back(held)
 
     async def _act(
-        self, cur: Any, batch: list[Waiting]
+        self, cur: Cursor, batch: list[Waiting]
     ) -> tuple[list[tuple[Waiting, Result]], list[Unsure], list[Waiting]]:
         wanted = wanted_by([waiting.command for waiting in batch])
         accounts = await store.begin_and_lock(cur, wanted.numbers, wanted.lock_keys, wanted.ids)
@@ -438,7 +439,7 @@ class Core:
             self._resolve(waiting, result)
             self._leave(waiting)
 
-    async def _read_world(self, cur: Any, batch: list[Waiting]) -> LoadedState:
+    async def _read_world(self, cur: Cursor, batch: list[Waiting]) -> LoadedState:
         wanted = wanted_by([waiting.command for waiting in batch])
         accounts = await store.read_accounts(cur, wanted.numbers, wanted.clearing_ids) if wanted.reads_accounts else []
         payments = await store.read_payments(cur, wanted.keys, wanted.ids) if wanted.keys or wanted.ids else {}

@@ -16,9 +16,10 @@ transaction), SQL of requests and receipts (billing.ledger.posting_requests).
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from adapters.messages import Reason
+from billing.database.cursors import Cursor
 from billing.ledger.posting_requests import (
     Kind,
     Person,
@@ -66,7 +67,7 @@ class PostingOutcome:
     balances: tuple[Balance, ...] = ()
 
 
-async def ask(cur: Any, wanted: WantedPosting, person: Person, second_above: Minor, now: datetime) -> PostingOutcome:
+async def ask(cur: Cursor, wanted: WantedPosting, person: Person, second_above: Minor, now: datetime) -> PostingOutcome:
     """Post what a person asks for, or keep it for a second person where it is above ``second_above``.
 
     Args:
@@ -113,7 +114,7 @@ async def ask(cur: Any, wanted: WantedPosting, person: Person, second_above: Min
     return await _post(cur, request, person, "", now)
 
 
-async def approve(cur: Any, request_id: int, person: Person, why: str, now: datetime) -> PostingOutcome:
+async def approve(cur: Cursor, request_id: int, person: Person, why: str, now: datetime) -> PostingOutcome:
     """Post a pending request as the second person; a request that was posted already is told as it stands.
 
     Raises:
@@ -132,7 +133,7 @@ async def approve(cur: Any, request_id: int, person: Person, why: str, now: date
     return await _post(cur, request, person, why, now)
 
 
-async def reject(cur: Any, request_id: int, person: Person, why: str) -> PostingRequest:
+async def reject(cur: Cursor, request_id: int, person: Person, why: str) -> PostingRequest:
     """Reject a pending request; who asked for it may withdraw it so.
 
     Raises:
@@ -147,7 +148,7 @@ async def reject(cur: Any, request_id: int, person: Person, why: str) -> Posting
     return await hold_request(cur, request_id)
 
 
-async def _account_of(cur: Any, wanted: WantedPosting, receipt_id: int | None) -> int:
+async def _account_of(cur: Cursor, wanted: WantedPosting, receipt_id: int | None) -> int:
     if receipt_id is None:
         return await account_id_of(cur, wanted.account)
     receipt = await read_receipt(cur, receipt_id)
@@ -165,7 +166,7 @@ def _repeated(standing: PostingRequest, wanted: WantedPosting, receipt_id: int |
     return PostingOutcome(standing, False)
 
 
-async def _post(cur: Any, request: PostingRequest, person: Person, why: str, now: datetime) -> PostingOutcome:
+async def _post(cur: Cursor, request: PostingRequest, person: Person, why: str, now: datetime) -> PostingOutcome:
     ids = [request.account_id, *([request.to_account_id] if request.to_account_id else [])]
     before = await hold_accounts(cur, ids)
     receipt = await read_receipt(cur, request.receipt_id) if request.receipt_id is not None else None
@@ -196,7 +197,7 @@ def _is_reversal(request: PostingRequest, receipt: Receipt) -> bool:
     )
 
 
-async def _reverse(cur: Any, request: PostingRequest, receipt: Receipt, person: Person, now: datetime) -> None:
+async def _reverse(cur: Cursor, request: PostingRequest, receipt: Receipt, person: Person, now: datetime) -> None:
     assert receipt.payment_id is not None
     world = await _world(cur, receipt, now)
     command = Command(OperatorCancel(receipt.payment_id, request.why, may_owe=True), None, person.actor)
@@ -206,7 +207,7 @@ async def _reverse(cur: Any, request: PostingRequest, receipt: Receipt, person: 
     await _write(cur, world, receipt)
 
 
-async def _take_off(cur: Any, request: PostingRequest, receipt: Receipt, person: Person, now: datetime) -> None:
+async def _take_off(cur: Cursor, request: PostingRequest, receipt: Receipt, person: Person, now: datetime) -> None:
     assert receipt.payment_id is not None
     world = await _world(cur, receipt, now)
     to = f"account {request.to_account}" if request.to_account else request.way
@@ -216,7 +217,7 @@ async def _take_off(cur: Any, request: PostingRequest, receipt: Receipt, person:
     await _write(cur, world, receipt)
 
 
-async def _world(cur: Any, receipt: Receipt, now: datetime) -> LoadedState:
+async def _world(cur: Cursor, receipt: Receipt, now: datetime) -> LoadedState:
     """The one payment and its account, which the caller holds."""
     assert receipt.payment_id is not None
     accounts = await store.read_accounts(cur, [], [receipt.account_id])
@@ -226,6 +227,6 @@ async def _world(cur: Any, receipt: Receipt, now: datetime) -> LoadedState:
     return LoadedState(now, no_new_payments.__next__, {one.number: one for one in accounts}, payments, sides)
 
 
-async def _write(cur: Any, world: LoadedState, receipt: Receipt) -> None:
+async def _write(cur: Cursor, world: LoadedState, receipt: Receipt) -> None:
     sides = world.sides[receipt.payment_id or 0]
     await store.write(cur, world, {sides.clearing_account_id, sides.transit_account_id})

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from adapters.messages import Reason, RegistryLine
 from billing.database.arrays import int_array, text_array
+from billing.database.cursors import Cursor
 from billing.ledger.transfers import LedgerError, write_transfers
 from gateway.payments.decide import AccountRow, Attempt, LoadedState, Payment, Sides
 from gateway.payments.fence_store import LOCK_PAYS, Key, key_columns
@@ -162,7 +163,7 @@ class StaleWrite(Exception):
     """A payment moved under our feet although its account was locked: run the batch again."""
 
 
-async def take_id_block(cur: Any) -> range:
+async def take_id_block(cur: Cursor) -> range:
     """The next block of payment ids."""
     await cur.execute("SELECT nextval('payment_ids')")
     first = int((await cur.fetchone())[0])
@@ -170,7 +171,7 @@ async def take_id_block(cur: Any) -> range:
 
 
 async def begin_and_lock(
-    cur: Any, numbers: Sequence[str], keys: Sequence[tuple[int, str]], ids: Sequence[int]
+    cur: Cursor, numbers: Sequence[str], keys: Sequence[tuple[int, str]], ids: Sequence[int]
 ) -> dict[str, AccountRow]:
     """BEGIN and lock the payable accounts named by number, or by a payment's (partner_id, key) or id.
 
@@ -185,20 +186,20 @@ async def begin_and_lock(
     return {row[1]: AccountRow(*row) for row in await cur.fetchall()}
 
 
-async def held_elsewhere(cur: Any, numbers: Sequence[str]) -> set[str]:
+async def held_elsewhere(cur: Cursor, numbers: Sequence[str]) -> set[str]:
     """Of the numbers `begin_and_lock` did not return: those that exist, so somebody else holds them."""
     await cur.execute(_EXISTING_NUMBERS, {"numbers": text_array(numbers)})
     return {row[0] for row in await cur.fetchall()}
 
 
-async def read_accounts(cur: Any, numbers: Sequence[str], ids: Sequence[int]) -> list[AccountRow]:
+async def read_accounts(cur: Cursor, numbers: Sequence[str], ids: Sequence[int]) -> list[AccountRow]:
     """Accounts without a lock, by number (payable ones) or id."""
     await cur.execute(_READ_ACCOUNTS, {"numbers": text_array(numbers), "ids": int_array(ids)})
     return [AccountRow(*row) for row in await cur.fetchall()]
 
 
 async def read_payments(
-    cur: Any, keys: Sequence[tuple[int, str]], ids: Sequence[int]
+    cur: Cursor, keys: Sequence[tuple[int, str]], ids: Sequence[int]
 ) -> dict[tuple[int, str], Payment]:
     """Payments by (partner_id, key) or id; a statement of its own so that it sees what the lock waited for."""
     statement = cur.mogrify(_PAYMENTS_BY_KEY, key_columns(keys))
@@ -208,14 +209,14 @@ async def read_payments(
     return {(row[1], row[2]): _payment(row) for row in await cur.fetchall()}
 
 
-async def read_sides(cur: Any, ids: Sequence[int]) -> dict[int, Sides]:
+async def read_sides(cur: Cursor, ids: Sequence[int]) -> dict[int, Sides]:
     """The system accounts of these payments, of those that moved money."""
     await cur.execute(_SIDES, {"ids": int_array(ids)})
     return {row[0]: Sides(row[1], row[2]) for row in await cur.fetchall()}
 
 
 async def read_for_batch(
-    cur: Any, keys: Sequence[Key], ids: Sequence[int], pay_keys: Sequence[Key]
+    cur: Cursor, keys: Sequence[Key], ids: Sequence[int], pay_keys: Sequence[Key]
 ) -> tuple[dict[Key, Payment], dict[Key, float]]:
     """As `read_payments`, and the fences of ``pay_keys`` by age in seconds.
 
@@ -240,13 +241,13 @@ async def read_for_batch(
     return payments, fences
 
 
-async def held_accounts(cur: Any, ids: Sequence[int]) -> set[int]:
+async def held_accounts(cur: Cursor, ids: Sequence[int]) -> set[int]:
     """Of these accounts those that another session holds now."""
     await cur.execute(_IS_FREE, {"ids": int_array(ids)})
     return set(ids) - {row[0] for row in await cur.fetchall()}
 
 
-async def wait_for_account(cur: Any, account_id: int, wait_s: float) -> None:
+async def wait_for_account(cur: Cursor, account_id: int, wait_s: float) -> None:
     """Wait until nobody holds an account.
 
     Raises:
@@ -255,7 +256,7 @@ async def wait_for_account(cur: Any, account_id: int, wait_s: float) -> None:
     await cur.execute(_WAIT_FOR_ACCOUNT, {"id": account_id, "wait_ms": str(int(wait_s * 1000))})
 
 
-async def write(cur: Any, world: LoadedState, system_ids: Iterable[int]) -> None:
+async def write(cur: Cursor, world: LoadedState, system_ids: Iterable[int]) -> None:
     """Write everything a batch decided: payments, events, outbox, attempts, then transfers and balances.
 
     Raises:
@@ -280,12 +281,12 @@ async def write(cur: Any, world: LoadedState, system_ids: Iterable[int]) -> None
         await write_transfers(cur, world.transfers, system_ids)
 
 
-async def insert_attempts(cur: Any, attempts: Sequence[tuple[datetime, Attempt]]) -> None:
+async def insert_attempts(cur: Cursor, attempts: Sequence[tuple[datetime, Attempt]]) -> None:
     """Attempts with their times, and their ids into the outbox, in one statement."""
     await cur.execute(_INSERT_ATTEMPTS, attempt_columns(attempts))
 
 
-async def forget_attempts(cur: Any, before: datetime, most: int) -> int:
+async def forget_attempts(cur: Cursor, before: datetime, most: int) -> int:
     """Delete at most ``most`` attempts from before ``before``, oldest first; how many were deleted.
 
     Raises:
@@ -295,13 +296,15 @@ async def forget_attempts(cur: Any, before: datetime, most: int) -> int:
     return int((await cur.fetchone())[0])
 
 
-async def known_numbers(cur: Any, numbers: Sequence[str]) -> set[str]:
+async def known_numbers(cur: Cursor, numbers: Sequence[str]) -> set[str]:
     """Of the numbers those that payable accounts have."""
     await cur.execute(_EXISTING_NUMBERS, {"numbers": text_array(numbers)})
     return {row[0] for row in await cur.fetchall()}
 
 
-async def read_registry(cur: Any, partner_id: int, start: datetime, end: datetime) -> tuple[RegistryLine, ...] | None:
+async def read_registry(
+    cur: Cursor, partner_id: int, start: datetime, end: datetime
+) -> tuple[RegistryLine, ...] | None:
     """The partner's posted payments with partner time in [start, end), oldest first; None when over REGISTRY_MAX.
 
     A transaction of its own, a round trip for each REGISTRY_PAGE of them.

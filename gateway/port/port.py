@@ -50,6 +50,7 @@ from adapters.messages import (
     Status,
 )
 from adapters.wire import MAX_SCRUBBED, cut_request
+from billing.database.cursors import Cursor
 from gateway.partners.contracts import Binding, LoadedContracts, Network, book_at, load_book, revision
 from gateway.payments import metrics
 from gateway.payments.attempts import AttemptWriter
@@ -138,7 +139,7 @@ class ContractBook:
             self.book = book_at(self.book, now)
 
 
-async def _read_book(cur: Any, passphrase: str, now: datetime) -> LoadedContracts:
+async def _read_book(cur: Cursor, passphrase: str, now: datetime) -> LoadedContracts:
     """In one snapshot: a change between two of its queries would pair new contracts with old keys."""
     await cur.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     book = await load_book(cur, passphrase, now)

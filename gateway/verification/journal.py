@@ -15,8 +15,9 @@ Does not know: truths other than 5, how documents are made.
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from billing.database.cursors import Cursor
 from billing.verification.records import Check, check_of
 from billing.verification.slices import Say, silent, snapshot
 from gateway.journal.documents import Document, payment_documents
@@ -40,7 +41,7 @@ _OLDEST: Final = "SELECT min(id) FROM outbox WHERE topic = 'payment'"
 _HELD: Final = "each payment has its document in the journal"
 
 
-async def verify_journal(cur: Any, journal: Journal | None, wait_s: float, say: Say = silent) -> list[Check]:
+async def verify_journal(cur: Cursor, journal: Journal | None, wait_s: float, say: Say = silent) -> list[Check]:
     """Every check of truth 5.
 
     Args:
@@ -56,7 +57,7 @@ async def verify_journal(cur: Any, journal: Journal | None, wait_s: float, say: 
         return [check_of(5, "the journal holds every payment", 0, "payments", [f"the journal cannot be read: {error}"])]
 
 
-async def _check_documents(cur: Any, journal: Journal, wait_s: float, say: Say) -> tuple[Check, Check]:
+async def _check_documents(cur: Cursor, journal: Journal, wait_s: float, say: Say) -> tuple[Check, Check]:
     """Every payment has a document, no older than the snapshot, and equal where it is of the same version."""
     faults = Faults(5)
     reworded = after = 0
@@ -88,7 +89,7 @@ async def _check_documents(cur: Any, journal: Journal, wait_s: float, say: Say) 
     return faults.check(_HELD, "payments", note), late
 
 
-async def _look_again(cur: Any, journal: Journal, ids: Sequence[int], faults: Faults) -> list[int]:
+async def _look_again(cur: Cursor, journal: Journal, ids: Sequence[int], faults: Faults) -> list[int]:
     """Compare payments of which the relay owes nothing; returns those that it has still to carry."""
     if not ids:
         return []
@@ -102,7 +103,7 @@ async def _look_again(cur: Any, journal: Journal, ids: Sequence[int], faults: Fa
     return sorted(waiting)
 
 
-async def _wait(cur: Any, journal: Journal, behind: list[int], faults: Faults, wait_s: float, say: Say) -> Check:
+async def _wait(cur: Cursor, journal: Journal, behind: list[int], faults: Faults, wait_s: float, say: Say) -> Check:
     """Compare what waited in the outbox as the relay carries it."""
     name = "the relay carries every change to the journal"
     deadline = time.monotonic() + wait_s
@@ -124,13 +125,13 @@ async def _wait(cur: Any, journal: Journal, behind: list[int], faults: Faults, w
     return check_of(5, name, 1, "outboxes", [], note)
 
 
-async def _oldest(cur: Any) -> int | None:
+async def _oldest(cur: Cursor) -> int | None:
     await cur.execute(_OLDEST)
     row = await cur.fetchone()
     return None if row[0] is None else int(row[0])
 
 
-async def _check_strays(cur: Any, journal: Journal, documents: Check) -> Check:
+async def _check_strays(cur: Cursor, journal: Journal, documents: Check) -> Check:
     """No document without a payment. Asked of the present: a payment may be younger than the walk.
 
     When every payment has its document and there are as many documents as payments, none is left over and no id needs

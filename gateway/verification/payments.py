@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from billing.database.aiopg import connect, translated
+from billing.database.cursors import Cursor
 from billing.database.link import CycleStoreError
 from billing.database.session import IDLE_VERIFY_S
 from billing.refusals import Unavailable
@@ -196,7 +197,7 @@ async def verify(
     dsn: str,
     journal: Journal | None,
     wait_s: float = 60.0,
-    also: Sequence[Callable[[Any], Awaitable[list[Check]]]] = (),
+    also: Sequence[Callable[[Cursor], Awaitable[list[Check]]]] = (),
     say: Say = silent,
 ) -> Report:
     """Check truths 1 to 5.
@@ -226,7 +227,7 @@ async def verify(
 # -- truths 3 and 4 ----------------------------------------------------------------------------------------------------
 
 
-async def _verify_payments(cur: Any, say: Say) -> list[Check]:
+async def _verify_payments(cur: Cursor, say: Say) -> list[Check]:
     checks = [
         await _check_keys(cur, say),
         await _check_orphans(cur, say),
@@ -249,7 +250,7 @@ async def _verify_payments(cur: Any, say: Say) -> list[Check]:
     return checks
 
 
-async def _check_keys(cur: Any, say: Say) -> Check:
+async def _check_keys(cur: Cursor, say: Say) -> Check:
     """Truth 3: a partner's key names one payment, and an index holds that for the future."""
     doubled: dict[tuple[int, str], None] = {}
     examined, partner, key, limit = 0, -1, "", SLICE_ROWS
@@ -277,27 +278,29 @@ async def _check_keys(cur: Any, say: Say) -> Check:
     return Check(3, "each partner's key names one payment", examined, "payments", len(doubled), tuple(findings))
 
 
-async def _check_orphans(cur: Any, say: Say) -> Check:
+async def _check_orphans(cur: Cursor, say: Say) -> Check:
     """Truth 3: each payment was made under a contract and to an account that are there."""
     name = "each payment's contract and account exist"
     words = "payment {0}: partner {1} has no contract {2}, or account {3} is another"
     return await _sliced(cur, say, 3, name, ("payments", "id", ""), _ORPHANS, words)
 
 
-async def _check_transfers_of_payments(cur: Any, say: Say) -> Check:
+async def _check_transfers_of_payments(cur: Cursor, say: Say) -> Check:
     """Truth 3: no transfer of a payment that does not exist."""
     name, words = "each payment's transfer belongs to a payment", "transfer {0} is of payment {1}, not there ({2})"
     of = ("transfers", "id", "source = 'payment' AND")
     return await _sliced(cur, say, 3, name, of, _TRANSFERS_OF_NOBODY, words)
 
 
-async def _check_events_of_payments(cur: Any, say: Say) -> Check:
+async def _check_events_of_payments(cur: Cursor, say: Say) -> Check:
     """Truth 4: no event of a payment that does not exist."""
     name, words = "each event belongs to a payment", "payment {0} does not exist but has event {1} ({2})"
     return await _sliced(cur, say, 4, name, ("payment_events", "payment_id", ""), _EVENTS_OF_NOBODY, words)
 
 
-async def _sliced(cur: Any, say: Say, truth: int, name: str, of: tuple[str, str, str], sql: str, words: str) -> Check:
+async def _sliced(
+    cur: Cursor, say: Say, truth: int, name: str, of: tuple[str, str, str], sql: str, words: str
+) -> Check:
     """A check slice by slice. of: table, column it is sliced by, and which of its rows are counted."""
     table, column, where = of
     word = "payment transfers" if where else table.replace("_", " ")
@@ -395,7 +398,7 @@ def _registered_at(events: Sequence[_Event]) -> datetime:
 
 
 async def _walk(
-    cur: Any,
+    cur: Cursor,
 ) -> AsyncIterator[tuple[list[_Payment], Mapping[int, list[_Event]], Mapping[int, list[_Transfer]]]]:
     """Payments in id order with their events and transfers, BATCH at a time."""
     await cur.execute(_LAST)

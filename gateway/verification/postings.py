@@ -10,6 +10,7 @@ Does not know: how money by hand is asked for, how a report is printed.
 from collections.abc import Sequence
 from typing import Any, Final
 
+from billing.database.cursors import Cursor
 from billing.verification.ledger import Guard, check_guards, count
 from billing.verification.records import MAX_LISTED, Check, listed
 from ratingcore.money import format_minor
@@ -84,7 +85,7 @@ _RETURNED: Final = f"""
 """
 
 
-async def verify_postings(cur: Any) -> list[Check]:
+async def verify_postings(cur: Cursor) -> list[Check]:
     """Every check of money by hand.
 
     Args:
@@ -104,7 +105,7 @@ async def verify_postings(cur: Any) -> list[Check]:
     ]
 
 
-async def _look(cur: Any, truth: int, name: str, examined: int, of: str, sql: str) -> Check:
+async def _look(cur: Cursor, truth: int, name: str, examined: int, of: str, sql: str) -> Check:
     await cur.execute(sql, {"limit": MAX_LISTED})
     return listed(truth, name, examined, of, await cur.fetchall(), _WORDS[sql])
 

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from billing.database.cursors import Cursor
 from kopeck.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Context:
         with open_stores(self.settings) as stores:
             yield stores
 
-    def in_transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+    def in_transaction(self, work: Callable[[Cursor], Awaitable[T]]) -> T:
         """Run an async function of a cursor in one transaction on the database the settings name."""
         from kopeck.databases.transactions import in_transaction
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from billing.database.cursors import Cursor
+
 if TYPE_CHECKING:
     from billing.ledger.posting_requests import Person
     from kopeck.databases.stores import Stores
@@ -69,7 +71,7 @@ def claims() -> dict[str, str]:
     return {name: value for name, value in told.items() if value}
 
 
-async def _signed_in(cur: Any, login: str, password: str) -> Any:
+async def _signed_in(cur: Cursor, login: str, password: str) -> Any:
     from web.access.audit import record
     from web.access.users import authenticate, user_by_login
 

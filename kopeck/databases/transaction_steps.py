@@ -5,14 +5,14 @@ Does not know: what the steps do.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import psycopg2
 
+from billing.database.cursors import Cursor
 from kopeck.databases.transactions import CommandFailed, connected
 
 
-def in_steps(dsn: str, step: Callable[[Any], Awaitable[bool]]) -> None:
+def in_steps(dsn: str, step: Callable[[Cursor], Awaitable[bool]]) -> None:
     """Run ``step`` with a cursor in one READ COMMITTED transaction after another, until it returns False.
 
     An exception rolls back the step that raised it; those before it are committed.
@@ -23,7 +23,7 @@ def in_steps(dsn: str, step: Callable[[Any], Awaitable[bool]]) -> None:
     asyncio.run(_in_steps(dsn, step))
 
 
-async def _in_steps(dsn: str, step: Callable[[Any], Awaitable[bool]]) -> None:
+async def _in_steps(dsn: str, step: Callable[[Cursor], Awaitable[bool]]) -> None:
     connection = await connected(dsn)
     async with connection, connection.cursor() as cur:
         goes_on = True

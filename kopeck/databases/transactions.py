@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import psycopg2
 
 from billing.database.aiopg import cancelled_as, connect
+from billing.database.cursors import Cursor
 from billing.database.session import IDLE_COMMAND_S
 
 T = TypeVar("T")
@@ -22,7 +23,7 @@ class CommandFailed(Exception):
     """The database did not do it; nothing was changed. The message is for the person at the terminal."""
 
 
-def in_transaction(dsn: str, work: Callable[[Any], Awaitable[T]]) -> T:
+def in_transaction(dsn: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
     """Run ``work`` with a cursor inside one READ COMMITTED transaction and commit; any exception rolls back.
 
     Raises:
@@ -42,7 +43,7 @@ async def connected(dsn: str) -> Any:
         raise CommandFailed(f"cannot connect to the database: {str(error).strip() or 'no answer'}") from error
 
 
-async def _in_transaction(dsn: str, work: Callable[[Any], Awaitable[T]]) -> T:
+async def _in_transaction(dsn: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
     connection = await connected(dsn)
     async with connection, connection.cursor() as cur:
         try:

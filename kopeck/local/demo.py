@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from adapters import cyberplat, osmp
 from adapters.messages import Check, Keys, Pay
 from adapters.protocols import contract_from_json
+from billing.database.cursors import Cursor
 from billing.ledger.accounts import NewAccount, create_accounts, system_account
 from billing.ledger.transfers import Transfer, post_transfers
 from gateway.partners.contracts import add_key, add_partner, list_partners
@@ -89,11 +90,11 @@ def make_demo(settings: Settings, dsn: str) -> bool:
     return True
 
 
-async def _is_complete(cur: Any) -> bool:
+async def _is_complete(cur: Cursor) -> bool:
     return bool(await list_partners(cur)) and await _unbilled_since(cur) is None
 
 
-async def _unbilled_since(cur: Any) -> datetime | None:
+async def _unbilled_since(cur: Cursor) -> datetime | None:
     await cur.execute(_UNBILLED, (ACTOR,))
     row = await cur.fetchone()
     return row[0] if row else None
@@ -105,7 +106,7 @@ def _make(settings: Settings, dsn: str) -> None:
     people = [(account.number, account.name) for account, _ in itertools.islice(_subscribers(), PEOPLE)]
     keys = _load_or_make_secrets(settings)
 
-    async def fill(cur: Any) -> None:
+    async def fill(cur: Cursor) -> None:
         if not await list_partners(cur):
             await _fill(cur, keys, settings.gateway.key_passphrase)
             await open_for_business(cur, people, month_before(datetime.now(UTC)), ACTOR)
@@ -156,13 +157,13 @@ _CYBERPLAT_BODY = _COMMON_BODY | {"protocol": "cyberplat", "services": ["1"]}
 _OSMP_BODY = _COMMON_BODY | {"protocol": "osmp", "dialect": {"cancel": "prv_txn", "status": "txn_id"}}
 
 
-async def _fill(cur: Any, keys: _DemoSecrets, passphrase: str) -> None:
+async def _fill(cur: Cursor, keys: _DemoSecrets, passphrase: str) -> None:
     await _connect_partners(cur, keys, passphrase)
     await _open_accounts(cur)
     await _add_person(cur, keys.password)
 
 
-async def _connect_partners(cur: Any, keys: _DemoSecrets, passphrase: str) -> None:
+async def _connect_partners(cur: Cursor, keys: _DemoSecrets, passphrase: str) -> None:
     await add_partner(cur, CYBERPLAT, "КиберПлат (демо)", _CYBERPLAT_BODY, ACTOR)
     await add_partner(cur, OSMP, "ОСМП (демо)", _OSMP_BODY, ACTOR)
     public = keys.partner_key.public_key().public_bytes(
@@ -173,7 +174,7 @@ async def _connect_partners(cur: Any, keys: _DemoSecrets, passphrase: str) -> No
     await add_key(cur, OSMP, "basic", f"{OSMP}:{keys.osmp_password}", ACTOR)
 
 
-async def _open_accounts(cur: Any) -> None:
+async def _open_accounts(cur: Cursor) -> None:
     """Subscribers, and what they brought along: one manual posting with a transfer each."""
     wanted = list(_subscribers())
     await create_accounts(cur, [account for account, _ in wanted])
@@ -212,7 +213,7 @@ def _name(chance: random.Random) -> str:
     return f"{surname}а {chance.choice(_WOMEN.split())} {father.removesuffix('ич')}на"
 
 
-async def _add_person(cur: Any, password: str) -> None:
+async def _add_person(cur: Cursor, password: str) -> None:
     from web.access.users import add_user
 
     await add_user(cur, LOGIN, password, "administrator")

@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -21,6 +21,7 @@ from billing.catalogue.store import save_version
 from billing.customers.customers import LegalEntity, NewCustomer, add_customer, set_entity
 from billing.cycle.plan import NewRun
 from billing.cycle.run import Crew, go_on, run_under_way, start_run
+from billing.database.cursors import Cursor
 from billing.files.format import parse_format
 from billing.orders.orders import ManualCharge, WantedOrder, add_charge, add_order, end_order, suspend_order
 from billing.usage.importer import import_file
@@ -62,7 +63,7 @@ def month_before(now: datetime) -> date:
     return (now.astimezone(ZONE).date().replace(day=1) - timedelta(days=1)).replace(day=1)
 
 
-async def open_for_business(cur: Any, people: Sequence[tuple[str, str]], month: date, actor: str) -> None:
+async def open_for_business(cur: Cursor, people: Sequence[tuple[str, str]], month: date, actor: str) -> None:
     """A catalogue, customers and orders as of a month. people: accounts that are there, and their owners' names."""
     await _load_catalogue(cur, actor)
     await set_entity(cur, _SELLER)
@@ -98,7 +99,7 @@ def _wanted(place: int, account: str, month: date) -> WantedOrder:
     )
 
 
-async def _load_catalogue(cur: Any, actor: str) -> None:
+async def _load_catalogue(cur: Cursor, actor: str) -> None:
     catalogue, source = load_catalogue(EXAMPLES / "mobile.yaml")
     saved, is_new = await save_version(cur, source, catalogue, actor, "the example of docs/tariffs.md")
     if is_new:

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from psycopg2.extras import Json
 
+from billing.database.cursors import Cursor
+
 #: Every action that can be on record; web/site/texts.py words each as ``audit.ACTION``.
 ACTIONS: Final = (
     "signed_in",
@@ -129,7 +131,7 @@ class AuditFilter:
 
 
 async def record(
-    cur: Any,
+    cur: Cursor,
     actor: str,
     action: str,
     remote_ip: str,
@@ -143,7 +145,7 @@ async def record(
     await cur.execute(_INSERT, (actor, action, object_kind, object_id, Json(detail), remote_ip))
 
 
-async def list_entries(cur: Any, wanted: AuditFilter, before: int | None, limit: int) -> list[Entry]:
+async def list_entries(cur: Cursor, wanted: AuditFilter, before: int | None, limit: int) -> list[Entry]:
     """Newest first, those with an id below ``before``."""
     values = {
         "start": wanted.start,

@@ -11,10 +11,11 @@ Does not know: cookies' names and flags, pages.
 import hashlib
 import secrets
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from psycopg2.extras import Json
 
+from billing.database.cursors import Cursor
 from web.access.users import Role, User
 
 _TOKEN_BYTES: Final = 32
@@ -54,7 +55,7 @@ class Session:
     user: User
 
 
-async def begin_session(cur: Any, user: User, hours: int) -> tuple[str, Session]:
+async def begin_session(cur: Cursor, user: User, hours: int) -> tuple[str, Session]:
     """Start a session; returns the token for the cookie beside it."""
     token, csrf = secrets.token_urlsafe(_TOKEN_BYTES), secrets.token_urlsafe(_TOKEN_BYTES)
     await cur.execute(_INSERT, (hash_of(token), user.id, csrf, hours * 60))
@@ -62,7 +63,7 @@ async def begin_session(cur: Any, user: User, hours: int) -> tuple[str, Session]
     return token, Session(hash_of(token), csrf, None, user)
 
 
-async def read_session(cur: Any, token: str, idle_minutes: int) -> Session | None:
+async def read_session(cur: Cursor, token: str, idle_minutes: int) -> Session | None:
     """The live session of this token, or None."""
     token_hash = hash_of(token)
     await cur.execute(_READ, {"hash": token_hash, "every": _SEEN_EVERY, "idle": idle_minutes})
@@ -76,22 +77,22 @@ async def read_session(cur: Any, token: str, idle_minutes: int) -> Session | Non
     return Session(token_hash, csrf, None if notice is None else (notice["key"], notice["values"]), user)
 
 
-async def set_notice(cur: Any, session: Session, key: str, values: dict[str, str]) -> None:
+async def set_notice(cur: Cursor, session: Session, key: str, values: dict[str, str]) -> None:
     """Leave a message for the session's next page."""
     await cur.execute(_SET_NOTICE, (Json({"key": key, "values": values}), session.token_hash))
 
 
-async def clear_notice(cur: Any, session: Session) -> None:
+async def clear_notice(cur: Cursor, session: Session) -> None:
     """The message was shown."""
     await cur.execute(_CLEAR_NOTICE, (session.token_hash,))
 
 
-async def end_session(cur: Any, session: Session) -> None:
+async def end_session(cur: Cursor, session: Session) -> None:
     """Sign out this browser."""
     await cur.execute(_END, (session.token_hash,))
 
 
-async def end_sessions_of(cur: Any, user_id: int) -> None:
+async def end_sessions_of(cur: Cursor, user_id: int) -> None:
     """Sign a user out everywhere."""
     await cur.execute(_END_OF_USER, (user_id,))
 

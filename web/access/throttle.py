@@ -13,7 +13,9 @@ Does not know: passwords, pages, cookies' names.
 import hashlib
 import ipaddress
 import secrets
-from typing import Any, Final
+from typing import Final
+
+from billing.database.cursors import Cursor
 
 TRIES_PER_PAIR: Final = 5
 TRIES_PER_ADDRESS: Final = 50
@@ -80,7 +82,7 @@ class TooManyTries(Exception):
         self.wait_s = wait_s
 
 
-async def take_try(cur: Any, login: str, address: str, browser: str) -> None:
+async def take_try(cur: Cursor, login: str, address: str, browser: str) -> None:
     """Count one try at a login before its password is looked at. ``browser``: the token of its cookie, or "".
 
     Raises:
@@ -97,12 +99,12 @@ async def take_try(cur: Any, login: str, address: str, browser: str) -> None:
     await _take(cur, "login", _hash(login), FREE_TRIES_PER_LOGIN, spaced=True)
 
 
-async def forget_tries(cur: Any, login: str, address: str = "") -> None:
+async def forget_tries(cur: Cursor, login: str, address: str = "") -> None:
     """The password was right, or was replaced: failures of the login, and of it from this address, count no more."""
     await cur.execute(_FORGET, (_hash(login, network_of(address)), _hash(login)))
 
 
-async def take_try_of_session(cur: Any, token_hash: bytes) -> None:
+async def take_try_of_session(cur: Cursor, token_hash: bytes) -> None:
     """Count one try of a signed-in session at its own password.
 
     Raises:
@@ -111,7 +113,7 @@ async def take_try_of_session(cur: Any, token_hash: bytes) -> None:
     await _take(cur, "session", token_hash, TRIES_PER_SESSION)
 
 
-async def trust_browser(cur: Any, user_id: int, browser: str) -> str:
+async def trust_browser(cur: Cursor, user_id: int, browser: str) -> str:
     """Remember a browser in which the user just signed in; returns the token for its cookie, the same one if it was
     the user's already."""
     token = browser
@@ -123,7 +125,7 @@ async def trust_browser(cur: Any, user_id: int, browser: str) -> str:
     return token
 
 
-async def forget_browsers(cur: Any, user_id: int) -> None:
+async def forget_browsers(cur: Cursor, user_id: int) -> None:
     """No browser of the user is known any more."""
     await cur.execute(_FORGET_ALL_BROWSERS, (user_id,))
 
@@ -145,7 +147,7 @@ def network_of(address: str) -> str:
     return str(found)
 
 
-async def _take(cur: Any, scope: str, key: bytes, most: int, *, spaced: bool = False) -> None:
+async def _take(cur: Cursor, scope: str, key: bytes, most: int, *, spaced: bool = False) -> None:
     values = {"scope": scope, "key": key, "most": most, "spaced": spaced}
     await cur.execute(_TAKE, values)
     if await cur.fetchone() is not None:

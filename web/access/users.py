@@ -22,6 +22,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 from zxcvbn import zxcvbn
 
+from billing.database.cursors import Cursor
 from billing.refusals import Refusal
 from web.access.throttle import forget_tries, take_try
 
@@ -114,7 +115,7 @@ _SET_ROLE: Final = f"UPDATE users SET role = %s WHERE login = %s RETURNING {_COL
 _SET_STATE: Final = f"UPDATE users SET state = %s WHERE login = %s RETURNING {_COLUMNS}"
 
 
-async def add_user(cur: Any, login: str, password: str, role: str, temporary: bool = False) -> User:
+async def add_user(cur: Cursor, login: str, password: str, role: str, temporary: bool = False) -> User:
     """Make a user. ``temporary``: he must replace the password at his first sign-in.
 
     Raises:
@@ -130,7 +131,7 @@ async def add_user(cur: Any, login: str, password: str, role: str, temporary: bo
     return _user(await cur.fetchone())
 
 
-async def set_password(cur: Any, login: str, password: str, temporary: bool = False) -> User:
+async def set_password(cur: Cursor, login: str, password: str, temporary: bool = False) -> User:
     """Replace the password and forget failed tries. The caller ends the user's sessions (web/access/sessions.py)."""
     name = checked_login(login)
     hashed = await _hash(checked_password(name, password))
@@ -140,13 +141,13 @@ async def set_password(cur: Any, login: str, password: str, temporary: bool = Fa
     return changed
 
 
-async def list_users(cur: Any) -> list[User]:
+async def list_users(cur: Cursor) -> list[User]:
     """All users by login."""
     await cur.execute(_LIST)
     return [_user(row) for row in await cur.fetchall()]
 
 
-async def user_by_login(cur: Any, login: str) -> User | None:
+async def user_by_login(cur: Cursor, login: str) -> User | None:
     """One user, or None."""
     await cur.execute(_ONE, (login.strip().lower(),))
     row = await cur.fetchone()
@@ -157,7 +158,7 @@ class PasswordExpired(Exception):
     """The password is right, but it was a temporary one and its days are over."""
 
 
-async def authenticate(cur: Any, login: str, password: str, address: str = "", browser: str = "") -> User | None:
+async def authenticate(cur: Cursor, login: str, password: str, address: str = "", browser: str = "") -> User | None:
     """The user whose login and password these are; None for every other case, after the same work.
 
     Args:
@@ -182,18 +183,18 @@ async def authenticate(cur: Any, login: str, password: str, address: str = "", b
     return None if row is None else _user(row)
 
 
-async def is_password_of(cur: Any, user: User, password: str) -> bool:
+async def is_password_of(cur: Cursor, user: User, password: str) -> bool:
     """Whether this is the password of a user who is signed in already. The caller counts tries."""
     stored, _ = await _password_of(cur, user.login)
     return await _matches(stored or NOBODY_HASH, password) and stored is not None
 
 
-async def set_locale(cur: Any, user_id: int, locale: str) -> None:
+async def set_locale(cur: Cursor, user_id: int, locale: str) -> None:
     """Remember the language a user chose."""
     await cur.execute(_SET_LOCALE, (locale, user_id))
 
 
-async def set_role(cur: Any, login: str, role: str) -> User:
+async def set_role(cur: Cursor, login: str, role: str) -> User:
     """Change a role. Inside the caller's transaction: it locks the administrators.
 
     Raises:
@@ -206,7 +207,7 @@ async def set_role(cur: Any, login: str, role: str) -> User:
     return _found(await cur.fetchone(), login)
 
 
-async def set_state(cur: Any, login: str, state: str) -> User:
+async def set_state(cur: Cursor, login: str, state: str) -> User:
     """Disable or enable a user. Inside the caller's transaction, as set_role."""
     if state not in ("active", "disabled"):
         raise UserError("user.error.state", f"no such state of a user: {state[:20]!r}")
@@ -251,13 +252,13 @@ def temporary_password() -> str:
     return "-".join("".join(secrets.choice(alphabet) for _ in range(5)) for _ in range(4))
 
 
-async def _password_of(cur: Any, login: str) -> tuple[str | None, bool]:
+async def _password_of(cur: Cursor, login: str) -> tuple[str | None, bool]:
     await cur.execute(_PASSWORD_OF, (login,))
     row = await cur.fetchone()
     return (None, False) if row is None else (row[0], row[1])
 
 
-async def _keep_one_administrator(cur: Any, login: str) -> None:
+async def _keep_one_administrator(cur: Cursor, login: str) -> None:
     await cur.execute(_LOCK_ADMINISTRATORS)
     administrators = [row[0] for row in await cur.fetchall()]
     if administrators == [login]:

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
+from billing.database.cursors import Cursor
 from gateway.journal.journal import JournalAway, JournalBusy
 from web.access import audit
 from web.access.sessions import Session, clear_notice, set_notice
@@ -162,7 +163,9 @@ class Page(RequestHandler):
             secure=self.site.is_secure(self.request),
         )  # fmt: skip
 
-    async def record(self, action: str, kind: str = "", object_id: str = "", cur: Any = None, /, **detail: Any) -> None:
+    async def record(
+        self, action: str, kind: str = "", object_id: str = "", cur: Cursor | None = None, /, **detail: Any
+    ) -> None:
         """Write to the audit record, in the caller's transaction where he gives one."""
         actor = self.session.user.actor if self.session else "anonymous"
         if cur is not None:

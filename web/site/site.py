@@ -20,6 +20,7 @@ import psycopg2
 from tornado.httputil import HTTPServerRequest
 
 from billing.database.aiopg import cancelled_as, create_pool
+from billing.database.cursors import Cursor
 from billing.database.session import IDLE_WEB_S
 from billing.refusals import Unavailable
 from gateway.journal.journal import Journal
@@ -190,7 +191,7 @@ class Site:
         return self._pool
 
 
-async def _roll_back(cur: Any) -> None:
+async def _roll_back(cur: Cursor) -> None:
     try:
         await cur.execute("ROLLBACK")
     except (psycopg2.Error, TimeoutError, RuntimeError):  # RuntimeError: aiopg, of a connection broken in mid-call

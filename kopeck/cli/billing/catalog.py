@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from billing.database.cursors import Cursor
 from kopeck.cli.context import CHARSET, INSTANT, Context, actor, pass_context, show_table, shown_name, shown_time
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool, yes_change
     catalogue, source = load_catalogue(file)
     refuse_errors(catalogue, 1)
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         await lock_catalogue(cur, catalogue.name)
         newest = await find_version(cur, catalogue.name)
         before = await read_version(cur, newest) if newest else catalogue
@@ -122,7 +123,7 @@ def diff(context: Context, file: Path, version: int | None) -> None:
 
     catalogue, _ = load_catalogue(file)
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         found = await find_version(cur, catalogue.name, version)
         if found is None:
             raise CatalogueStoreError(f"there is no catalogue {catalogue.name!r}{_of(version)} to compare with")
@@ -145,7 +146,7 @@ def export(context: Context, name: str, version: int | None, folder: Path, force
     """Write the files of a version into a folder, to the byte."""
     from billing.catalogue.store import CatalogueStoreError, find_version, read_source
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         found = await find_version(cur, name, version)
         if found is None:
             raise CatalogueStoreError(f"there is no catalogue {name!r}{_of(version)}")
@@ -174,7 +175,7 @@ def show(context: Context, name: str, version: int | None, at: datetime | None, 
     from billing.catalogue.sheet import price_sheet
     from billing.catalogue.store import CatalogueStoreError, find_version, now_s, read_version
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         found = await find_version(cur, name, version)
         if found is None:
             raise CatalogueStoreError(f"there is no catalogue {name!r}{_of(version)}")
@@ -198,7 +199,7 @@ def list_(context: Context, name: str | None) -> None:
     """List catalogues and their versions, the newest of each first."""
     from billing.catalogue.store import list_versions
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         return await list_versions(cur, name)
 
     show_table(

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from billing.database.cursors import Cursor
 from kopeck.cli.context import Context, Day, actor, pass_context, show_table, shown_time
 from kopeck.cli.people.customers import AS_JSON, show_json
 
@@ -62,7 +63,7 @@ def run(
     total = DunningResult(0, {}, 0, 0)
     with context.stores() as stores, _progress() as progress:
 
-        async def step(cur: Any) -> bool:
+        async def step(cur: Cursor) -> bool:
             nonlocal total
             if not total.looked:
                 progress(0, await count_accounts(cur))
@@ -119,7 +120,7 @@ def _preview(context: Context, today: date | None, largest: int, listed: IO[str]
     tell = _list_writer(listed)
     with context.stores() as stores, _progress() as progress:
 
-        async def step(cur: Any) -> bool:
+        async def step(cur: Cursor) -> bool:
             nonlocal after, looked, days
             if not looked:
                 progress(0, await count_accounts(cur))
@@ -238,7 +239,7 @@ def set_(context: Context, words: tuple[str, ...], group: str) -> None:
 
     wanted = parse_steps(words)
 
-    async def work(cur: Any) -> None:
+    async def work(cur: Cursor) -> None:
         await set_steps(cur, group, wanted)
 
     context.in_transaction(work)
@@ -292,7 +293,7 @@ def set_settings(context: Context, days_between: int | None, minimum: str | None
     except ValueError as error:
         raise click.ClickException(f"minimum: {error}") from error
 
-    async def work(cur: Any) -> None:
+    async def work(cur: Cursor) -> None:
         if days_between is not None:
             await set_days_between(cur, days_between)
         if least is not None:
@@ -323,7 +324,7 @@ def delay(context: Context, account: str, until: datetime | None, withdraw: bool
     if (until is not None) == withdraw:
         raise click.UsageError("say --until DATE or --withdraw")
 
-    async def work(cur: Any) -> bool:
+    async def work(cur: Cursor) -> bool:
         if until is None:
             return await withdraw_delay(cur, account, reason, actor())
         return (await delay_account(cur, account, until.date(), reason, actor()))[1]
@@ -374,7 +375,7 @@ def _blocked(context: Context, reason: str) -> "list[Blocked]":
     found: list[Blocked] = []
     with context.stores() as stores:
 
-        async def step(cur: Any) -> bool:
+        async def step(cur: Cursor) -> bool:
             page = await list_blocked(cur, reason, found[-1].order_id if found else 0, PAGE)
             found.extend(page)
             return len(page) == PAGE
@@ -393,7 +394,7 @@ def show(context: Context, account: str, limit: int, as_json: bool) -> None:
     from billing.invoicing.dunning_standing import history_of, next_step, standing_of
     from ratingcore.money import format_minor
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         found = await standing_of(cur, account)
         return found, await next_step(cur, found), await history_of(cur, found.account_id, limit)
 

@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
+from billing.database.cursors import Cursor
 from billing.invoicing.documents import document_of, file_name_of, make_pdf, new_compiler
 from billing.invoicing.invoices import InvoiceDetails, InvoiceError, count_of_run, ids_of_run, invoice_details
 from kopeck.children import die_with_parent
@@ -74,7 +75,7 @@ def write_run(
             raise CommandFailed(f"a process that makes PDFs died after {done} of them; ask again") from error
 
 
-async def _page(cur: Any, run_id: int, after: int) -> list[InvoiceDetails]:
+async def _page(cur: Cursor, run_id: int, after: int) -> list[InvoiceDetails]:
     ids = await ids_of_run(cur, run_id, after, PAGE)
     return await invoice_details(cur, ids) if ids else []
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from billing.database.cursors import Cursor
 from kopeck.cli.context import Context, Day, actor, pass_context, show_table
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def show(context: Context, number: str, language: str, as_json: bool) -> None:
 def _details(context: Context, number: str) -> "InvoiceDetails":
     from billing.invoicing.invoices import InvoiceError, draft_id_of, invoice_details, invoice_id_of
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         draft = draft_id_of(number)
         found = await invoice_details(cur, [draft]) if draft is not None else []
         if not found or found[0].invoice.number:  # only drafts go by their id: numbers may be digits alone
@@ -220,7 +221,7 @@ def explain(context: Context, number: str, line: int | None, language: str) -> N
         raise InvoiceError(f"{number} has no line {line}")
     wanted = [(found.invoice.id, one.line) for one in lines if one.kind in KINDS]
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         return await judge_lines(cur, wanted, {})
 
     judged = {one.line.line: one for one in context.in_transaction(work)}
@@ -332,7 +333,7 @@ def credit(
         raise click.UsageError("say what to credit: --lines 1,3, or --all, or --amount X --line N")
     wanted = CreditRequest((line,) if line is not None else lines, amount)
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         return await credit_invoice(cur, number, wanted, key=key, actor=actor(), why=why)
 
     note, is_new = context.in_transaction(work)
@@ -359,7 +360,7 @@ def allocate(
     if (payment_id is None) == (transfer_id is None):
         raise click.UsageError("name the payment with --payment or the transfer with --transfer")
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         return await allocate_payment(
             cur, number, amount, payment_id=payment_id, transfer_id=transfer_id, actor=actor()
         )

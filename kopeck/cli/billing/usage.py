@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from billing.database.cursors import Cursor
 from kopeck.cli.billing.usage_open import reopen, unbilled
 from kopeck.cli.billing.usage_rate import rate_stored
 from kopeck.cli.billing.usage_voids import correct, void, voids
@@ -140,7 +141,7 @@ def imports(context: Context, limit: int) -> None:
     """List imports, newest first."""
     from billing.usage.rejects import list_imports
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         return await list_imports(cur, limit)
 
     found = context.in_transaction(work)
@@ -177,7 +178,7 @@ def list_(context: Context, import_id: int, state: str, limit: int) -> None:
     """List rejects of an import in order of their lines, after how many open ones have which reason."""
     from billing.usage.rejects import count_reasons, import_format, list_rejects
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         await import_format(cur, import_id)
         return await count_reasons(cur, import_id), await list_rejects(cur, import_id, state, limit)
 
@@ -201,7 +202,7 @@ def export(context: Context, import_id: int, output: IO[bytes]) -> None:
     from billing.files.format import parse_format
     from billing.usage.rejects import PAGE_MAX, import_format, list_rejects
 
-    async def work(cur: Any) -> None:
+    async def work(cur: Cursor) -> None:
         how = await import_format(cur, import_id)
         charset = parse_format(how.format_text, how.format_name).charset
         output.write(_comment(f"rejects of import {import_id}; columns: {how.header}", charset))
@@ -234,7 +235,7 @@ def refeed(context: Context, import_id: int, file: IO[bytes] | None) -> None:
     from billing.usage.importer import Refeed, read_corrected, refeed_as_they_are, refeed_lines
     from billing.usage.rejects import import_format
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         return await import_format(cur, import_id)
 
     with _speaking(), context.stores() as stores:
@@ -272,7 +273,7 @@ def drop(context: Context, import_id: int, ids: tuple[int, ...], all_: bool, why
     if bool(ids) == all_:
         raise click.UsageError("name rejects, or say --all")
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         return await drop_rejects(cur, import_id, None if all_ else ids, why, actor())
 
     with _speaking():

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from billing.database.cursors import Cursor
 from kopeck.cli.context import Context, pass_context, show_table, shown_time
 
 _MICRO = 1_000_000
@@ -27,7 +28,7 @@ def unbilled(context: Context, account: str, limit: int, as_json: bool) -> None:
     """
     from billing.usage.unbilled import list_unbilled
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         return await list_unbilled(cur, account, limit)
 
     found = context.in_transaction(work)

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from billing.database.cursors import Cursor
 from kopeck.cli.context import Context, actor, pass_context, show_table, shown_name, shown_time
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def void(context: Context, ids: tuple[int, ...], file: IO[bytes] | None, key: st
         if file is not None:
             ids = tuple(one.event_id for one in read_corrections(name, file.read(MAX_FILE_BYTES), only_events=True))
 
-        async def work(cur: Any) -> "Voided":
+        async def work(cur: Cursor) -> "Voided":
             return await void_events(cur, ids, VoidRequest(key, why, actor(), name))
 
         done = context.in_transaction(work)
@@ -97,7 +98,7 @@ def correct(
         with connection(stores.dsn) as load:
             ratable = ratable_now(load)
 
-        async def work(cur: Any) -> "Voided":
+        async def work(cur: Cursor) -> "Voided":
             return await correct_events(cur, corrections, VoidRequest(key, why, actor(), name), ratable)
 
         done = context.in_transaction(work)
@@ -113,7 +114,7 @@ def voids(context: Context, limit: int) -> None:
     """List events that are void, newest first, with who did it and why."""
     from billing.usage.voids import list_voids
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         return await list_voids(cur, limit)
 
     show_table(

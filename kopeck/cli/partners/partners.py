@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import click
 
+from billing.database.cursors import Cursor
 from kopeck.cli.context import INSTANT, Context, actor, pass_context, show_table, shown_name, shown_time
 
 Pairs = tuple[str, ...]
@@ -49,7 +50,7 @@ def show(context: Context, code: str) -> None:
     from gateway.partners.contracts import list_keys
     from gateway.partners.keys import KeyWarning, key_warnings, warning_sentences
 
-    async def work(cur: Any) -> tuple[Any, list[Any], list[KeyWarning]]:
+    async def work(cur: Cursor) -> tuple[Any, list[Any], list[KeyWarning]]:
         passphrase = context.settings.gateway.key_passphrase
         return await _row(cur, code), await list_keys(cur, code), await key_warnings(cur, code, passphrase=passphrase)
 
@@ -101,7 +102,7 @@ def add(context: Context, code: str, name: str, protocol: str | None, file: IO[b
         raise click.UsageError("say --protocol, or give a contract with --file")
     body = _changed(body, pairs, ())
 
-    async def work(cur: Any) -> None:
+    async def work(cur: Cursor) -> None:
         await add_partner(cur, code, name, body, actor())
         await record(cur, actor(), "partner_added", "", "partner", code, protocol=body["protocol"])
 
@@ -128,7 +129,7 @@ def set_(context: Context, code: str, file: IO[bytes] | None, unset: Pairs, pair
         raise click.UsageError("say what to change: FIELD=VALUE, --unset FIELD or --file")
     whole = _from_file(file) if file else None
 
-    async def work(cur: Any) -> tuple[dict[str, Any], int, bool]:
+    async def work(cur: Cursor) -> tuple[dict[str, Any], int, bool]:
         row = await _row(cur, code)
         body = _changed(row.body if whole is None else whole, pairs, unset)
         if body == row.body:
@@ -204,7 +205,7 @@ def add_key(
         raise click.UsageError("--generate makes what is ours to choose: it goes with --purpose sign, basic or secret")
     material, public = _made(purpose, code, int(bits)) if generate else (_text(file), "")
 
-    async def work(cur: Any) -> tuple[int, list[KeyWarning]]:
+    async def work(cur: Cursor) -> tuple[int, list[KeyWarning]]:
         key_id = await contracts.add_key(
             cur,
             code,
@@ -239,7 +240,7 @@ def retire_key(context: Context, key_id: int, at: datetime | None) -> None:
 
     moment = at or datetime.now(UTC)
 
-    async def work(cur: Any) -> None:
+    async def work(cur: Cursor) -> None:
         code = await contracts.retire_key(cur, key_id, moment)
         await record(cur, actor(), "partner_key_retired", "", "partner", code, key=key_id, at=moment.isoformat())
 
@@ -259,7 +260,7 @@ def _set_state(context: Context, code: str, state: str) -> None:
     from gateway.partners.contracts import set_partner_state
     from web.access.audit import record
 
-    async def work(cur: Any) -> None:
+    async def work(cur: Cursor) -> None:
         await set_partner_state(cur, code, state)
         action = "partner_paused" if state == "paused" else "partner_resumed"
         await record(cur, actor(), action, "", "partner", code)
@@ -268,7 +269,7 @@ def _set_state(context: Context, code: str, state: str) -> None:
     click.echo(f"partner {code} is {state}")
 
 
-async def _row(cur: Any, code: str) -> Any:
+async def _row(cur: Cursor, code: str) -> Any:
     from gateway.partners.contracts import ContractError, list_partners
 
     for row in await list_partners(cur):

@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from billing.database.cursors import Cursor
 from kopeck.cli.context import (
     CHARSET,
     CHARSET_HINT,
@@ -39,7 +40,7 @@ def show(context: Context, number: str, limit: int) -> None:
     from kopeck.cli.people.orders import suspended_words
     from ratingcore.money import format_minor
 
-    async def work(cur: Any) -> tuple[Any, list[Any], list[str]]:
+    async def work(cur: Cursor) -> tuple[Any, list[Any], list[str]]:
         found = await account_by_number(cur, number)
         if found is None:
             raise AccountError(f"there is no account {number[:40]!r}")
@@ -89,7 +90,7 @@ def add(context: Context, number: str, name: str, kind: str, currency: str, stat
     """Open an account with balance zero."""
     from billing.ledger.accounts import AccountError, NewAccount, create_accounts
 
-    async def work(cur: Any) -> None:
+    async def work(cur: Cursor) -> None:
         if not await create_accounts(cur, [NewAccount(number, kind, currency, name, state)]):
             raise AccountError(f"there is an account {number!r} already")
 
@@ -115,7 +116,7 @@ def import_(context: Context, file: IO[bytes], dry_run: bool, charset: str) -> N
     def told(lines: int) -> None:
         report(file.tell() if file.seekable() else 0, f"{lines:,} lines")
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         name = shown_name(file)
         return await import_accounts(cur, file, name, actor(), keep=not dry_run, charset=charset, progress=told)
 

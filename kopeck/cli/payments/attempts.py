@@ -5,10 +5,11 @@ Does not know: what attempts are (gateway.payments.attempts), how the journal ke
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from billing.database.cursors import Cursor
 from kopeck.cli.context import Context, actor, pass_context, shown_time
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def forget(context: Context, days: int | None) -> None:
         deleted = _forget(stores, before)
         in_journal = asyncio.run(_forget_in_journal(stores, before))
 
-        async def note(cur: Any) -> None:
+        async def note(cur: Cursor) -> None:
             await record(cur, actor(), "attempts_forgotten", "", "", "", before=before.isoformat(), deleted=deleted)
 
         in_transaction(stores.dsn, note)
@@ -51,7 +52,7 @@ def _forget(stores: "Stores", before: datetime) -> int:
     from gateway.payments.store import forget_attempts
     from kopeck.databases.transactions import in_transaction
 
-    async def work(cur: Any) -> int:
+    async def work(cur: Cursor) -> int:
         return await forget_attempts(cur, before, SLICE)
 
     deleted = 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from billing.database.cursors import Cursor
 from kopeck.cli.context import Context, pass_context, show_table, shown_time
 from kopeck.cli.payments.accounts import account
 from kopeck.cli.person import AS_LOGIN, claims, person_at
@@ -167,7 +168,7 @@ def approve(context: Context, request_id: int, why: str, login: str | None, dry_
     """Post a request of another person; give your own login with --as."""
     from gateway.payments.manual_money import approve as approve_request
 
-    async def work(cur: Any, person: "Person") -> "PostingOutcome":
+    async def work(cur: Cursor, person: "Person") -> "PostingOutcome":
         return await approve_request(cur, request_id, person, why, datetime.now(UTC))
 
     _done(_decided(context, login, "posting_approved", work, dry_run), dry_run)
@@ -183,7 +184,7 @@ def reject(context: Context, request_id: int, why: str, login: str | None) -> No
     from gateway.payments.manual_money import PostingOutcome
     from gateway.payments.manual_money import reject as reject_request
 
-    async def work(cur: Any, person: "Person") -> "PostingOutcome":
+    async def work(cur: Cursor, person: "Person") -> "PostingOutcome":
         return PostingOutcome(await reject_request(cur, request_id, person, why), True)
 
     _decided(context, login, "posting_rejected", work, dry_run=False)
@@ -197,7 +198,7 @@ def _ask(context: Context, login: str | None, dry_run: bool, *, kind: str, **giv
     wanted = WantedPosting(Kind(kind), **given)
     limit = context.settings.billing.second_person_above_minor
 
-    async def work(cur: Any, person: "Person") -> "PostingOutcome":
+    async def work(cur: Cursor, person: "Person") -> "PostingOutcome":
         from ratingcore.money import Minor
 
         return await ask(cur, wanted, person, Minor(limit), datetime.now(UTC))
@@ -216,7 +217,7 @@ def _decided(
     from kopeck.databases.transactions import in_transaction
     from web.access.audit import record
 
-    async def act(cur: Any) -> "PostingOutcome":
+    async def act(cur: Cursor) -> "PostingOutcome":
         outcome = await work(cur, person)
         request = outcome.request
         if dry_run:

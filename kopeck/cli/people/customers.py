@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from billing.database.cursors import Cursor
 from kopeck.cli.context import CHARSET, Context, actor, pass_context, show_table, shown_name, shown_time
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def in_store(context: Context, work: Any) -> Any:
         raise click.ClickException(str(error)) from error
 
 
-async def recorded(cur: Any, number: str, action: str, work: Callable[[Any], Awaitable[T]]) -> T:
+async def recorded(cur: Cursor, number: str, action: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
     """Change a customer, and put what changed on the audit record. Whoever else changes one waits."""
     from billing.customers.customers import changed, lock_customer, lock_tree, recordable
     from web.access.audit import record
@@ -114,7 +115,7 @@ def add(context: Context, /, **facts: Any) -> None:
 
     new = NewCustomer(**{**facts, "contacts": dict(facts["contacts"]), "details": dict(facts["details"])})
 
-    async def work(cur: Any) -> bool:
+    async def work(cur: Cursor) -> bool:
         return await recorded(cur, new.number, "customer_added", lambda cur: add_customer(cur, new))
 
     is_new = in_store(context, work)
@@ -131,7 +132,7 @@ def show(context: Context, number: str, as_json: bool) -> None:
     from billing.orders.orders import list_orders
     from kopeck.cli.people.orders import ORDER_HEADINGS, order_json, order_row
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         found = await find_customer(cur, number)
         children = await list_customers(cur, parent=number, limit=1_000)
         return found, await accounts_of(cur, found.id), children, await list_orders(cur, customer=number, limit=1_000)
@@ -207,7 +208,7 @@ def list_(context: Context, /, as_json: bool, **wanted: Any) -> None:
     """List customers in order of their numbers."""
     from billing.customers.customers import list_customers
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         return await list_customers(cur, **wanted)
 
     found = in_store(context, work)
@@ -248,7 +249,7 @@ def edit(context: Context, /, number: str, **given: Any) -> None:
     if not changes:
         raise click.UsageError("say what to change")
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         return await recorded(cur, number, "customer_changed", lambda cur: edit_customer(cur, number, changes))
 
     in_store(context, work)
@@ -271,7 +272,7 @@ def move(context: Context, number: str, parent: str | None, no_parent: bool, par
     if bool(parent) == no_parent:
         raise click.UsageError("say --parent NUMBER or --no-parent")
 
-    async def work(cur: Any) -> None:
+    async def work(cur: Cursor) -> None:
         to = (number, parent or "", parent_pays, actor())
         await recorded(cur, number, "customer_moved", lambda cur: move_customer(cur, *to))
 
@@ -291,7 +292,7 @@ def close(context: Context, number: str) -> None:
     """Close a customer and his accounts for good: when all is billed and paid and no child is left."""
     from billing.customers.customers import close_customer
 
-    async def work(cur: Any) -> bool:
+    async def work(cur: Cursor) -> bool:
         return await recorded(cur, number, "customer_closed", lambda cur: close_customer(cur, number))
 
     click.echo(f"customer {number} is closed{'' if in_store(context, work) else ' already'}")
@@ -321,7 +322,7 @@ def add_account(context: Context, /, number: str, account_number: str, **named: 
 
     further = FurtherAccount(account_number, **named)
 
-    async def work(cur: Any) -> bool:
+    async def work(cur: Cursor) -> bool:
         return await recorded(cur, number, "customer_account_added", lambda cur: add_to_customer(cur, number, further))
 
     is_new = in_store(context, work)
@@ -340,7 +341,7 @@ def list_entities(context: Context, as_json: bool) -> None:
     """List legal entities."""
     from billing.customers.customers import list_entities as all_of_them
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         return await all_of_them(cur)
 
     found = in_store(context, work)
@@ -382,7 +383,7 @@ def set_(
     given = {"invoice": invoice_prefix, "credit_note": credit_note_prefix}
     prefixes = {kind: prefix for kind, prefix in given.items() if prefix is not None}
 
-    async def work(cur: Any) -> None:
+    async def work(cur: Cursor) -> None:
         nobody = LegalEntity(number, "", {}, {})
         before = {one.number: one for one in await list_entities(cur)}.get(number, nobody)
         merged = merge_texts(before.details, dict(details))

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from billing.database.cursors import Cursor
 from kopeck.cli.context import (
     CHARSET,
     CHARSET_HINT,
@@ -84,7 +85,7 @@ def add(context: Context, /, **given: Any) -> None:
     """Add an order on a plan or an item for ACCOUNT, by the newest version of the catalogue."""
     from billing.orders.orders import WantedOrder, add_order
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         return await add_order(cur, WantedOrder(**given), actor(), _now_s())
 
     found, is_new = in_store(context, work)
@@ -104,7 +105,7 @@ def show(context: Context, number: str, limit: int, as_json: bool) -> None:
     """Show the life of an order: what was billed, what is due next, pauses, and what people did."""
     from billing.orders.orders import events_of, find_order, periods_of_order, periods_to_come, suspensions_of
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         found = await find_order(cur, number)
         return (
             found,
@@ -273,7 +274,7 @@ def list_(context: Context, /, after: str, as_json: bool, **wanted: Any) -> None
     """List orders in the order in which they were made."""
     from billing.orders.orders import find_order, list_orders
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         after_id = (await find_order(cur, after)).id if after else 0
         return await list_orders(cur, after=after_id, **wanted)
 
@@ -323,7 +324,7 @@ def _replace(context: Context, /, number: str, when: str | None, text: str, **wa
     if (when is not None) + bool(text) != 1:
         raise click.UsageError("say one of --now, --at-period-end, --at DATE")
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         at_s = _at(await find_order(cur, number), when, text)
         return await replace_order(cur, number, at_s, actor(), is_exact=bool(text), **wanted)
 
@@ -361,7 +362,7 @@ def cancel(context: Context, number: str, when: str | None, text: str, withdraw:
     if (when is not None) + bool(text) + withdraw != 1:
         raise click.UsageError("say one of --now, --at-period-end, --at DATE, --withdraw")
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         if withdraw:
             return await withdraw_end(cur, number, actor()), await find_order(cur, number)
         at_s = _at(await find_order(cur, number), when, text)
@@ -383,7 +384,7 @@ def suspend(context: Context, number: str, from_text: str, until_text: str, why:
     """Pause an order: nothing recurring is charged for the time."""
     from billing.orders.orders import find_order, suspend_order
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         found = await find_order(cur, number)
         until_s = _at(found, None, until_text) if until_text else None
         return await suspend_order(cur, number, _at(found, "now", from_text), until_s, actor(), why)
@@ -400,7 +401,7 @@ def resume(context: Context, number: str, text: str) -> None:
     """End the pause of an order, or take back one that has not begun."""
     from billing.orders.orders import find_order, resume_order
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         return await resume_order(cur, number, _at(await find_order(cur, number), "now", text), actor())
 
     is_new = in_store(context, work)
@@ -431,7 +432,7 @@ def charge(context: Context, /, account: str, amount: str, tax: str, bill_on: da
     day = bill_on.date() if bill_on else None
     wanted = ManualCharge(account=account, amount_minor=amount_minor, tax_ppm=tax_ppm, bill_on=day, **given)
 
-    async def work(cur: Any) -> tuple[date, bool]:
+    async def work(cur: Cursor) -> tuple[date, bool]:
         return await add_charge(cur, wanted, actor())
 
     found, is_new = in_store(context, work)

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from billing.database.cursors import Cursor
 from kopeck.cli.context import Context, actor, pass_context, show_table, shown_time
 
 ROLES = ("viewer", "operator", "administrator")
@@ -33,7 +34,7 @@ def add(context: Context, login: str, role: str, generate: bool) -> None:
 
     password = temporary_password() if generate else _asked_password()
 
-    async def work(cur: Any) -> Any:
+    async def work(cur: Cursor) -> Any:
         added = await add_user(cur, login, password, role, temporary=generate)
         await record(cur, actor(), "user_added", "", "user", added.login, role=added.role.value)
         return added
@@ -56,7 +57,7 @@ def passwd(context: Context, login: str, generate: bool) -> None:
 
     password = temporary_password() if generate else _asked_password()
 
-    async def work(cur: Any) -> None:
+    async def work(cur: Cursor) -> None:
         changed = await set_password(cur, login, password, temporary=generate)
         await end_sessions_of(cur, changed.id)
         await record(cur, actor(), "user_password_reset", "", "user", changed.login)

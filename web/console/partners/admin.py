@@ -18,6 +18,7 @@ from tornado.web import HTTPError
 
 from adapters.messages import Contract
 from adapters.protocols import contract_from_json
+from billing.database.cursors import Cursor
 from gateway.partners.contracts import PartnerRow, list_keys, list_partners, set_partner_state
 from gateway.partners.keys import key_warnings
 from web.access.audit import ACTIONS, CHANGES, AuditFilter, list_entries
@@ -181,7 +182,7 @@ class UserPage(UsersPage):
         await self.notify(told[0], login=login, **told[1])
         return None
 
-    async def _reset(self, cur: Any, login: str) -> tuple[str, str]:
+    async def _reset(self, cur: Cursor, login: str) -> tuple[str, str]:
         password = temporary_password()
         user: User = await set_password(cur, login, password, temporary=True)
         await end_sessions_of(cur, user.id)
