@@ -15,12 +15,12 @@ from typing import Final
 import numpy as np
 
 from billing.calendar import local_midnight
+from billing.cycle import boundary_store as usage_boundary
 from billing.cycle.late_store import late_payers
 from billing.cycle.posting import CycleRefused
 from billing.database.cursors import ColumnConnection
 from billing.database.link import columns, do, rows
 from billing.orders.orders import CHANGES
-from billing.usage import boundary as usage_boundary
 from ratingcore.arrays import Ints
 
 #: Paying accounts of a shard, unless settings say otherwise: their balances are locked for a fraction of a second.

@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 from billing.database.cursors import ColumnConnection
 from billing.files.format import Format
 from billing.files.lines import BLOCK_BYTES, Reject, UsageFileError
-from billing.usage.catalogues import ratable_now
+from billing.usage.catalogues_store import ratable_now
 from billing.usage.load_store import (
     Accounts,
     Boundary,

@@ -82,7 +82,7 @@ _ITEMS: Final = "SELECT DISTINCT number FROM catalogue_items"
 #: Waits for a run that is being planned; what that closed is read by the next statements.
 _HOLD_BOUNDARY: Final = "SELECT FROM usage_open FOR SHARE"
 
-#: A review of everybody that waits has seen what counts before its bound (billing.usage.boundary).
+#: A review of everybody that waits has seen what counts before its bound (billing.cycle.boundary_store).
 _OPEN_FROM: Final = """
     SELECT open_from, (SELECT max(usage_until) FROM bill_runs
                        WHERE state IN ('running', 'reviewed', 'approving') AND only_account_id IS NULL) AS seen_until

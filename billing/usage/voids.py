@@ -22,7 +22,7 @@ from billing.database.arrays import int_array, text_array
 from billing.database.cursors import Cursor
 from billing.orders.orders import wait_for_billing
 from billing.usage.ratable import Ratable, unratable
-from billing.usage.rejects import UsageError
+from billing.usage.store import UsageError
 from billing.usage.values import MAX_DURATION_S, MAX_QUANTITY_MICRO
 
 #: Events of one request: they are looked up one by one in each month.

@@ -80,7 +80,7 @@ def correct(
     columns event, item, quantity, duration, destination; an empty cell changes nothing. What was billed is refused.
     For another account or time, void the event and import it as it should be under another key.
     """
-    from billing.usage.catalogues import ratable_now
+    from billing.usage.catalogues_store import ratable_now
     from billing.usage.load_store import connection
     from billing.usage.void_file import correction_of, read_corrections
     from billing.usage.voids import VoidRequest, correct_events
@@ -141,7 +141,7 @@ def voids(context: Context, limit: int) -> None:
 def _speaking() -> Iterator[None]:
     """Errors as sentences: status 2 for what cannot be done, 1 where the database did not do it."""
     from billing.usage.load_store import UsageStoreError
-    from billing.usage.rejects import UsageError
+    from billing.usage.store import UsageError
     from kopeck.databases.transactions import CommandFailed
 
     try:

@@ -21,7 +21,7 @@ from billing.files.format import Format, parse_format
 from billing.files.lines import UsageFileError
 from billing.usage.importer import ImportResult, Refeed, import_file, read_corrected, refeed_as_they_are, refeed_lines
 from billing.usage.load_store import LoadCounts, NewImport, UsageStoreError, connection, lock_source
-from billing.usage.rejects import UsageError, drop_rejects, list_imports, list_rejects
+from billing.usage.store import UsageError, drop_rejects, list_imports, list_rejects
 from tests.billing.usage.usage_files import CALLS, CALLS_HEADER, NOW, call, calls
 
 NEW = NewImport("switch", "calls", CALLS, "calls.csv", "accept", "test")
