@@ -26,10 +26,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from billing.database.cursors import Cursor
+from billing.database.locks import hold_customer_tree, wait_for_billing
 from billing.database.zones import problem_with_zone
 from billing.invoicing.dunning import lock_accounts, stand_as_payer
 from billing.ledger.accounts import NAME_MAX, NewAccount, create_accounts, problem_with
-from billing.orders.orders import wait_for_billing
 from billing.refusals import Refusal
 from ratingcore.bands import zone_of
 
@@ -135,8 +135,6 @@ class LegalEntity:
     details: Mapping[str, str]
     prefixes: Mapping[str, str]
 
-
-LOCK_TREE: Final = "SELECT pg_advisory_xact_lock(hashtextextended('kopeck customers', 0))"
 
 #: Reasons for which orders in force are suspended at this moment; {whose}: of which accounts.
 _SUSPENDED: Final = """coalesce((
@@ -353,11 +351,6 @@ def _problem_with_zone(zone: str) -> str | None:
     return None
 
 
-async def lock_tree(cur: Cursor) -> None:
-    """Make others who would change who is whose child, or who pays, wait until the transaction ends."""
-    await cur.execute(LOCK_TREE)
-
-
 async def add_customer(cur: Cursor, new: NewCustomer) -> bool:
     """Add a customer with his account; False where the very same one is there already.
 
@@ -368,7 +361,7 @@ async def add_customer(cur: Cursor, new: NewCustomer) -> bool:
     problem = problem_with_customer(new)
     if problem:
         raise CustomerError(problem)
-    await lock_tree(cur)
+    await hold_customer_tree(cur)
     known = await customer_by_number(cur, new.number)
     if known is not None:
         if known.facts != new:
@@ -402,7 +395,7 @@ async def add_account(cur: Cursor, number: str, further: FurtherAccount) -> bool
     Raises:
         CustomerError: a rule is broken; roll back.
     """
-    await lock_tree(cur)
+    await hold_customer_tree(cur)
     known = await _to_change(cur, number)
     named = {name: value for name, value in asdict(further).items() if name != "number" and value not in ("", None)}
     new = replace(known.facts, account=further.number, **named)
@@ -554,7 +547,7 @@ async def move_customer(cur: Cursor, number: str, parent: str, parent_pays: bool
     Raises:
         CustomerError: a circle, a payer who does not pay for himself, or no account in the currency; roll back.
     """
-    await lock_tree(cur)
+    await hold_customer_tree(cur)
     known = await _to_change(cur, number)
     problem = problem_with_facts(replace(known.facts, parent=parent, parent_pays=parent_pays))
     if problem:
@@ -591,7 +584,7 @@ async def close_customer(cur: Cursor, number: str) -> bool:
     Raises:
         CustomerError: something is left to do for him; it says what.
     """
-    await lock_tree(cur)
+    await hold_customer_tree(cur)
     await lock_customer(cur, number)
     known = await find_customer(cur, number)
     if known.state == "closed":

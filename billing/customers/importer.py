@@ -19,14 +19,14 @@ import pyarrow.compute as pc
 from billing.customers.customers import (
     CONTACTS,
     DETAILS,
-    LOCK_TREE,
     MAX_TEXT,
     CustomerError,
     NewCustomer,
     problem_with_customer,
 )
+from billing.database.adbc import columns, do, import_connection, rows
 from billing.database.cursors import ColumnConnection
-from billing.database.link import columns, do, rows
+from billing.database.locks import hold_customer_tree_for_load
 from billing.database.zones import UNKNOWN_ZONE
 from billing.files.tables import (
     BAD_TABLE,
@@ -49,7 +49,6 @@ from billing.files.tables import (
     yes_or_no,
 )
 from billing.ledger.accounts import NAME_MAX
-from billing.usage.load_store import connection
 
 COLUMNS: Final = (
     *("number", "name", "group", "parent", "parent_pays", "language", *CONTACTS, *DETAILS),
@@ -212,10 +211,11 @@ def import_customers(dsn: str, source: IO[bytes], how: How, actor: str, file_nam
     """Load the customers of a file; actor and file_name: as on the audit record.
 
     Raises:
-        ImportFileError: the file as a whole is wrong. UsageStoreError: the database refused. Nothing is kept then.
+        ImportFileError: the file as a whole is wrong. ImportStoreError: the database refused. Nothing is kept then.
     """
-    with connection(dsn) as opened:
-        for statement in (*SESSION, LOCK_TREE, *_TABLES):
+    with import_connection(dsn) as opened:
+        hold_customer_tree_for_load(opened)
+        for statement in (*SESSION, *_TABLES):
             do(opened, statement)
 
         def add(found: Loaded) -> None:

@@ -13,7 +13,7 @@ Does not know: the command line.
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from datetime import date
 from typing import IO, Any, Final
 
@@ -21,12 +21,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from billing.calendar import NEVER
 from billing.catalogue.model import Buyer, Catalogue
 from billing.catalogue.store import Source, catalogue_of
-from billing.charging.records import NEVER
-from billing.customers.customers import LOCK_TREE
+from billing.database.adbc import columns, do, import_connection, rows
 from billing.database.cursors import ColumnConnection
-from billing.database.link import columns, do, rows
+from billing.database.locks import hold_customer_tree_for_load
 from billing.database.zones import UNKNOWN_ZONE
 from billing.files.tables import (
     BAD_TABLE,
@@ -59,7 +59,6 @@ from billing.orders.rules import (
     Numbers,
     OrderError,
     OrderOffer,
-    WantedTerms,
     local_date,
     offer_of,
     parse_instant,
@@ -67,7 +66,7 @@ from billing.orders.rules import (
     problems_with_numbers,
     unknown_code,
 )
-from billing.usage.load_store import connection
+from billing.orders.terms import Terms, WantedTerms
 from ratingcore.bands import zone_of
 from ratingcore.money import parse_minor
 
@@ -206,10 +205,11 @@ def import_orders(dsn: str, source: IO[bytes], how: How) -> Loaded:
     """Load the orders of a file.
 
     Raises:
-        ImportFileError: the file as a whole is wrong. UsageStoreError: the database refused. Nothing is kept then.
+        ImportFileError: the file as a whole is wrong. ImportStoreError: the database refused. Nothing is kept then.
     """
-    with connection(dsn) as opened:
-        for statement in (*SESSION, LOCK_TREE, *_TABLES):
+    with import_connection(dsn) as opened:
+        hold_customer_tree_for_load(opened)
+        for statement in (*SESSION, *_TABLES):
             do(opened, statement)
         load = _Load(opened, [row[0] for row in rows(opened, _CATALOGUES)])
         steps = Steps(lambda part: _judge(load, part), lambda: _check(load), lambda _found: do(opened, _ADD))
@@ -218,9 +218,9 @@ def import_orders(dsn: str, source: IO[bytes], how: How) -> Loaded:
 
 def _check(load: _Load) -> None:
     """Store the terms, and set aside lines that say nothing new or contradict."""
-    fields = list(WantedTerms.__slots__)
-    columns_of = list(zip(*(astuple(one) for one in load.terms), strict=True)) or [()] * len(fields)
-    data = {"place": list(load.terms.values())} | dict(zip(fields, columns_of, strict=True))
+    names = [column.name for column in fields(Terms)]
+    columns_of = list(zip(*(astuple(one) for one in load.terms), strict=True)) or [()] * len(names)
+    data = {"place": list(load.terms.values())} | dict(zip(names, columns_of, strict=True))
     if load.terms:
         stage(load.opened, "import_terms", pa.table(data))
     do(load.opened, _ADD_TERMS)

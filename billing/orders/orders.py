@@ -21,19 +21,18 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
-from billing.calendar import boundaries, period_containing
+from billing.calendar import NEVER, boundaries, period_containing
 from billing.catalogue.model import Buyer, Catalogue
 from billing.catalogue.store import find_version, read_version
-from billing.charging.records import NEVER
 from billing.database.arrays import text_array
 from billing.database.cursors import Cursor
+from billing.database.locks import wait_for_billing
 from billing.database.zones import problem_with_zone
 from billing.orders.rules import (
     NO_PRICE,
     NO_TRIAL,
     Numbers,
     OrderError,
-    WantedTerms,
     anchors_of,
     local_date,
     offer_of,
@@ -43,6 +42,7 @@ from billing.orders.rules import (
     problems_with_numbers,
     unknown_code,
 )
+from billing.orders.terms import WantedTerms
 from ratingcore.bands import zone_of
 from ratingcore.money import MAX_MINOR, Minor, format_minor, parse_minor
 
@@ -303,18 +303,6 @@ _ANY_IN_ADVANCE: Final = """
 _EVENT: Final = "INSERT INTO order_events (order_id, event, details, actor) VALUES (%s, %s, %s::jsonb, %s)"
 
 _LOCK: Final = "SELECT FROM orders WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
-
-#: Held together by all who change orders. The plan of a billing run (billing.cycle.plan) waits for it: a change that
-#: looked for a run before there was one is committed before shards are read.
-CHANGES: Final = "kopeck orders change"
-_WAIT_FOR_PLAN: Final = f"SELECT pg_advisory_xact_lock_shared(hashtextextended('{CHANGES}', 0))"
-
-_WAIT_FOR_SHARD: Final = """
-    SELECT FROM bill_shards s JOIN bill_runs r ON r.id = s.run_id
-    WHERE r.state = 'running' AND s.state IN ('due', 'failed') AND EXISTS (
-        SELECT FROM unnest(%s::bigint[]) AS payer WHERE payer BETWEEN s.first_account_id AND s.last_account_id)
-    ORDER BY s.run_id, s.shard_no FOR SHARE OF s
-"""
 
 #: Up to where an order is billed for good, whether its only part is, and up to where it is adjusted.
 _BILLED_UNTIL: Final = """
@@ -687,13 +675,6 @@ async def _locked(cur: Cursor, number: str) -> list[Order]:
     await wait_for_billing(cur, [found[0].payer_account_id])
     await cur.execute(_LOCK, ([order.id for order in found],))
     return await _found(cur, _BY_NUMBER, values)  # as they are now that nobody else is at them
-
-
-async def wait_for_billing(cur: Cursor, payers: Sequence[int]) -> None:
-    """Wait for shards at work on these payers' accounts; those that have not begun wait for this transaction."""
-    if payers:
-        await cur.execute(_WAIT_FOR_PLAN)
-        await cur.execute(_WAIT_FOR_SHARD, (list(payers),))
 
 
 async def _guard(cur: Cursor, order: Order, at_s: int, what: str) -> None:

@@ -51,7 +51,8 @@ _UNCOVERED: Final = f"""
 """
 
 #: Late events that a complete run saw, the period of the order they belong to, and what of it was billed since. What an
-#: order in advance has on its arrears part alone is left to billing.verification.periods: no such record, no late usage.
+#: order in advance has on its arrears part alone is left to billing.verification.periods: without such a record there
+#: is no late usage.
 _LATE: Final = f"""
     WITH {_ITEMS}, last AS (
         SELECT r.id, r.usage_until FROM bill_runs r

@@ -316,8 +316,8 @@ def _read_format(path: Path) -> tuple["Format", str]:
 @contextmanager
 def _speaking() -> Iterator[None]:
     """Errors of usage as sentences: status 2 for input that is wrong, 1 where the database did not do it."""
+    from billing.database.adbc import ImportStoreError
     from billing.files.lines import UsageFileError
-    from billing.usage.load_store import UsageStoreError
     from billing.usage.store import UsageError
     from kopeck.databases.transactions import CommandFailed
 
@@ -325,7 +325,7 @@ def _speaking() -> Iterator[None]:
         yield
     except (UsageError, UsageFileError) as error:
         raise click.ClickException(str(error)) from error
-    except UsageStoreError as error:
+    except ImportStoreError as error:
         raise CommandFailed(str(error)) from error
 
 

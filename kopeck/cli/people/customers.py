@@ -59,11 +59,12 @@ def in_store(context: Context, work: Any) -> Any:
 
 async def recorded(cur: Cursor, number: str, action: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
     """Change a customer, and put what changed on the audit record. Whoever else changes one waits."""
-    from billing.customers.customers import changed, lock_customer, lock_tree, recordable
+    from billing.customers.customers import changed, lock_customer, recordable
+    from billing.database.locks import hold_customer_tree
     from web.access.audit import record
 
     if action != "customer_changed":  # the tree stays as it is, so an import may be under way
-        await lock_tree(cur)
+        await hold_customer_tree(cur)
     await lock_customer(cur, number)
     before = await recordable(cur, number)
     done = await work(cur)

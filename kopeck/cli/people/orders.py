@@ -482,8 +482,8 @@ def run_import(
     charset: str,
 ) -> None:
     """Load a file of customers or orders and tell what came of it."""
+    from billing.database.adbc import ImportStoreError
     from billing.files.tables import How, ImportFileError
-    from billing.usage.load_store import UsageStoreError
     from kopeck.cli.progress import progress, size_of
     from kopeck.databases.transactions import CommandFailed
 
@@ -499,7 +499,7 @@ def run_import(
     except ImportFileError as error:
         hint = f"\n{CHARSET_HINT}" if NOT_UTF_8 in str(error) else ""
         raise click.ClickException(f"{shown_name(file)}: {error}{hint}") from error
-    except UsageStoreError as error:
+    except ImportStoreError as error:
         raise CommandFailed(str(error)) from error
     lines = [f"{shown_name(file)}:{one.line}: {one.reason}" for one in done.bad]
     _tell_bad(lines, rejects)
