@@ -52,7 +52,8 @@ from billing.files.tables import (
     whole_number,
     yes_or_no,
 )
-from billing.orders.orders import MAX_NOTE, MAX_NUMBER, OrderRecord, WantedOrder, read_order
+from billing.orders.reading import read_order
+from billing.orders.records import MAX_NOTE, MAX_NUMBER, OrderingAccount, WantedOrder
 from billing.orders.rules import (
     NO_PRICE,
     NO_TRIAL,
@@ -239,7 +240,7 @@ class _Accounts:
 
     account_id: Ints
     payer_account_id: Ints
-    words: Coded[OrderRecord | None]
+    words: Coded[OrderingAccount | None]
 
 
 def _judge(load: _Load, part: TablePart) -> tuple[pa.Table, list[BadLine]]:
@@ -297,9 +298,9 @@ def _accounts(load: _Load, texts: pa.Array, problems: Problems) -> _Accounts:
     states = [coded(_flat(found, name)) for name in ("state", "account_state")]
     customer = _named_customers(load, _flat(found, "customer"))
     kinds, firsts = distinct_rows([*said, customer, *states])
-    words: list[OrderRecord | None] = [None]
+    words: list[OrderingAccount | None] = [None]
     for row in firsts.tolist():
-        words.append(OrderRecord(0, 0, *(column.at(row) for column in [*said, customer, *states])))
+        words.append(OrderingAccount(0, 0, *(column.at(row) for column in [*said, customer, *states])))
     kind = np.zeros(len(named.values), np.int64)
     kind[places] = kinds + 1
     codes = kind[named.codes]
@@ -323,7 +324,7 @@ def _named_customers(load: _Load, customers: pa.Array) -> Coded[str]:
 
 
 def _zones(accounts: _Accounts, given: Coded[str], problems: Problems) -> Coded[str]:
-    def zone(text: str, facts: OrderRecord | None) -> str:
+    def zone(text: str, facts: OrderingAccount | None) -> str:
         zone_of(text or (facts.zone if facts else "UTC"))
         return text or (facts.zone if facts else "UTC")
 
@@ -366,7 +367,7 @@ def _terms(
     """Terms of the rows, which the load keeps; each is judged by itself."""
     days = each([starts, zone], local_date, date.min, Problems(), "")
 
-    def terms(day: date, zone: str, facts: OrderRecord | None, *said: str) -> WantedTerms | None:
+    def terms(day: date, zone: str, facts: OrderingAccount | None, *said: str) -> WantedTerms | None:
         if facts is None:
             return None
         catalogue, plan, item, kind, period, anchor_day, anchor_month, anchor_date, in_advance, proration = said
@@ -399,7 +400,7 @@ def _offers(
 ) -> tuple[list[OrderOffer], Ints]:
     """What each row's terms buy its buyer; rows without terms are bad already."""
 
-    def offer(one: WantedTerms | None, facts: OrderRecord | None, is_priced: bool) -> OrderOffer:
+    def offer(one: WantedTerms | None, facts: OrderingAccount | None, is_priced: bool) -> OrderOffer:
         if one is None or facts is None:
             return OrderOffer(None)
         buyer = Buyer(one.currency, one.plan, facts.group, facts.customer)

@@ -130,7 +130,7 @@ def add(context: Context, /, **facts: Any) -> None:
 def show(context: Context, number: str, as_json: bool) -> None:
     """Show a customer, his accounts, his children and his orders."""
     from billing.customers.customers import accounts_of, find_customer, list_customers
-    from billing.orders.orders import list_orders
+    from billing.orders.store import list_orders
     from kopeck.cli.people.orders import ORDER_HEADINGS, order_json, order_row
 
     async def work(cur: Cursor) -> Any:

@@ -23,7 +23,9 @@ from billing.customers.customers import (
     set_entity,
 )
 from billing.ledger.accounts import NewAccount, create_accounts
-from billing.orders.orders import ManualCharge, WantedOrder, add_charge, add_order
+from billing.orders.charges import add_charge
+from billing.orders.orders import add_order
+from billing.orders.records import ManualCharge, WantedOrder
 from billing.orders.rules import OrderError
 from tests.billing.orders.shop import act, bill, open_shop, rows
 

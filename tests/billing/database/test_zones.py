@@ -16,7 +16,8 @@ from billing.customers.customers import (
     edit_customer,
 )
 from billing.database.zones import problem_with_zone
-from billing.orders.orders import WantedOrder, add_order
+from billing.orders.orders import add_order
+from billing.orders.records import WantedOrder
 from billing.orders.rules import OrderError
 from ratingcore.bands import zone_of
 from tests.billing.orders.shop import act, open_shop

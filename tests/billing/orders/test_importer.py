@@ -14,8 +14,10 @@ from billing.customers.importer import below_circles, import_customers
 from billing.files.tables import How, ImportFileError
 from billing.ledger.accounts import NewAccount, create_accounts
 from billing.orders.importer import COLUMNS, import_orders
-from billing.orders.orders import WantedOrder, add_order, end_order, find_order
+from billing.orders.orders import add_order, end_order
+from billing.orders.records import WantedOrder
 from billing.orders.rules import OrderError
+from billing.orders.store import find_order
 from tests.billing.orders.shop import act, open_shop, rows
 
 
