@@ -38,7 +38,7 @@ _SHOWN: Final = 60
 
 
 class OrderError(Refusal):
-    """A clear sentence for whoever asked for an order or a change that cannot be."""
+    """An order or a change of one cannot be as it was asked for."""
 
     default_code = "order_refused"
 

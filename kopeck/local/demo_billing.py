@@ -18,7 +18,9 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from billing.catalogue.store import save_version
-from billing.customers.customers import LegalEntity, NewCustomer, add_customer, set_entity
+from billing.customers.customers import add_customer
+from billing.customers.legal_entities import set_entity
+from billing.customers.records import LegalEntity, NewCustomer
 from billing.cycle.plan import NewRun
 from billing.cycle.run import Crew, go_on, run_under_way, start_run
 from billing.database.cursors import Cursor

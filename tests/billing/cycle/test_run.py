@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.catalogue.store import Source, catalogue_of, save_version
-from billing.customers.customers import CustomerError, close_customer, move_customer
+from billing.customers.customers import close_customer, move_customer
+from billing.customers.rules import CustomerError
 from billing.cycle import run as cycle_run
 from billing.cycle import shard as cycle_shard
 from billing.cycle import store as cycle_store

@@ -7,14 +7,9 @@ from typing import Any
 
 import pytest
 
-from billing.customers.customers import (
-    CustomerError,
-    FurtherAccount,
-    NewCustomer,
-    add_account,
-    add_customer,
-    edit_customer,
-)
+from billing.customers.customers import add_account, add_customer, edit_customer
+from billing.customers.records import FurtherAccount, NewCustomer
+from billing.customers.rules import CustomerError
 from billing.database.zones import problem_with_zone
 from billing.orders.orders import add_order
 from billing.orders.records import WantedOrder
