@@ -93,7 +93,7 @@ def sql_outside_stores(modules: Iterable[Module]) -> Iterator[str]:
         if has_sql and module.path in SQL_MODULES:
             seen.add(module.path)
         elif has_sql and not STORE.fullmatch(module.name) and module.folder not in SQL_PACKAGES:
-            yield f"{module.path}:{has_sql[0]}: SQL outside a store; move it into {module.folder}/store.py or ..._store.py"
+            yield f"{module.path}:{has_sql[0]}: SQL outside a store; move it to {module.folder}/store.py or *_store.py"
     for path in sorted(set(SQL_MODULES) - seen):
         yield f"{path} is an exception for SQL and holds none"
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from billing.database.cursors import Cursor
+from billing.database.rows import records
 from billing.verification.records import MAX_LISTED, Check, listed
 from billing.verification.slices import snapshot
 
@@ -119,7 +120,8 @@ _LIST: Final = (
         SELECT account_id, item, at, quantity_micro, CASE WHEN is_closed THEN 'closed account' ELSE 'next run' END
         FROM missing
     )
-    SELECT a.number, n.item, n.why, count(*), sum(n.quantity_micro)::bigint, min(n.at), max(n.at)
+    SELECT a.number AS account, n.item, n.why, count(*) AS events, sum(n.quantity_micro)::bigint AS quantity_micro,
+           min(n.at) AS first_at, max(n.at) AS last_at
     FROM nobody n JOIN accounts a ON a.id = n.account_id
     WHERE %(account)s = '' OR a.number = %(account)s
     GROUP BY a.number, n.item, n.why ORDER BY n.why, a.number, n.item LIMIT %(limit)s
@@ -143,7 +145,7 @@ class UnbilledUsage:
 async def list_unbilled(cur: Cursor, account: str, limit: int) -> list[UnbilledUsage]:
     """Closed usage that is on no invoice. account: a number, or '' for all."""
     await cur.execute(_LIST, {"account": account, "limit": limit})
-    return [UnbilledUsage(*row) for row in await cur.fetchall()]
+    return await records(cur, UnbilledUsage)
 
 
 async def check_usage(cur: Cursor) -> Check:

@@ -112,7 +112,7 @@ def correct(
 @pass_context
 def voids(context: Context, limit: int) -> None:
     """List events that are void, newest first, with who did it and why."""
-    from billing.usage.voids import list_voids
+    from billing.usage.voids_store import list_voids
 
     async def work(cur: Cursor) -> Any:
         return await list_voids(cur, limit)
