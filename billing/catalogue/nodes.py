@@ -16,8 +16,6 @@ from typing import Any, Final
 
 import yaml
 
-from billing.refusals import Refusal
-
 MAX_BYTES: Final = 8_000_000
 MAX_NODES: Final = 600_000
 MAX_DEPTH: Final = 24
@@ -65,10 +63,8 @@ class Problem:
         return "\n".join(lines)
 
 
-class CatalogueError(Refusal):
+class CatalogueError(ValueError):
     """A file that is no catalogue; ``problems`` says all that was found, in order of place."""
-
-    default_code = "catalogue_refused"
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)

@@ -18,14 +18,11 @@ from billing.catalogue.model import Catalogue, plan_items
 from billing.catalogue.reader import read_catalogue
 from billing.database.arrays import int_array, text_array
 from billing.database.cursors import Cursor
-from billing.refusals import Refusal
 from ratingcore import tariff as core
 
 
-class CatalogueStoreError(Refusal):
+class CatalogueStoreError(ValueError):
     """A clear sentence for whoever asked for what is not there."""
-
-    default_code = "catalogue_refused"
 
 
 @dataclass(frozen=True, slots=True)

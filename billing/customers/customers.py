@@ -30,7 +30,6 @@ from billing.database.zones import problem_with_zone
 from billing.invoicing.dunning import lock_accounts, stand_as_payer
 from billing.ledger.accounts import NAME_MAX, NewAccount, create_accounts, problem_with
 from billing.orders.orders import wait_for_billing
-from billing.refusals import Refusal
 from ratingcore.bands import zone_of
 
 LANGUAGES: Final = ("ru", "en")
@@ -57,10 +56,8 @@ _NUMBER: Final = re.compile(r"[0-9A-Za-z._@+-]{1,64}", re.ASCII)
 _GROUP: Final = re.compile(r"[\w.:-]{0,64}")
 
 
-class CustomerError(Refusal):
+class CustomerError(ValueError):
     """A clear sentence for whoever asked for the impossible."""
-
-    default_code = "customer_refused"
 
 
 @dataclass(frozen=True, slots=True)

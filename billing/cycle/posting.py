@@ -19,7 +19,6 @@ from billing.charging.short import lock_short, mark_short, suspend_unborne
 from billing.database.arrays import int_array
 from billing.database.cursors import ColumnConnection
 from billing.database.link import CycleStoreError, columns, do, ingest, rows
-from billing.refusals import Refusal
 
 #: The steps of an invoice and their sums; the other side of each is the system account ``step:CURRENCY``.
 _SUMS: Final = {"revenue": "net_minor", "tax": "tax_minor"}
@@ -158,10 +157,8 @@ _DELETE: Final = (
 )
 
 
-class CycleRefused(Refusal):
+class CycleRefused(ValueError):
     """What was asked cannot be done as things stand; nothing was changed. The message is for people."""
-
-    default_code = "run_refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,13 @@ from multiprocessing.process import BaseProcess
 from typing import Final
 
 from billing.cycle.shard import ShardDone, ShardJob, ShardWorker
-from billing.refusals import Unavailable
 
 #: Processes that may die in one run before it is given up.
 MAX_DEATHS: Final = 20
 _JOIN_S: Final = 10.0
 
 
-class WorkersLost(Unavailable):
+class WorkersLost(Exception):
     """Nobody is left to do shards. The message is for people."""
 
 

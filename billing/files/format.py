@@ -19,7 +19,6 @@ import msgspec
 from msgspec import Meta
 
 from billing.files.times import EPOCH_UNITS, TimePatternError, parse_pattern
-from billing.refusals import Refusal
 
 MAX_FORMAT_BYTES: Final = 256 * 1024
 MAX_COLUMNS: Final = 1_000
@@ -32,10 +31,8 @@ Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Factor = Annotated[int, Meta(ge=1, le=10**12)]
 
 
-class FormatError(Refusal):
+class FormatError(ValueError):
     """A format file that cannot be used; the message is ``file:line: what is wrong``."""
-
-    default_code = "format_refused"
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

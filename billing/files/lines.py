@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from billing.files.format import Format
 from billing.files.times import Ints, flags
-from billing.refusals import Refusal
 
 BLOCK_BYTES: Final = 16 << 20
 #: A block of more lines than this is read in pieces: columns cost some 60 bytes a line, and a line may be one byte.
@@ -32,10 +31,8 @@ _LF, _CR, _TAB = 10, 13, 9
 _FOREIGN_MARKS: Final = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
 
-class UsageFileError(Refusal):
+class UsageFileError(Exception):
     """The file as a whole cannot be read; nothing of it is kept. The message is for people."""
-
-    default_code = "file_refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from billing.database.link import do, rows
 from billing.files.columns import find_columns, split_block
 from billing.files.format import AccountField, Format, ItemField, QuantityField, TimeField
 from billing.files.lines import BLOCK_BYTES, UsageFileError, read_blocks
-from billing.refusals import Refusal
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -36,10 +35,8 @@ SEPARATORS: Final = ",;\t"
 YES_NO: Final = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0": False, "": False}
 
 
-class ImportFileError(Refusal):
+class ImportFileError(Exception):
     """The file as a whole cannot be read. The message is for people."""
-
-    default_code = "file_refused"
 
 
 @dataclass(frozen=True, slots=True)

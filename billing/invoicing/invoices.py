@@ -21,7 +21,6 @@ from enum import StrEnum
 from typing import Any, Final
 
 from billing.database.cursors import Cursor
-from billing.refusals import Refusal
 from ratingcore.money import Minor
 
 #: Most invoices one page of a list holds, and most whose details are read at once.
@@ -29,10 +28,8 @@ MAX_LISTED: Final = 10_000
 MAX_DETAILED: Final = 500
 
 
-class InvoiceError(Refusal):
+class InvoiceError(ValueError):
     """A clear sentence for whoever asked for the impossible; nothing was changed."""
-
-    default_code = "invoice_refused"
 
 
 class InvoiceState(StrEnum):

@@ -16,7 +16,6 @@ from typing import IO
 from billing.database.cursors import Cursor
 from billing.ledger.accounts import NewAccount, create_accounts, problem_with, system_account
 from billing.ledger.transfers import Transfer, post_transfers
-from billing.refusals import Refusal
 from ratingcore.money import Minor, parse_minor
 
 COLUMNS = ("number", "name", "kind", "currency", "state", "balance")
@@ -25,10 +24,8 @@ MAX_PROBLEMS = 20
 MAX_LINE_CHARS = 10_000
 
 
-class ImportRefused(Refusal):
+class ImportRefused(Exception):
     """The file holds mistakes; ``problems`` are lines ``file:line: what is wrong``."""
-
-    default_code = "file_refused"
 
     def __init__(self, problems: list[str], more: bool) -> None:
         super().__init__(f"{len(problems)}{' or more' if more else ''} lines are wrong")

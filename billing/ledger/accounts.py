@@ -14,7 +14,6 @@ from typing import Final
 
 from billing.database.cursors import Cursor
 from billing.ledger.transfers import Posting, Transfer, post_transfers
-from billing.refusals import Refusal
 from ratingcore.money import Minor
 
 STATES: Final = ("active", "inactive", "closed")
@@ -24,10 +23,8 @@ _CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 NAME_MAX: Final = 200
 
 
-class AccountError(Refusal):
+class AccountError(ValueError):
     """A clear sentence for whoever asked for the impossible."""
-
-    default_code = "account_refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ from billing.calendar import HORIZON_END_S, HORIZON_START_S, Cadence, Interval, 
 from billing.catalogue.model import Buyer, Catalogue, Resolved, plan_items, resolve_price
 from billing.catalogue.tables import is_recurring
 from billing.charging.records import NEVER
-from billing.refusals import Refusal
 from ratingcore.bands import zone_of
 from ratingcore.money import MAX_MINOR, format_minor
 
@@ -37,10 +36,8 @@ NO_TRIAL: Final = 0
 _SHOWN: Final = 60
 
 
-class OrderError(Refusal):
+class OrderError(ValueError):
     """A clear sentence for whoever asked for an order or a change that cannot be."""
-
-    default_code = "order_refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ from billing.cycle.plan import cut_shards
 from billing.database.arrays import int_array
 from billing.database.cursors import ColumnConnection
 from billing.database.link import CycleStoreError, columns, rows
-from billing.refusals import Refusal
 from ratingcore.arrays import Indices, Ints
 
 _MICROSECONDS: Final = 1_000_000
@@ -87,10 +86,8 @@ _BUYERS: Final = """
 _NUMBERS: Final = "SELECT id, number FROM accounts WHERE id = ANY ($1::text::bigint[])"
 
 
-class MonthError(Refusal):
+class MonthError(ValueError):
     """What was asked for is not there or makes no sense. The message is for people."""
-
-    default_code = "month_refused"
 
 
 @dataclass(frozen=True, slots=True)

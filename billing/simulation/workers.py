@@ -14,7 +14,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from billing.refusals import Unavailable
 from billing.simulation.store import Range
 
 J = TypeVar("J")
@@ -23,7 +22,7 @@ T = TypeVar("T")
 Work = Callable[[Range], T]
 
 
-class WorkerDied(Unavailable):
+class WorkerDied(Exception):
     """A process ended in the midst of its work. The message is for people."""
 
 

@@ -11,15 +11,12 @@ from datetime import datetime
 from typing import Final
 
 from billing.database.cursors import Cursor
-from billing.refusals import Refusal
 
 PAGE_MAX: Final = 100_000
 
 
-class UsageError(Refusal):
+class UsageError(ValueError):
     """A clear sentence for whoever asked for the impossible."""
-
-    default_code = "usage_refused"
 
 
 @dataclass(frozen=True, slots=True)

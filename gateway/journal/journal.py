@@ -26,7 +26,6 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import IndexModel, InsertOne, ReplaceOne
 from pymongo.errors import BulkWriteError, ConnectionFailure, ExecutionTimeout, PyMongoError
 
-from billing.refusals import Unavailable
 from gateway.journal.documents import MIN_FRAGMENT, Document, cut_to_millisecond, fold
 from ratingcore.money import format_minor, parse_minor
 
@@ -60,7 +59,7 @@ Clause = dict[str, Any]
 Pipeline = list[dict[str, Any]]
 
 
-class JournalAway(Unavailable):
+class JournalAway(Exception):
     """MongoDB cannot be reached now. Payments go on without it; the relay catches up."""
 
 

@@ -27,7 +27,6 @@ from adapters.messages import Contract, Keys, Op, Protocol, Reason, Reply, Resul
 from adapters.protocols import PROTOCOLS, contract_from_json
 from billing.database.cursors import Cursor
 from billing.ledger.accounts import system_account
-from billing.refusals import Refusal
 from gateway.partners.key_material import is_sealed, problem_with_basic, seal, unsealed
 from gateway.partners.keys import GOOD_BITS, LEAST_BITS, bits_of, is_too_short, partners_with_key
 from gateway.payments.decide import Terms
@@ -43,10 +42,8 @@ _ENCRYPTED: Final = ("sign", "secret")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class ContractError(Refusal):
+class ContractError(ValueError):
     """A clear sentence for whoever edits partners."""
-
-    default_code = "contract_refused"
 
 
 @dataclass(frozen=True, slots=True)

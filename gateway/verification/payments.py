@@ -19,7 +19,6 @@ from billing.database.aiopg import connect, translated
 from billing.database.cursors import Cursor
 from billing.database.link import CycleStoreError
 from billing.database.session import IDLE_VERIFY_S
-from billing.refusals import Unavailable
 from billing.verification.ledger import Guard, check_guards, count, verify_ledger
 from billing.verification.records import MAX_LISTED, Check, Finding, listed
 from billing.verification.slices import SLICE_ROWS, Say, silent, slices, snapshot, together
@@ -121,7 +120,7 @@ _TRANSITS: Final = """
 """
 
 
-class VerifyAway(Unavailable):
+class VerifyAway(Exception):
     """PostgreSQL could not be reached, or broke off: nothing is known."""
 
 

@@ -176,15 +176,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _explained(error: Exception) -> tuple[str, int]:
     """A sentence and an exit status for what a command raised; imports only what has been imported anyway."""
-    from billing.refusals import Refusal, Unavailable
+    from billing.invoicing.invoices import InvoiceError
+    from billing.ledger.accounts import AccountError
+    from gateway.partners.contracts import ContractError
     from kopeck.databases.migrate import MigrateError
     from kopeck.databases.postgres import EmbeddedError
     from kopeck.databases.transactions import CommandFailed
     from kopeck.serve.process import ProcessError
+    from web.access.users import UserError
 
-    if isinstance(error, Refusal):
+    if isinstance(error, AccountError | ContractError | InvoiceError | UserError):
         return str(error), 2
-    if isinstance(error, Unavailable | EmbeddedError | MigrateError | ProcessError | CommandFailed | OSError):
+    if isinstance(error, EmbeddedError | MigrateError | ProcessError | CommandFailed):
+        return str(error), 1
+    if isinstance(error, OSError):
         return str(error), 1
     place = f"{type(error).__name__} at {_place(error)}"
     return f"internal error, please report it: {place}: {error}", 1

@@ -42,20 +42,14 @@ def person_at(stores: "Stores", login: str | None) -> "Person":
     """
     from billing.ledger.posting_requests import Person
     from kopeck.databases.transactions import in_transaction
-    from web.access.throttle import TooManyTries
-    from web.access.users import PasswordExpired, Role, UserError, may
+    from web.access.users import Role, UserError, may
 
     if login is None:
         return Person(os_actor(), "os")
     password = _asked_password(login)
-    try:
-        user = in_transaction(stores.dsn, lambda cur: _signed_in(cur, login, password))
-    except TooManyTries as error:
-        raise UserError("sign_in.wait", f"too many tries: the next one in {error.wait_s} s") from error
-    except PasswordExpired as error:
-        raise UserError("sign_in.expired", f"the temporary password of {login} has expired") from error
+    user = in_transaction(stores.dsn, lambda cur: _signed_in(cur, login, password))
     if user is None:
-        raise UserError("sign_in.failed", "login or password is wrong, or the login is disabled")
+        raise UserError("sign_in.failed", "login or password is wrong, or the login is locked or disabled")
     if user.password_is_temporary:
         raise UserError("profile.temporary", f"{user.login} has to replace the temporary password at a sign-in first")
     if not may(user.role, Role.OPERATOR):
@@ -75,7 +69,7 @@ async def _signed_in(cur: Cursor, login: str, password: str) -> Any:
     from web.access.audit import record
     from web.access.users import authenticate, user_by_login
 
-    user = await authenticate(cur, login, password, "terminal")
+    user = await authenticate(cur, login, password)
     if user is None:
         known = await user_by_login(cur, login)  # a login that is none may be a password typed into the wrong place
         await record(cur, os_actor(), "sign_in_failed", "", "user" if known else "", known.login if known else "")

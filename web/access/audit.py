@@ -22,7 +22,6 @@ ACTIONS: Final = (
     "sign_in_failed",
     "signed_out",
     "password_changed",
-    "password_change_failed",
     "payments_listed",
     "payment_viewed",
     "payment_cancel_asked",

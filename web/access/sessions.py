@@ -33,7 +33,7 @@ DELETE FROM sessions WHERE expires_at < now() OR token_hash IN (
 """
 _READ: Final = """
 SELECT s.csrf, s.notice, s.seen_at < now() - %(every)s::interval,
-       u.id, u.login, u.role, u.state, u.locale, u.password_is_temporary, u.signed_in_at, u.created_at
+       u.id, u.login, u.role, u.state, u.locale, u.password_is_temporary, u.locked_until, u.signed_in_at, u.created_at
 FROM sessions s JOIN users u ON u.id = s.user_id
 WHERE s.token_hash = %(hash)s AND s.expires_at > now() AND u.state = 'active'
   AND s.seen_at > now() - make_interval(mins => %(idle)s)

@@ -1,10 +1,9 @@
-"""Who may sign in: logins, argon2id passwords, roles.
+"""Who may sign in: logins, argon2id passwords, roles, lock-out.
 
 Rules. Functions take the caller's aiopg cursor. A try is counted *before* the password is looked at and the count is
-cleared on success (web/access/throttle.py). An unknown or disabled login costs the same work and gets the same answer
-as a wrong password. Hashing runs in a thread: it takes tens of milliseconds and 64 MiB, and the loop must not wait for
-it. A password that is quickly guessed is refused (NIST SP 800-63B, 5.1.1.2); a temporary one serves TEMPORARY_DAYS.
-The last active administrator stays one.
+cleared on success, so any number of guesses made at once still gets `MAX_FAILURES` looks. An unknown, disabled or
+locked login costs the same work and gets the same answer as a wrong password. Hashing runs in a thread: it takes
+tens of milliseconds and 64 MiB, and the loop must not wait for it. The last active administrator stays one.
 
 Does not know: cookies, pages, sessions, how many sign-ins a process takes at once (web/site/site.py).
 """
@@ -20,18 +19,12 @@ from typing import Any, Final
 import psycopg2.errors
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
-from zxcvbn import zxcvbn
 
 from billing.database.cursors import Cursor
-from billing.refusals import Refusal
-from web.access.throttle import forget_tries, take_try
 
+MAX_FAILURES: Final = 5
+LOCK_MINUTES: Final = 15
 MIN_PASSWORD_CHARS: Final = 10
-#: Guesses that must not find a password, as a power of ten: zxcvbn's score 2 and more (a throttled attack online).
-MIN_GUESSES_LOG10: Final = 6
-#: zxcvbn's work grows with the length; what is longer than this is judged by its beginning.
-_JUDGED_CHARS: Final = 72
-TEMPORARY_DAYS: Final = 7
 MAX_PASSWORD_BYTES: Final = 1024
 
 _LOGIN: Final = re.compile(r"[a-z0-9][a-z0-9._@-]{1,63}", re.ASCII)
@@ -67,6 +60,7 @@ class User:
     state: str
     locale: str | None
     password_is_temporary: bool
+    locked_until: datetime | None
     signed_in_at: datetime | None
     created_at: datetime
 
@@ -76,17 +70,15 @@ class User:
         return f"user:{self.login}"
 
 
-class UserError(Refusal):
+class UserError(ValueError):
     """What was asked cannot be done; ``key`` names the text of web/site/texts.py that says why."""
-
-    default_code = "user_refused"
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
         self.key = key
 
 
-_COLUMNS: Final = "id, login, role, state, locale, password_is_temporary, signed_in_at, created_at"
+_COLUMNS: Final = "id, login, role, state, locale, password_is_temporary, locked_until, signed_in_at, created_at"
 
 _INSERT: Final = f"""
 INSERT INTO users (login, password_hash, role, password_is_temporary) VALUES (%s, %s, %s, %s) RETURNING {_COLUMNS}
@@ -94,25 +86,33 @@ INSERT INTO users (login, password_hash, role, password_is_temporary) VALUES (%s
 _LIST: Final = f"SELECT {_COLUMNS} FROM users ORDER BY login LIMIT 1000"
 _ONE: Final = f"SELECT {_COLUMNS} FROM users WHERE login = %s"
 _SET_PASSWORD: Final = f"""
-UPDATE users SET password_hash = %s, password_is_temporary = %s, password_set_at = now()
+UPDATE users SET password_hash = %s, password_is_temporary = %s, failed_count = 0, locked_until = NULL
 WHERE login = %s RETURNING {_COLUMNS}
 """
-_PASSWORD_OF: Final = f"""
-SELECT password_hash, password_is_temporary AND password_set_at < now() - interval '{TEMPORARY_DAYS} days'
-FROM users WHERE login = %s AND state = 'active'
+# Takes one try, or finds none left. A lock that has run out starts the count again.
+_TAKE_TRY: Final = f"""
+UPDATE users SET
+    failed_count = CASE WHEN locked_until IS NULL THEN failed_count + 1 ELSE 1 END,
+    locked_until = CASE WHEN locked_until IS NULL AND failed_count + 1 >= {MAX_FAILURES}
+                        THEN now() + interval '{LOCK_MINUTES} minutes' END
+WHERE login = %s AND state = 'active' AND (locked_until IS NULL OR locked_until <= now())
+RETURNING password_hash
 """
 _SIGNED_IN: Final = f"""
-UPDATE users SET signed_in_at = now(),
+UPDATE users SET failed_count = 0, locked_until = NULL, signed_in_at = now(),
     password_hash = CASE WHEN password_hash = %(old)s THEN coalesce(%(new)s, password_hash) ELSE password_hash END
 WHERE login = %(login)s AND state = 'active' AND password_hash = %(old)s RETURNING {_COLUMNS}
 """
+_HASH_OF: Final = "SELECT password_hash FROM users WHERE login = %s"
 _SET_LOCALE: Final = "UPDATE users SET locale = %s WHERE id = %s"
 # One administrator changing another while that one changes him: both lock the same set in one order.
 _LOCK_ADMINISTRATORS: Final = """
 SELECT login FROM users WHERE role = 'administrator' AND state = 'active' ORDER BY id FOR UPDATE
 """
 _SET_ROLE: Final = f"UPDATE users SET role = %s WHERE login = %s RETURNING {_COLUMNS}"
-_SET_STATE: Final = f"UPDATE users SET state = %s WHERE login = %s RETURNING {_COLUMNS}"
+_SET_STATE: Final = f"""
+UPDATE users SET state = %s, failed_count = 0, locked_until = NULL WHERE login = %s RETURNING {_COLUMNS}
+"""
 
 
 async def add_user(cur: Cursor, login: str, password: str, role: str, temporary: bool = False) -> User:
@@ -132,13 +132,11 @@ async def add_user(cur: Cursor, login: str, password: str, role: str, temporary:
 
 
 async def set_password(cur: Cursor, login: str, password: str, temporary: bool = False) -> User:
-    """Replace the password and forget failed tries. The caller ends the user's sessions (web/access/sessions.py)."""
+    """Replace the password and lift a lock. The caller ends the user's sessions (web/access/sessions.py)."""
     name = checked_login(login)
     hashed = await _hash(checked_password(name, password))
     await cur.execute(_SET_PASSWORD, (hashed, temporary, name))
-    changed = _found(await cur.fetchone(), name)
-    await forget_tries(cur, name)
-    return changed
+    return _found(await cur.fetchone(), name)
 
 
 async def list_users(cur: Cursor) -> list[User]:
@@ -154,39 +152,17 @@ async def user_by_login(cur: Cursor, login: str) -> User | None:
     return None if row is None else _user(row)
 
 
-class PasswordExpired(Exception):
-    """The password is right, but it was a temporary one and its days are over."""
-
-
-async def authenticate(cur: Cursor, login: str, password: str, address: str = "", browser: str = "") -> User | None:
-    """The user whose login and password these are; None for every other case, after the same work.
-
-    Args:
-        address: of the caller, "" for none. browser: token of a known browser's cookie, "" for none.
-
-    Raises:
-        TooManyTries: the password was not looked at.
-        PasswordExpired: the password is right and no longer serves.
-    """
+async def authenticate(cur: Cursor, login: str, password: str) -> User | None:
+    """The user whose login and password these are; None for every other case, after the same work."""
     name = login.strip().lower()
-    await take_try(cur, name[:200], address, browser)
-    stored, is_expired = await _password_of(cur, name) if _LOGIN.fullmatch(name) else (None, False)
+    stored = await _take_try(cur, name) if _LOGIN.fullmatch(name) else None
     right = await _matches(stored or NOBODY_HASH, password)
     if stored is None or not right:
         return None
-    await forget_tries(cur, name, address)
-    if is_expired:
-        raise PasswordExpired
     renewed = await _hash(password) if _HASHER.check_needs_rehash(stored) else None
     await cur.execute(_SIGNED_IN, {"login": name, "old": stored, "new": renewed})
     row = await cur.fetchone()
     return None if row is None else _user(row)
-
-
-async def is_password_of(cur: Cursor, user: User, password: str) -> bool:
-    """Whether this is the password of a user who is signed in already. The caller counts tries."""
-    stored, _ = await _password_of(cur, user.login)
-    return await _matches(stored or NOBODY_HASH, password) and stored is not None
 
 
 async def set_locale(cur: Cursor, user_id: int, locale: str) -> None:
@@ -208,7 +184,7 @@ async def set_role(cur: Cursor, login: str, role: str) -> User:
 
 
 async def set_state(cur: Cursor, login: str, state: str) -> User:
-    """Disable or enable a user. Inside the caller's transaction, as set_role."""
+    """Disable or enable a user, and lift a lock. Inside the caller's transaction, as set_role."""
     if state not in ("active", "disabled"):
         raise UserError("user.error.state", f"no such state of a user: {state[:20]!r}")
     if state == "disabled":
@@ -241,8 +217,6 @@ def checked_password(login: str, password: str) -> str:
         raise UserError("user.error.long", f"a password has at most {MAX_PASSWORD_BYTES} bytes")
     if login in password.lower():
         raise UserError("user.error.login_inside", "a password must not contain the login")
-    if zxcvbn(password[:_JUDGED_CHARS], [login])["guesses_log10"] < MIN_GUESSES_LOG10:
-        raise UserError("user.error.guessed", "this password is among the first that are guessed; take several words")
     return password
 
 
@@ -252,10 +226,10 @@ def temporary_password() -> str:
     return "-".join("".join(secrets.choice(alphabet) for _ in range(5)) for _ in range(4))
 
 
-async def _password_of(cur: Cursor, login: str) -> tuple[str | None, bool]:
-    await cur.execute(_PASSWORD_OF, (login,))
+async def _take_try(cur: Cursor, login: str) -> str | None:
+    await cur.execute(_TAKE_TRY, (login,))
     row = await cur.fetchone()
-    return (None, False) if row is None else (row[0], row[1])
+    return None if row is None else row[0]
 
 
 async def _keep_one_administrator(cur: Cursor, login: str) -> None:

@@ -71,12 +71,13 @@ class Page(RequestHandler):
         for name, value in SECURITY_HEADERS.items():
             self.set_header(name, value)
         self.set_header("Cache-Control", "no-store")
-        if self.application.settings["site"].is_secure(self.request):
-            self.set_header("Strict-Transport-Security", _HSTS)
 
     async def prepare(self) -> None:
         """Who asks, and may he. Ends the request itself where he may not."""
         self.address = self.site.client_address(self.request)
+        self.secure = self.site.is_secure(self.request)
+        if self.secure:
+            self.set_header("Strict-Transport-Security", _HSTS)
         token = self.get_cookie(self.session_cookie)
         if token:
             self.session = await self.site.session(token[:200])
@@ -101,13 +102,6 @@ class Page(RequestHandler):
         return self.session.user
 
     @property
-    def user_session(self) -> Session:
-        """The session of who is signed in; only for pages that need a role."""
-        if self.session is None:
-            raise HTTPError(403)
-        return self.session
-
-    @property
     def language(self) -> str:
         """ru or en."""
         chosen = self.session.user.locale if self.session else None
@@ -124,16 +118,6 @@ class Page(RequestHandler):
     def form_cookie(self) -> str:
         """The token of forms that are filled in before signing in."""
         return f"{self.session_cookie}-form"
-
-    @property
-    def browser_cookie(self) -> str:
-        """The token of a browser in which somebody signed in before."""
-        return f"{self.session_cookie}-browser"
-
-    @property
-    def browser(self) -> str:
-        """The token in the browser's cookie, or ""."""
-        return (self.get_cookie(self.browser_cookie) or "")[:200]
 
     @property
     def csrf(self) -> str:
@@ -291,31 +275,13 @@ class NotFound(Page):
     post = get
 
 
-class Start(Page):
-    """GET /: where everybody begins."""
-
-    needs = None
-
-    async def get(self) -> None:
-        """To the list of payments, which asks to sign in first."""
-        self.redirect("/payments")
-
-
 class Files(StaticFileHandler):
-    """The style sheet and the script, with the same headers as the pages, on errors too."""
+    """The style sheet and the script, with the same headers as the pages."""
 
-    def set_default_headers(self) -> None:
-        """Tornado calls this before anything else, and again before an error."""
+    def set_extra_headers(self, path: str) -> None:
+        """Tornado's place for headers of static files."""
         for name, value in SECURITY_HEADERS.items():
             self.set_header(name, value)
-        if self.application.settings["site"].is_secure(self.request):
-            self.set_header("Strict-Transport-Security", _HSTS)
-
-    def validate_absolute_path(self, root: str, absolute_path: str) -> str | None:
-        """Tornado asks the file system about the path, which has no names with NUL in them."""
-        if "\0" in absolute_path:
-            raise HTTPError(404)
-        return super().validate_absolute_path(root, absolute_path)
 
 
 def safe_target(target: str) -> str:

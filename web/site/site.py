@@ -9,7 +9,6 @@ Does not know: pages, languages, what is asked of the stores.
 
 import asyncio
 import ipaddress
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,13 +21,11 @@ from tornado.httputil import HTTPServerRequest
 from billing.database.aiopg import cancelled_as, create_pool
 from billing.database.cursors import Cursor
 from billing.database.session import IDLE_WEB_S
-from billing.refusals import Unavailable
 from gateway.journal.journal import Journal
 from gateway.payments.lanes import Core
 from gateway.port.connections import client_ip
 from web.access.sessions import Session, read_session
-from web.access.throttle import network_of, take_try_of_session, trust_browser
-from web.access.users import User, authenticate, is_password_of, user_by_login
+from web.access.users import User, authenticate, user_by_login
 
 #: Connections of one web process; pages hold one for milliseconds.
 POOL_MAX: Final = 8
@@ -37,13 +34,12 @@ STATEMENT_TIMEOUT_S: Final = 20.0
 #: argon2id takes 64 MiB and tens of milliseconds of a core; more at once only makes everyone slower.
 SIGN_INS_AT_ONCE: Final = 2
 SIGN_INS_WAITING: Final = 32
-SIGN_INS_WAITING_PER_ADDRESS: Final = 4
 
 #: What aiopg raises when PostgreSQL cannot be reached, went away, or does not answer in time.
 DATABASE_ERRORS: Final = (psycopg2.OperationalError, psycopg2.InterfaceError, TimeoutError)
 
 
-class SignInsBusy(Unavailable):
+class SignInsBusy(Exception):
     """Too many sign-ins wait already."""
 
 
@@ -80,7 +76,7 @@ class Site:
         self._pool: Any = None
         self._pool_made = asyncio.Lock()
         self._sign_ins = asyncio.Semaphore(SIGN_INS_AT_ONCE)
-        self._waiting: Counter[str] = Counter()
+        self._sign_ins_waiting = 0
 
     @asynccontextmanager
     async def cursor(self) -> AsyncIterator[Any]:
@@ -118,46 +114,21 @@ class Site:
         async with self.cursor() as cur:
             return await read_session(cur, token, self.options.idle_minutes)
 
-    async def sign_in(
-        self, login: str, password: str, address: str, browser: str
-    ) -> tuple[User | None, User | None, str]:
-        """(the user if the password is right, the user of that login if there is one, the browser's token to keep).
+    async def sign_in(self, login: str, password: str) -> tuple[User | None, User | None]:
+        """(the user if the password is right, the user of that login if there is one).
 
         Raises:
             SignInsBusy: nothing was looked at and nothing counted.
-            TooManyTries, PasswordExpired: as `web.access.users.authenticate`.
         """
-        async with self._hashing(address), self.cursor() as cur:
-            user = await authenticate(cur, login, password, address, browser)
-            if user is None:
-                return None, await user_by_login(cur, login), ""
-            return user, user, await trust_browser(cur, user.id, browser)
-
-    async def check_password(self, session: Session, password: str, address: str) -> bool:
-        """Whether a signed-in person's own password is this one.
-
-        Raises:
-            SignInsBusy: nothing was looked at and nothing counted.
-            TooManyTries: the session has tried too often.
-        """
-        async with self._hashing(address), self.cursor() as cur:
-            await take_try_of_session(cur, session.token_hash)
-            return await is_password_of(cur, session.user, password)
-
-    @asynccontextmanager
-    async def _hashing(self, address: str) -> AsyncIterator[None]:
-        """A turn at hashing. One address waits with a share of the places, so it cannot keep all others out."""
-        place = network_of(address)
-        if sum(self._waiting.values()) >= SIGN_INS_WAITING or self._waiting[place] >= SIGN_INS_WAITING_PER_ADDRESS:
+        if self._sign_ins_waiting >= SIGN_INS_WAITING:
             raise SignInsBusy
-        self._waiting[place] += 1
+        self._sign_ins_waiting += 1
         try:
-            async with self._sign_ins:
-                yield
+            async with self._sign_ins, self.cursor() as cur:
+                user = await authenticate(cur, login, password)
+                return user, user or await user_by_login(cur, login)
         finally:
-            self._waiting[place] -= 1
-            if not self._waiting[place]:
-                del self._waiting[place]
+            self._sign_ins_waiting -= 1
 
     def client_address(self, request: HTTPServerRequest) -> str:
         """The address of whoever asks, with trusted proxies peeled off from the right of X-Forwarded-For."""

@@ -44,14 +44,9 @@ _SIGN_IN: Final[dict[str, _Pair]] = {
     "sign_in.login": ("Логин", "Login"),
     "sign_in.password": ("Пароль", "Password"),
     "sign_in.button": ("Войти", "Sign in"),
-    "sign_in.failed": ("Логин или пароль не подошли.", "Login and password do not match."),
-    "sign_in.wait": (
-        "Слишком много попыток. Следующая — через {seconds} с.",
-        "Too many tries. The next one in {seconds} s.",
-    ),
-    "sign_in.expired": (
-        "Временный пароль действовал {days} дней и истёк. Попросите администратора выдать новый.",
-        "The temporary password was good for {days} days and has expired. Ask an administrator for a new one.",
+    "sign_in.failed": (
+        "Логин или пароль не подошли. После {failures} неудач подряд вход закрывается на {minutes} минут.",
+        "Login and password do not match. After {failures} failures in a row sign-in closes for {minutes} minutes.",
     ),
     "sign_in.busy": (
         "Сейчас входит слишком много людей. Попробуйте через несколько секунд.",
@@ -388,6 +383,7 @@ _ADMIN: Final[dict[str, _Pair]] = {
     "users.disable": ("Отключить", "Disable"),
     "users.enable": ("Включить", "Enable"),
     "users.reset": ("Новый пароль", "New password"),
+    "users.locked": ("закрыт до {time}", "locked until {time}"),
     "users.temporary": ("временный пароль", "temporary password"),
     "users.you": ("это вы", "you"),
     "users.not_yourself": (
@@ -427,10 +423,6 @@ _ADMIN: Final[dict[str, _Pair]] = {
     "user.error.short": ("Пароль слишком короткий", "The password is too short"),
     "user.error.long": ("Пароль слишком длинный", "The password is too long"),
     "user.error.login_inside": ("В пароле не должно быть логина", "The password must not contain the login"),
-    "user.error.guessed": (
-        "Такой пароль угадывают одним из первых. Возьмите несколько слов, не связанных между собой",
-        "This password is among the first that are guessed. Take several unrelated words",
-    ),
     "user.error.unknown": ("Такого пользователя нет", "There is no such user"),
     "user.error.last_administrator": (
         "Это последний действующий администратор",
@@ -536,7 +528,6 @@ _ACTIONS: Final[dict[str, _Pair]] = {
     "action.sign_in_failed": ("Неудачный вход", "Failed to sign in"),
     "action.signed_out": ("Выход", "Signed out"),
     "action.password_changed": ("Смена пароля", "Changed password"),
-    "action.password_change_failed": ("Неудачная смена пароля", "Failed to change password"),
     "action.payments_listed": ("Просмотр списка платежей", "Listed payments"),
     "action.payment_viewed": ("Просмотр платежа", "Viewed payment"),
     "action.payment_cancel_asked": ("Запрос возврата платежа", "Asked to reverse payment"),

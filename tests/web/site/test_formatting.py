@@ -71,20 +71,6 @@ def test_no_cell_of_an_export_is_a_formula(cell):
     assert shown.spreadsheet_cell(cell) == "'" + cell
 
 
-@pytest.mark.parametrize(
-    ("cell", "written"),
-    [
-        ("Anna,=1+1", "Anna,'=1+1"),
-        ("Anna;@SUM(A1)", "Anna;'@SUM(A1)"),
-        ("Anna\t-5", "Anna\t'-5"),
-        ('Anna,"=1+1"', 'Anna,"\'=1+1"'),
-        ("a=b, c - d", "a=b, c - d"),
-    ],
-)
-def test_no_part_of_a_cell_becomes_a_formula_where_cells_are_separated_otherwise(cell, written):
-    assert shown.spreadsheet_cell(cell) == written
-
-
 def test_csv_cells_keep_separators_quotes_and_line_ends():
     assert csv_lines([["a;b", 'say "x"', "two\nlines", "=1"]]) == '"a;b";"say ""x""";"two\nlines";\'=1\r\n'
 

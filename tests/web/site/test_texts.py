@@ -16,7 +16,7 @@ from web.console.payments.attempts import KINDS
 from web.console.payments.payments import EXPORT_COLUMNS
 from web.site import filters, texts
 
-WEB = Path(texts.__file__).parents[1]
+WEB = Path(texts.__file__).parent
 #: Keys whose last part is a code: the prefix, and every code there is.
 CODED = {
     "state.": [*State],
@@ -46,7 +46,7 @@ KEYED = r"error|cancel|profile|sign_in|user\.error|users|partners|payment|paymen
 
 
 def sources():
-    return {path: path.read_text() for pattern in ("**/*.py", "templates/*.html") for path in WEB.glob(pattern)}
+    return {path: path.read_text() for pattern in ("*.py", "templates/*.html") for path in WEB.glob(pattern)}
 
 
 def literal_keys():

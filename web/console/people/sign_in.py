@@ -1,23 +1,13 @@
 """Signing in and out, the language, and one's own password.
 
 Rules. One message for every failed sign-in, so that it tells nobody which logins exist. A session begins with a new
-token, and a changed password ends all the others and makes other browsers unknown. The place to go next is always on
-this site.
+token, and a changed password ends all the others. The place to go next is always on this site.
 
-Does not know: how passwords are kept (web/access/users.py), how often one may try (web/access/throttle.py).
+Does not know: how passwords are kept (web/access/users.py).
 """
 
 from web.access.sessions import begin_session, end_session, end_sessions_of
-from web.access.throttle import KNOWN_BROWSER_DAYS, TooManyTries, forget_browsers
-from web.access.users import (
-    MIN_PASSWORD_CHARS,
-    TEMPORARY_DAYS,
-    PasswordExpired,
-    User,
-    UserError,
-    set_locale,
-    set_password,
-)
+from web.access.users import LOCK_MINUTES, MAX_FAILURES, MIN_PASSWORD_CHARS, User, UserError, set_locale, set_password
 from web.site.page import LANGUAGE_COOKIE, Page, safe_target
 from web.site.site import SignInsBusy
 from web.site.texts import LANGUAGES
@@ -40,34 +30,23 @@ class SignInPage(Page):
     async def post(self) -> None:
         """Try login and password."""
         login = self.get_body_argument("login", "")[:200]
-        password = self.get_body_argument("password", "", strip=False)
         try:
-            user, known, browser = await self.site.sign_in(login, password, self.address, self.browser)
+            user, known = await self.site.sign_in(login, self.get_body_argument("password", "", strip=False))
         except SignInsBusy:
-            await self._refuse(503, login, self.t("sign_in.busy"))
-            return
-        except TooManyTries as error:
-            self.set_header("Retry-After", str(error.wait_s))
-            await self._refuse(429, login, self.t("sign_in.wait", seconds=error.wait_s))
-            return
-        except PasswordExpired:
-            await self.record("sign_in_failed", "user", login.strip().lower(), reason="temporary password expired")
-            await self._refuse(401, login, self.t("sign_in.expired", days=TEMPORARY_DAYS))
+            self.set_status(503)
+            await self._ask(login, "sign_in.busy")
             return
         if user is None:
             # The login goes on record only where it exists: people type passwords into the wrong field.
             await self.record("sign_in_failed", "user" if known else "", known.login if known else "")
-            await self._refuse(401, login, self.t("sign_in.failed"))
+            self.set_status(401)
+            await self._ask(login, "sign_in.failed")
             return
         await start_session(self, user)
-        self.put_cookie(self.browser_cookie, browser, same_site="Strict", days=KNOWN_BROWSER_DAYS)
         self.redirect(safe_target(self.get_body_argument("next", "")), status=303)
 
-    async def _refuse(self, status: int, login: str, error: str) -> None:
-        self.set_status(status)
-        await self._ask(login, error)
-
-    async def _ask(self, login: str, error: str) -> None:
+    async def _ask(self, login: str, message: str) -> None:
+        error = self.t(message, failures=MAX_FAILURES, minutes=LOCK_MINUTES) if message else ""
         target = safe_target(self.get_argument("next", ""))
         await self.show("sign_in.html", login=login, error=error, target=target)
 
@@ -125,25 +104,17 @@ class ProfilePage(Page):
             errors["password"] = "profile.same"
         user = None
         if not errors:
-            try:
-                if await self.site.check_password(self.user_session, current, self.address):
-                    user = self.user
-                else:
-                    errors["current"] = "profile.wrong"
-                    await self.record("password_change_failed", "user", self.user.login)
-            except TooManyTries:
-                await self._end("password_change_failed")
-                return
+            user, _ = await self.site.sign_in(self.user.login, current)
+            if user is None:
+                errors["current"] = "profile.wrong"
         if user is not None:
             try:
                 async with self.site.transaction() as cur:
                     user = await set_password(cur, user.login, new)
                     await end_sessions_of(cur, user.id)
-                    await forget_browsers(cur, user.id)
                     await self.record("password_changed", "user", user.login, cur)
             except UserError as error:
                 errors["password"] = error.key
-                user = None
         if errors or user is None:
             self.set_status(400)
             await self._ask(errors)
@@ -151,14 +122,6 @@ class ProfilePage(Page):
         await start_session(self, user)
         await self.notify("profile.changed")
         self.redirect("/payments", status=303)
-
-    async def _end(self, action: str) -> None:
-        """A session that guesses its own password is over."""
-        async with self.site.transaction() as cur:
-            await self.record(action, "user", self.user.login, cur, reason="too many tries, signed out")
-            await end_session(cur, self.user_session)
-        self.clear_cookie(self.session_cookie, path="/")
-        self.redirect("/sign-in", status=303)
 
     async def _ask(self, errors: dict[str, str]) -> None:
         await self.show("profile.html", errors=errors, chars=MIN_PASSWORD_CHARS)
