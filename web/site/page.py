@@ -294,10 +294,8 @@ class NotFound(Page):
 class Start(Page):
     """GET /: where everybody begins."""
 
-    needs = None
-
     async def get(self) -> None:
-        """To the list of payments, which asks to sign in first."""
+        """To the list of payments."""
         self.redirect("/payments")
 
 
