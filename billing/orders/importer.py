@@ -3,7 +3,7 @@
 Rules. A line means what ``kopeck order add`` with the same words means, under the same rules (billing.orders.rules, and
 read_order for the terms). A number acts once: the first line of a number counts, the very same order again is nothing
 new, another under the same number is a bad line; an end that changed since is no difference. Imported orders have no
-event each: a million rows saying "imported" help nobody; the first event of such an order is the first thing people do.
+event each, a million rows would say "imported"; the first event of such an order is the first thing people do.
 
 Does not know: the command line.
 """
@@ -164,19 +164,19 @@ def _judge(load: _Load, part: TablePart) -> tuple[pa.Table, list[BadLine]]:
 
 def _accounts(load: _Load, texts: pa.Array, problems: Problems) -> _Accounts:
     named = coded(texts)
-    found = read_accounts(load.opened, pa.array(named.values, pa.string()))
-    places = np.asarray(found.column("place"))
+    known = read_accounts(load.opened, pa.array(named.values, pa.string()))
+    places = np.asarray(known.column("place"))
     ids = {}
     for name in ("account_id", "payer_account_id"):
         ids[name] = np.zeros(len(named.values), np.int64)
-        ids[name][places] = np.asarray(found.column(name))
+        ids[name][places] = np.asarray(known.column(name))
     unknown = np.flatnonzero(ids["account_id"] == 0).tolist()
     strangers = {place: f"no customer has an account {named.values[place][:40]!r}" for place in unknown}
     problems.add_coded(named.codes, strangers)
     # Customers differ, what is known of them hardly does.
-    said = [coded(_flat(found, name)) for name in ("currency", "payer_currency", "zone", "customer_group")]
-    states = [coded(_flat(found, name)) for name in ("state", "account_state")]
-    customer = _named_customers(load, _flat(found, "customer"))
+    said = [coded(_flat(known, name)) for name in ("currency", "payer_currency", "zone", "customer_group")]
+    states = [coded(_flat(known, name)) for name in ("state", "account_state")]
+    customer = _named_customers(load, _flat(known, "customer"))
     kinds, firsts = distinct_rows([*said, customer, *states])
     words: list[OrderingAccount | None] = [None]
     for row in firsts.tolist():

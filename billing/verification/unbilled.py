@@ -1,8 +1,8 @@
 """Usage that no invoice will show: events that no order covers, and late usage that was not billed.
 
-Rules. Whose an event is goes by the time it happened. An event of closed usage that no order covered then is billed to
-nobody; so is late usage of a closed account, which gets no invoice. Both are listed, for a person to decide. Late usage
-that a run had to bill and did not is a difference, unless the run tells of a failure of its payer.
+Rules. An event belongs to the order that covered its time. An event of closed usage that no order covered then is not
+billed, nor is late usage of a closed account, which gets no invoice. Both are listed, for a person to decide. Late
+usage that a run had to bill and did not is a difference, unless the run tells of a failure of its payer.
 
 Does not know: prices. Nothing is written.
 """
@@ -149,7 +149,7 @@ async def list_unbilled(cur: Cursor, account: str, limit: int) -> list[UnbilledU
 
 
 async def check_usage(cur: Cursor) -> Check:
-    """Every event of closed usage is an order's; those that are nobody's are told, for a person to decide."""
+    """Every event of closed usage is an order's; the others are told, for a person to decide."""
     await cur.execute(_UNCOVERED)
     rows = await cur.fetchall()
     told = [f"{number} of item {item}" for _, item, number in rows if item is not None]
