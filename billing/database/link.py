@@ -21,6 +21,7 @@ import pyarrow as pa
 from billing.database.adbc import connect
 from billing.database.cursors import ColumnConnection
 from billing.database.session import IDLE_BILLING_S
+from billing.refusals import Unavailable
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ _SESSION: Final = (
 )
 
 
-class CycleStoreError(Exception):
+class CycleStoreError(Unavailable):
     """The database refused, and nothing of the transaction is kept. The message is for people."""
 
 

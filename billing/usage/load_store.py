@@ -28,6 +28,7 @@ from billing.database.cursors import ColumnConnection
 from billing.database.session import IDLE_IMPORT_S
 from billing.files.lines import Reject
 from billing.files.times import Ints, flags
+from billing.refusals import Unavailable
 
 #: pg_advisory_lock takes two numbers: this one, and the source's.
 LOCK_SPACE: Final = int.from_bytes(b"use", "big")
@@ -153,7 +154,7 @@ _CLAIM_REJECTS: Final = """
 """
 
 
-class UsageStoreError(Exception):
+class UsageStoreError(Unavailable):
     """The database did not take it, and nothing of the file is kept. The message is for people."""
 
 

@@ -26,7 +26,7 @@ from billing.files.format import parse_format
 from billing.orders.orders import ManualCharge, WantedOrder, add_charge, add_order, end_order, suspend_order
 from billing.usage.importer import import_file
 from billing.usage.load_store import NewImport
-from kopeck.cli.billing.catalog import load_catalogue
+from kopeck.cli.billing.catalogue import load_catalogue
 from web.access.audit import record
 
 EXAMPLES: Final = Path(__file__).parents[1] / "examples"
