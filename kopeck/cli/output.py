@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from billing.orders.orders import Order, Suspension, shown
+from billing.orders.periods import format_instant
+from billing.orders.records import Order, Suspension
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 ORDER_HEADINGS = ("order", "account", "what", "quantity", "from", "until", "every", "state")
@@ -37,7 +38,7 @@ def plain_instant(time_s: int | None) -> datetime | None:
 
 def shown_or_dash(time_s: int | None, zone: str) -> str:
     """Unix seconds as a date, or an instant, of the zone; a dash for none."""
-    return "-" if time_s is None else shown(time_s, zone)
+    return "-" if time_s is None else format_instant(time_s, zone)
 
 
 def suspended_words(reason: str) -> str:

@@ -14,7 +14,8 @@ from kopeck.serve.gateway import core_options
 from kopeck.serve.process import RoleParts, listen, tls_context, wait_for_database
 from kopeck.serve.requests_in_flight import Counted
 from kopeck.settings import Settings
-from web.app import WebOptions, close, make_app, make_server
+from web.app import close, make_app, make_server
+from web.site.site import WebOptions
 
 log = structlog.get_logger("kopeck.web")
 

@@ -39,7 +39,7 @@ from billing.catalogue.store import (
     save_version,
 )
 from billing.database.cursors import Cursor
-from billing.orders.orders import is_sold_in_advance
+from billing.orders.store import is_sold_in_advance
 from billing.rating.bills import Bill, BillTerms, month_of, rate_plan, rate_usage
 from billing.rating.bulk import JUDGED_ROWS, rate_in_bulk
 from billing.rating.report import as_json as bills_json

@@ -24,7 +24,7 @@ from billing.files.lines import UsageFileError
 from billing.usage.importer import ImportResult, Refeed, import_file, read_corrected, refeed_as_they_are, refeed_lines
 from billing.usage.load_store import LoadCounts, NewImport
 from billing.usage.mediation import mediate
-from billing.usage.rejects import (
+from billing.usage.store import (
     PAGE_MAX,
     ImportFormat,
     KeptReject,

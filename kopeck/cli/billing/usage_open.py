@@ -1,6 +1,6 @@
 """``kopeck usage unbilled`` and ``kopeck usage reopen``: usage that no invoice shows, and a boundary that went too far.
 
-Does not know: whose usage is whose (billing.usage.unbilled), who closes it (billing.usage.boundary).
+Does not know: whose usage is whose (billing.verification.unbilled), who closes it (billing.cycle.boundary_store).
 """
 
 import json
@@ -9,7 +9,7 @@ from datetime import datetime
 import click
 
 from billing.cycle.run import reopen_usage
-from billing.usage.unbilled import list_unbilled
+from billing.verification.unbilled import list_unbilled
 from kopeck.cli.context import Context, pass_context, show_table, shown_time
 
 _MICRO = 1_000_000

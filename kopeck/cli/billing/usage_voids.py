@@ -8,9 +8,9 @@ from typing import IO, Any
 
 import click
 
+from billing.database.adbc import import_connection
 from billing.database.cursors import Cursor
-from billing.usage.catalogues import ratable_now
-from billing.usage.load_store import connection
+from billing.usage.catalogues_store import ratable_now
 from billing.usage.void_file import correction_of, read_corrections
 from billing.usage.voids import Correction, Voided, VoidRequest, correct_events, list_voids, void_events
 from kopeck.cli.context import Context, actor, pass_context, show_table, shown_name, shown_time
@@ -88,7 +88,7 @@ def correct(
             corrections = read_corrections(name, file.read(MAX_FILE_BYTES))
         else:
             corrections = [correction_of({"event": str(event)} | {one: text for one, text in said.items() if text})]
-        with connection(stores.dsn) as load:
+        with import_connection(stores.dsn) as load:
             ratable = ratable_now(load)
 
         async def work(cur: Cursor) -> "Voided":

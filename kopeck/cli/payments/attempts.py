@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from billing.database.cursors import Cursor
-from gateway.journal.journal import Journal, JournalAway
+from gateway.journal.journal import Journal
+from gateway.journal.search import JournalAway
 from gateway.payments.store import forget_attempts
 from kopeck.cli.context import Context, actor, pass_context, shown_time
 from kopeck.databases.stores import Stores

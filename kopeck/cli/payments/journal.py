@@ -14,9 +14,11 @@ from rich.console import Console
 from billing.verification.invoices import verify_cycle
 from billing.verification.slices import Say
 from billing.verification.usage import verify_usage
-from gateway.journal.journal import Journal, JournalAway, JournalError
+from gateway.journal.journal import Journal
 from gateway.journal.relay import DatabaseAway, Rebuilt, RelayOptions, run_relay
 from gateway.journal.relay import rebuild as make_again
+from gateway.journal.search import JournalAway, JournalError
+from gateway.journal.totals import verify_payment_totals
 from gateway.partners.keys import key_warnings, warning_sentences
 from gateway.verification.payments import Report, VerifyAway
 from gateway.verification.payments import verify as examine
@@ -77,7 +79,8 @@ async def _verify(stores: "Stores", wait_s: int, no_journal: bool, lines: int | 
     if journal is not None and stores.started_here:  # nobody else would carry what the outbox still holds
         relay = asyncio.create_task(run_relay(RelayOptions(stores.dsn), journal, stop))
     try:
-        also = (verify_postings, partial(verify_usage, say=say), partial(verify_cycle, sample=lines, say=say))
+        usage, bills = partial(verify_usage, say=say), partial(verify_cycle, sample=lines, say=say)
+        also = (verify_payment_totals, verify_postings, usage, bills)
         return await examine(stores.dsn, journal, wait_s, also, say)
     finally:
         stop.set()
@@ -97,7 +100,7 @@ def journal() -> None:
 @click.option("--after-attempt", type=int, default=0, help="Continue an interrupted run after this attempt id.")
 @pass_context
 def rebuild(context: Context, after_payment: int, after_attempt: int) -> None:
-    """Make every document again from PostgreSQL; gateways and relays may run meanwhile.
+    """Make every document and the totals of the search page again; gateways and relays may run meanwhile.
 
     What it cannot bring back: attempts that retention has deleted from PostgreSQL.
     """

@@ -13,31 +13,23 @@ from typing import IO, Any, TypeVar
 
 import click
 
+from billing.customers.customers import add_account as add_to_customer
 from billing.customers.customers import (
-    BilledAccount,
-    Customer,
-    FurtherAccount,
-    LegalEntity,
-    NewCustomer,
-    accounts_of,
     add_customer,
-    changed,
     close_customer,
     edit_customer,
-    find_customer,
-    list_customers,
-    lock_customer,
-    lock_tree,
-    merge_texts,
     move_customer,
     recordable,
-    set_entity,
 )
-from billing.customers.customers import add_account as add_to_customer
-from billing.customers.customers import list_entities as all_of_them
 from billing.customers.importer import import_customers
+from billing.customers.legal_entities import set_entity
+from billing.customers.legal_entities_store import list_entities as all_of_them
+from billing.customers.records import BilledAccount, Customer, FurtherAccount, LegalEntity, NewCustomer
+from billing.customers.rules import changed, merge_texts
+from billing.customers.store import accounts_of, find_customer, list_customers, lock_customer
 from billing.database.cursors import Cursor
-from billing.orders.orders import list_orders
+from billing.database.locks import hold_customer_tree
+from billing.orders.store import list_orders
 from kopeck.cli.context import CHARSET, AliasedOption, Context, actor, pass_context, show_table, shown_name, shown_time
 from kopeck.cli.importing import run_import
 from kopeck.cli.output import AS_JSON, ORDER_HEADINGS, order_json, order_row, show_json, suspended_words
@@ -72,7 +64,7 @@ async def recorded(cur: Cursor, number: str, action: str, work: Callable[[Cursor
     """Change a customer, and put what changed on the audit record. Whoever else changes one waits."""
 
     if action != "customer_changed":  # the tree stays as it is, so an import may be under way
-        await lock_tree(cur)
+        await hold_customer_tree(cur)
     await lock_customer(cur, number)
     before = await recordable(cur, number)
     done = await work(cur)

@@ -17,27 +17,13 @@ import click
 from billing.calendar import period_containing
 from billing.catalogue.units import PERCENT_DECIMALS, parse_decimal
 from billing.database.cursors import Cursor
+from billing.orders.charges import add_charge
 from billing.orders.importer import import_orders
-from billing.orders.orders import (
-    ManualCharge,
-    Order,
-    WantedOrder,
-    add_charge,
-    add_order,
-    end_of_period,
-    end_order,
-    events_of,
-    find_order,
-    list_orders,
-    periods_of_order,
-    periods_to_come,
-    replace_order,
-    resume_order,
-    suspend_order,
-    suspensions_of,
-    withdraw_end,
-)
+from billing.orders.orders import add_order, end_order, replace_order, resume_order, suspend_order, withdraw_end
+from billing.orders.periods import end_of_period
+from billing.orders.records import ManualCharge, Order, WantedOrder
 from billing.orders.rules import parse_instant
+from billing.orders.store import events_of, find_order, list_orders, periods_of_order, periods_to_come, suspensions_of
 from kopeck.cli.context import (
     CHARSET,
     Context,

@@ -110,4 +110,5 @@ def test_every_term_of_a_contract_is_told_in_words_of_the_readers_language():
     russian = contract_words(partial(texts.text, "ru"), contract)
     assert len(russian.terms) == len(english)
     assert dict(russian.dialect).keys() == {field.name for field in fields(contract.dialect)}
-    assert not [value for _, value in russian.terms + russian.dialect if re.search(r"[\[\]{}']|None|True|False", value)]
+    told = [value for what, value in russian.terms + russian.dialect if "pattern" not in what and "RE2" not in what]
+    assert not [value for value in told if re.search(r"[\[\]{}()']|None|True|False", value)]
