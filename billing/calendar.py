@@ -11,16 +11,16 @@ Rules.
     anchor never drifts: 31 January, 28 February, 31 March.
  5. Periods of several units are counted from a fixed origin: days and weeks from Monday 1970-01-05 (weeks from the
     anchor's weekday in that week), months, quarters and years from the anchor month of year 0. The anchor phase moves
-    the origin by so many days, weeks or months, so periods can start on any date (``anchor_of``). A phase below the
+    the origin by days, weeks or months, so periods can start on any date (``anchor_of``). A phase below the
     length of a period says it all, so orders whose periods are the same have the same anchors. No state is kept.
- 6. A day is counted for whoever is there at its first instant; so the days of the parts of a span sum to its days.
+ 6. A day counts for a part that covers its first instant, so the days of the parts of a span sum to its days.
 
 Outside are UTC seconds, inside are local dates. The horizon is 1990 to 2100 in UTC; a period over its edge is whole.
 A zone's midnights, and then a cadence's starts, are laid out once for the whole horizon; the rest is binary search.
 
 Does not know: orders, which of the periods are due, prices. Zones' rules for the future are what the installed time
 zone database says today (the host's, or the tzdata package's where the host has none): after an update, periods not
-yet begun may move by an hour, so whoever bills keeps the instants a period was billed with.
+yet begun may move by an hour, so a bill keeps the instants of its period.
 """
 
 from bisect import bisect_left
@@ -189,8 +189,8 @@ def boundaries(cadence: Cadence, from_s: int, until_s: int) -> Ints:
 def days_between(start_s: int, end_s: int, zone: str) -> int:
     """How many local days have their first instant in [start_s, end_s): the days to prorate by.
 
-    So a day belongs to whoever is there when it starts: coming at noon is free until midnight, leaving at noon pays
-    to midnight, and a change at noon leaves the day to what was before. Split anywhere, the parts sum to the whole.
+    A day belongs to an order that covers its start: coming at noon is free until midnight, leaving at noon pays to
+    midnight, and a change at noon leaves the day to what was before. Split anywhere, the parts sum to the whole.
 
     Raises:
         ValueError: a time outside the horizon (whose end may be ``end_s``), times in the wrong order, or an unknown

@@ -23,8 +23,9 @@ LONG: Final = "Long because"
 #: Fewer modules than this, and the guard looked at the wrong place.
 LEAST_MODULES: Final = 100
 
-#: Modules that hold SQL by their name: a store reads and writes rows for the package it stands in.
-STORES: Final = ("store", "load_store")
+#: A module that holds SQL by its name: a store reads and writes rows for the package it stands in. A package with
+#: several has them by what they store: load_store, import_store.
+STORE: Final = re.compile(r"(\w+_)?store")
 #: Packages whose whole purpose is SQL.
 SQL_PACKAGES: Final = {
     "billing/verification": "a check is a statement and the sentence about what it finds",
@@ -91,8 +92,8 @@ def sql_outside_stores(modules: Iterable[Module]) -> Iterator[str]:
         has_sql = [line for line, text in _strings(ast.parse(module.text)) if _STATEMENT.match(text)]
         if has_sql and module.path in SQL_MODULES:
             seen.add(module.path)
-        elif has_sql and module.name not in STORES and module.folder not in SQL_PACKAGES:
-            yield f"{module.path}:{has_sql[0]}: SQL outside a store; move it into {module.folder}/store.py"
+        elif has_sql and not STORE.fullmatch(module.name) and module.folder not in SQL_PACKAGES:
+            yield f"{module.path}:{has_sql[0]}: SQL outside a store; move it to {module.folder}/store.py or *_store.py"
     for path in sorted(set(SQL_MODULES) - seen):
         yield f"{path} is an exception for SQL and holds none"
 

@@ -5,7 +5,7 @@ the moment a run is planned, an event of an earlier time that comes in counts at
 
 * a run that posts for everybody closes usage for everybody when it is planned, a review of everybody when it is
   approved; while such a review waits, imports take its bound as the boundary, and when it is void they do not;
-* a run or a review of one payer closes usage for the accounts that he pays for.
+* a run or a review of one payer closes usage for the accounts of that payer.
 
 Planning waits for imports under way: they hold the row of ``usage_open`` until they commit. Nothing is closed further
 ahead than usage can be kept (migration 0005, ``usage_month``).
@@ -92,7 +92,7 @@ def approved(opened: ColumnConnection, run_id: int) -> None:
 
 
 def voided(opened: ColumnConnection, run_id: int) -> None:
-    """A review is void: nobody relies on what it closed."""
+    """A review is void: no run relies on what it closed."""
     do(opened, _FORGET, (run_id,))
 
 

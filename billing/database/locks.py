@@ -4,14 +4,14 @@ Rules. A transaction takes these locks in the order of `Lock`, so no two transac
 module of billing calls PostgreSQL's functions for advisory locks. Names are stable: programs of two versions may work
 on one database, and a lock is a number made of its name.
 
-  no.  lock            who takes it                                           who waits
-  1    USAGE_SOURCE    an import of usage, for its session: keys of a source  nobody: a second import is refused
-  2    USAGE_VOID      who voids or corrects usage under a key                the same key again
-  3    CATALOGUE       who loads a catalogue of a name                        others who load it
-  4    CUSTOMER_TREE   who changes parents, payers or accounts of customers;  each other
+  no.  lock            what takes it                                          what waits
+  1    USAGE_SOURCE    an import of usage, for its session: keys of a source  none: a second import is refused
+  2    USAGE_VOID      a void or correction of usage under a key              the same key again
+  3    CATALOGUE       a load of a catalogue of a name                        other loads of it
+  4    CUSTOMER_TREE   changes of customers' parents, payers or accounts;     each other
                        imports of customers and of orders
   -    rows of customers, then of billing_accounts                            orders for a customer that is changed
-  5    BILL_RUN        who plans a bill run                                   each other
+  5    BILL_RUN        the plan of a bill run                                 each other
   -    the row of usage_open: imports share it, a plan holds it alone         a plan for imports under way, later
                                                                               imports for the plan
   6    ORDER_CHANGES   changes of orders share it, a plan holds it alone      a plan for changes under way, later

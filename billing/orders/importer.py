@@ -1,19 +1,16 @@
 """Many orders from a CSV file, in columns and in one transaction.
 
-Rules. A line means what ``kopeck order add`` with the same words means, under the same rules (order_rules, and
+Rules. A line means what ``kopeck order add`` with the same words means, under the same rules (billing.orders.rules, and
 read_order for the terms). A number acts once: the first line of a number counts, the very same order again is nothing
 new, another under the same number is a bad line; an end that changed since is no difference. Imported orders have no
-event each: a million rows saying "imported" help nobody; the first event of such an order is the first thing people do.
-
-Customers are not moved meanwhile (the lock of the tree). Rows go in by account, so that those of one payer lie
-together when he is billed.
+event each, a million rows would say "imported"; the first event of such an order is the first thing people do.
 
 Does not know: the command line.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import date
 from typing import IO, Any, Final
 
@@ -23,14 +20,9 @@ import pyarrow.compute as pc
 
 from billing.calendar import NEVER
 from billing.catalogue.model import Buyer, Catalogue
-from billing.catalogue.store import Source, catalogue_of
-from billing.database.adbc import columns, do, import_connection, rows
+from billing.database.adbc import import_connection
 from billing.database.cursors import ColumnConnection
-from billing.database.locks import hold_customer_tree_for_load
-from billing.database.zones import UNKNOWN_ZONE
 from billing.files.tables import (
-    BAD_TABLE,
-    SESSION,
     BadLine,
     Coded,
     How,
@@ -46,11 +38,17 @@ from billing.files.tables import (
     flags,
     load_file,
     numbers,
-    set_aside,
-    stage,
     unprintable,
     whole_number,
     yes_or_no,
+)
+from billing.orders.import_store import (
+    add_orders,
+    catalogue_names,
+    prepare,
+    read_accounts,
+    read_newest,
+    set_aside_known,
 )
 from billing.orders.reading import read_order
 from billing.orders.records import MAX_NOTE, MAX_NUMBER, OrderingAccount, WantedOrder
@@ -67,114 +65,16 @@ from billing.orders.rules import (
     problems_with_numbers,
     unknown_code,
 )
-from billing.orders.terms import Terms, WantedTerms
+from billing.orders.terms import WantedTerms
 from ratingcore.bands import zone_of
 from ratingcore.money import parse_minor
 
 COLUMNS: Final = (
     *("number", "account", "catalogue", "plan", "item", "kind", "quantity", "starts", "ends", "trial_until", "period"),
-    *(
-        "anchor_day",
-        "anchor_month",
-        "anchor_date",
-        "zone",
-        "in_advance",
-        "proration",
-        "minimum",
-        "price",
-        "codes",
-        "note",
-    ),
+    *("anchor_day", "anchor_month", "anchor_date", "zone", "in_advance", "proration", "minimum", "price", "codes"),
+    "note",
 )
 NEEDED: Final = ("number", "account", "starts")
-
-_TABLES: Final = (
-    BAD_TABLE,
-    'CREATE TEMPORARY TABLE import_accounts (place bigint, number text COLLATE "C") ON COMMIT DROP',
-    """CREATE TEMPORARY TABLE import_orders (
-        line bigint, number text COLLATE "C", account_id bigint, payer_account_id bigint, terms bigint, quantity bigint,
-        starts_s bigint, ends_s bigint, trial_until_s bigint, minimum_minor bigint, price_minor bigint, codes text,
-        note text
-    ) ON COMMIT DROP""",
-    """CREATE TEMPORARY TABLE import_terms (
-        place bigint, catalogue text, plan text, item text, currency text, kind text, interval_unit text,
-        interval_count bigint, anchor_day bigint, anchor_month bigint, zone text, in_advance boolean, proration text,
-        anchor_phase bigint
-    ) ON COMMIT DROP""",
-)
-
-_FACTS: Final = """
-    SELECT w.place, b.account_id, b.payer_account_id, a.currency, p.currency AS payer_currency, b.zone,
-           c.customer_group, c.number AS customer, c.state, a.state AS account_state
-    FROM import_accounts w
-    JOIN accounts a ON a.number = w.number
-    JOIN billing_accounts b ON b.account_id = a.id
-    JOIN accounts p ON p.id = b.payer_account_id
-    JOIN customers c ON c.id = b.customer_id
-"""
-
-_CATALOGUES: Final = "SELECT name FROM catalogues ORDER BY name"
-_NEWEST: Final = """
-    SELECT v.id, v.version, v.main_file, v.sha256 FROM catalogue_versions v JOIN catalogues c ON c.id = v.catalogue_id
-    WHERE c.name = $1 ORDER BY v.version DESC LIMIT 1
-"""
-_FILES: Final = "SELECT name, content FROM catalogue_files WHERE version_id = $1"
-
-_TERMS_COLUMNS: Final = """plan, item, currency, kind, interval_unit, interval_count, anchor_day, anchor_month, zone,
-    in_advance, proration, anchor_phase"""
-
-_ADD_TERMS: Final = f"""
-    INSERT INTO order_terms (catalogue_id, {_TERMS_COLUMNS})
-    SELECT c.id, {_TERMS_COLUMNS} FROM import_terms w JOIN catalogues c ON c.name = w.catalogue
-    ON CONFLICT DO NOTHING
-"""
-
-_KNOWN_TERMS: Final = """
-    SELECT w.place, t.id FROM import_terms w JOIN catalogues c ON c.name = w.catalogue
-    JOIN order_terms t ON (t.catalogue_id, t.plan, t.item, t.currency, t.kind, t.interval_unit, t.interval_count,
-                           t.anchor_day, t.anchor_month, t.zone, t.in_advance, t.proration, t.anchor_phase)
-                        = (c.id, w.plan, w.item, w.currency, w.kind, w.interval_unit, w.interval_count,
-                           w.anchor_day, w.anchor_month, w.zone, w.in_advance, w.proration, w.anchor_phase)
-"""
-
-#: Lines of a number that an earlier line has: the same (no reason) or not.
-_LATER: Final = """
-    WITH firsts AS (SELECT number, min(line) AS line FROM import_orders GROUP BY number HAVING count(*) > 1)
-    SELECT s.line, CASE WHEN (s.account_id, s.terms, s.quantity, s.starts_s, s.ends_s, s.trial_until_s,
-                              s.minimum_minor, s.price_minor, s.codes)
-                             IS DISTINCT FROM (f.account_id, f.terms, f.quantity, f.starts_s, f.ends_s,
-                              f.trial_until_s, f.minimum_minor, f.price_minor, f.codes)
-                   THEN 'order ' || s.number || ' stands on line ' || f.line || ' already, and is not the same' END
-    FROM firsts x
-    JOIN import_orders f ON f.line = x.line
-    JOIN import_orders s ON s.number = x.number AND s.line > x.line
-"""
-
-_STORED: Final = f"""
-    WITH terms AS MATERIALIZED ({_KNOWN_TERMS})
-    SELECT s.line, CASE WHEN (s.account_id, t.id, s.quantity, to_timestamp(s.starts_s), to_timestamp(s.trial_until_s),
-                              s.minimum_minor, s.price_minor, string_to_array(nullif(s.codes, ''), ' '))
-                             IS DISTINCT FROM (o.account_id, o.terms_id, o.quantity, o.starts_at, o.trial_until,
-                              o.minimum_minor, o.price_minor, o.codes)
-                   THEN 'there is an order ' || s.number || ' already, and it is not the same' END
-    FROM import_orders s JOIN orders o ON o.number = s.number JOIN terms t ON t.place = s.terms
-"""
-
-_UNKNOWN_ZONES: Final = f"""
-    WITH unknown AS MATERIALIZED (SELECT place, zone FROM import_terms WHERE zone_or_utc(zone) <> zone)
-    SELECT s.line, 'zone: ' || {UNKNOWN_ZONE} FROM import_orders s JOIN unknown u ON u.place = s.terms
-"""
-
-_ADD: Final = f"""
-    WITH terms AS MATERIALIZED ({_KNOWN_TERMS})
-    INSERT INTO orders (number, account_id, payer_account_id, terms_id, quantity, starts_at, ends_at, trial_until,
-                        minimum_minor, price_minor, codes, note)
-    SELECT s.number, s.account_id, s.payer_account_id, t.id, s.quantity, to_timestamp(s.starts_s),
-           to_timestamp(s.ends_s), to_timestamp(s.trial_until_s), s.minimum_minor, s.price_minor,
-           string_to_array(nullif(s.codes, ''), ' '), s.note
-    FROM import_orders s JOIN terms t ON t.place = s.terms
-    ORDER BY s.account_id, s.line
-"""
 
 
 @dataclass(slots=True)
@@ -194,11 +94,7 @@ class _Load:
         if name not in self.names:
             raise OrderError(f"there is no catalogue {name[:40]!r}")
         if name not in self.catalogues:
-            version_id, version, main_file, sha256 = rows(self.opened, _NEWEST, (name,))[0]
-            source = Source(main_file, {file: bytes(held) for file, held in rows(self.opened, _FILES, (version_id,))})
-            if source.sha256 != sha256:
-                raise OrderError(f"catalogue {name} version {version} is not what was saved: restore it")
-            self.catalogues[name] = catalogue_of(source)
+            self.catalogues[name] = read_newest(self.opened, name)
         return self.catalogues[name]
 
 
@@ -209,26 +105,12 @@ def import_orders(dsn: str, source: IO[bytes], how: How) -> Loaded:
         ImportFileError: the file as a whole is wrong. ImportStoreError: the database refused. Nothing is kept then.
     """
     with import_connection(dsn) as opened:
-        hold_customer_tree_for_load(opened)
-        for statement in (*SESSION, *_TABLES):
-            do(opened, statement)
-        load = _Load(opened, [row[0] for row in rows(opened, _CATALOGUES)])
-        steps = Steps(lambda part: _judge(load, part), lambda: _check(load), lambda _found: do(opened, _ADD))
+        prepare(opened)
+        load = _Load(opened, catalogue_names(opened))
+        steps = Steps(
+            lambda part: _judge(load, part), lambda: set_aside_known(opened, load.terms), lambda _: add_orders(opened)
+        )
         return load_file(opened, source, Target(COLUMNS, NEEDED, "import_orders", "import_orders"), steps, how)
-
-
-def _check(load: _Load) -> None:
-    """Store the terms, and set aside lines that say nothing new or contradict."""
-    names = [column.name for column in fields(Terms)]
-    columns_of = list(zip(*(astuple(one) for one in load.terms), strict=True)) or [()] * len(names)
-    data = {"place": list(load.terms.values())} | dict(zip(names, columns_of, strict=True))
-    if load.terms:
-        stage(load.opened, "import_terms", pa.table(data))
-    do(load.opened, _ADD_TERMS)
-    do(load.opened, "ANALYZE import_orders")
-    set_aside(load.opened, "import_orders", _LATER)
-    set_aside(load.opened, "import_orders", _STORED)
-    set_aside(load.opened, "import_orders", _UNKNOWN_ZONES)
 
 
 # ---- judging
@@ -263,7 +145,9 @@ def _judge(load: _Load, part: TablePart) -> tuple[pa.Table, list[BadLine]]:
             "number": texts["number"],
             "account_id": accounts.account_id,
             "payer_account_id": accounts.payer_account_id,
-            "terms": np.array([load.terms.get(one, -1) if one else -1 for one in terms.values], np.int64)[terms.codes],
+            "terms": np.array([load.terms.get(wanted, -1) if wanted else -1 for wanted in terms.values], np.int64)[
+                terms.codes
+            ],
             "quantity": numbers_of.quantity,
             "starts_s": numbers_of.starts_s,
             "ends_s": pa.array(numbers_of.ends_s, mask=numbers_of.ends_s == NEVER),
@@ -280,23 +164,19 @@ def _judge(load: _Load, part: TablePart) -> tuple[pa.Table, list[BadLine]]:
 
 def _accounts(load: _Load, texts: pa.Array, problems: Problems) -> _Accounts:
     named = coded(texts)
-    do(load.opened, "TRUNCATE import_accounts")
-    wanted = {"place": np.arange(len(named.values)), "number": pa.array(named.values, pa.string())}
-    stage(load.opened, "import_accounts", pa.table(wanted))
-    do(load.opened, "ANALYZE import_accounts")
-    found = columns(load.opened, _FACTS)
-    places = np.asarray(found.column("place"))
+    known = read_accounts(load.opened, pa.array(named.values, pa.string()))
+    places = np.asarray(known.column("place"))
     ids = {}
     for name in ("account_id", "payer_account_id"):
         ids[name] = np.zeros(len(named.values), np.int64)
-        ids[name][places] = np.asarray(found.column(name))
+        ids[name][places] = np.asarray(known.column(name))
     unknown = np.flatnonzero(ids["account_id"] == 0).tolist()
     strangers = {place: f"no customer has an account {named.values[place][:40]!r}" for place in unknown}
     problems.add_coded(named.codes, strangers)
     # Customers differ, what is known of them hardly does.
-    said = [coded(_flat(found, name)) for name in ("currency", "payer_currency", "zone", "customer_group")]
-    states = [coded(_flat(found, name)) for name in ("state", "account_state")]
-    customer = _named_customers(load, _flat(found, "customer"))
+    said = [coded(_flat(known, name)) for name in ("currency", "payer_currency", "zone", "customer_group")]
+    states = [coded(_flat(known, name)) for name in ("state", "account_state")]
+    customer = _named_customers(load, _flat(known, "customer"))
     kinds, firsts = distinct_rows([*said, customer, *states])
     words: list[OrderingAccount | None] = [None]
     for row in firsts.tolist():
@@ -304,7 +184,9 @@ def _accounts(load: _Load, texts: pa.Array, problems: Problems) -> _Accounts:
     kind = np.zeros(len(named.values), np.int64)
     kind[places] = kinds + 1
     codes = kind[named.codes]
-    problems.add_coded(codes, {code: one.problem for code, one in enumerate(words) if one and one.problem})
+    problems.add_coded(
+        codes, {code: account.problem for code, account in enumerate(words) if account and account.problem}
+    )
     return _Accounts(ids["account_id"][named.codes], ids["payer_account_id"][named.codes], Coded(codes, words))
 
 
@@ -314,19 +196,20 @@ def _flat(table: pa.Table, name: str) -> pa.Array:
 
 
 def _named_customers(load: _Load, customers: pa.Array) -> Coded[str]:
-    """Customers as far as price lists name them; the others are nobody in particular."""
+    """Customers as far as price lists name them; the others are one empty name."""
     for name in load.names:
         with suppress(OrderError):  # told where a line names it
             load.catalogue(name)
-    named = {one.customer for catalogue in load.catalogues.values() for one in catalogue.prices} - {""}
+    named = {price.customer for catalogue in load.catalogues.values() for price in catalogue.prices} - {""}
     is_named = pc.is_in(customers, value_set=pa.array(sorted(named), pa.string()))
     return coded(pc.if_else(is_named, customers, ""))
 
 
 def _zones(accounts: _Accounts, given: Coded[str], problems: Problems) -> Coded[str]:
-    def zone(text: str, facts: OrderingAccount | None) -> str:
-        zone_of(text or (facts.zone if facts else "UTC"))
-        return text or (facts.zone if facts else "UTC")
+    def zone(text: str, account: OrderingAccount | None) -> str:
+        name = text or (account.zone if account else "UTC")
+        zone_of(name)
+        return name
 
     return each([given, accounts.words], zone, "UTC", problems, "zone")
 
@@ -341,18 +224,8 @@ def _instants(texts: Coded[str], zones: Coded[str], problems: Problems, what: st
 
 
 _TERMS_TEXTS: Final = (
-    *(
-        "catalogue",
-        "plan",
-        "item",
-        "kind",
-        "period",
-        "anchor_day",
-        "anchor_month",
-        "anchor_date",
-        "in_advance",
-        "proration",
-    ),
+    *("catalogue", "plan", "item", "kind", "period", "anchor_day", "anchor_month", "anchor_date", "in_advance"),
+    "proration",
 )
 
 
@@ -400,11 +273,11 @@ def _offers(
 ) -> tuple[list[OrderOffer], Ints]:
     """What each row's terms buy its buyer; rows without terms are bad already."""
 
-    def offer(one: WantedTerms | None, facts: OrderingAccount | None, is_priced: bool) -> OrderOffer:
-        if one is None or facts is None:
+    def offer(wanted: WantedTerms | None, account: OrderingAccount | None, is_priced: bool) -> OrderOffer:
+        if wanted is None or account is None:
             return OrderOffer(None)
-        buyer = Buyer(one.currency, one.plan, facts.group, facts.customer)
-        return offer_of(load.catalogue(one.catalogue), one, buyer, is_priced)
+        buyer = Buyer(wanted.currency, wanted.plan, account.group, account.customer)
+        return offer_of(load.catalogue(wanted.catalogue), wanted, buyer, is_priced)
 
     found = each([_by_value(terms), accounts.words, has_price], offer, OrderOffer(None), Problems(), "")
     return list(found.values), found.codes
@@ -413,7 +286,7 @@ def _offers(
 def _by_value(terms: Coded[WantedTerms | None]) -> Coded[WantedTerms | None]:
     """The same column with equal values under one code: starts on many days may be under the same terms."""
     places: dict[WantedTerms | None, int] = {}
-    codes = np.array([places.setdefault(one, len(places)) for one in terms.values], np.int64)
+    codes = np.array([places.setdefault(wanted, len(places)) for wanted in terms.values], np.int64)
     return Coded(codes[terms.codes], list(places))
 
 

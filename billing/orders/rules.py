@@ -31,7 +31,7 @@ Ints = NDArray[np.int64]
 KINDS: Final = ("recurring", "one_time")
 PRORATIONS: Final = ("none", "day", "second")
 MAX_QUANTITY: Final = 1_000_000_000
-#: In place of a price that nobody set; of a trial that there is none of.
+#: In place of a price if the order sets none, and of a trial if it has none.
 NO_PRICE: Final = -1
 NO_TRIAL: Final = 0
 _SHOWN: Final = 60
@@ -207,13 +207,13 @@ def _problem_with_what(catalogue: Catalogue, terms: WantedTerms, has_price: bool
 
 def _priced(resolved: Resolved) -> tuple[Ints, NDArray[np.bool_]]:
     """From when there is a price (True) and from when there is none again (False), ascending."""
-    changes = sorted([(one.since_s, True) for one in resolved.versions] + [(at, False) for at in resolved.gaps])
+    changes = sorted([(version.since_s, True) for version in resolved.versions] + [(at, False) for at in resolved.gaps])
     return np.array([at for at, _ in changes], np.int64), np.array([is_priced for _, is_priced in changes])
 
 
 def unknown_code(catalogue: Catalogue, codes: Iterable[str]) -> str | None:
     """The first code that no promotion of the catalogue has."""
-    known = {one.code for one in catalogue.promotions if one.code}
+    known = {promotion.code for promotion in catalogue.promotions if promotion.code}
     return next((code for code in codes if code not in known), None)
 
 

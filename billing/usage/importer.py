@@ -1,7 +1,7 @@
-"""Import a usage file: mediation on one side, the store on the other, one record of what came of it.
+"""Import a usage file: mediation on one side, the store on the other, one record of the outcome.
 
-Rules. One transaction a file: all of its good lines or none. That was chosen over a commit a block because nobody has
-to reason about half a file: a kill, a full disk or a wrong format leaves nothing, and the same command again is the
+Rules. One transaction a file: all of its good lines or none. That was chosen over a commit per block, so that
+there is never half a file: a kill, a full disk or a wrong format leaves nothing, and the same command again is the
 resumption, for keys make it act once. The price is that a file of tens of millions of lines is one long transaction,
 which holds back vacuum while it runs: split such files.
 

@@ -4,7 +4,7 @@ Rules. A load is one transaction a file: nothing of a file is visible before all
 A batch (some hundred thousand events) comes sorted by key. Its keys are looked up in that order, and those that are
 new go by binary COPY into the keys, in that order, and into the events, by account and time: each index is walked
 once a batch from left to right, so a large table costs hardly more than a small one, and the events of a range of
-accounts lie together. One import of a source runs at a time (a lock of its session), so nobody else takes its keys
+accounts lie together. One import of a source runs at a time (a lock of its session), so no other one takes its keys
 meanwhile. ADBC is strict about types: what is bound here is int64, text, or cast in the statement. It reads by binary
 COPY only where a statement has no parameters, so such statements are filled with integers, and with nothing else.
 
@@ -112,7 +112,7 @@ _AS_PLANNED: Final = tuple(f"SET LOCAL enable_{way} = on" for way in ("hashjoin"
 #: Numbers that grow, as most keys are, lie beyond all earlier ones, and none of them needs to be looked up.
 _USED_BETWEEN: Final = "SELECT EXISTS (SELECT FROM usage_keys WHERE source_id = $1 AND key >= $2 AND key <= $3)"
 
-#: A subquery and not a join, so that it stays a look-up a key whatever the planner thinks of a table nobody analysed.
+#: A subquery and not a join, so that it stays a look-up per key whatever the planner thinks of a new table.
 _USED: Final = """
     SELECT a.place FROM usage_asked a
     WHERE (SELECT true FROM usage_keys k WHERE k.source_id = {source_id} AND k.key = a.key)
@@ -259,7 +259,7 @@ def begin_load(load: ColumnConnection) -> Boundary:
     accounts = columns(load, _OPEN_ACCOUNTS)
     for statement in (*_SETTINGS, *_TEMPORARY):
         do(load, statement)
-    open_from_s, seen_from_s = (int(one.timestamp()) if one is not None else None for one in instants)
+    open_from_s, seen_from_s = (int(at.timestamp()) if at is not None else None for at in instants)
     return Boundary(open_from_s, seen_from_s, accounts if accounts.num_rows else None)
 
 
@@ -280,7 +280,7 @@ def make_months(record: ColumnConnection, events: pa.Table, known: set[int]) -> 
 
 
 def claim_keys(load: ColumnConnection, source_id: int, events: pa.Table, accounts: Accounts) -> LoadClaim:
-    """Find a batch's accounts, and take the keys that nobody has used yet, each for the first event that has it.
+    """Find a batch's accounts, and take the keys that were never used, each for the first event that has it.
 
     Args:
         events: of usage_values.SCHEMA, sorted by key and line.
@@ -313,7 +313,7 @@ def claim_keys(load: ColumnConnection, source_id: int, events: pa.Table, account
 def _with_accounts(
     load: ColumnConnection, events: pa.Table, known: Accounts
 ) -> tuple[pa.Table, list[tuple[int, str, str]]]:
-    """Events with the id of their account, and those of accounts that nobody has as (line, reason, detail)."""
+    """Events with the id of their account, and those of accounts that do not exist as (line, reason, detail)."""
     numbers = events.column("account").combine_chunks()
     places = pc.index_in(numbers, value_set=known.numbers)
     if places.null_count:
@@ -374,7 +374,7 @@ def append_events(load: ColumnConnection, import_id: int, claimed: LoadClaim) ->
 def judge_left(
     load: ColumnConnection, source_id: int, claimed: LoadClaim
 ) -> tuple[LoadCounts, list[tuple[int, str, str]]]:
-    """What became of a batch, after its events were appended.
+    """The outcome of a batch, after its events were appended.
 
     Returns:
         Counts, and (line, reason, detail) of the events that are rejected. An event whose key was used with the same
@@ -423,7 +423,7 @@ def store_rejects(load: ColumnConnection, import_id: int, rejects: Iterable[Reje
 
 
 def finish_import(load: ColumnConnection, import_id: int, sha256: str, header: str, counts: LoadCounts) -> None:
-    """Write down what came of the import, and commit it with everything that was loaded."""
+    """Write down the outcome of the import, and commit it with everything that was loaded."""
     values = (counts.lines, counts.accepted, counts.repeated, counts.rejected, counts.late)
     do(load, _DONE, (import_id, sha256, header, *values))
     load.commit()

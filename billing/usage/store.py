@@ -1,4 +1,4 @@
-"""What people ask about usage: imports, rejects, what is closed. Bulk loading is in usage_bulk.
+"""Imports of usage and their rejects in PostgreSQL, as people ask for them. Loading is in load_store.
 
 Rules. A reject is never deleted: it is open until its line is fed again or a person gives it up and says why.
 
@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from billing.database.cursors import Cursor
+from billing.database.rows import first_record, named_rows, records
 from billing.refusals import Refusal
 
 PAGE_MAX: Final = 100_000
@@ -24,7 +25,7 @@ class UsageError(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """An import's record; open_rejects: those nobody has dealt with."""
+    """An import's record; open_rejects: those that are neither fed again nor given up."""
 
     id: int
     source: str
@@ -69,16 +70,17 @@ class KeptReject:
 
 
 _IMPORTS: Final = """
-    SELECT i.id, s.name, i.format_name, i.file_name, i.state, i.failure, i.lines_count, i.accepted_count,
-           i.repeated_count, i.rejected_count, i.late_count,
-           (SELECT count(*) FROM usage_rejects r WHERE r.import_id = i.id AND r.state = 'open'),
+    SELECT i.id, s.name AS source, i.format_name, i.file_name, i.state, i.failure, i.lines_count AS lines,
+           i.accepted_count AS accepted, i.repeated_count AS repeated, i.rejected_count AS rejected,
+           i.late_count AS late,
+           (SELECT count(*) FROM usage_rejects r WHERE r.import_id = i.id AND r.state = 'open') AS open_rejects,
            i.started_at, i.finished_at, i.refeeds_id
     FROM usage_imports i JOIN usage_sources s ON s.id = i.source_id
     ORDER BY i.id DESC LIMIT %s
 """
 
 _FORMAT: Final = """
-    SELECT s.name, i.format_name, i.format_text, coalesce(i.header, ''), i.late
+    SELECT s.name AS source, i.format_name, i.format_text, coalesce(i.header, '') AS header, i.late
     FROM usage_imports i JOIN usage_sources s ON s.id = i.source_id
     WHERE i.id = %s
 """
@@ -103,7 +105,7 @@ _DROP: Final = """
 async def list_imports(cur: Cursor, limit: int) -> list[Import]:
     """The newest imports, newest first."""
     await cur.execute(_IMPORTS, (min(limit, PAGE_MAX),))
-    return [Import(*row) for row in await cur.fetchall()]
+    return await records(cur, Import)
 
 
 async def import_format(cur: Cursor, import_id: int) -> ImportFormat:
@@ -113,10 +115,10 @@ async def import_format(cur: Cursor, import_id: int) -> ImportFormat:
         UsageError: no such import.
     """
     await cur.execute(_FORMAT, (import_id,))
-    row = await cur.fetchone()
-    if row is None:
+    found = await first_record(cur, ImportFormat)
+    if found is None:
         raise UsageError(f"there is no import {import_id}")
-    return ImportFormat(*row)
+    return found
 
 
 async def list_rejects(
@@ -125,8 +127,7 @@ async def list_rejects(
     """Rejects of an import in order of their lines, those after ``after_line``."""
     asked = {"import_id": import_id, "state": state, "limit": min(limit, PAGE_MAX), "after_line": after_line}
     await cur.execute(_REJECTS, asked)
-    rows = [(*row[:5], bytes(row[5]), *row[6:]) for row in await cur.fetchall()]
-    return [KeptReject(*row) for row in rows]
+    return [KeptReject(**{**row, "raw": bytes(row["raw"])}) for row in await named_rows(cur)]
 
 
 async def count_reasons(cur: Cursor, import_id: int) -> list[tuple[str, int]]:

@@ -1,8 +1,8 @@
 """Usage that no invoice will show: events that no order covers, and late usage that was not billed.
 
-Rules. Whose an event is goes by the time it happened. An event of closed usage that no order covered then is billed to
-nobody; so is late usage of a closed account, which gets no invoice. Both are listed, for a person to decide. Late usage
-that a run had to bill and did not is a difference, unless the run tells of a failure of its payer.
+Rules. An event belongs to the order that covered its time. An event of closed usage that no order covered then is not
+billed, nor is late usage of a closed account, which gets no invoice. Both are listed, for a person to decide. Late
+usage that a run had to bill and did not is a difference, unless the run tells of a failure of its payer.
 
 Does not know: prices. Nothing is written.
 """
@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from billing.database.cursors import Cursor
+from billing.database.rows import records
 from billing.verification.records import MAX_LISTED, Check, listed
 from billing.verification.slices import snapshot
 
@@ -119,7 +120,8 @@ _LIST: Final = (
         SELECT account_id, item, at, quantity_micro, CASE WHEN is_closed THEN 'closed account' ELSE 'next run' END
         FROM missing
     )
-    SELECT a.number, n.item, n.why, count(*), sum(n.quantity_micro)::bigint, min(n.at), max(n.at)
+    SELECT a.number AS account, n.item, n.why, count(*) AS events, sum(n.quantity_micro)::bigint AS quantity_micro,
+           min(n.at) AS first_at, max(n.at) AS last_at
     FROM nobody n JOIN accounts a ON a.id = n.account_id
     WHERE %(account)s = '' OR a.number = %(account)s
     GROUP BY a.number, n.item, n.why ORDER BY n.why, a.number, n.item LIMIT %(limit)s
@@ -143,11 +145,11 @@ class UnbilledUsage:
 async def list_unbilled(cur: Cursor, account: str, limit: int) -> list[UnbilledUsage]:
     """Closed usage that is on no invoice. account: a number, or '' for all."""
     await cur.execute(_LIST, {"account": account, "limit": limit})
-    return [UnbilledUsage(*row) for row in await cur.fetchall()]
+    return await records(cur, UnbilledUsage)
 
 
 async def check_usage(cur: Cursor) -> Check:
-    """Every event of closed usage is an order's; those that are nobody's are told, for a person to decide."""
+    """Every event of closed usage is an order's; the others are told, for a person to decide."""
     await cur.execute(_UNCOVERED)
     rows = await cur.fetchall()
     told = [f"{number} of item {item}" for _, item, number in rows if item is not None]

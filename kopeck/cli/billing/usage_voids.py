@@ -12,7 +12,8 @@ from billing.database.adbc import import_connection
 from billing.database.cursors import Cursor
 from billing.usage.catalogues_store import ratable_now
 from billing.usage.void_file import correction_of, read_corrections
-from billing.usage.voids import Correction, Voided, VoidRequest, correct_events, list_voids, void_events
+from billing.usage.voids import Correction, Voided, VoidRequest, correct_events, void_events
+from billing.usage.voids_store import list_voids
 from kopeck.cli.context import Context, actor, pass_context, show_table, shown_name, shown_time
 
 MAX_FILE_BYTES = 64 << 20
