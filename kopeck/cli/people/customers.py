@@ -62,7 +62,6 @@ DETAIL = click.option("--detail", "details", type=Texts(), multiple=True, help="
 
 async def recorded(cur: Cursor, number: str, action: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
     """Change a customer, and put what changed on the audit record. Whoever else changes one waits."""
-
     if action != "customer_changed":  # the tree stays as it is, so an import may be under way
         await hold_customer_tree(cur)
     await lock_customer(cur, number)
@@ -99,7 +98,6 @@ def customer() -> None:
 @pass_context
 def add(context: Context, /, **facts: Any) -> None:
     """Add a customer and his account; the very same customer again is nothing new."""
-
     new = NewCustomer(**{**facts, "contacts": dict(facts["contacts"]), "details": dict(facts["details"])})
 
     is_new = context.in_transaction(
@@ -136,7 +134,7 @@ def show(context: Context, number: str, as_json: bool) -> None:
     show_table(ORDER_HEADINGS, [order_row(one) for one in orders], right=("quantity",))
 
 
-def _tell(found: "Customer") -> None:
+def _tell(found: Customer) -> None:
     facts = found.facts
     click.echo(f"{facts.number}  {facts.name or '(no name)'}")
     click.echo(
@@ -148,13 +146,12 @@ def _tell(found: "Customer") -> None:
         click.echo(f"{name}: {text}")
 
 
-def _state(one: "Customer | BilledAccount") -> str:
+def _state(one: Customer | BilledAccount) -> str:
     """The state, and why services are suspended."""
-
     return ", ".join([one.state, *map(suspended_words, one.suspended)])
 
 
-def _customer_json(found: "Customer") -> dict[str, Any]:
+def _customer_json(found: Customer) -> dict[str, Any]:
     facts = asdict(found.facts)
     for name in ("account", "kind", "currency", "zone", "legal_entity", "due_days"):
         del facts[name]  # they are the account's
@@ -164,8 +161,7 @@ def _customer_json(found: "Customer") -> dict[str, Any]:
 _ACCOUNT_HEADINGS = ("account", "kind", "state", "balance", "currency", "paid by", "zone", "sold by", "due days")
 
 
-def _account_row(one: "BilledAccount") -> tuple[str, ...]:
-
+def _account_row(one: BilledAccount) -> tuple[str, ...]:
     balance, paid_by = format_minor(one.balance_minor), "itself" if one.payer_id == one.id else one.payer
     return (
         *(one.number, one.kind, _state(one), balance, one.currency),
@@ -173,7 +169,7 @@ def _account_row(one: "BilledAccount") -> tuple[str, ...]:
     )
 
 
-def _account_json(one: "BilledAccount") -> dict[str, Any]:
+def _account_json(one: BilledAccount) -> dict[str, Any]:
     return {name: value for name, value in asdict(one).items() if name not in ("id", "payer_id")}
 
 
@@ -187,7 +183,6 @@ def _account_json(one: "BilledAccount") -> dict[str, Any]:
 @pass_context
 def list_(context: Context, /, as_json: bool, **wanted: Any) -> None:
     """List customers in order of their numbers."""
-
     found = context.in_transaction(lambda cur: list_customers(cur, **wanted))
     if as_json:
         show_json([_customer_json(one) for one in found])
@@ -217,7 +212,6 @@ def list_(context: Context, /, as_json: bool, **wanted: Any) -> None:
 @pass_context
 def edit(context: Context, /, number: str, **given: Any) -> None:
     """Change facts of a customer; what is not named stays. `--contact email=` takes the email away."""
-
     changes = {name: value for name, value in given.items() if value not in (None, ())}
     for name in ("contacts", "details"):
         if name in changes:
@@ -242,7 +236,6 @@ def move(context: Context, number: str, parent: str | None, no_parent: bool, par
 
     Future invoices go to who pays then, with what is not billed yet; invoices there are stay where they are.
     """
-
     if bool(parent) == no_parent:
         raise click.UsageError("say --parent NUMBER or --no-parent")
 
@@ -290,7 +283,6 @@ def add_account(context: Context, /, number: str, account_number: str, **named: 
 
     What is not named is as on his first account. A parent who pays for him pays for it too, in its currency.
     """
-
     further = FurtherAccount(account_number, **named)
 
     is_new = context.in_transaction(
@@ -309,7 +301,6 @@ def entity() -> None:
 @pass_context
 def list_entities(context: Context, as_json: bool) -> None:
     """List legal entities."""
-
     found = context.in_transaction(lambda cur: all_of_them(cur))
     if as_json:
         show_json([asdict(one) for one in found])
@@ -360,7 +351,7 @@ def set_(
     click.echo(f"legal entity {number} is set")
 
 
-def _entity_texts(entity: "LegalEntity") -> dict[str, str]:
+def _entity_texts(entity: LegalEntity) -> dict[str, str]:
     prefixes = {f"{kind}_prefix": prefix for kind, prefix in entity.prefixes.items()}
     return {"name": entity.name, **entity.details, **prefixes}
 
@@ -388,6 +379,5 @@ def import_(
     language, person, email, phone, address, inn, kpp, account, kind, currency, zone, legal_entity, due_days.
     Any bad line, and nothing is loaded, unless --skip-bad. The very same customer again is nothing new.
     """
-
     load = partial(import_customers, actor=actor(), file_name=shown_name(file))
     run_import(context, file, load, "customers", skip_bad, dry_run, rejects, as_json, charset)

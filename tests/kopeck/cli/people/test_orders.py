@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[4]
 @pytest.fixture
 def desk(kopeck):
     """The example catalogue, a company and a child of it for whom it pays."""
-    assert kopeck("catalog", "load", str(EXAMPLES / "mobile.yaml")).status == 0
+    assert kopeck("catalogue", "load", str(EXAMPLES / "mobile.yaml")).status == 0
     assert kopeck("customer", "add", "firm", "--name", "ООО Ромашка", "--detail", "inn=7701234567").status == 0
     assert kopeck("customer", "add", "desk", "--parent", "firm", "--parent-pays").status == 0
     return kopeck
