@@ -89,7 +89,7 @@ def check(file: Path, as_json: bool) -> None:
 
 @catalogue.command()
 @click.argument("file", type=FILE)
-@click.option("--note", default="", help="Why, for whoever reads the list of versions.")
+@click.option("--note", default="", help="Why, for readers of the list of versions.")
 @click.option("--rewrite-past", is_flag=True, help="Also when prices of use before this moment change.")
 @click.option("--yes-change-plans", is_flag=True, help="Also when what a plan holds changes, which happens at once.")
 @pass_context
@@ -362,7 +362,7 @@ def load_catalogue(file: Path, as_json: bool = False) -> tuple[Catalogue, Source
 
 
 def read_bounded(file: Path) -> bytes:
-    """A file's bytes, no more than just too many: whoever reads them refuses what is too long."""
+    """A file's bytes, no more than just too many: the reader refuses what is too long."""
     with file.open("rb") as source:
         return source.read(MAX_CARD_BYTES + 1)
 

@@ -61,7 +61,7 @@ DETAIL = click.option("--detail", "details", type=Texts(), multiple=True, help="
 
 
 async def recorded(cur: Cursor, number: str, action: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
-    """Change a customer, and put what changed on the audit record. Whoever else changes one waits."""
+    """Change a customer, and put what changed on the audit record. Other changes of it wait."""
     if action != "customer_changed":  # the tree stays as it is, so an import may be under way
         await hold_customer_tree(cur)
     await lock_customer(cur, number)
@@ -82,7 +82,7 @@ def customer() -> None:
 @click.argument("number")
 @click.option("--name", default="", help="Name for people and invoices.")
 @click.option("--group", default="", help="Customer group: prices and dunning go by it.")
-@click.option("--parent", default="", metavar="NUMBER", help="The customer whose child he is.")
+@click.option("--parent", default="", metavar="NUMBER", help="The parent customer.")
 @PAYS
 @click.option("--language", "--lang", cls=AliasedOption, default="ru", show_default=True, help="Of invoices: ru or en.")
 @CONTACT
@@ -92,12 +92,12 @@ def customer() -> None:
 )
 @click.option("--kind", default="subscriber", show_default=True, help="subscriber, or prepaid: may never owe.")
 @click.option("--currency", default="RUB", show_default=True)
-@click.option("--zone", default="Europe/Moscow", show_default=True, help="Where his days begin (IANA).")
-@click.option("--legal-entity", default="main", show_default=True, help="Who sells to him.")
+@click.option("--zone", default="Europe/Moscow", show_default=True, help="Where its days begin (IANA).")
+@click.option("--legal-entity", default="main", show_default=True, help="Who sells to it.")
 @click.option("--due-days", type=int, default=14, show_default=True, help="From an invoice's date to its due date.")
 @pass_context
 def add(context: Context, /, **facts: Any) -> None:
-    """Add a customer and his account; the very same customer again is nothing new."""
+    """Add a customer and its account; the very same customer again is nothing new."""
     new = NewCustomer(**{**facts, "contacts": dict(facts["contacts"]), "details": dict(facts["details"])})
 
     is_new = context.in_transaction(
@@ -111,7 +111,7 @@ def add(context: Context, /, **facts: Any) -> None:
 @AS_JSON
 @pass_context
 def show(context: Context, number: str, as_json: bool) -> None:
-    """Show a customer, his accounts, his children and his orders."""
+    """Show a customer, its accounts, children and orders."""
 
     async def work(cur: Cursor) -> Any:
         found = await find_customer(cur, number)
@@ -206,9 +206,9 @@ def list_(context: Context, /, as_json: bool, **wanted: Any) -> None:
 @click.option("--language", "--lang", cls=AliasedOption)
 @CONTACT
 @DETAIL
-@click.option("--zone", help="Of all his accounts, for orders to come; those there are keep theirs.")
-@click.option("--legal-entity", help="Who sells to him from the next invoice on, on all his accounts.")
-@click.option("--due-days", type=int, help="Of all his accounts.")
+@click.option("--zone", help="Of all its accounts, for orders to come; those there are keep theirs.")
+@click.option("--legal-entity", help="Who sells to it from the next invoice on, on all its accounts.")
+@click.option("--due-days", type=int, help="Of all its accounts.")
 @pass_context
 def edit(context: Context, /, number: str, **given: Any) -> None:
     """Change facts of a customer; what is not named stays. `--contact email=` takes the email away."""
@@ -228,7 +228,7 @@ def edit(context: Context, /, number: str, **given: Any) -> None:
 @customer.command()
 @click.argument("number")
 @click.option("--parent", metavar="NUMBER", help="The new parent.")
-@click.option("--no-parent", is_flag=True, help="He is nobody's child any more.")
+@click.option("--no-parent", is_flag=True, help="Take the parent away.")
 @PAYS
 @pass_context
 def move(context: Context, number: str, parent: str | None, no_parent: bool, parent_pays: bool) -> None:
@@ -256,7 +256,7 @@ def move(context: Context, number: str, parent: str | None, no_parent: bool, par
 @click.argument("number")
 @pass_context
 def close(context: Context, number: str) -> None:
-    """Close a customer and his accounts for good: when all is billed and paid and no child is left."""
+    """Close a customer and its accounts for good: when all is billed and paid and no child is left."""
 
     async def work(cur: Cursor) -> bool:
         return await recorded(cur, number, "customer_closed", lambda cur: close_customer(cur, number))
@@ -281,7 +281,7 @@ def account() -> None:
 def add_account(context: Context, /, number: str, account_number: str, **named: Any) -> None:
     """Give customer NUMBER another account, opened now or one of nobody's; the very same again is nothing new.
 
-    What is not named is as on his first account. A parent who pays for him pays for it too, in its currency.
+    What is not named is as on its first account. A parent that pays for the customer pays for it too, in its currency.
     """
     further = FurtherAccount(account_number, **named)
 

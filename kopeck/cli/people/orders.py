@@ -356,7 +356,7 @@ def resume(context: Context, number: str, text: str) -> None:
 @click.option("--tax-inside/--tax-on-top", default=True, show_default=True, help="Whether the amount contains the tax.")
 @click.option("--on", "bill_on", type=Day(), help="With the first run on or after; else today.")
 @click.option("--key", required=True, help="Acts once: the same again writes no second line.")
-@click.option("--why", required=True, help="For whoever asks; the customer does not see it.")
+@click.option("--why", required=True, help="For the record; the customer does not see it.")
 @pass_context
 def charge(context: Context, /, account: str, amount: str, tax: str, bill_on: datetime | None, **given: Any) -> None:
     """Write a line by hand for the next invoice of ACCOUNT (or of who pays for it)."""

@@ -431,7 +431,7 @@ def test_a_wrong_payment_to_a_debtor_is_taken_back_after_a_second_tick(own_site)
     assert "Понимаю, что после возврата лицевой счёт будет должен 3 500,00 ₽" in plain(page)
     answer = person.post(f"/payments/{wanted}/cancel", REASON | {"csrf": page.hidden("csrf")})
     assert answer.status == 400
-    assert "Подтвердите, что счёт может уйти в долг" in answer.words
+    assert "Подтвердите, что лицевой счёт может уйти в долг" in answer.words
     assert own_site.one("SELECT state FROM payments WHERE id = %s", wanted) == "posted"
     answer = cancel(person, wanted, may_owe="yes")
     assert "Платёж возвращён." in person.get(answer.location).words
