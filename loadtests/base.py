@@ -449,7 +449,7 @@ def load_catalogue(dsn: str) -> None:
         path = Path(folder) / f"{CATALOGUE}.yaml"
         path.write_text(catalogue_text(), "utf-8")
         done = subprocess.run(
-            [sys.executable, "-m", "kopeck", "catalog", "load", str(path)],
+            [sys.executable, "-m", "kopeck", "catalogue", "load", str(path)],
             env=environment
             | {"KOPECK_DATABASE__DSN": dsn, "KOPECK_JOURNAL__URI": "embedded", "KOPECK_DATA_DIR": folder},
             cwd=folder,

@@ -98,5 +98,5 @@ def make_server(app: HTTPServerConnectionDelegate, tls: ssl.SSLContext | None = 
 
 
 async def close(app: Application) -> None:
-    """Give back the application's connections; the journal and the core stay with whoever made them."""
+    """Give back the application's connections; the journal and the core stay with the composition root."""
     await app.settings["site"].close()

@@ -38,16 +38,14 @@ class Context:
         return self._settings
 
     @contextmanager
-    def stores(self) -> Iterator["Stores"]:
+    def stores(self) -> Iterator[Stores]:
         """The databases the settings name, for one command; what it logs goes to the error output."""
-
         configure_logs(self.settings.log, "cli")
         with open_stores(self.settings) as stores:
             yield stores
 
     def in_transaction(self, work: Callable[[Cursor], Awaitable[T]]) -> T:
         """Run an async function of a cursor in one transaction on the database the settings name."""
-
         with self.stores() as stores:
             return in_transaction(stores.dsn, work)
 
@@ -118,13 +116,11 @@ CHARSET = click.option(
 
 def actor() -> str:
     """How records name who acts at the terminal without a login of ours; kopeck/cli/person.py says what that proves."""
-
     return os_actor()
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
     """Print a table, or its cells with tabs between them where nobody looks at it (a pipe): row by row as they come."""
-
     console = Console()
     if not console.is_terminal:
         click.echo("\t".join(headings))

@@ -30,7 +30,6 @@ def run_import(
     charset: str,
 ) -> None:
     """Load a file of customers or orders and tell what came of it."""
-
     begun = time.monotonic()
     try:
         with context.stores() as stores, progress(f"import of {what}", size_of(file)) as report:

@@ -36,13 +36,12 @@ def os_actor() -> str:
         return f"system:cli:uid-{os.getuid()}"
 
 
-def person_at(stores: "Stores", login: str | None) -> "Person":
+def person_at(stores: Stores, login: str | None) -> Person:
     """The person who acts; with a login after its password was right. Commits what it counts before it answers.
 
     Raises:
         UserError: wrong login or password, a password that has to be replaced first, or a role that moves no money.
     """
-
     if login is None:
         return Person(os_actor(), "os")
     password = _asked_password(login)
@@ -70,7 +69,6 @@ def claims() -> dict[str, str]:
 
 
 async def _signed_in(cur: Cursor, login: str, password: str) -> Any:
-
     user = await authenticate(cur, login, password, "terminal")
     if user is None:
         known = await user_by_login(cur, login)  # a login that is none may be a password typed into the wrong place

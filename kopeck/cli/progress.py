@@ -25,7 +25,6 @@ def progress(what: str, total: int | None = None) -> Iterator[Report]:
 
     The text that it reports with is shown as it is; the share of the total is added.
     """
-
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines(what, total)

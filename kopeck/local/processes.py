@@ -71,24 +71,31 @@ def _child(settings: Settings, spec: ChildSpec, process: psutil.Process) -> Runn
 
 
 def _parent_and_servers(pid: int) -> Iterator[RunningProcess]:
-    """The parent, and the embedded servers among its children."""
+    """The parent, and the embedded servers among its children: PostgreSQL, then the journal."""
     try:
         parent = psutil.Process(pid)
-        children = sorted(parent.children(), key=lambda child: child.pid)
+        children = parent.children()
     except psutil.NoSuchProcess:
         return
     yield RunningProcess("run", pid, _memory([parent]), "-", "keeps the others alive")
-    for child in children:
-        try:
-            words = child.cmdline()
-            family = [child, *child.children(recursive=True)]
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-        if words and words[0].rpartition("/")[2].startswith("postgres"):
-            yield RunningProcess("postgresql", child.pid, _memory(family), "socket", "the embedded database: the truth")
-        elif "secantus" in words:
-            port = words[words.index("--port") + 1]
-            yield RunningProcess("journal", child.pid, _memory(family), port, "the embedded journal that people search")
+    servers = [server for child in children if (server := _server(child)) is not None]
+    yield from sorted(servers, key=lambda server: server.name, reverse=True)
+
+
+def _server(process: psutil.Process) -> RunningProcess | None:
+    """What an embedded server uses, with its own children; None for another process."""
+    try:
+        words = process.cmdline()
+        family = [process, *process.children(recursive=True)]
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None
+    if words and words[0].rpartition("/")[2] == "postgres":
+        does = "the embedded database: it decides about money"
+        return RunningProcess("postgresql", process.pid, _memory(family), "socket", does)
+    if "secantus" in words:
+        port = words[words.index("--port") + 1]
+        return RunningProcess("journal", process.pid, _memory(family), port, "the embedded journal that people search")
+    return None
 
 
 def _memory(processes: list[psutil.Process]) -> int:

@@ -76,7 +76,7 @@ def home(kopeck, tmp_path):
     """The page's catalogue is loaded, and there is its customer."""
     ((name, text),) = re.findall(r"```yaml file=(\S+)\n(.*?)```", EXAMPLE, flags=re.DOTALL)
     (tmp_path / name).write_text(text, "utf-8")
-    kopeck("catalog", "load", str(tmp_path / name))
+    kopeck("catalogue", "load", str(tmp_path / name))
     kopeck("customer", "add", "1001")
 
 

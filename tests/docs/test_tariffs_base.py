@@ -51,7 +51,7 @@ def base(kopeck, database, tmp_path, monkeypatch) -> None:
     draft = text.replace("amount: 450.00", "amount: 480.00").replace("price: 15.00, size", "price: 10.00, size")
     (tmp_path / "draft.yaml").write_text(draft, "utf-8")
     (tmp_path / "roaming.csv").write_bytes((EXAMPLES / "roaming.csv").read_bytes())
-    kopeck("catalog", "load", str(EXAMPLES / "mobile.yaml"), "--rewrite-past")
+    kopeck("catalogue", "load", str(EXAMPLES / "mobile.yaml"), "--rewrite-past")
     for number in range(1, 5):
         account = f"7916000000{number}"
         kopeck("customer", "add", account)

@@ -1,4 +1,4 @@
-"""What every page does before and around its own work: who asks, may he, in which language, with which headers.
+"""What every page does before and around its own work: who asks, what the role allows, the language, the headers.
 
 Rules. A POST without the session's token is refused, whatever the route. A page names the role it needs; nothing is
 open by forgetting, for the default is a signed-in viewer. Nothing a person types is ever sent back unescaped, and no
@@ -54,7 +54,7 @@ class Page(RequestHandler):
     """A handler of this site. Subclasses set ``needs``; None opens a page to everyone."""
 
     needs: Role | None = Role.VIEWER
-    #: Whether a user whose password is temporary may come here before he replaced it.
+    #: Whether a user whose password is temporary may come here before replacing it.
     allows_temporary = False
     #: The entry of the navigation this page belongs to.
     section = ""
@@ -75,7 +75,7 @@ class Page(RequestHandler):
             self.set_header("Strict-Transport-Security", _HSTS)
 
     async def prepare(self) -> None:
-        """Who asks, and may he. Ends the request itself where he may not."""
+        """Who asks, and whether the role allows it. Ends the request if not."""
         self.address = self.site.client_address(self.request)
         token = self.get_cookie(self.session_cookie)
         if token:
@@ -127,7 +127,7 @@ class Page(RequestHandler):
 
     @property
     def browser_cookie(self) -> str:
-        """The token of a browser in which somebody signed in before."""
+        """The token of a browser in which a user signed in before."""
         return f"{self.session_cookie}-browser"
 
     @property
@@ -166,7 +166,7 @@ class Page(RequestHandler):
     async def record(
         self, action: str, kind: str = "", object_id: str = "", cur: Cursor | None = None, /, **detail: Any
     ) -> None:
-        """Write to the audit record, in the caller's transaction where he gives one."""
+        """Write to the audit record, in the caller's transaction if one is given."""
         actor = self.session.user.actor if self.session else "anonymous"
         if cur is not None:
             await audit.record(cur, actor, action, self.address, kind, object_id, **detail)

@@ -1,7 +1,7 @@
 """What the pages of one process share: settings, database connections, the journal, the gateway's core.
 
 Rules. One `Site` per process, made by the composition root and closed by it. A connection is lent for one short piece
-of work; whoever changes two things asks for `transaction`. Everything that waits has a limit. Addresses of
+of work; work that changes two things asks for `transaction`. Everything that waits has a limit. Addresses of
 clients are believed from trusted proxies only.
 
 Does not know: pages, languages, what is asked of the stores.
@@ -160,7 +160,7 @@ class Site:
                 del self._waiting[place]
 
     def client_address(self, request: HTTPServerRequest) -> str:
-        """The address of whoever asks, with trusted proxies peeled off from the right of X-Forwarded-For."""
+        """The client's address, with trusted proxies peeled off from the right of X-Forwarded-For."""
         forwarded = {"x-forwarded-for": request.headers.get("X-Forwarded-For", "")}
         return client_ip(request.remote_ip or "", forwarded, self._proxies)
 
@@ -173,7 +173,7 @@ class Site:
         return (said or request.protocol) == "https"
 
     async def close(self) -> None:
-        """Give the connections back; the journal and the core belong to whoever made them."""
+        """Give the connections back; the journal and the core belong to the composition root."""
         if self._pool is not None:
             self._pool.terminate()
             await self._pool.wait_closed()

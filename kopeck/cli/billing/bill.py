@@ -72,7 +72,6 @@ def run(
 
     What a run was stopped at, `kopeck bill resume` goes on with. What was billed before is never billed again.
     """
-
     day = bill_on.date()
     _check_date(day, ahead)
     with context.stores() as stores:
@@ -107,7 +106,6 @@ def approve(context: Context, run_id: int | None, workers: int | None, dask: str
 
     Refused while a prepaid account cannot bear its invoice any more.
     """
-
     with context.stores() as stores:
         number = _under_way(stores.dsn) if run_id is None else run_id
         approve_run(stores.dsn, number, actor())
@@ -124,7 +122,6 @@ def abandon(context: Context, run_id: int | None, why: str) -> None:
     Shards that are done stay billed, and their invoices are numbered without a gap and issued. What is in the others is
     due again, for the next run. A review is voided instead.
     """
-
     with context.stores() as stores:
         number = _under_way(stores.dsn) if run_id is None else run_id
         summary = abandon_run(stores.dsn, number, actor(), why)
@@ -137,7 +134,6 @@ def abandon(context: Context, run_id: int | None, why: str) -> None:
 @pass_context
 def void_review(context: Context, run_id: int | None) -> None:
     """Delete the drafts of a review; what they billed is due again."""
-
     with context.stores() as stores:
         number = _under_way(stores.dsn) if run_id is None else run_id
         void_run(stores.dsn, number)
@@ -151,7 +147,6 @@ def void_review(context: Context, run_id: int | None) -> None:
 @pass_context
 def status(context: Context, run_id: int | None, limit: int, as_json: bool) -> None:
     """List runs, newest first, or tell everything of one RUN."""
-
     with context.stores() as stores:
         found = newest(stores.dsn, limit) if run_id is None else [summary_of(stores.dsn, run_id)]
     if as_json:
@@ -181,8 +176,7 @@ def status(context: Context, run_id: int | None, limit: int, as_json: bool) -> N
     show_table(("run", "date", "kind", "state", *right[1:], "started", "finished", "by"), rows, right=right)
 
 
-def _crew(context: Context, workers: int | None, dask: str) -> "Crew":
-
+def _crew(context: Context, workers: int | None, dask: str) -> Crew:
     if workers and dask:
         raise click.UsageError("--workers are processes of this machine; with --dask the cluster has its own")
     if dask and find_spec("distributed") is None:
@@ -191,15 +185,13 @@ def _crew(context: Context, workers: int | None, dask: str) -> "Crew":
 
 
 def _under_way(dsn: str) -> int:
-
     found = run_under_way(dsn)
     if found is None:
         raise CycleRefused("no run is under way: see `kopeck bill status`")
     return found
 
 
-def _go_on(dsn: str, run_id: int, crew: "Crew", as_json: bool, leave_failed: bool = False) -> None:
-
+def _go_on(dsn: str, run_id: int, crew: Crew, as_json: bool, leave_failed: bool = False) -> None:
     begun = time.monotonic()
     try:
         with _stoppable() as stopping, _progress(run_id) as progress:
@@ -215,7 +207,7 @@ def _go_on(dsn: str, run_id: int, crew: "Crew", as_json: bool, leave_failed: boo
     _end(outcome)
 
 
-def _end(outcome: "RunResult") -> None:
+def _end(outcome: RunResult) -> None:
     run_id = outcome.summary.run_id
     if outcome.stopped and outcome.summary.state in ("running", "approving"):
         click.echo(f"kopeck: stopped; nothing is lost: `kopeck bill resume` goes on with run {run_id}", err=True)
@@ -248,9 +240,8 @@ def _stoppable() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _progress(run_id: int) -> Iterator[Callable[[int, "ShardDone"], None]]:
+def _progress(run_id: int) -> Iterator[Callable[[int, ShardDone], None]]:
     """A progress bar with invoices/s on a terminal, nothing elsewhere."""
-
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda _left, _done: None
@@ -268,7 +259,7 @@ def _progress(run_id: int) -> Iterator[Callable[[int, "ShardDone"], None]]:
         bar = stack.enter_context(Progress(*parts, console=console))
         task = bar.add_task("bill", total=None, run=run_id, said="planning")
 
-        def show(left: int, done: "ShardDone") -> None:
+        def show(left: int, done: ShardDone) -> None:
             nonlocal invoices, failures
             invoices, failures = invoices + done.invoices, failures + done.failures
             pace = invoices / max(0.001, time.monotonic() - begun)

@@ -12,7 +12,7 @@ from kopeck.cli.context import shown_time
 from ratingcore.money import format_minor
 
 
-def outcome_lines(outcome: "RunResult", took_s: float) -> Iterator[str]:
+def outcome_lines(outcome: RunResult, took_s: float) -> Iterator[str]:
     """What a run came to, in words."""
     summary = outcome.summary
     yield from summary_lines(summary)
@@ -28,7 +28,7 @@ def outcome_lines(outcome: "RunResult", took_s: float) -> Iterator[str]:
             yield f"shard {one.shard_no} is not done ({one.state}): {one.why or 'another session holds it'}"
 
 
-def summary_lines(summary: "Summary") -> Iterator[str]:
+def summary_lines(summary: Summary) -> Iterator[str]:
     """A run as it stands, in words."""
     whom = f" for {summary.account}" if summary.account else ""
     what = {"post": "run", "review": "review"}[summary.kind]
@@ -50,7 +50,7 @@ def summary_lines(summary: "Summary") -> Iterator[str]:
     yield from _failure_lines(summary)
 
 
-def _before_lines(summary: "Summary") -> Iterator[str]:
+def _before_lines(summary: Summary) -> Iterator[str]:
     before = summary.before
     if before is None:
         return
@@ -76,7 +76,7 @@ def percent_of(change: int, of: int) -> str:
     return f"{sign}{tenths // 10}.{tenths % 10} %"
 
 
-def _failure_lines(summary: "Summary") -> Iterator[str]:
+def _failure_lines(summary: Summary) -> Iterator[str]:
     for number, why in summary.failed_shards:
         yield f"shard {number} failed: {why}"
     if not summary.failures:
@@ -91,7 +91,7 @@ def _failure_lines(summary: "Summary") -> Iterator[str]:
         yield f"  and {summary.failures - len(summary.listed)} more"
 
 
-def _reconciled_lines(reconciled: "Reconciled") -> Iterator[str]:
+def _reconciled_lines(reconciled: Reconciled) -> Iterator[str]:
     compared: list[tuple[str, Iterable[MoneyTotals]]] = [("lines", reconciled.lines), ("invoices", reconciled.invoices)]
     if reconciled.transfers is not None:
         compared.append(("transfers", reconciled.transfers))
@@ -104,12 +104,12 @@ def _reconciled_lines(reconciled: "Reconciled") -> Iterator[str]:
         yield f"  {name}: " + ("; ".join(f"{money.currency} {_sums(money)}" for money in sums) or "nothing")
 
 
-def _sums(money: "MoneyTotals") -> str:
+def _sums(money: MoneyTotals) -> str:
     net, tax, total = (format_minor(value) for value in (money.net_minor, money.tax_minor, money.total_minor))
     return f"net {net}, tax {tax}, total {total}"
 
 
-def outcome_json(outcome: "RunResult", took_s: float) -> dict[str, Any]:
+def outcome_json(outcome: RunResult, took_s: float) -> dict[str, Any]:
     """What a run came to, in integers (seconds are fractions)."""
     found = summary_json(outcome.summary) | {
         "stopped": outcome.stopped,
@@ -129,7 +129,7 @@ def outcome_json(outcome: "RunResult", took_s: float) -> dict[str, Any]:
     return found
 
 
-def summary_json(summary: "Summary") -> dict[str, Any]:
+def summary_json(summary: Summary) -> dict[str, Any]:
     """A run as it stands, in integers."""
     before = summary.before
     return {
@@ -171,7 +171,7 @@ def summary_json(summary: "Summary") -> dict[str, Any]:
     }
 
 
-def _money_json(every: Iterable["MoneyTotals"]) -> list[dict[str, Any]]:
+def _money_json(every: Iterable[MoneyTotals]) -> list[dict[str, Any]]:
     return [
         {
             "currency": money.currency,

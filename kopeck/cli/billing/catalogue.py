@@ -77,7 +77,6 @@ def check(file: Path, as_json: bool) -> None:
     Prints every finding with the place, an example that shows it and a hint. Exit status: 0 good or only warnings,
     1 errors, 2 no catalogue.
     """
-
     catalogue = load_catalogue(file, as_json)[0]
     findings = check_catalogue(catalogue)
     errors = sum(one.severity == "error" for one in findings)
@@ -90,7 +89,7 @@ def check(file: Path, as_json: bool) -> None:
 
 @catalogue.command()
 @click.argument("file", type=FILE)
-@click.option("--note", default="", help="Why, for whoever reads the list of versions.")
+@click.option("--note", default="", help="Why, for readers of the list of versions.")
 @click.option("--rewrite-past", is_flag=True, help="Also when prices of use before this moment change.")
 @click.option("--yes-change-plans", is_flag=True, help="Also when what a plan holds changes, which happens at once.")
 @pass_context
@@ -103,7 +102,6 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool, yes_change
     is made with the new contents, those of periods before included. While orders pay in advance, an item cannot turn
     from a price by the period to one by use, or back: sell it under another number.
     """
-
     catalogue, source = load_catalogue(file)
     refuse_errors(catalogue, 1)
 
@@ -147,7 +145,6 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool, yes_change
 @pass_context
 def diff(context: Context, file: Path, version: int | None) -> None:
     """Show what loading a catalogue would change, for whom and from when."""
-
     catalogue, _ = load_catalogue(file)
 
     async def work(cur: Cursor) -> Any:
@@ -221,7 +218,6 @@ def show(context: Context, name: str, version: int | None, at: datetime | None, 
 @pass_context
 def list_(context: Context, name: str | None) -> None:
     """List catalogues and their versions, the newest of each first."""
-
     show_table(
         ("catalogue", "version", "loaded", "by", "sha256", "note"),
         [
@@ -235,7 +231,7 @@ def list_(context: Context, name: str | None) -> None:
 class _RefusedError(Exception):
     """A load that has to be meant; rolls the transaction back. changes: why."""
 
-    def __init__(self, why: str, changes: "list[Change]") -> None:
+    def __init__(self, why: str, changes: list[Change]) -> None:
         super().__init__(why)
         self.changes = changes
 
@@ -248,7 +244,7 @@ def _of(version: int | None) -> str:
     return "" if version is None else f" version {version}"
 
 
-def _show_changes(changes: "list[Change]", err: bool = False) -> None:
+def _show_changes(changes: list[Change], err: bool = False) -> None:
     for one in changes:
         whom = f" ({one.whom})" if one.whom else ""
         click.echo(f"{one.what}: {one.change}{whom}", err=err)
@@ -294,7 +290,6 @@ def rate(
     The usage file has a line of column names, account, item, time and quantity among them, and optionally duration,
     destination, plan, group, id (docs/tariffs.md). Exit status: 0, 1 when rows could not be billed, 2 for bad files.
     """
-
     catalogue = load_catalogue(catalogue_file)[0]
     refuse_errors(catalogue, 2)
     if plan and plan not in catalogue.plans:
@@ -327,15 +322,14 @@ def rate(
 
 
 def _show_bills(
-    catalogue: "Catalogue",
-    bills: "list[Bill]",
-    rejected: "list[RejectedRow]",
-    terms: "BillTerms",
+    catalogue: Catalogue,
+    bills: list[Bill],
+    rejected: list[RejectedRow],
+    terms: BillTerms,
     explain: bool,
     as_json: bool,
     language: str,
 ) -> None:
-
     if as_json:
         found = bills_json(catalogue, bills, rejected, terms.currency, explain)
         click.echo(json.dumps(found, ensure_ascii=False, indent=1))
@@ -344,9 +338,8 @@ def _show_bills(
         click.echo(line)
 
 
-def _priced(catalogue: "Catalogue", plan: str, group: str, terms: "BillTerms") -> "Bill":
+def _priced(catalogue: Catalogue, plan: str, group: str, terms: BillTerms) -> Bill:
     """The bill of a plan without use: in its first month, which is this one unless --since says another."""
-
     month = terms.first_month or month_of(min(max(now_s(), catalogue.start_s), catalogue.end_s - 1), catalogue.zone)
     bill = rate_plan(catalogue, plan, group, terms, month)
     if not bill.lines:
@@ -354,9 +347,8 @@ def _priced(catalogue: "Catalogue", plan: str, group: str, terms: "BillTerms") -
     return bill
 
 
-def load_catalogue(file: Path, as_json: bool = False) -> "tuple[Catalogue, Source]":
+def load_catalogue(file: Path, as_json: bool = False) -> tuple[Catalogue, Source]:
     """The catalogue in a file, and all files it is made of; ends the command with status 2 when it is none."""
-
     files = {file.name: read_bounded(file)}
 
     def beside(name: str) -> bytes:
@@ -370,13 +362,12 @@ def load_catalogue(file: Path, as_json: bool = False) -> "tuple[Catalogue, Sourc
 
 
 def read_bounded(file: Path) -> bytes:
-    """A file's bytes, no more than just too many: whoever reads them refuses what is too long."""
-
+    """A file's bytes, no more than just too many: the reader refuses what is too long."""
     with file.open("rb") as source:
         return source.read(MAX_CARD_BYTES + 1)
 
 
-def show_problems(problems: "list[Problem] | tuple[Problem, ...]", as_json: bool, err: bool) -> None:
+def show_problems(problems: list[Problem] | tuple[Problem, ...], as_json: bool, err: bool) -> None:
     """Findings in words or as JSON."""
     if as_json:
         click.echo(json.dumps([_problem_json(one) for one in problems], ensure_ascii=False, indent=1))
@@ -387,7 +378,7 @@ def show_problems(problems: "list[Problem] | tuple[Problem, ...]", as_json: bool
         click.echo(f"... and {len(problems) - MAX_PRINTED} more", err=err)
 
 
-def _problem_json(one: "Problem") -> dict[str, Any]:
+def _problem_json(one: Problem) -> dict[str, Any]:
     return {
         "file": one.place.file,
         "line": one.place.line,
@@ -400,17 +391,15 @@ def _problem_json(one: "Problem") -> dict[str, Any]:
     }
 
 
-def refuse_errors(catalogue: "Catalogue", status: int) -> None:
+def refuse_errors(catalogue: Catalogue, status: int) -> None:
     """End the command when some order could not be billed under this catalogue."""
-
     errors = [one for one in check_catalogue(catalogue) if one.severity == "error"]
     if errors:
         show_problems(errors, False, err=True)
         raise click.exceptions.Exit(status)
 
 
-def _check_terms(catalogue: "Catalogue", codes: tuple[str, ...], currency: str) -> None:
-
+def _check_terms(catalogue: Catalogue, codes: tuple[str, ...], currency: str) -> None:
     known = sorted({one.code for one in catalogue.promotions if one.code})
     for code in codes:
         if code not in known:
@@ -420,9 +409,8 @@ def _check_terms(catalogue: "Catalogue", codes: tuple[str, ...], currency: str) 
         raise click.UsageError(f"there is no price in {currency[:40]!r}: prices are in {', '.join(sold)}")
 
 
-def _check_since(rows: "list[Usage]", first_month: tuple[int, int] | None, zone: str) -> None:
+def _check_since(rows: list[Usage], first_month: tuple[int, int] | None, zone: str) -> None:
     """Orders begin before they are used."""
-
     early = [one for one in rows if first_month is not None and month_of(one.time_s, zone) < first_month]
     if early:
         place = min((one.place for one in early), key=lambda place: place.line)

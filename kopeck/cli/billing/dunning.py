@@ -95,7 +95,6 @@ def run(
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int | None], None]]:
     """A progress bar of accounts looked at on a terminal, nothing elsewhere."""
-
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda _done, _total: None
@@ -113,7 +112,6 @@ def _progress() -> Iterator[Callable[[int, int | None], None]]:
 
 
 def _preview(context: Context, today: date | None, largest: int, listed: IO[str] | None, as_json: bool) -> None:
-
     preview, after, looked, days = Preview(largest), 0, 0, 0
     tell = _list_writer(listed)
     with context.stores() as stores, _progress() as progress:
@@ -142,14 +140,13 @@ def _preview(context: Context, today: date | None, largest: int, listed: IO[str]
     _show_preview(preview, days)
 
 
-def _list_writer(listed: IO[str] | None) -> "Callable[[Iterable[Debtor]], None]":
-
+def _list_writer(listed: IO[str] | None) -> Callable[[Iterable[Debtor]], None]:
     if listed is None:
         return lambda _debtors: None
     rows = csv.writer(listed)
     rows.writerow(("account", "customer", "would get", "overdue", "currency", "oldest unpaid invoice was due on"))
 
-    def write(debtors: "Iterable[Debtor]") -> None:
+    def write(debtors: Iterable[Debtor]) -> None:
         for one in debtors:
             facts = (format_minor(one.overdue), one.currency, one.oldest_due_on.isoformat())
             rows.writerow((one.account, one.customer, " ".join(one.actions), *facts))
@@ -157,8 +154,7 @@ def _list_writer(listed: IO[str] | None) -> "Callable[[Iterable[Debtor]], None]"
     return write
 
 
-def _show_preview(preview: "Preview", days: int) -> None:
-
+def _show_preview(preview: Preview, days: int) -> None:
     click.echo("a run would do this; nothing is changed")
     show_table(
         ("group", "step", "action", "accounts", "overdue", "currency"),
@@ -182,8 +178,7 @@ def _show_preview(preview: "Preview", days: int) -> None:
         _show_debtors(preview.largest)
 
 
-def _show_debtors(debtors: "Sequence[Debtor]") -> None:
-
+def _show_debtors(debtors: Sequence[Debtor]) -> None:
     show_table(
         ("account", "customer", "overdue", "currency", "oldest unpaid invoice was due on", "would get"),
         [
@@ -207,7 +202,6 @@ def steps() -> None:
 @pass_context
 def list_(context: Context, as_json: bool) -> None:
     """Show the steps of every group; (all) is for those whose group has none."""
-
     found = context.in_transaction(list_steps)
     if as_json:
         told = {
@@ -229,7 +223,6 @@ def set_(context: Context, words: tuple[str, ...], group: str) -> None:
     None at all gives a group back to the steps of everybody. A step before the due date has days below zero (write --
     before the first one).
     """
-
     wanted = parse_steps(words)
 
     context.in_transaction(lambda cur: set_steps(cur, group, wanted))
@@ -246,7 +239,6 @@ def settings() -> None:
 @pass_context
 def show_settings(context: Context, as_json: bool) -> None:
     """Show the settings."""
-
     found = context.in_transaction(settings_of)
     if as_json:
         show_json({"days_between": found.days_between, "minimums": dict(found.minimums)})
@@ -271,7 +263,6 @@ def _days_said(days: int) -> str:
 @pass_context
 def set_settings(context: Context, days_between: int | None, minimum: str | None, currency: str) -> None:
     """Change the settings; what is not named stays."""
-
     if days_between is None and minimum is None:
         raise click.UsageError("say --days-between, --minimum, or both")
     try:
@@ -305,7 +296,6 @@ def delay(context: Context, account: str, until: datetime | None, withdraw: bool
     No step comes to it meanwhile, and what its debt has suspended goes on at once. On the day after, what is due is due
     again, unless it was paid.
     """
-
     if (until is not None) == withdraw:
         raise click.UsageError("say --until DATE or --withdraw")
 
@@ -330,7 +320,6 @@ def blocked(context: Context, reason: str, as_json: bool) -> None:
 
     With tabs between the cells where the output is no terminal.
     """
-
     found = [*_blocked(context, reason)]
     if as_json:
         show_json([asdict(one) for one in found])
@@ -352,8 +341,7 @@ def blocked(context: Context, reason: str, as_json: bool) -> None:
     )
 
 
-def _blocked(context: Context, reason: str) -> "list[Blocked]":
-
+def _blocked(context: Context, reason: str) -> list[Blocked]:
     found: list[Blocked] = []
     with context.stores() as stores:
 
@@ -400,8 +388,7 @@ def show(context: Context, account: str, limit: int, as_json: bool) -> None:
     )
 
 
-def _tell_standing(found: "Standing") -> None:
-
+def _tell_standing(found: Standing) -> None:
     oldest = f", the oldest unpaid invoice was due on {found.oldest_due_on}" if found.oldest_due_on else ""
     click.echo(f"overdue {format_minor(found.overdue)} {found.currency}{oldest}")
     if found.payer:

@@ -50,9 +50,8 @@ class Sum(click.ParamType):  # type: ignore[type-arg]
 
     name = "sum"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Minor":
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Minor:
         """Text to minor units."""
-
         try:
             return parse_minor(value)
         except ValueError as error:
@@ -101,7 +100,6 @@ def list_(
     as_json: bool,
 ) -> None:
     """List invoices, the newest first. They are read and written page by page, so --all needs no memory in a pipe."""
-
     wanted = InvoiceFilter(
         account=account,
         state=InvoiceState(state) if state else None,
@@ -136,9 +134,8 @@ def list_(
         )
 
 
-def _listed(dsn: str, wanted: "InvoiceFilter", limit: int | None) -> "Iterator[Invoice]":
+def _listed(dsn: str, wanted: InvoiceFilter, limit: int | None) -> Iterator[Invoice]:
     """Invoices page by page, each page below the last of the one before. limit: None for all."""
-
     left = limit
     while left is None or left > 0:
         size = PAGE if left is None else min(PAGE, left)
@@ -165,7 +162,6 @@ def _print_json(rows: Iterator[Any]) -> None:
 @pass_context
 def show(context: Context, number: str, language: str, as_json: bool) -> None:
     """Show an invoice with its lines, taxes and payments. A draft is named as lists name it: "draft 123" or 123."""
-
     found = _details(context, number)
     if as_json:
         click.echo(json.dumps(asdict(found), default=str, ensure_ascii=False))
@@ -198,8 +194,7 @@ def show(context: Context, number: str, language: str, as_json: bool) -> None:
     click.echo(f"{document['result']['label']}: {document['result']['sum']}")
 
 
-def _details(context: Context, number: str) -> "InvoiceDetails":
-
+def _details(context: Context, number: str) -> InvoiceDetails:
     async def work(cur: Cursor) -> Any:
         draft = draft_id_of(number)
         found = await invoice_details(cur, [draft]) if draft is not None else []
@@ -223,7 +218,6 @@ def explain(context: Context, number: str, line: int | None, language: str) -> N
 
     Each line is computed again by the judge; exit status 1 where it does not come to what was billed.
     """
-
     found = _details(context, number)
     lines = [one for one in found.lines if line is None or one.line == line]
     if not lines:
@@ -238,8 +232,7 @@ def explain(context: Context, number: str, line: int | None, language: str) -> N
         raise click.exceptions.Exit(1)
 
 
-def _derivation(line: "Line", judged: "JudgedLine | None", language: str, currency: str) -> Iterator[str]:
-
+def _derivation(line: Line, judged: JudgedLine | None, language: str, currency: str) -> Iterator[str]:
     words = Words(language, currency)
     kind = line_words(language, f"kind.{line.kind}")
     name = line.description or (words.name(line.names) if line.names else line.item)
@@ -292,7 +285,6 @@ def pdf(
 
 
 def _pdfs(context: Context, run_id: int, out: Path, language: str | None, workers: int | None) -> None:
-
     began = time.monotonic()
     with context.stores() as stores, progress(f"PDFs of run {run_id}", 1_000) as report:
 
@@ -319,13 +311,12 @@ def credit(
     number: str,
     lines: tuple[int, ...] | None,
     everything: bool,
-    amount: "Minor | None",
+    amount: Minor | None,
     line: int | None,
     key: str,
     why: str,
 ) -> None:
     """Write a credit note on an issued invoice and post it."""
-
     if [lines is not None, everything, amount is not None].count(True) != 1 or (amount is None) != (line is None):
         raise click.UsageError("say what to credit: --lines 1,3, or --all, or --amount X --line N")
     wanted = CreditRequest((line,) if line is not None else lines, amount)
@@ -347,10 +338,9 @@ def credit(
 @click.option("--amount", type=Sum(), help="This much of it; without, as much as both allow.")
 @pass_context
 def allocate(
-    context: Context, number: str, payment_id: int | None, transfer_id: int | None, amount: "Minor | None"
+    context: Context, number: str, payment_id: int | None, transfer_id: int | None, amount: Minor | None
 ) -> None:
     """Say that a payment is for this invoice; what nobody directs goes to the oldest."""
-
     if (payment_id is None) == (transfer_id is None):
         raise click.UsageError("name the payment with --payment or the transfer with --transfer")
 

@@ -58,7 +58,6 @@ for _command in (rate_stored, void, correct, voids, unbilled, reopen):
 @pass_context
 def formats(context: Context) -> None:
     """List the formats in the folder usage.formats_dir."""
-
     folder = _folder(context)
     rows: list[tuple[str, ...]] = []
     for path in sorted(folder.glob("*.toml")):
@@ -87,8 +86,7 @@ def check_format(context: Context, name: str, sample: IO[bytes] | None) -> None:
         _show_sample(made, sample)
 
 
-def _show_sample(made: "Format", sample: IO[bytes]) -> None:
-
+def _show_sample(made: Format, sample: IO[bytes]) -> None:
     zone = ZoneInfo(made.time.zone)
     read = rejected = shown = 0
     with _unpacked(sample) as source:
@@ -124,7 +122,6 @@ def import_(context: Context, file: IO[bytes], name: str, late: str | None, agai
     `kopeck usage rejects`. Status 0 also where lines were rejected. Ends by telling the seconds of each stage; the
     next lines are read while the database takes those before.
     """
-
     made, text, path = _find_format(context, name)
     new = NewImport(made.source, path.stem, text, shown_name(file), late or made.late, actor())
     with context.stores() as stores, _unpacked(file) as source, _progress(file) as progress:
@@ -144,7 +141,6 @@ def import_(context: Context, file: IO[bytes], name: str, late: str | None, agai
 @pass_context
 def imports(context: Context, limit: int) -> None:
     """List imports, newest first."""
-
     found = context.in_transaction(lambda cur: list_imports(cur, limit))
     numbers = ("import", "lines", "accepted", "repeated", "rejected", "late", "open")
     show_table(
@@ -227,7 +223,6 @@ def refeed(context: Context, import_id: int, file: IO[bytes] | None) -> None:
 
     The latter is for causes outside the file, such as an account that has been opened since.
     """
-
     with context.stores() as stores:
         how: ImportFormat = context.in_transaction(lambda cur: import_format(cur, import_id))
         made = parse_format(how.format_text, how.format_name)
@@ -244,8 +239,7 @@ def refeed(context: Context, import_id: int, file: IO[bytes] | None) -> None:
     _tell(outcome, time.monotonic() - begun)
 
 
-def _refeed_record(how: "ImportFormat", import_id: int, name: str) -> "NewImport":
-
+def _refeed_record(how: ImportFormat, import_id: int, name: str) -> NewImport:
     return NewImport(how.source, how.format_name, how.format_text, name, how.late, actor(), import_id)
 
 
@@ -257,7 +251,6 @@ def _refeed_record(how: "ImportFormat", import_id: int, name: str) -> "NewImport
 @pass_context
 def drop(context: Context, import_id: int, ids: tuple[int, ...], all_: bool, why: str) -> None:
     """Give up rejects. They are kept, with who did it and why."""
-
     if bool(ids) == all_:
         raise click.UsageError("name rejects, or say --all")
 
@@ -265,7 +258,7 @@ def drop(context: Context, import_id: int, ids: tuple[int, ...], all_: bool, why
     click.echo(f"{dropped} rejects dropped")
 
 
-def _shown_raw(reject: "KeptReject") -> str:
+def _shown_raw(reject: KeptReject) -> str:
     text = reject.raw[:200].decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
 
@@ -274,15 +267,13 @@ def _folder(context: Context) -> Path:
     return Path(context.settings.usage.formats_dir).expanduser()
 
 
-def _find_format(context: Context, name: str) -> tuple["Format", str, Path]:
+def _find_format(context: Context, name: str) -> tuple[Format, str, Path]:
     """The format with this name or in this file, its text and its file."""
-
     path = Path(name) if name.endswith(".toml") else _folder(context) / f"{name}.toml"
     return *_read_format(path), path
 
 
-def _read_format(path: Path) -> tuple["Format", str]:
-
+def _read_format(path: Path) -> tuple[Format, str]:
     try:
         with path.open("rb") as file:
             text = file.read(MAX_FORMAT_BYTES + 1).decode("utf-8")
@@ -296,7 +287,6 @@ def _read_format(path: Path) -> tuple["Format", str]:
 @contextmanager
 def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
     """The file's contents; a packed file that is broken is told as a sentence."""
-
     if not shown_name(file).endswith(".gz"):
         yield file
         return
@@ -308,20 +298,19 @@ def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _progress(file: IO[bytes]) -> Iterator[Callable[[int, "LoadCounts"], None]]:
+def _progress(file: IO[bytes]) -> Iterator[Callable[[int, LoadCounts], None]]:
     """Rows, rows/s and the share of the file, which of a packed one is not known."""
-
     begun = time.monotonic()
     with progress("import of usage", None if shown_name(file).endswith(".gz") else size_of(file)) as report:
 
-        def show(read_bytes: int, counts: "LoadCounts") -> None:
+        def show(read_bytes: int, counts: LoadCounts) -> None:
             pace = counts.lines / max(0.001, time.monotonic() - begun)
             report(read_bytes, f"{counts.lines:,} rows, {pace:,.0f} rows/s, {counts.rejected:,} rejected")
 
         yield show
 
 
-def _tell(outcome: "ImportResult", took_s: float) -> None:
+def _tell(outcome: ImportResult, took_s: float) -> None:
     counts = outcome.counts
     late = f"{counts.late} late, billed as of the open period" if counts.late else "0 late"
     click.echo(
@@ -337,7 +326,7 @@ def _tell(outcome: "ImportResult", took_s: float) -> None:
         click.echo(f"see: kopeck usage rejects list {outcome.import_id}")
 
 
-def _as_json(outcome: "ImportResult", took_s: float) -> dict[str, Any]:
+def _as_json(outcome: ImportResult, took_s: float) -> dict[str, Any]:
     seconds = {name: round(value, 3) for name, value in (*asdict(outcome.stages).items(), ("took_s", took_s))}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1_024)
     counts = {"import": outcome.import_id, "same_as": outcome.same_as, **asdict(outcome.counts)}

@@ -26,7 +26,6 @@ def unbilled(context: Context, account: str, limit: int, as_json: bool) -> None:
     "no order": no order of the account had the item when it was used. "closed account": it came after the account was
     closed. "next run": it came after its period was billed, and the next run bills it.
     """
-
     found = context.in_transaction(lambda cur: list_unbilled(cur, account, limit))
     rows = [
         (one.account, one.item, one.why, one.events, _quantity(one.quantity_micro), one.first_at, one.last_at)
@@ -53,7 +52,6 @@ def reopen(context: Context) -> None:
 
     For a database whose usage was closed too far ahead. Nothing that was billed is opened again.
     """
-
     with context.stores() as stores:
         before, after = reopen_usage(stores.dsn)
     if before == after:

@@ -49,7 +49,6 @@ def rate_stored(
     Totals by plan and item of what was used: without charges for time, promotions, minimums of orders and tax. Exit
     status: 0, 1 when usage could not be rated, 2 for bad input.
     """
-
     month = month_of(period)
     draft = load_catalogue(catalogue_file) if catalogue_file else None
     if draft:
@@ -63,7 +62,7 @@ def rate_stored(
     raise click.exceptions.Exit(1 if any(reason != _NO_MISTAKE for reason in rated.rejects) else 0)
 
 
-def _tell(rated: "RatedMonth", draft: Path | None) -> None:
+def _tell(rated: RatedMonth, draft: Path | None) -> None:
     click.echo(f"usage of {rated.month.label} ({rated.zone}) under {named_catalogues(rated.catalogues, draft)}")
     right = ("rows", "quantity", "lines", "amount", "not rated")
     headings = ("catalogue", "plan", "item", *right[:4], "currency", right[4])
@@ -83,7 +82,7 @@ def _tell(rated: "RatedMonth", draft: Path | None) -> None:
         click.echo(f"seconds of all processes: {stages}")
 
 
-def _row(key: "Key", one: "ItemTotal", units: Mapping[tuple[str, str], tuple[str, int]]) -> tuple[str, ...]:
+def _row(key: Key, one: ItemTotal, units: Mapping[tuple[str, str], tuple[str, int]]) -> tuple[str, ...]:
     unit, decimals = units.get((key.catalogue, key.item), ("", 0))
     quantity = f"{_shown_quantity(one.quantity, decimals)} {unit}".rstrip()
     rejected = " ".join(f"{count} {reason}" for reason, count in sorted(one.rejects.items())) or "-"
@@ -96,8 +95,7 @@ def _shown_quantity(steps: int, decimals: int) -> str:
     return f"{whole}.{rest:0{decimals}d}" if decimals else str(whole)
 
 
-def _units(rated: "RatedMonth") -> dict[tuple[str, str], tuple[str, int]]:
-
+def _units(rated: RatedMonth) -> dict[tuple[str, str], tuple[str, int]]:
     found = {}
     for stored in rated.catalogues:
         for item in catalogue_of(stored.source).items.values():
@@ -105,7 +103,7 @@ def _units(rated: "RatedMonth") -> dict[tuple[str, str], tuple[str, int]]:
     return found
 
 
-def _as_json(rated: "RatedMonth") -> dict[str, Any]:
+def _as_json(rated: RatedMonth) -> dict[str, Any]:
     units = _units(rated)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
@@ -148,7 +146,6 @@ def named_catalogues(stored: Any, draft: Path | None) -> str:
 @contextmanager
 def month_progress(what: str, counted: str) -> Iterator[Callable[[int, int, int], None]]:
     """Ranges of accounts done of how many, and what was counted in them."""
-
     begun = time.monotonic()
     with progress(what, 100) as report:
 

@@ -39,14 +39,13 @@ def void(context: Context, ids: tuple[int, ...], file: IO[bytes] | None, key: st
     Failures of a billing run name events by number. A file has an event a line. Events that are billed are refused:
     their invoice needs a credit note.
     """
-
     if bool(ids) == (file is not None):
         raise click.UsageError("name events, or a --file of them")
     name = shown_name(file) if file is not None else ""
     if file is not None:
         ids = tuple(one.event_id for one in read_corrections(name, file.read(MAX_FILE_BYTES), only_events=True))
 
-    async def work(cur: Cursor) -> "Voided":
+    async def work(cur: Cursor) -> Voided:
         return await void_events(cur, ids, VoidRequest(key, why, actor(), name))
 
     done = context.in_transaction(work)
@@ -78,7 +77,6 @@ def correct(
     columns event, item, quantity, duration, destination; an empty cell changes nothing. What was billed is refused.
     For another account or time, void the event and import it as it should be under another key.
     """
-
     said = {"item": item, "quantity": quantity, "duration": duration, "destination": destination}
     if (event is None) == (file is None) or (file is not None and any(value is not None for value in said.values())):
         raise click.UsageError("name one event and what it should say, or a --file of them")
@@ -92,7 +90,7 @@ def correct(
         with import_connection(stores.dsn) as load:
             ratable = ratable_now(load)
 
-        async def work(cur: Cursor) -> "Voided":
+        async def work(cur: Cursor) -> Voided:
             return await correct_events(cur, corrections, VoidRequest(key, why, actor(), name), ratable)
 
         done = context.in_transaction(work)
@@ -106,7 +104,6 @@ def correct(
 @pass_context
 def voids(context: Context, limit: int) -> None:
     """List events that are void, newest first, with who did it and why."""
-
     show_table(
         ("event", "account", "item", "at", "replaced by", "voided", "by", "key", "why"),
         [

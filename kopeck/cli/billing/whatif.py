@@ -56,7 +56,6 @@ def whatif(
     dates its changes into the future changes nothing in a past month: --prices-of rates it as it will be then. Exit
     status: 0, 1 when accounts cannot be billed under the draft, 2 for bad input.
     """
-
     month = month_of(period)
     draft = load_catalogue(catalogue_file)
     refuse_errors(draft[0], 2)

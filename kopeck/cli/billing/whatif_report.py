@@ -27,7 +27,7 @@ _STYLE: Final = (
 )
 
 
-def bars_of(compared: "Compared") -> list[tuple[str, int]]:
+def bars_of(compared: Compared) -> list[tuple[str, int]]:
     """(label, accounts) of the histogram, from the largest fall to the largest rise."""
     same = sum(money.same for money in compared.money.values())
     below = [f"{low}..{high} %" for low, high in pairwise(EDGES) if high <= 0]
@@ -41,7 +41,7 @@ def bars_of(compared: "Compared") -> list[tuple[str, int]]:
 # ---- words
 
 
-def whatif_lines(found: "WhatIf", draft: str) -> Iterator[str]:
+def whatif_lines(found: WhatIf, draft: str) -> Iterator[str]:
     """What a comparison came to, in words."""
     compared = found.compared
     name = f"{found.in_force.name} version {found.in_force.version}"
@@ -72,7 +72,7 @@ def _moved(before: int, after: int) -> str:
     return f"{format_minor(before)} -> {format_minor(after)}, {signed(change)} ({percent_of(change, before)})"
 
 
-def _change_lines(found: "WhatIf") -> Iterator[str]:
+def _change_lines(found: WhatIf) -> Iterator[str]:
     compared = found.compared
     for title, paid in (("largest rises:", compared.up), ("largest falls:", compared.down)):
         if paid:
@@ -87,18 +87,18 @@ def _change_lines(found: "WhatIf") -> Iterator[str]:
         yield f"  {item or '(minimum)'}: {currency} {_moved(before, after)}"
 
 
-def _cells(found: "WhatIf", one: "Paid") -> tuple[str, ...]:
+def _cells(found: WhatIf, one: Paid) -> tuple[str, ...]:
     number = found.numbers.get(one.account_id, str(one.account_id))
     return number, one.currency, format_minor(one.before_minor), format_minor(one.after_minor), signed(one.change_minor)
 
 
-def _items(compared: "Compared") -> list[tuple[str, str, int, int]]:
+def _items(compared: Compared) -> list[tuple[str, str, int, int]]:
     """Items whose sums change, the largest change first."""
     rows = [(currency, item, *sums) for (currency, item), sums in compared.items.items() if sums[0] != sums[1]]
     return sorted(rows, key=lambda row: (-abs(row[3] - row[2]), row[:2]))[:_ITEMS]
 
 
-def _side_lines(found: "WhatIf", side: "Side", what: str, other: str) -> Iterator[str]:
+def _side_lines(found: WhatIf, side: Side, what: str, other: str) -> Iterator[str]:
     if not side.accounts:
         return
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(side.reasons.items()))
@@ -114,7 +114,7 @@ def _side_lines(found: "WhatIf", side: "Side", what: str, other: str) -> Iterato
 # ---- integers
 
 
-def whatif_json(found: "WhatIf", draft: str) -> dict[str, Any]:
+def whatif_json(found: WhatIf, draft: str) -> dict[str, Any]:
     """What a comparison came to, in integers."""
     compared = found.compared
     return {
@@ -142,7 +142,7 @@ def whatif_json(found: "WhatIf", draft: str) -> dict[str, Any]:
     }
 
 
-def _paid_json(found: "WhatIf", one: "Paid") -> dict[str, Any]:
+def _paid_json(found: WhatIf, one: Paid) -> dict[str, Any]:
     return {
         "account": found.numbers.get(one.account_id, ""),
         "currency": one.currency,
@@ -152,7 +152,7 @@ def _paid_json(found: "WhatIf", one: "Paid") -> dict[str, Any]:
     }
 
 
-def _side_json(found: "WhatIf", side: "Side") -> dict[str, Any]:
+def _side_json(found: WhatIf, side: Side) -> dict[str, Any]:
     return {
         "accounts": side.accounts,
         "reasons": side.reasons,
@@ -172,7 +172,7 @@ def _side_json(found: "WhatIf", side: "Side") -> dict[str, Any]:
 # ---- a picture, a page
 
 
-def whatif_svg(found: "WhatIf", draft: str) -> str:
+def whatif_svg(found: WhatIf, draft: str) -> str:
     """The histogram as SVG: falls green, rises red, in rows from the largest fall to the largest rise."""
     bars = bars_of(found.compared)
     most = max(1, *(count for _, count in bars))
@@ -198,7 +198,7 @@ def whatif_svg(found: "WhatIf", draft: str) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def whatif_html(found: "WhatIf", draft: str) -> str:
+def whatif_html(found: WhatIf, draft: str) -> str:
     """Everything on one page that needs no other file."""
     compared = found.compared
     title = f"What if: {found.in_force.name}, {found.month.label}"
@@ -237,7 +237,7 @@ def whatif_html(found: "WhatIf", draft: str) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _side_html(found: "WhatIf", side: "Side", title: str, other: str) -> Iterator[str]:
+def _side_html(found: WhatIf, side: Side, title: str, other: str) -> Iterator[str]:
     lines = list(_side_lines(found, side, title.lower(), other))
     if lines:
         yield f"<h2>{escape(title)}</h2>"

@@ -44,7 +44,6 @@ def partner() -> None:
 @pass_context
 def list_(context: Context) -> None:
     """List partners with protocol, state and clearing balance."""
-
     rows = context.in_transaction(list_partners)
     show_table(
         ("code", "name", "state", "protocol", "version", "clearing balance"),
@@ -82,7 +81,6 @@ def show(context: Context, code: str) -> None:
 @click.argument("protocol", required=False)
 def fields(protocol: str | None) -> None:
     """Explain the fields of a contract; with PROTOCOL those of its dialect too."""
-
     try:
         notes = describe_fields(protocol)
     except ValueError as error:
@@ -102,7 +100,6 @@ def add(context: Context, code: str, name: str, protocol: str | None, file: IO[b
 
     For example: kopeck partner add qiwi --name QIWI --protocol osmp --set max_minor=1500000
     """
-
     body = _from_file(file) if file else {}
     if protocol:
         body["protocol"] = protocol
@@ -130,7 +127,6 @@ def set_(context: Context, code: str, file: IO[bytes] | None, unset: Pairs, pair
 
     Values are JSON, or plain text. For example: kopeck partner set qiwi max_minor=500000 dialect.cancel=prv_txn
     """
-
     if not (file or pairs or unset):
         raise click.UsageError("say what to change: FIELD=VALUE, --unset FIELD or --file")
     whole = _from_file(file) if file else None
@@ -201,7 +197,6 @@ def add_key(
     valid_to: datetime | None,
 ) -> None:
     """Add a key beside those there are."""
-
     if generate == bool(file):
         raise click.UsageError("give either --file or --generate")
     if generate and purpose == "verify":
@@ -238,7 +233,6 @@ def add_key(
 @pass_context
 def retire_key(context: Context, key_id: int, at: datetime | None) -> None:
     """End a key's validity."""
-
     moment = at or datetime.now(UTC)
 
     async def work(cur: Cursor) -> None:
@@ -251,13 +245,11 @@ def retire_key(context: Context, key_id: int, at: datetime | None) -> None:
 
 def _caution(code: str, body: dict[str, Any]) -> None:
     """Say what the contract allows that few mean; it has been stored, so it is one."""
-
     for sentence in cautions(contract_from_json(0, code, 1, body, True)):
         click.echo(f"warning: {sentence}", err=True)
 
 
 def _set_state(context: Context, code: str, state: str) -> None:
-
     async def work(cur: Cursor) -> None:
         await set_partner_state(cur, code, state)
         action = "partner_paused" if state == "paused" else "partner_resumed"
@@ -268,7 +260,6 @@ def _set_state(context: Context, code: str, state: str) -> None:
 
 
 async def _row(cur: Cursor, code: str) -> Any:
-
     for row in await list_partners(cur):
         if row.code == code:
             return row
@@ -321,7 +312,6 @@ def _text(file: IO[bytes] | None) -> str:
 
 def _made(purpose: str, code: str, bits: int) -> tuple[str, str]:
     """New material, and what of it the partner is told."""
-
     if purpose == "sign":
         return _generated(bits)
     material = f"{code}:{generated_password()}" if purpose == "basic" else generated_password()
@@ -330,7 +320,6 @@ def _made(purpose: str, code: str, bits: int) -> tuple[str, str]:
 
 def _generated(bits: int) -> tuple[str, str]:
     """A new private key and its public half, both PEM."""
-
     private = rsa.generate_private_key(public_exponent=65_537, key_size=bits)
     return (
         private.private_bytes(

@@ -74,7 +74,7 @@ def show(context: Context, number: str, limit: int) -> None:
     )
 
 
-def cause(line: "StatementLine") -> str:
+def cause(line: StatementLine) -> str:
     """What moved the money, in words: an invoice and its revenue or tax, a payment and its number, a kind by hand."""
     if line.source == "invoice":
         return f"invoice, {line.step}"

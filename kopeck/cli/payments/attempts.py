@@ -34,7 +34,6 @@ def forget(context: Context, days: int | None) -> None:
 
     In slices, while gateways run; an interrupted run is continued by the next. Meant to be run daily by cron.
     """
-
     age_days = days or context.settings.gateway.attempts_keep_days
     before = datetime.now(UTC) - timedelta(days=age_days)
     with context.stores() as stores:
@@ -48,16 +47,14 @@ def forget(context: Context, days: int | None) -> None:
     click.echo(f"{deleted} attempts from before {shown_time(before)} are deleted, and {in_journal} of the journal's")
 
 
-def _forget(stores: "Stores", before: datetime) -> int:
-
+def _forget(stores: Stores, before: datetime) -> int:
     deleted = 0
     while gone := in_transaction(stores.dsn, lambda cur: forget_attempts(cur, before, SLICE)):
         deleted += gone
     return deleted
 
 
-async def _forget_in_journal(stores: "Stores", before: datetime) -> int:
-
+async def _forget_in_journal(stores: Stores, before: datetime) -> int:
     journal = Journal(stores.journal_uri, stores.journal_database)
     try:
         return await journal.forget_attempts(before)

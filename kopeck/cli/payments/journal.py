@@ -42,7 +42,6 @@ def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_line
     Reads slice by slice while gateways run on. Prints what was examined and every row that differs; exit status 1 on
     any difference. Warns of partners' keys that are short or that two partners share.
     """
-
     with context.stores() as stores:
         try:
             with progress() as say:
@@ -59,9 +58,8 @@ def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_line
 
 
 @contextmanager
-def progress() -> Iterator["Say"]:
+def progress() -> Iterator[Say]:
     """Shows what is looked at and how far, on one line of standard error; nothing where that is no terminal."""
-
     console = Console(stderr=True)
     with console.status("begins") as status:
 
@@ -71,8 +69,7 @@ def progress() -> Iterator["Say"]:
         yield say
 
 
-async def _verify(stores: "Stores", wait_s: int, no_journal: bool, lines: int | None, say: "Say") -> "Report":
-
+async def _verify(stores: Stores, wait_s: int, no_journal: bool, lines: int | None, say: Say) -> Report:
     journal = None if no_journal else Journal(stores.journal_uri, stores.journal_database)
     stop = asyncio.Event()
     relay: asyncio.Task[None] | None = None
@@ -104,11 +101,9 @@ def rebuild(context: Context, after_payment: int, after_attempt: int) -> None:
 
     What it cannot bring back: attempts that retention has deleted from PostgreSQL.
     """
-
     reached = Rebuilt(after_payment=after_payment, after_attempt=after_attempt)
 
-    async def work(stores: "Stores") -> Rebuilt:
-
+    async def work(stores: Stores) -> Rebuilt:
         into = Journal(stores.journal_uri, stores.journal_database)
         try:
             return await make_again(stores.dsn, into, report, after_payment=after_payment, after_attempt=after_attempt)

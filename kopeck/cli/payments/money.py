@@ -34,7 +34,6 @@ class SignedSum(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Text to minor units."""
-
         try:
             return parse_minor(value.removeprefix("-")) * (-1 if value.startswith("-") else 1)
         except ValueError as error:
@@ -129,7 +128,6 @@ def payout(context: Context, /, number: str, login: str | None, dry_run: bool, *
 @pass_context
 def pending(context: Context, everything: bool, limit: int, before: int | None, as_json: bool) -> None:
     """List postings by hand that wait for a second person."""
-
     state = None if everything else RequestState.PENDING
     requests = context.in_transaction(lambda cur: list_requests(cur, state, before, limit))
     if as_json:
@@ -167,7 +165,7 @@ def pending(context: Context, everything: bool, limit: int, before: int | None, 
 def approve(context: Context, request_id: int, why: str, login: str | None, dry_run: bool) -> None:
     """Post a request of another person; give your own login with --as."""
 
-    async def work(cur: Cursor, person: "Person") -> "PostingOutcome":
+    async def work(cur: Cursor, person: Person) -> PostingOutcome:
         return await approve_request(cur, request_id, person, why, datetime.now(UTC))
 
     _done(_decided(context, login, "posting_approved", work, dry_run), dry_run)
@@ -181,7 +179,7 @@ def approve(context: Context, request_id: int, why: str, login: str | None, dry_
 def reject(context: Context, request_id: int, why: str, login: str | None) -> None:
     """Reject a request; nothing is posted. Who asked for it may withdraw it so."""
 
-    async def work(cur: Cursor, person: "Person") -> "PostingOutcome":
+    async def work(cur: Cursor, person: Person) -> PostingOutcome:
         return PostingOutcome(await reject_request(cur, request_id, person, why), True)
 
     _decided(context, login, "posting_rejected", work, dry_run=False)
@@ -189,12 +187,10 @@ def reject(context: Context, request_id: int, why: str, login: str | None) -> No
 
 
 def _ask(context: Context, login: str | None, dry_run: bool, *, kind: str, **given: Any) -> None:
-
     wanted = WantedPosting(Kind(kind), **given)
     limit = context.settings.billing.second_person_above_minor
 
-    async def work(cur: Cursor, person: "Person") -> "PostingOutcome":
-
+    async def work(cur: Cursor, person: Person) -> PostingOutcome:
         return await ask(cur, wanted, person, Minor(limit), datetime.now(UTC))
 
     _done(_decided(context, login, "posting_posted", work, dry_run), dry_run)
@@ -204,12 +200,12 @@ def _decided(
     context: Context,
     login: str | None,
     action: str,
-    work: Callable[[Any, "Person"], Awaitable["PostingOutcome"]],
+    work: Callable[[Any, Person], Awaitable[PostingOutcome]],
     dry_run: bool,
-) -> "PostingOutcome":
+) -> PostingOutcome:
     """Prove the person, act, and write the audit record in the same transaction."""
 
-    async def act(cur: Cursor) -> "PostingOutcome":
+    async def act(cur: Cursor) -> PostingOutcome:
         outcome = await work(cur, person)
         request = outcome.request
         if dry_run:
@@ -227,8 +223,7 @@ def _decided(
         return in_transaction(stores.dsn, act)
 
 
-def _done(outcome: "PostingOutcome", dry_run: bool) -> None:
-
+def _done(outcome: PostingOutcome, dry_run: bool) -> None:
     request = outcome.request
     amount = f"{format_minor(request.amount)} {request.currency}"
     what = f"{request.kind.value.replace('_', '-')} of {amount}, account {request.account}"
@@ -248,7 +243,7 @@ def _done(outcome: "PostingOutcome", dry_run: bool) -> None:
         click.echo(f"account {balance.account}: balance {shown}, {request.currency}")
 
 
-def _state(request: "PostingRequest") -> str:
+def _state(request: PostingRequest) -> str:
     if request.state.value == "pending":
         return "pending"
     return f"{request.state.value} by {request.decided_by}"

@@ -61,8 +61,7 @@ DETAIL = click.option("--detail", "details", type=Texts(), multiple=True, help="
 
 
 async def recorded(cur: Cursor, number: str, action: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
-    """Change a customer, and put what changed on the audit record. Whoever else changes one waits."""
-
+    """Change a customer, and put what changed on the audit record. Other changes of it wait."""
     if action != "customer_changed":  # the tree stays as it is, so an import may be under way
         await hold_customer_tree(cur)
     await lock_customer(cur, number)
@@ -83,7 +82,7 @@ def customer() -> None:
 @click.argument("number")
 @click.option("--name", default="", help="Name for people and invoices.")
 @click.option("--group", default="", help="Customer group: prices and dunning go by it.")
-@click.option("--parent", default="", metavar="NUMBER", help="The customer whose child he is.")
+@click.option("--parent", default="", metavar="NUMBER", help="The parent customer.")
 @PAYS
 @click.option("--language", "--lang", cls=AliasedOption, default="ru", show_default=True, help="Of invoices: ru or en.")
 @CONTACT
@@ -93,13 +92,12 @@ def customer() -> None:
 )
 @click.option("--kind", default="subscriber", show_default=True, help="subscriber, or prepaid: may never owe.")
 @click.option("--currency", default="RUB", show_default=True)
-@click.option("--zone", default="Europe/Moscow", show_default=True, help="Where his days begin (IANA).")
-@click.option("--legal-entity", default="main", show_default=True, help="Who sells to him.")
+@click.option("--zone", default="Europe/Moscow", show_default=True, help="Where its days begin (IANA).")
+@click.option("--legal-entity", default="main", show_default=True, help="Who sells to it.")
 @click.option("--due-days", type=int, default=14, show_default=True, help="From an invoice's date to its due date.")
 @pass_context
 def add(context: Context, /, **facts: Any) -> None:
-    """Add a customer and his account; the very same customer again is nothing new."""
-
+    """Add a customer and its account; the very same customer again is nothing new."""
     new = NewCustomer(**{**facts, "contacts": dict(facts["contacts"]), "details": dict(facts["details"])})
 
     is_new = context.in_transaction(
@@ -113,7 +111,7 @@ def add(context: Context, /, **facts: Any) -> None:
 @AS_JSON
 @pass_context
 def show(context: Context, number: str, as_json: bool) -> None:
-    """Show a customer, his accounts, his children and his orders."""
+    """Show a customer, its accounts, children and orders."""
 
     async def work(cur: Cursor) -> Any:
         found = await find_customer(cur, number)
@@ -136,7 +134,7 @@ def show(context: Context, number: str, as_json: bool) -> None:
     show_table(ORDER_HEADINGS, [order_row(one) for one in orders], right=("quantity",))
 
 
-def _tell(found: "Customer") -> None:
+def _tell(found: Customer) -> None:
     facts = found.facts
     click.echo(f"{facts.number}  {facts.name or '(no name)'}")
     click.echo(
@@ -148,13 +146,12 @@ def _tell(found: "Customer") -> None:
         click.echo(f"{name}: {text}")
 
 
-def _state(one: "Customer | BilledAccount") -> str:
+def _state(one: Customer | BilledAccount) -> str:
     """The state, and why services are suspended."""
-
     return ", ".join([one.state, *map(suspended_words, one.suspended)])
 
 
-def _customer_json(found: "Customer") -> dict[str, Any]:
+def _customer_json(found: Customer) -> dict[str, Any]:
     facts = asdict(found.facts)
     for name in ("account", "kind", "currency", "zone", "legal_entity", "due_days"):
         del facts[name]  # they are the account's
@@ -164,8 +161,7 @@ def _customer_json(found: "Customer") -> dict[str, Any]:
 _ACCOUNT_HEADINGS = ("account", "kind", "state", "balance", "currency", "paid by", "zone", "sold by", "due days")
 
 
-def _account_row(one: "BilledAccount") -> tuple[str, ...]:
-
+def _account_row(one: BilledAccount) -> tuple[str, ...]:
     balance, paid_by = format_minor(one.balance_minor), "itself" if one.payer_id == one.id else one.payer
     return (
         *(one.number, one.kind, _state(one), balance, one.currency),
@@ -173,7 +169,7 @@ def _account_row(one: "BilledAccount") -> tuple[str, ...]:
     )
 
 
-def _account_json(one: "BilledAccount") -> dict[str, Any]:
+def _account_json(one: BilledAccount) -> dict[str, Any]:
     return {name: value for name, value in asdict(one).items() if name not in ("id", "payer_id")}
 
 
@@ -187,7 +183,6 @@ def _account_json(one: "BilledAccount") -> dict[str, Any]:
 @pass_context
 def list_(context: Context, /, as_json: bool, **wanted: Any) -> None:
     """List customers in order of their numbers."""
-
     found = context.in_transaction(lambda cur: list_customers(cur, **wanted))
     if as_json:
         show_json([_customer_json(one) for one in found])
@@ -211,13 +206,12 @@ def list_(context: Context, /, as_json: bool, **wanted: Any) -> None:
 @click.option("--language", "--lang", cls=AliasedOption)
 @CONTACT
 @DETAIL
-@click.option("--zone", help="Of all his accounts, for orders to come; those there are keep theirs.")
-@click.option("--legal-entity", help="Who sells to him from the next invoice on, on all his accounts.")
-@click.option("--due-days", type=int, help="Of all his accounts.")
+@click.option("--zone", help="Of all its accounts, for orders to come; those there are keep theirs.")
+@click.option("--legal-entity", help="Who sells to it from the next invoice on, on all its accounts.")
+@click.option("--due-days", type=int, help="Of all its accounts.")
 @pass_context
 def edit(context: Context, /, number: str, **given: Any) -> None:
     """Change facts of a customer; what is not named stays. `--contact email=` takes the email away."""
-
     changes = {name: value for name, value in given.items() if value not in (None, ())}
     for name in ("contacts", "details"):
         if name in changes:
@@ -234,7 +228,7 @@ def edit(context: Context, /, number: str, **given: Any) -> None:
 @customer.command()
 @click.argument("number")
 @click.option("--parent", metavar="NUMBER", help="The new parent.")
-@click.option("--no-parent", is_flag=True, help="He is nobody's child any more.")
+@click.option("--no-parent", is_flag=True, help="Take the parent away.")
 @PAYS
 @pass_context
 def move(context: Context, number: str, parent: str | None, no_parent: bool, parent_pays: bool) -> None:
@@ -242,7 +236,6 @@ def move(context: Context, number: str, parent: str | None, no_parent: bool, par
 
     Future invoices go to who pays then, with what is not billed yet; invoices there are stay where they are.
     """
-
     if bool(parent) == no_parent:
         raise click.UsageError("say --parent NUMBER or --no-parent")
 
@@ -263,7 +256,7 @@ def move(context: Context, number: str, parent: str | None, no_parent: bool, par
 @click.argument("number")
 @pass_context
 def close(context: Context, number: str) -> None:
-    """Close a customer and his accounts for good: when all is billed and paid and no child is left."""
+    """Close a customer and its accounts for good: when all is billed and paid and no child is left."""
 
     async def work(cur: Cursor) -> bool:
         return await recorded(cur, number, "customer_closed", lambda cur: close_customer(cur, number))
@@ -288,9 +281,8 @@ def account() -> None:
 def add_account(context: Context, /, number: str, account_number: str, **named: Any) -> None:
     """Give customer NUMBER another account, opened now or one of nobody's; the very same again is nothing new.
 
-    What is not named is as on his first account. A parent who pays for him pays for it too, in its currency.
+    What is not named is as on its first account. A parent that pays for the customer pays for it too, in its currency.
     """
-
     further = FurtherAccount(account_number, **named)
 
     is_new = context.in_transaction(
@@ -309,7 +301,6 @@ def entity() -> None:
 @pass_context
 def list_entities(context: Context, as_json: bool) -> None:
     """List legal entities."""
-
     found = context.in_transaction(lambda cur: all_of_them(cur))
     if as_json:
         show_json([asdict(one) for one in found])
@@ -360,7 +351,7 @@ def set_(
     click.echo(f"legal entity {number} is set")
 
 
-def _entity_texts(entity: "LegalEntity") -> dict[str, str]:
+def _entity_texts(entity: LegalEntity) -> dict[str, str]:
     prefixes = {f"{kind}_prefix": prefix for kind, prefix in entity.prefixes.items()}
     return {"name": entity.name, **entity.details, **prefixes}
 
@@ -388,6 +379,5 @@ def import_(
     language, person, email, phone, address, inn, kpp, account, kind, currency, zone, legal_entity, due_days.
     Any bad line, and nothing is loaded, unless --skip-bad. The very same customer again is nothing new.
     """
-
     load = partial(import_customers, actor=actor(), file_name=shown_name(file))
     run_import(context, file, load, "customers", skip_bad, dry_run, rejects, as_json, charset)

@@ -97,7 +97,6 @@ def order() -> None:
 @pass_context
 def add(context: Context, /, **given: Any) -> None:
     """Add an order on a plan or an item for ACCOUNT, by the newest version of the catalogue."""
-
     found, is_new = context.in_transaction(lambda cur: add_order(cur, WantedOrder(**given), actor(), _now_s()))
     click.echo(f"order {found.number} {'is added' if is_new else 'was there already, just so'}")
 
@@ -148,8 +147,7 @@ def _joined(details: Any) -> str:
     return ", ".join(f"{name} {value}" for name, value in details.items() if value not in ("", None)) or "-"
 
 
-def _tell(found: "Order") -> None:
-
+def _tell(found: Order) -> None:
     new, terms = found.contents, found.contents.terms
     click.echo(
         f"{found.number}  {terms.what} x {new.quantity}, catalogue {terms.catalogue}, for account {found.account}"
@@ -179,17 +177,15 @@ def _tell(found: "Order") -> None:
             click.echo(f"{name}: {value}")
 
 
-def _anchor(found: "Order") -> str:
+def _anchor(found: Order) -> str:
     """Where periods start, in words: a day of the month, or a date where that does not say it."""
-
     terms = found.contents.terms
     if terms.cadence.interval.steps == 1 and terms.interval_unit != "week":
         return f"from day {terms.anchor_day}" if terms.interval_unit == "month" else "from midnight"
     return f"counted from {shown_or_dash(period_containing(terms.cadence, found.contents.starts_s)[0], terms.zone)}"
 
 
-def _show_periods(found: "Order", billed: Sequence[Any], periods: Sequence[Any]) -> None:
-
+def _show_periods(found: Order, billed: Sequence[Any], periods: Sequence[Any]) -> None:
     zone = found.contents.terms.zone
     rows = [
         (
@@ -272,7 +268,6 @@ def change_quantity(context: Context, number: str, quantity: int, when: str | No
 
 
 def _replace(context: Context, /, number: str, when: str | None, text: str, **wanted: Any) -> None:
-
     if (when is not None) + bool(text) != 1:
         raise click.UsageError("say one of --now, --at-period-end, --at DATE")
 
@@ -286,9 +281,8 @@ def _replace(context: Context, /, number: str, when: str | None, text: str, **wa
     click.echo(f"{said}{'' if is_new else ' already'}")
 
 
-def _at(found: "Order", when: str | None, text: str) -> int:
+def _at(found: Order, when: str | None, text: str) -> int:
     """The instant that options name."""
-
     if text:
         return parse_instant(text, found.contents.terms.zone)
     return end_of_period(found, _now_s()) if when == "period_end" else _now_s()
@@ -307,7 +301,6 @@ def cancel(context: Context, number: str, when: str | None, text: str, withdraw:
 
     What was billed in advance beyond the end comes back with the next run.
     """
-
     if (when is not None) + bool(text) + withdraw != 1:
         raise click.UsageError("say one of --now, --at-period-end, --at DATE, --withdraw")
 
@@ -363,11 +356,10 @@ def resume(context: Context, number: str, text: str) -> None:
 @click.option("--tax-inside/--tax-on-top", default=True, show_default=True, help="Whether the amount contains the tax.")
 @click.option("--on", "bill_on", type=Day(), help="With the first run on or after; else today.")
 @click.option("--key", required=True, help="Acts once: the same again writes no second line.")
-@click.option("--why", required=True, help="For whoever asks; the customer does not see it.")
+@click.option("--why", required=True, help="For the record; the customer does not see it.")
 @pass_context
 def charge(context: Context, /, account: str, amount: str, tax: str, bill_on: datetime | None, **given: Any) -> None:
     """Write a line by hand for the next invoice of ACCOUNT (or of who pays for it)."""
-
     try:
         amount_minor = parse_minor(amount.removeprefix("-")) * (-1 if amount.startswith("-") else 1)
         tax_ppm = parse_decimal(tax, PERCENT_DECIMALS)
@@ -406,5 +398,4 @@ def import_(
     minimum, price, codes (separated by blanks), note. They mean what the options of `kopeck order add` mean. Any bad
     line, and nothing is loaded, unless --skip-bad. The very same order again is nothing new.
     """
-
     run_import(context, file, import_orders, "orders", skip_bad, dry_run, rejects, as_json, charset)

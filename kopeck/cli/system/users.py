@@ -32,7 +32,6 @@ def user() -> None:
 @pass_context
 def add(context: Context, login: str, role: str, generate: bool) -> None:
     """Add a person; the password is asked for, or read from standard input."""
-
     password = temporary_password() if generate else _asked_password()
 
     async def work(cur: Cursor) -> Any:
@@ -52,7 +51,6 @@ def add(context: Context, login: str, role: str, generate: bool) -> None:
 @pass_context
 def passwd(context: Context, login: str, generate: bool) -> None:
     """Replace a password, lift a lock and end the person's sessions."""
-
     password = temporary_password() if generate else _asked_password()
 
     async def work(cur: Cursor) -> None:
@@ -70,7 +68,6 @@ def passwd(context: Context, login: str, generate: bool) -> None:
 @pass_context
 def list_(context: Context) -> None:
     """List people with role, state and last sign-in."""
-
     show_table(
         ("login", "role", "state", "last sign-in"),
         [

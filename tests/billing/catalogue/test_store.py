@@ -161,37 +161,37 @@ def test_files_that_are_not_those_that_were_saved_are_refused(database) -> None:
 
 def test_load_diff_list_and_export_over_a_database(kopeck, tmp_path) -> None:
     source = str(EXAMPLES / "mobile.yaml")
-    assert kopeck("catalog", "diff", source)[0] == 2
-    assert kopeck("catalog", "load", source, "--note", "first")[:2] == (0, "catalogue mobile has version 1\n")
-    assert kopeck("catalog", "load", source)[:2] == (0, "catalogue mobile has version 1, as before\n")
-    assert kopeck("catalog", "diff", source)[:2] == (0, "0 changes against mobile version 1\n")
-    assert kopeck("catalog", "export", "mobile", "--to", str(tmp_path))[0] == 0
+    assert kopeck("catalogue", "diff", source)[0] == 2
+    assert kopeck("catalogue", "load", source, "--note", "first")[:2] == (0, "catalogue mobile has version 1\n")
+    assert kopeck("catalogue", "load", source)[:2] == (0, "catalogue mobile has version 1, as before\n")
+    assert kopeck("catalogue", "diff", source)[:2] == (0, "0 changes against mobile version 1\n")
+    assert kopeck("catalogue", "export", "mobile", "--to", str(tmp_path))[0] == 0
     assert (tmp_path / "mobile.yaml").read_bytes() == MOBILE.files["mobile.yaml"]
     assert (tmp_path / "roaming.csv").read_bytes() == MOBILE.files["roaming.csv"]
-    assert "mobile\t1\t" in kopeck("catalog", "list")[1]
+    assert "mobile\t1\t" in kopeck("catalogue", "list")[1]
 
 
 def test_a_load_that_would_change_the_past_is_refused_until_it_is_meant(kopeck, tmp_path) -> None:
-    kopeck("catalog", "load", str(EXAMPLES / "mobile.yaml"))
-    kopeck("catalog", "export", "mobile", "--to", str(tmp_path))
+    kopeck("catalogue", "load", str(EXAMPLES / "mobile.yaml"))
+    kopeck("catalogue", "export", "mobile", "--to", str(tmp_path))
     edited = tmp_path / "mobile.yaml"
     text = edited.read_text("utf-8")
     edited.write_text(text.replace("amount: 450.00", "amount: 500.00"), "utf-8")
-    status, out, err = kopeck("catalog", "load", str(edited))
+    status, out, err = kopeck("catalogue", "load", str(edited))
     assert (status, out) == (1, "")
     assert (
         "item fee, RUB: costs something else from 2025-01-01 (plan smart)\n    example: 0 piece: 450.00 -> 500.00"
         in err
     )
     assert "nothing was loaded" in err
-    assert "mobile\t2" not in kopeck("catalog", "list")[1]
-    assert kopeck("catalog", "export", "mobile", "--to", str(tmp_path))[0] == 2  # it holds something else
-    assert kopeck("catalog", "load", str(edited), "--rewrite-past")[0] == 0
+    assert "mobile\t2" not in kopeck("catalogue", "list")[1]
+    assert kopeck("catalogue", "export", "mobile", "--to", str(tmp_path))[0] == 2  # it holds something else
+    assert kopeck("catalogue", "load", str(edited), "--rewrite-past")[0] == 0
     fee = "          - flat: {amount: 450.00}\n"
     later = text.replace(fee, f"{fee}      - from: 2029-01-01\n        steps:\n          - flat: {{amount: 500.00}}\n")
-    kopeck("catalog", "load", str(EXAMPLES / "mobile.yaml"), "--rewrite-past")
+    kopeck("catalogue", "load", str(EXAMPLES / "mobile.yaml"), "--rewrite-past")
     edited.write_text(later, "utf-8")
-    status, out, _ = kopeck("catalog", "load", str(edited))
+    status, out, _ = kopeck("catalogue", "load", str(edited))
     assert status == 0
     assert "from 2029-01-01 (plan smart)" in out
     assert out.endswith("catalogue mobile has version 4\n")
@@ -200,14 +200,14 @@ def test_a_load_that_would_change_the_past_is_refused_until_it_is_meant(kopeck, 
 def test_a_catalogue_with_errors_and_a_broken_one_are_not_loaded(kopeck, tmp_path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(one_price("- flat: {amount: 1}").replace("items:\n", "items:\n  sms: {unit: piece}\n"), "utf-8")
-    status, _, err = kopeck("catalog", "load", str(file))
+    status, _, err = kopeck("catalogue", "load", str(file))
     assert status == 1
     assert "item sms has no price" in err
     file.write_text("nonsense", "utf-8")
-    assert kopeck("catalog", "load", str(file))[0] == 2
-    assert kopeck("catalog", "list")[1] == "catalogue\tversion\tloaded\tby\tsha256\tnote\n"
+    assert kopeck("catalogue", "load", str(file))[0] == 2
+    assert kopeck("catalogue", "list")[1] == "catalogue\tversion\tloaded\tby\tsha256\tnote\n"
 
 
 def test_what_is_not_there_is_one_sentence_and_status_2(kopeck, tmp_path) -> None:
-    status, _, err = kopeck("catalog", "export", "none", "--to", str(tmp_path))
-    assert (status, err) == (2, "Error: there is no catalogue 'none'\n")
+    status, _, err = kopeck("catalogue", "export", "none", "--to", str(tmp_path))
+    assert (status, err) == (2, "kopeck: there is no catalogue 'none'\n")

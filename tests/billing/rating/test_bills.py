@@ -234,15 +234,15 @@ def kopeck(capsys, *arguments: str) -> tuple[int, str, str]:
 
 
 def test_the_command_checks_a_good_catalogue_with_status_0_and_a_bad_one_with_1_and_2(capsys, tmp_path) -> None:
-    status, out, _ = kopeck(capsys, "catalog", "check", str(EXAMPLES / "mobile.yaml"))
+    status, out, _ = kopeck(capsys, "catalogue", "check", str(EXAMPLES / "mobile.yaml"))
     assert status == 0
     assert out.endswith("mobile.yaml: 4 items, 1 plans, 4 price lists: 0 errors, 1 warnings\n")
     no_price = tmp_path / "c.yaml"
     no_price.write_text(one_price("- flat: {amount: 1}").replace("items:\n", "items:\n  sms: {unit: piece}\n"), "utf-8")
-    status, out, _ = kopeck(capsys, "catalog", "check", "--json", str(no_price))
+    status, out, _ = kopeck(capsys, "catalogue", "check", "--json", str(no_price))
     assert (status, json.loads(out)[0]["code"]) == (1, "price-missing")
     no_price.write_text("kopeck_catalogue: 1\n", "utf-8")
-    status, _, err = kopeck(capsys, "catalog", "check", str(no_price))
+    status, _, err = kopeck(capsys, "catalogue", "check", str(no_price))
     assert (status, err) == (2, "c.yaml:1:1: error: a catalogue needs the field 'name' [format]\n")
 
 
@@ -355,7 +355,7 @@ def test_the_command_takes_the_bulk_way_above_its_threshold_and_explains_nothing
     arguments += ["--plan", "smart"]
     said = []
     for threshold in (200_000, 2):
-        monkeypatch.setattr("billing.rating.bulk.JUDGED_ROWS", threshold)
+        monkeypatch.setattr("kopeck.cli.billing.catalogue.JUDGED_ROWS", threshold)
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert ended.value.code == 0

@@ -328,7 +328,7 @@ class CancelPage(Page):
 
 
 def list_target(referer: str, host: str) -> str:
-    """The list one came from, with its filter; the plain list for whoever came from elsewhere.
+    """The list one came from, with its filter; the plain list for a visitor from elsewhere.
 
     >>> list_target("https://kopeck.example/payments?q=7", "kopeck.example")
     '/payments?q=7'

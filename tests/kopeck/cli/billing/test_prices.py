@@ -61,24 +61,24 @@ def test_language_has_one_name_and_the_old_one_is_kept(kopeck, sheet):
 
 
 def test_a_catalogue_is_shown_as_a_sheet(kopeck, sheet):
-    assert kopeck("catalog", "load", str(sheet)).status == 0
-    said = kopeck("catalog", "show", "sheet")
+    assert kopeck("catalogue", "load", str(sheet)).status == 0
+    said = kopeck("catalogue", "show", "sheet")
     assert said.status == 0, said.err
     rows = [line.split("\t") for line in said.out.replace("\u00a0", " ").splitlines()]
     assert ["fee", "Monthly fee", "month", "vat"] in rows
     assert ["home", "Home", "fee, voice", "minutes 18,000 s"] in rows
     assert ["fee", "for everybody", "2020-01-01", "flat 490.00", "RUB"] in rows
     assert ["voice", "for everybody", "2020-01-01", "allowance minutes; per unit 0.03 / 1 s", "RUB"] in rows
-    russian = kopeck("catalog", "show", "sheet", "--language", "ru", "--at", "2035-01-01").out.replace("\u00a0", " ")
+    russian = kopeck("catalogue", "show", "sheet", "--language", "ru", "--at", "2035-01-01").out.replace("\u00a0", " ")
     assert "fee\tАбонентская плата\tмесяц\tvat" in russian
     assert "fee\tдля всех\t2030-01-01\tфиксированная плата 590,00\tRUB" in russian
-    assert "there is no catalogue 'none'" in kopeck("catalog", "show", "none").err
+    assert "there is no catalogue 'none'" in kopeck("catalogue", "show", "none").err
 
 
 def test_the_unit_of_an_item_is_stored_with_its_words(kopeck, sheet, database):
     import psycopg2
 
-    assert kopeck("catalog", "load", str(sheet)).status == 0
+    assert kopeck("catalogue", "load", str(sheet)).status == 0
     with psycopg2.connect(database.dsn) as connection, connection.cursor() as cur:
         cur.execute("SELECT number, unit, unit_names FROM catalogue_items ORDER BY number")
         assert cur.fetchall() == [("fee", "month", {"en": "month", "ru": "месяц"}), ("voice", "s", {})]
@@ -96,7 +96,7 @@ def test_the_unit_of_an_item_is_stored_with_its_words(kopeck, sheet, database):
 )
 def test_a_wrong_unit_is_told_with_what_to_write(kopeck, sheet, before, after, told):
     sheet.write_text(CATALOGUE.replace(before, after), "utf-8")
-    said = kopeck("catalog", "check", str(sheet))
+    said = kopeck("catalogue", "check", str(sheet))
     assert said.status == 2
     assert told in said.out + said.err
 

@@ -33,7 +33,7 @@ def test_an_invoice_is_shown_with_its_state_and_the_view_is_on_record(invoiced) 
 
 
 def test_a_suspended_account_is_told_beside_its_invoice_until_a_delay_or_a_payment(invoiced) -> None:
-    words = "Услуги, которые оплачивает счёт A1, приостановлены за долг с "
+    words = "Услуги, которые оплачивает лицевой счёт A1, приостановлены за долг с "
     assert words not in invoiced.person("vera").get("/invoices/I-000001").words
 
     def ran(cur):

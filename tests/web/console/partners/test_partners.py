@@ -21,7 +21,7 @@ def test_everyone_sees_partners_and_only_an_administrator_their_contract(site):
     assert 'href="/partners/osmp"' not in page.text
     contract = administrator.get("/partners/osmp")
     assert '"protocol": "osmp"' in contract.words  # as stored, folded
-    assert "Наименьший платёж 1,00 ₽" in plain(contract)
+    assert "Наименьший платёж 0,01 ₽" in plain(contract)
     assert "Отмена возможна в течение" in contract.words
     assert administrator.get("/partners/nobody").status == 404
 

@@ -37,7 +37,7 @@ def test_conflicts_are_announced_and_lead_to_their_list_and_payment(site):
 
 
 def test_the_partners_own_code_is_named_as_a_code(site):
-    assert "Счёт не найден код 5" in site.person("vera").find("/attempts", kind="refusal").words
+    assert "Лицевой счёт не найден код 5" in site.person("vera").find("/attempts", kind="refusal").words
 
 
 def test_an_attempt_is_found_by_account_key_payment_and_partner(site):

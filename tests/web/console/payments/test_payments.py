@@ -283,7 +283,7 @@ def test_a_reversed_payment_tells_both_events_and_a_conflict_stands_with_its_pay
 
 def test_a_refused_payment_tells_why_and_that_no_money_moved(site):
     told = plain(site.person("vera").get(f"/payments/{site.seeded.ids['refused']}"))
-    assert "Счёт не действует" in told
+    assert "Лицевой счёт не действует" in told
     assert "Деньги не двигались" in told
 
 
@@ -411,12 +411,12 @@ def test_before_a_reversal_the_accounts_balance_is_told_now_and_after(own_site):
     wanted = own_site.seeded.ids["to_cancel"]
     person = own_site.person("oleg")
     told = plain(person.get(f"/payments/{wanted}/cancel"))
-    assert "На счёте сейчас 7 000,00 ₽ Станет после возврата 4 000,00 ₽" in told
+    assert "На лицевом счёте сейчас 7 000,00 ₽ Станет после возврата 4 000,00 ₽" in told
     own_site.rows("UPDATE accounts SET balance_minor = 299999 WHERE number = '79857770011'")
     own_site.rows("UPDATE accounts SET floor_minor = 0 WHERE number = '79857770011'")
     page = person.get(f"/payments/{wanted}/cancel")
     assert page.status == 409
-    assert "На счёте меньше, чем сумма платежа" in page.words
+    assert "На лицевом счёте меньше, чем сумма платежа" in page.words
     assert 'name="confirmed"' not in page.text
     answer = person.post(f"/payments/{wanted}/cancel", REASON | {"csrf": page.hidden("csrf"), "may_owe": "yes"})
     assert "Платёж не возвращён: Возврат невозможен" in person.get(answer.location).words
@@ -428,10 +428,10 @@ def test_a_wrong_payment_to_a_debtor_is_taken_back_after_a_second_tick(own_site)
     own_site.rows("UPDATE accounts SET balance_minor = -50000 WHERE number = '79857770011'")
     page = person.get(f"/payments/{wanted}/cancel")
     assert page.status == 200
-    assert "Понимаю, что после возврата счёт будет должен 3 500,00 ₽" in plain(page)
+    assert "Понимаю, что после возврата лицевой счёт будет должен 3 500,00 ₽" in plain(page)
     answer = person.post(f"/payments/{wanted}/cancel", REASON | {"csrf": page.hidden("csrf")})
     assert answer.status == 400
-    assert "Подтвердите, что счёт может уйти в долг" in answer.words
+    assert "Подтвердите, что лицевой счёт может уйти в долг" in answer.words
     assert own_site.one("SELECT state FROM payments WHERE id = %s", wanted) == "posted"
     answer = cancel(person, wanted, may_owe="yes")
     assert "Платёж возвращён." in person.get(answer.location).words
