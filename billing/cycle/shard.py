@@ -32,8 +32,9 @@ from billing.cycle.store import (
     read_terms,
     write_shard,
 )
+from billing.database.away import DatabaseAway
 from billing.database.cursors import ColumnConnection
-from billing.database.link import RECONNECT_LIMIT_S, CycleStoreError, DatabaseAway, Link
+from billing.database.link import RECONNECT_LIMIT_S, CycleStoreError, Link
 
 #: How often a shard that raises is tried.
 _TRIES: Final = 2

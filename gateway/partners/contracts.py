@@ -30,7 +30,7 @@ from billing.ledger.accounts import system_account
 from billing.refusals import Refusal
 from gateway.partners.key_material import is_sealed, problem_with_basic, seal, unsealed
 from gateway.partners.keys import GOOD_BITS, LEAST_BITS, bits_of, is_too_short, partners_with_key
-from gateway.payments.decide import Terms
+from gateway.payments.records import Terms
 
 log = logging.getLogger(__name__)
 

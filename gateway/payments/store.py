@@ -15,8 +15,8 @@ from adapters.messages import Reason, RegistryLine
 from billing.database.arrays import int_array, text_array
 from billing.database.cursors import Cursor
 from billing.ledger.transfers import LedgerError, write_transfers
-from gateway.payments.decide import AccountRow, Attempt, LoadedState, Payment, Sides
 from gateway.payments.fence_store import LOCK_PAYS, Key, key_columns
+from gateway.payments.records import AccountRow, Attempt, LoadedState, Payment, Sides
 from gateway.payments.states import State
 from ratingcore.money import Minor
 
@@ -155,6 +155,8 @@ _REGISTRY: Final = """
     ORDER BY partner_time, id LIMIT %(limit)s
 """
 
+_PING: Final = "SELECT 1"
+
 #: All pages of a registry show one instant: a payment that is cancelled meanwhile is in it whole or not at all.
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -256,29 +258,29 @@ async def wait_for_account(cur: Cursor, account_id: int, wait_s: float) -> None:
     await cur.execute(_WAIT_FOR_ACCOUNT, {"id": account_id, "wait_ms": str(int(wait_s * 1000))})
 
 
-async def write(cur: Cursor, world: LoadedState, system_ids: Iterable[int]) -> None:
+async def write(cur: Cursor, loaded: LoadedState, system_ids: Iterable[int]) -> None:
     """Write everything a batch decided: payments, events, outbox, attempts, then transfers and balances.
 
     Raises:
         StaleWrite: a changed payment was not in the version that was loaded.
         psycopg2.errors.UniqueViolation: another batch inserted one of the keys first; run the batch again.
     """
-    if world.changed:
-        await cur.execute(_UPDATE_PAYMENTS, _changed_columns(world))
-        if cur.rowcount != len(world.changed):
-            raise StaleWrite(f"{len(world.changed) - cur.rowcount} payments had moved")
+    if loaded.changed:
+        await cur.execute(_UPDATE_PAYMENTS, _changed_columns(loaded))
+        if cur.rowcount != len(loaded.changed):
+            raise StaleWrite(f"{len(loaded.changed) - cur.rowcount} payments had moved")
     statements = []
-    if world.created:
-        statements.append(cur.mogrify(_INSERT_PAYMENTS, _created_columns(world)))
-    if world.events:
-        statements.append(cur.mogrify(_INSERT_EVENTS, _event_columns(world)))
-        statements.append(cur.mogrify(_OUTBOX, {"ids": int_array(sorted({*world.created, *world.changed}))}))
-    if world.attempts:
-        statements.append(cur.mogrify(_INSERT_ATTEMPTS, attempt_columns([(world.now, a) for a in world.attempts])))
+    if loaded.created:
+        statements.append(cur.mogrify(_INSERT_PAYMENTS, _created_columns(loaded)))
+    if loaded.events:
+        statements.append(cur.mogrify(_INSERT_EVENTS, _event_columns(loaded)))
+        statements.append(cur.mogrify(_OUTBOX, {"ids": int_array(sorted({*loaded.created, *loaded.changed}))}))
+    if loaded.attempts:
+        statements.append(cur.mogrify(_INSERT_ATTEMPTS, attempt_columns([(loaded.now, a) for a in loaded.attempts])))
     if statements:
         await cur.execute(b";".join(statements))
-    if world.transfers:
-        await write_transfers(cur, world.transfers, system_ids)
+    if loaded.transfers:
+        await write_transfers(cur, loaded.transfers, system_ids)
 
 
 async def insert_attempts(cur: Cursor, attempts: Sequence[tuple[datetime, Attempt]]) -> None:
@@ -294,6 +296,11 @@ async def forget_attempts(cur: Cursor, before: datetime, most: int) -> int:
     """
     await cur.execute("SELECT forget_attempts(%s, %s)", (before, most))
     return int((await cur.fetchone())[0])
+
+
+async def ping(cur: Cursor) -> None:
+    """Ask whether the database answers."""
+    await cur.execute(_PING)
 
 
 async def known_numbers(cur: Cursor, numbers: Sequence[str]) -> set[str]:
@@ -345,14 +352,14 @@ def _payment(row: Sequence[Any]) -> Payment:
     )
 
 
-def _created_columns(world: LoadedState) -> dict[str, Any]:
+def _created_columns(loaded: LoadedState) -> dict[str, Any]:
     # Sorted by key: two batches that insert the same keys meet in the same order.
-    rows = sorted(world.created.values(), key=lambda p: (p.partner_id, p.key))
+    rows = sorted(loaded.created.values(), key=lambda p: (p.partner_id, p.key))
     for row in rows:
-        if row.registered_at != world.now or row.created_at != world.now:
+        if row.registered_at != loaded.now or row.created_at != loaded.now:
             raise LedgerError(f"payment {row.id} is new and not of this batch's time")
     return {
-        "now": world.now,
+        "now": loaded.now,
         "ids": int_array(p.id for p in rows),
         "partners": int_array(p.partner_id for p in rows),
         "keys": text_array(p.key for p in rows),
@@ -370,12 +377,12 @@ def _created_columns(world: LoadedState) -> dict[str, Any]:
     }
 
 
-def _changed_columns(world: LoadedState) -> dict[str, Any]:
-    rows = sorted(world.changed.values(), key=lambda p: p.id)
+def _changed_columns(loaded: LoadedState) -> dict[str, Any]:
+    rows = sorted(loaded.changed.values(), key=lambda p: p.id)
     return {
-        "now": world.now,
+        "now": loaded.now,
         "ids": int_array(p.id for p in rows),
-        "before": int_array(world.versions_before[p.id] for p in rows),
+        "before": int_array(loaded.versions_before[p.id] for p in rows),
         "contracts": int_array(p.contract_version for p in rows),
         "accounts": int_array(p.account_id for p in rows),
         "states": text_array(p.state.value for p in rows),
@@ -386,10 +393,10 @@ def _changed_columns(world: LoadedState) -> dict[str, Any]:
     }
 
 
-def _event_columns(world: LoadedState) -> dict[str, Any]:
-    rows = world.events
+def _event_columns(loaded: LoadedState) -> dict[str, Any]:
+    rows = loaded.events
     return {
-        "now": world.now,
+        "now": loaded.now,
         "ids": int_array(e.payment_id for e in rows),
         "seqs": int_array(e.seq for e in rows),
         "events": text_array(e.event.value for e in rows),

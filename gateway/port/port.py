@@ -50,13 +50,14 @@ from adapters.messages import (
     Status,
 )
 from adapters.wire import MAX_SCRUBBED, cut_request
+from billing.database.away import DatabaseAway
 from billing.database.cursors import Cursor
 from gateway.partners.contracts import Binding, LoadedContracts, Network, book_at, load_book, revision
 from gateway.payments import metrics
 from gateway.payments.attempts import AttemptWriter
-from gateway.payments.decide import Attempt, Command
-from gateway.payments.driver import end_tasks
-from gateway.payments.lanes import Connection, Core, CoreOptions, DatabaseAway, at_the_edge
+from gateway.payments.driver import Connection, CoreOptions, at_the_edge, end_tasks
+from gateway.payments.lanes import Core
+from gateway.payments.records import Attempt, Command
 from gateway.port.connections import LimitedServer, client_ip, ip_of
 from gateway.port.strangers import STRANGER_PAUSE_S, STRANGER_TEXT, Text
 

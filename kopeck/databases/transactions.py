@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 import psycopg2
 
-from billing.database.aiopg import cancelled_as, connect
+from billing.database.aiopg import cancelled_is_away, connect
+from billing.database.away import DatabaseAway
 from billing.database.cursors import Cursor
 from billing.database.session import IDLE_COMMAND_S
+from billing.refusals import Unavailable
 
 T = TypeVar("T")
 
@@ -19,7 +21,7 @@ CONNECT_TIMEOUT_S = 10.0
 STATEMENT_TIMEOUT_S = 600.0
 
 
-class CommandFailed(Exception):
+class CommandFailed(Unavailable):
     """The database did not do it; nothing was changed. The message is for the person at the terminal."""
 
 
@@ -47,10 +49,10 @@ async def _in_transaction(dsn: str, work: Callable[[Cursor], Awaitable[T]]) -> T
     connection = await connected(dsn)
     async with connection, connection.cursor() as cur:
         try:
-            with cancelled_as(psycopg2.OperationalError):
+            with cancelled_is_away():
                 await cur.execute("BEGIN")
                 result = await work(cur)
                 await cur.execute("COMMIT")
-        except psycopg2.Error as error:
+        except (psycopg2.Error, DatabaseAway) as error:
             raise CommandFailed(f"the database refused: {str(error).strip()}") from error
         return result  # an exception closes the connection, which rolls back

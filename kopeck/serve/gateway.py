@@ -11,7 +11,7 @@ import resource
 import structlog
 
 from gateway.payments import failpoints
-from gateway.payments.lanes import CoreOptions
+from gateway.payments.driver import CoreOptions
 from gateway.port.port import Gateway, PortOptions
 from kopeck.databases.stores import attach
 from kopeck.serve.exposure import require_no_failpoints, warn_of_exposure

@@ -18,7 +18,7 @@ from adapters.messages import Contract, Keys, Request
 from adapters.protocols import contract_from_json
 from billing.ledger.accounts import NewAccount, create_accounts
 from gateway.partners.contracts import add_key, add_partner
-from gateway.payments.lanes import CoreOptions
+from gateway.payments.driver import CoreOptions
 from gateway.port.port import Gateway, PortOptions
 
 OSMP = {

@@ -12,7 +12,8 @@ from adapters.protocols import default_body
 from billing.ledger.accounts import NewAccount, create_accounts
 from gateway.partners.contracts import add_partner, load_book
 from gateway.payments import store
-from gateway.payments.decide import Attempt, Command, LoadedState, OperatorCancel, Terms, decide
+from gateway.payments.decide import decide
+from gateway.payments.records import Attempt, Command, LoadedState, OperatorCancel, Terms
 from ratingcore.money import Minor
 
 PARTNERS = {"osmp-demo": ("osmp", "Терминалы Ёлка"), "cyber-demo": ("cyberplat", "Киберплат")}

@@ -32,15 +32,15 @@ def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_line
     Reads slice by slice while gateways run on. Prints what was examined and every row that differs; exit status 1 on
     any difference. Warns of partners' keys that are short or that two partners share.
     """
+    from billing.database.away import DatabaseAway
     from gateway.partners.keys import key_warnings, warning_sentences
-    from gateway.verification.payments import VerifyAway
     from kopeck.databases.transactions import CommandFailed, in_transaction
 
     with context.stores() as stores:
         try:
             with progress() as say:
                 report = asyncio.run(_verify(stores, wait_s, no_journal, None if all_lines else lines, say))
-        except VerifyAway as error:
+        except DatabaseAway as error:
             raise CommandFailed(str(error)) from error
         warnings = in_transaction(
             stores.dsn, lambda cur: key_warnings(cur, passphrase=context.settings.gateway.key_passphrase)

@@ -24,7 +24,8 @@ from billing.cycle.posting import CycleRefused
 from billing.cycle.run import Crew, RunResult
 from billing.cycle.shard import ShardJob, ShardWorker
 from billing.cycle.summary import reconcile
-from billing.database.link import CycleStoreError, DatabaseAway, Link, rows
+from billing.database.away import DatabaseAway
+from billing.database.link import CycleStoreError, Link, rows
 from billing.orders.orders import end_order, withdraw_end
 from kopeck.databases.transactions import in_transaction
 from tests.billing.cycle.base import CATALOGUE, FEBRUARY, MARCH, Base, cycle_base

@@ -25,7 +25,7 @@ from gateway.journal.documents import (
 )
 from gateway.journal.journal import search_terms
 from gateway.partners.contracts import set_contract
-from gateway.payments.decide import Attempt, Command, OperatorCancel
+from gateway.payments.records import Attempt, Command, OperatorCancel
 from ratingcore.money import Minor
 from tests.gateway.shop import Shop, act, note_attempt, open_shop
 

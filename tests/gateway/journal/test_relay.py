@@ -14,7 +14,7 @@ from adapters.messages import Reason
 from gateway.journal import relay
 from gateway.journal.journal import Journal, JournalAway
 from gateway.journal.relay import Rebuilt, RelayOptions, drain, rebuild, relay_batch, run_relay
-from gateway.payments.decide import Attempt
+from gateway.payments.records import Attempt
 from kopeck.databases.journal import JournalServer
 from tests.gateway.shop import act, note_attempt, open_shop
 

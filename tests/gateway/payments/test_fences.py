@@ -9,7 +9,7 @@ import pytest
 from adapters.messages import Cancel, Pay, Reason, Status
 from gateway.partners.contracts import set_contract
 from gateway.payments import fences
-from gateway.payments.decide import Command
+from gateway.payments.records import Command
 from ratingcore.money import Minor
 from tests.gateway.processes import free_port, gateway_process, until_served
 

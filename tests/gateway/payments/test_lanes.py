@@ -8,7 +8,7 @@ import pytest
 
 from adapters.messages import Pay, Reason, Status
 from gateway.payments import failpoints
-from gateway.payments.decide import Command, OperatorCancel
+from gateway.payments.records import Command, OperatorCancel
 from ratingcore.money import Minor
 
 ACTIVE, OTHER = "79160000001", "79160000003"

@@ -12,7 +12,7 @@ from adapters.messages import RawRequest, Reason
 from billing.ledger.accounts import NewAccount, create_accounts
 from gateway.partners.contracts import set_contract
 from gateway.payments import metrics
-from gateway.payments.decide import Attempt
+from gateway.payments.records import Attempt
 from gateway.port.strangers import (
     GROUPS_MAX,
     MINUTE_S,

@@ -11,12 +11,13 @@ import psycopg2
 import pytest
 
 from adapters.messages import Reason
+from billing.database.away import DatabaseAway
 from gateway.journal.documents import payment_documents
 from gateway.journal.journal import Journal
 from gateway.journal.relay import RelayOptions, rebuild, run_relay
-from gateway.payments.decide import Attempt, Command, OperatorCancel
+from gateway.payments.records import Attempt, Command, OperatorCancel
 from gateway.verification.journal import document_faults
-from gateway.verification.payments import Report, VerifyAway, verify
+from gateway.verification.payments import Report, verify
 from tests.gateway.shop import act, note_attempt, open_shop
 
 #: A payment of each life that `busy_day` leaves, by its partner's key.
@@ -111,7 +112,11 @@ CORRUPTIONS: list[tuple[int, str, list[str]]] = [
     (
         1,
         "accounts.balance_minor is numeric",
-        ["DROP TRIGGER accounts_dunning_lift ON accounts", "ALTER TABLE accounts ALTER balance_minor TYPE numeric"],
+        [
+            "DROP TRIGGER accounts_dunning_lift ON accounts",
+            "DROP TRIGGER accounts_balance_bears ON accounts",
+            "ALTER TABLE accounts ALTER balance_minor TYPE numeric",
+        ],
     ),
     (2, "balances sum to", ["UPDATE accounts SET balance_minor = 1 WHERE number = '79031112233'"]),
     (2, "account 79161234567", ["UPDATE accounts SET balance_minor = 24999 WHERE number = '79161234567'"]),
@@ -461,5 +466,5 @@ def test_a_database_that_is_away_is_told_from_one_that_differs() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        with pytest.raises(VerifyAway):
+        with pytest.raises(DatabaseAway):
             asyncio.run(verify(f"host=127.0.0.1 port={port} dbname=x user=x", None))

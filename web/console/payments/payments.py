@@ -25,7 +25,7 @@ from billing.ledger.accounts import account_by_number
 from gateway.journal.documents import Document, payment_documents
 from gateway.journal.journal import JournalAway, Totals
 from gateway.partners.contracts import PartnerRow, list_partners
-from gateway.payments.decide import NOTE_MAX, Command, OperatorCancel
+from gateway.payments.records import NOTE_MAX, Command, OperatorCancel
 from gateway.payments.states import TABLE, Event, State
 from web.access.users import Role, may
 from web.console.payments.conflicts import conflicts_told, distinct
