@@ -17,7 +17,8 @@ from adapters import cyberplat, osmp
 from adapters.messages import Contract, Keys, Request
 from adapters.protocols import contract_from_json
 from billing.ledger.accounts import NewAccount, create_accounts
-from gateway.partners.contracts import add_key, add_partner
+from gateway.partners.contracts import add_partner
+from gateway.partners.keys import add_key
 from gateway.payments.driver import CoreOptions
 from gateway.port.port import Gateway, PortOptions
 

@@ -10,7 +10,8 @@ import aiopg
 from adapters.messages import Cancel, Pay, Result
 from adapters.protocols import default_body
 from billing.ledger.accounts import NewAccount, create_accounts
-from gateway.partners.contracts import add_partner, load_book
+from gateway.partners.contract_book import load_book
+from gateway.partners.contracts import add_partner
 from gateway.payments import store
 from gateway.payments.decide import decide
 from gateway.payments.records import Attempt, Command, LoadedState, OperatorCancel, Terms

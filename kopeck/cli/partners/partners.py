@@ -47,8 +47,7 @@ def list_(context: Context) -> None:
 @pass_context
 def show(context: Context, code: str) -> None:
     """Show a partner's contract (as JSON that `set --file` takes) and keys."""
-    from gateway.partners.contracts import list_keys
-    from gateway.partners.keys import KeyWarning, key_warnings, warning_sentences
+    from gateway.partners.keys import KeyWarning, key_warnings, list_keys, warning_sentences
 
     async def work(cur: Cursor) -> tuple[Any, list[Any], list[KeyWarning]]:
         passphrase = context.settings.gateway.key_passphrase
@@ -71,7 +70,7 @@ def show(context: Context, code: str) -> None:
 def fields(protocol: str | None) -> None:
     """Explain the fields of a contract; with PROTOCOL those of its dialect too."""
     from adapters.protocols import describe_fields
-    from gateway.partners.contracts import ContractError
+    from gateway.partners.records import ContractError
 
     try:
         notes = describe_fields(protocol)
@@ -195,7 +194,7 @@ def add_key(
     valid_to: datetime | None,
 ) -> None:
     """Add a key beside those there are."""
-    from gateway.partners import contracts
+    from gateway.partners import keys
     from gateway.partners.keys import KeyWarning, key_warnings, warning_sentences
     from web.access.audit import record
 
@@ -206,7 +205,7 @@ def add_key(
     material, public = _made(purpose, code, int(bits)) if generate else (_text(file), "")
 
     async def work(cur: Cursor) -> tuple[int, list[KeyWarning]]:
-        key_id = await contracts.add_key(
+        key_id = await keys.add_key(
             cur,
             code,
             purpose,
@@ -235,13 +234,13 @@ def add_key(
 @pass_context
 def retire_key(context: Context, key_id: int, at: datetime | None) -> None:
     """End a key's validity."""
-    from gateway.partners import contracts
+    from gateway.partners import keys
     from web.access.audit import record
 
     moment = at or datetime.now(UTC)
 
     async def work(cur: Cursor) -> None:
-        code = await contracts.retire_key(cur, key_id, moment)
+        code = await keys.retire_key(cur, key_id, moment)
         await record(cur, actor(), "partner_key_retired", "", "partner", code, key=key_id, at=moment.isoformat())
 
     context.in_transaction(work)
@@ -270,7 +269,8 @@ def _set_state(context: Context, code: str, state: str) -> None:
 
 
 async def _row(cur: Cursor, code: str) -> Any:
-    from gateway.partners.contracts import ContractError, list_partners
+    from gateway.partners.contracts import list_partners
+    from gateway.partners.records import ContractError
 
     for row in await list_partners(cur):
         if row.code == code:

@@ -13,9 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from adapters.messages import Pay, Reason
 from billing.ledger.accounts import post_manual, system_account
-from gateway.partners.contracts import ContractError, add_key, set_contract
+from gateway.partners.contract_book import read_book
+from gateway.partners.contracts import set_contract
+from gateway.partners.keys import add_key
+from gateway.partners.records import ContractError
 from gateway.payments.records import Attempt, Command
-from gateway.port.port import _read_book
 from gateway.verification.payments import _ORPHANS
 from ratingcore.money import Minor
 
@@ -218,7 +220,7 @@ def test_the_book_is_of_one_instant(town):
         async with town.cursor() as cur:
             await cur.execute("SELECT now()")
             now = (await cur.fetchone())[0]
-            book = await _read_book(Spy(cur), "", now)
+            book = await read_book(Spy(cur), "", now)
             binding = book.by_code["cyberplat"]
             assert (binding.contract.dialect.digest, len(binding.keys.verify)) == ("sha1", 1)
 

@@ -9,7 +9,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from gateway.partners.contracts import add_key, retire_key, set_contract, set_partner_state
+from gateway.partners.contracts import set_contract, set_partner_state
+from gateway.partners.keys import add_key, retire_key
 from gateway.port.connections import client_ip
 
 ACTIVE, UNKNOWN = "79160000001", "79169999999"

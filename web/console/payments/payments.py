@@ -24,7 +24,8 @@ from adapters.messages import Reason, Result
 from billing.ledger.accounts import account_by_number
 from gateway.journal.documents import Document, payment_documents
 from gateway.journal.journal import JournalAway, Totals
-from gateway.partners.contracts import PartnerRow, list_partners
+from gateway.partners.contracts import list_partners
+from gateway.partners.records import PartnerRow
 from gateway.payments.records import NOTE_MAX, Command, OperatorCancel
 from gateway.payments.states import TABLE, Event, State
 from web.access.users import Role, may

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from gateway.partners.contracts import PartnerRow
+from gateway.partners.records import PartnerRow
 from tests.web import seed
 from tests.web.console.payments.test_payments import money, plain
 from web.access.audit import ACTIONS, CHANGES
