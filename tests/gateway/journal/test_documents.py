@@ -172,6 +172,10 @@ def test_any_number_of_payments_takes_one_query_a_table(database: Any) -> None:
             rows: list[Any] = await self.cur.fetchall()
             return rows
 
+        @property
+        def description(self) -> Any:
+            return self.cur.description
+
     async def story() -> tuple[int, int, int]:
         shop = await open_shop(database.dsn)
         await act(database.dsn, [shop.pay(str(n), "79161234567", 100 + n) for n in range(30)])

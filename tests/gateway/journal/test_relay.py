@@ -11,7 +11,7 @@ import aiopg
 import pytest
 
 from adapters.messages import Reason
-from gateway.journal import relay
+from gateway.journal import relay, store
 from gateway.journal.journal import Journal
 from gateway.journal.relay import Rebuilt, RelayOptions, drain, rebuild, relay_batch, run_relay
 from gateway.journal.search import JournalAway
@@ -295,7 +295,7 @@ def test_a_relay_steps_over_carried_rows_once_while_an_old_snapshot_keeps_them(
                     break
 
             async def stepped_over(from_id: int) -> int:
-                statement = taking.mogrify(relay._TAKE, {"limit": 500, "aside": [], "floor": from_id}).decode()
+                statement = taking.mogrify(store._TAKE, {"limit": 500, "aside": [], "floor": from_id}).decode()
                 await taking.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement)
                 return int((await taking.fetchone())[0][0]["Plan"]["Shared Hit Blocks"])
 
