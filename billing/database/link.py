@@ -20,6 +20,7 @@ import pyarrow as pa
 from billing.database.adbc import connect, do, rows, sentence_of
 from billing.database.away import DatabaseAway
 from billing.database.session import IDLE_BILLING_S
+from billing.refusals import Unavailable
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ _SESSION: Final = (
 )
 
 
-class CycleStoreError(Exception):
+class CycleStoreError(Unavailable):
     """The database refused, and nothing of the transaction is kept. The message is for people."""
 
 

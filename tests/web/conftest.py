@@ -23,7 +23,8 @@ from gateway.payments.driver import CoreOptions
 from gateway.payments.lanes import Core
 from kopeck.databases.postgres import APP, DATABASE, OWNER, SUPERUSER
 from tests.web import seed
-from web.app import WebOptions, close, make_app, make_server
+from web.app import close, make_app, make_server
+from web.site.site import WebOptions
 
 
 @pytest.fixture(autouse=True, scope="session")
