@@ -7,6 +7,10 @@ Then, as in A.4: action (1), number (2), type (-2), additional (-1), amount (3),
 parameter is answered with the code of its kind. Codes -4 to 9 leave here and no others. Errors are signed exactly
 like successes, over the bytes that are sent. HTTP status is always 200.
 
+Long because a partner's protocol is one file, and every one has the same order: settings, codes, decode, encode, scrub,
+the client side. With the fact sheet beside it, it is read once, from the request to the reply; the next partner's is
+written by comparing file with file.
+
 Does not know: balances, payments, limits of the contract (amount bounds are the gateway's, who knows repeats).
 """
 

@@ -8,6 +8,10 @@ while in work. Order of checks: access, command, txn_id, account, prv_id, sum, t
 failed Basic is 401 and a foreign address 403, both without an OSMP answer in them, so the partner repeats.
 Unknown parameters are ignored, as the protocol tells providers; doubled ones are refused.
 
+Long because a partner's protocol is one file, and every one has the same order: settings, codes, decode, encode, scrub,
+the client side. With the fact sheet beside it, it is read once, from the request to the reply; the next partner's is
+written by comparing file with file.
+
 Does not know: balances, payments, limits of the contract (bounds, services, account pattern and date window are the
 gateway's, who knows repeats: a credited payment must never be refused because a limit moved).
 """

@@ -30,11 +30,15 @@ STORE: Final = re.compile(r"(\w+_)?store")
 SQL_PACKAGES: Final = {
     "billing/verification": "a check is a statement and the sentence about what it finds",
     "billing/database": "the edge itself: sessions, locks, temporary tables",
+    "gateway/verification": "a check is a statement and the sentence about what it finds",
     "kopeck/databases": "the edge itself: roles, migrations, transactions of commands",
     "web/access": "users, sessions, tries and the audit record are rows and little else",
 }
 #: Other modules that hold SQL, each with its reason.
-SQL_MODULES: Final[Mapping[str, str]] = {}
+SQL_MODULES: Final[Mapping[str, str]] = {
+    "gateway/journal/totals.py": "counting is the statement: each row is in one of two tables, and all read both",
+    "gateway/payments/fence_store.py": "the store of fences: their locks and sessions are none of a batch's",
+}
 
 #: Names that every module of a package has, because another module takes any of them through one interface.
 INTERFACES: Final = {("adapters", "Dialect"): "adapters.protocols takes any dialect's module"}

@@ -31,8 +31,9 @@ from billing.cycle.store import (
     read_terms,
     write_shard,
 )
+from billing.database.away import DatabaseAway
 from billing.database.cursors import ColumnConnection
-from billing.database.link import RECONNECT_LIMIT_S, CycleStoreError, DatabaseAway, Link
+from billing.database.link import RECONNECT_LIMIT_S, CycleStoreError, Link
 from billing.orders.terms import OrderTerms
 
 #: How often a shard that raises is tried.

@@ -4,7 +4,7 @@ Rules. aiopg is imported here and nowhere else. Sessions are those of `billing.d
 its types is a query of its own at every connect, and its cancellation is not ours to see.
 
 A statement that the server cancels reaches the caller as CancelledError, which passes by ``except Exception``:
-`cancelled_as` turns it into an exception of the caller's, `translated` everything else that the driver fails with, too.
+`cancelled_is_away` turns it into DatabaseAway, and `failed_is_away` everything else that the driver fails with, too.
 
 After each SQL error aiopg (1.4) asks ``select.select`` whether its descriptor is still open. select() knows none above
 1023 and raises ValueError there, the waiter is never woken, and every unique violation becomes a time-out: with a
@@ -24,6 +24,7 @@ import aiopg
 import aiopg.connection
 import psycopg2
 
+from billing.database.away import DatabaseAway
 from billing.database.session import session_dsn
 
 
@@ -73,22 +74,22 @@ async def create_pool(
 
 
 @contextlib.contextmanager
-def cancelled_as(away: type[Exception]) -> Iterator[None]:
-    """Raise ``away`` for a statement that the server cancelled inside; a cancellation of ours passes through."""
+def cancelled_is_away() -> Iterator[None]:
+    """Raise DatabaseAway for a statement that the server cancelled inside; a cancellation of ours passes through."""
     try:
         yield
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        raise away("PostgreSQL cancelled a statement") from error
+        raise DatabaseAway("PostgreSQL cancelled a statement") from error
 
 
 @contextlib.contextmanager
-def translated(away: type[Exception], *more: type[Exception]) -> Iterator[None]:
-    """Raise ``away`` for whatever PostgreSQL or the driver fails with inside, and for ``more``."""
+def failed_is_away(*more: type[Exception]) -> Iterator[None]:
+    """Raise DatabaseAway for whatever PostgreSQL or the driver fails with inside, and for ``more``."""
     try:
-        with cancelled_as(away):
+        with cancelled_is_away():
             yield
     except (psycopg2.Error, TimeoutError, OSError, *more) as error:
-        raise away(str(error).strip() or type(error).__name__) from error
+        raise DatabaseAway(str(error).strip() or type(error).__name__) from error

@@ -18,6 +18,7 @@ import adbc_driver_manager
 import pyarrow as pa
 
 from billing.database.adbc import connect, do, rows, sentence_of
+from billing.database.away import DatabaseAway
 from billing.database.session import IDLE_BILLING_S
 from billing.refusals import Unavailable
 
@@ -40,7 +41,7 @@ class CycleStoreError(Unavailable):
     """The database refused, and nothing of the transaction is kept. The message is for people."""
 
 
-class DatabaseAway(CycleStoreError):
+class LinkAway(CycleStoreError, DatabaseAway):
     """The database did not come back within the limit."""
 
 
@@ -56,7 +57,7 @@ class Link:
         """Run ``work`` with a connection in one READ COMMITTED transaction and commit; any exception rolls back.
 
         Raises:
-            CycleStoreError: the database refused; DatabaseAway: it was away for too long; whatever ``work`` raises.
+            CycleStoreError: the database refused; LinkAway: it was away for too long; whatever ``work`` raises.
         """
         deadline, pause_s = 0.0, _FIRST_PAUSE_S
         while True:
@@ -70,7 +71,7 @@ class Link:
                 self.close()
                 deadline = deadline or time.monotonic() + self._limit_s  # from the loss on
                 if time.monotonic() + pause_s > deadline:
-                    raise DatabaseAway(f"the database is away: {sentence_of(error)}") from error
+                    raise LinkAway(f"the database is away: {sentence_of(error)}") from error
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 

@@ -16,12 +16,16 @@ _LITERALS: Final[Mapping[str, Callable[[Iterable[Any]], str]]] = {
     "bigint": int_array,
     "int": int_array,
     "text": text_array,
+    "timestamptz": text_array,
+    "jsonb": text_array,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Unnested:
-    """Columns by name with their types ('bigint', 'int' or 'text'). number: a column that counts the rows from 1.
+    """Columns by name with their types: 'bigint', 'int', 'text', 'timestamptz' (ISO) or 'jsonb' (JSON text).
+
+    number: a column that counts the rows from 1.
 
     >>> people = Unnested("p", {"id": "bigint", "name": "text"})
     >>> people.source

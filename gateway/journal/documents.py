@@ -10,7 +10,7 @@ GRAM characters of an account and of the end of a partner's key, and the first B
 A search looks for one of these and compares the rest of what was typed with the whole words among them
 (`gateway.journal.search`), so each search is an equality that an index serves in the order of time.
 
-Does not know: MongoDB, who reads the documents, what a reply held beyond the stored result: the cancel's own id of
+Does not know: SQL, MongoDB, who reads the documents, what a reply held beyond the stored result: the cancel's own id of
 dialects that have one, and the signature, are not kept, so a reply that is worded again leaves them out.
 """
 
@@ -24,6 +24,7 @@ from typing import Any, Final
 from adapters.messages import NO_KEYS, Contract, Op, Reason, Result
 from adapters.protocols import PROTOCOLS, contract_from_json
 from billing.database.cursors import Cursor
+from gateway.journal import store
 from ratingcore.money import Minor, format_minor
 
 Document = dict[str, Any]
@@ -40,70 +41,6 @@ MAX_KEY_GRAMS: Final = 12
 MAX_NAME_WORDS: Final = 8
 #: A word of a name, without the quotes and commas around it: «Ромашка» is found by ромашка.
 _WORD: Final = re.compile(r"\w[\w'-]*")
-
-_PAYMENTS: Final = """
-    SELECT p.id, p.version, w.code, w.name, p.partner_id, p.contract_version, p.partner_key, p.service,
-           p.account_number, p.account_id, a.name, p.amount_minor, p.currency, p.state, p.reason,
-           p.partner_time, p.registered_at, p.created_at, p.updated_at, p.extras, p.returned_minor
-    FROM payments p
-    JOIN partners w ON w.id = p.partner_id
-    LEFT JOIN accounts a ON a.id = p.account_id
-    WHERE p.id = ANY(%(ids)s::bigint[])
-    ORDER BY p.id
-"""
-
-_EVENTS: Final = """
-    SELECT payment_id, seq, event, state, reason, actor, note, at, remote_ip, request
-    FROM payment_events WHERE payment_id = ANY(%(ids)s::bigint[])
-    ORDER BY payment_id, seq
-"""
-
-_TRANSFERS: Final = """
-    SELECT t.source_id, t.id, t.step, d.number, c.number, t.amount_minor, t.created_at
-    FROM transfers t
-    LEFT JOIN accounts d ON d.id = t.debit_account_id
-    LEFT JOIN accounts c ON c.id = t.credit_account_id
-    WHERE t.source = 'payment' AND t.source_id = ANY(%(ids)s::bigint[])
-    ORDER BY t.source_id, t.id
-"""
-
-#: Refunds and moves: transfers by hand that name the one which credited the account.
-_RETURNS: Final = """
-    SELECT p.source_id, t.id, t.step, d.number, c.number, t.amount_minor, t.created_at
-    FROM transfers p
-    JOIN transfers t ON t.corrects_id = p.id AND t.source = 'manual'
-    LEFT JOIN accounts d ON d.id = t.debit_account_id
-    LEFT JOIN accounts c ON c.id = t.credit_account_id
-    WHERE p.source = 'payment' AND p.source_id = ANY(%(ids)s::bigint[]) AND p.step = 'post'
-    ORDER BY p.source_id, t.id
-"""
-
-_CONTRACTS: Final = """
-    SELECT c.partner_id, w.code, c.version, c.body, c.created_at
-    FROM contracts c JOIN partners w ON w.id = c.partner_id
-    WHERE c.partner_id = ANY(%(partners)s::integer[])
-    ORDER BY c.partner_id, c.version
-"""
-
-_ATTEMPTS: Final = """
-    SELECT t.id, t.at, coalesce(w.code, ''), t.kind, t.op, t.reason, t.code, t.detail, t.partner_key,
-           t.account_number, t.amount_minor, t.payment_id, t.remote_ip, t.request, t.calls
-    FROM attempts t LEFT JOIN partners w ON w.id = t.partner_id
-    WHERE t.id = ANY(%(ids)s::bigint[])
-    ORDER BY t.id
-"""
-
-_PAYMENT_FIELDS: Final = (
-    "_id", "version", "partner", "partner_name", "partner_id", "contract_version", "key", "service",
-    "account", "account_id", "account_name", "amount", "currency", "state", "reason",
-    "partner_time", "registered_at", "created_at", "updated_at", "extras", "returned",
-)  # fmt: skip
-_EVENT_FIELDS: Final = ("seq", "event", "state", "reason", "actor", "note", "at", "remote_ip", "request")
-_TRANSFER_FIELDS: Final = ("id", "step", "debit", "credit", "amount", "at")
-_ATTEMPT_FIELDS: Final = (
-    "_id", "at", "partner", "kind", "op", "reason", "code", "detail", "key",
-    "account", "amount", "payment_id", "remote_ip", "request", "calls",
-)  # fmt: skip
 
 #: Which call of the partner's an event answered. Sending and silence are ours, not an answer to anybody.
 OP_OF_EVENT: Final[Mapping[str, Op]] = {
@@ -136,21 +73,16 @@ async def payment_documents(cur: Cursor, ids: Iterable[int]) -> list[Document]:
         cur: aiopg cursor. In a REPEATABLE READ transaction the parts of a document are of one instant; without one,
             a payment that changes meanwhile may show an event that its version does not count yet.
     """
-    wanted = {"ids": sorted(set(ids))}
-    await cur.execute(_PAYMENTS, wanted)
-    payments = [dict(zip(_PAYMENT_FIELDS, row, strict=True)) for row in await cur.fetchall()]
+    payments = await store.read_payments(cur, ids)
     if not payments:
         return []
-    await cur.execute(_EVENTS, wanted)
-    events = _grouped(await cur.fetchall(), _EVENT_FIELDS)
-    await cur.execute(_TRANSFERS, wanted)
-    transfers = _grouped(await cur.fetchall(), _TRANSFER_FIELDS)
+    known = [payment["_id"] for payment in payments]
+    events = await store.read_events(cur, known)
+    transfers = await store.read_transfers(cur, known)
     if returned := [payment["_id"] for payment in payments if payment["returned"]]:
-        await cur.execute(_RETURNS, {"ids": returned})
-        for payment_id, returns in _grouped(await cur.fetchall(), _TRANSFER_FIELDS).items():
+        for payment_id, returns in (await store.read_returns(cur, returned)).items():
             transfers[payment_id] += returns
-    await cur.execute(_CONTRACTS, {"partners": sorted({payment["partner_id"] for payment in payments})})
-    wording = _Wording(await cur.fetchall())
+    wording = _Wording(await store.read_contracts(cur, {payment["partner_id"] for payment in payments}))
     return [
         _payment_document(payment, events.get(payment["_id"], []), transfers.get(payment["_id"], []), wording)
         for payment in payments
@@ -159,10 +91,9 @@ async def payment_documents(cur: Cursor, ids: Iterable[int]) -> list[Document]:
 
 async def attempt_documents(cur: Cursor, ids: Iterable[int]) -> list[Document]:
     """The documents of these attempts, in id order; ids that do not exist (any more) are left out."""
-    await cur.execute(_ATTEMPTS, {"ids": sorted(set(ids))})
     documents = []
-    for row in await cur.fetchall():
-        document = _in_milliseconds(dict(zip(_ATTEMPT_FIELDS, row, strict=True)))
+    for row in await store.read_attempts(cur, ids):
+        document = _in_milliseconds(row)
         document["terms"] = attempt_terms(document)
         documents.append(document)
     return documents
@@ -258,11 +189,12 @@ class _Answer:
 class _Wording:
     """Words stored results again, with the contract's version of their time; lives for one rendering."""
 
-    def __init__(self, rows: Sequence[tuple[Any, ...]]) -> None:
+    def __init__(self, rows: Iterable[store.Row]) -> None:
         self._versions: dict[int, list[_Version]] = {}
         self._contracts: dict[tuple[int, int], Contract | str] = {}
-        for partner_id, partner, version, body, created_at in rows:
-            self._versions.setdefault(partner_id, []).append(_Version(partner, version, body, created_at))
+        for row in rows:
+            version = _Version(row["partner"], row["version"], row["body"], row["created_at"])
+            self._versions.setdefault(row["partner_id"], []).append(version)
 
     def protocol(self, partner_id: int, version: int) -> str:
         """The protocol named by the contract, read without validating the rest of it."""
@@ -342,14 +274,6 @@ def result_of(payment: Mapping[str, Any], event: Mapping[str, Any], op: Op) -> R
         amount=Minor(payment["amount"]),
         account=payment["account"],
     )
-
-
-def _grouped(rows: Iterable[tuple[Any, ...]], fields: tuple[str, ...]) -> dict[int, list[Document]]:
-    """Rows by their first column, which is left out; the rest named by ``fields``."""
-    groups: dict[int, list[Document]] = {}
-    for row in rows:
-        groups.setdefault(row[0], []).append(dict(zip(fields, row[1:], strict=True)))
-    return groups
 
 
 def _in_milliseconds(document: Document) -> Document:

@@ -21,7 +21,7 @@ blocks the others nor is forgotten.
 What a rebuild cannot bring back: attempts that retention has deleted from PostgreSQL. It removes nothing either; to be
 rid of documents without a payment, drop the journal database and rebuild.
 
-Does not know: what is in a document, how MongoDB is spoken to, who pays.
+Does not know: SQL, what is in a document, how MongoDB is spoken to, who pays.
 """
 
 import asyncio
@@ -35,9 +35,11 @@ from typing import Any, Final
 import psycopg2
 from prometheus_client import Counter, Gauge
 
-from billing.database.aiopg import connect
+from billing.database.aiopg import connect, failed_is_away
+from billing.database.away import DatabaseAway
 from billing.database.cursors import Cursor
 from billing.database.session import IDLE_RELAY_S
+from gateway.journal import store
 from gateway.journal.documents import Document, attempt_documents, payment_documents
 from gateway.journal.journal import Journal, Written
 from gateway.journal.search import JournalAway, JournalError
@@ -69,26 +71,8 @@ OUTBOX_ROWS = Gauge("kopeck_relay_outbox_rows", "Changes that the journal has no
 OUTBOX_AGE = Gauge("kopeck_relay_outbox_oldest_age_seconds", "Age of the oldest of them")
 JOURNAL_AWAY = Gauge("kopeck_relay_journal_away", "1 while MongoDB does not take documents")
 
-_TAKE: Final = """
-    SELECT id, topic, ref FROM outbox WHERE id >= %(floor)s AND NOT id = ANY(%(aside)s::bigint[])
-    ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-"""
-_GIVE_UP: Final = "DELETE FROM outbox WHERE id = ANY(%(ids)s::bigint[])"
-_OLDEST: Final = """
-    SELECT id, extract(epoch FROM now() - at)::float8 FROM outbox WHERE id >= %(floor)s ORDER BY id LIMIT 1
-"""
-_NEWEST: Final = "SELECT id FROM outbox ORDER BY id DESC LIMIT 1"
-_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_LEFT: Final = "SELECT count(*) FROM outbox WHERE id <= %(last)s AND topic = 'payment'"
-_PAYMENT_IDS: Final = "SELECT id FROM payments WHERE id > %(after)s ORDER BY id LIMIT %(limit)s"
-_ATTEMPT_IDS: Final = "SELECT id FROM attempts WHERE id > %(after)s ORDER BY id LIMIT %(limit)s"
-
 Render = Callable[[Any, Iterable[int]], Awaitable[list[Document]]]
 Put = Callable[..., Awaitable[Written]]
-
-
-class DatabaseAway(Exception):
-    """PostgreSQL broke off, timed out or cancelled a statement; whatever was open there is rolled back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,19 +195,18 @@ async def relay_batch(
         floor: rows with a lower id are left alone too.
     """
     async with _transaction(taking, "BEGIN"):
-        await taking.execute(_TAKE, {"limit": limit, "aside": list(aside), "floor": floor})
-        rows = [(int(row[0]), str(row[1]), int(row[2])) for row in await taking.fetchall()]
+        rows = await store.take_rows(taking, limit, aside, floor)
         if not rows:
             return Batch(0, (), 0)
-        refs = {topic: {ref for _, of, ref in rows if of == topic} for topic in ("payment", "attempt")}
-        async with _transaction(reading, _SNAPSHOT):
+        refs = {topic: {row.ref for row in rows if row.topic == topic} for topic in ("payment", "attempt")}
+        async with _transaction(reading, store.SNAPSHOT):
             payments = await payment_documents(reading, refs["payment"])
             attempts = await attempt_documents(reading, refs["attempt"])
         refused = {("payment", ref) for ref in await _put("payment", journal.put_payments, payments)}
         refused |= {("attempt", ref) for ref in await _put("attempt", journal.put_attempts, attempts)}
-        done = [row for row, topic, ref in rows if (topic, ref) not in refused]
-        await taking.execute(_GIVE_UP, {"ids": done})
-    return Batch(len(done), tuple(row for row, topic, ref in rows if (topic, ref) in refused), rows[-1][0])
+        done = [row.id for row in rows if (row.topic, row.ref) not in refused]
+        await store.give_up_rows(taking, done)
+    return Batch(len(done), tuple(row.id for row in rows if (row.topic, row.ref) in refused), rows[-1].id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,13 +237,15 @@ async def rebuild(
         JournalAway, JournalError, DatabaseAway: as they come; what was reported is done.
     """
     done = Rebuilt(after_payment=after_payment, after_attempt=after_attempt)
+    payments = _Source(store.payment_ids, payment_documents, journal.put_payments)
+    attempts = _Source(store.attempt_ids, attempt_documents, journal.put_attempts)
     async with _session(dsn) as cur:
         await journal.ensure_indexes()
-        async for count, last in _remade(cur, _PAYMENT_IDS, payment_documents, journal.put_payments, done, batch_max):
+        async for count, last in _remade(cur, payments, after_payment, batch_max):
             done = Rebuilt(done.payments + count, done.attempts, last, done.after_attempt)
             if progress is not None:
                 progress(done)
-        async for count, last in _remade(cur, _ATTEMPT_IDS, attempt_documents, journal.put_attempts, done, batch_max):
+        async for count, last in _remade(cur, attempts, after_attempt, batch_max):
             done = Rebuilt(done.payments, done.attempts + count, done.after_payment, last)
             if progress is not None:
                 progress(done)
@@ -276,8 +261,7 @@ async def drain(cur: Cursor, last: int, wait_s: float, poll_s: float = 0.1) -> i
     """
     deadline = time.monotonic() + wait_s
     while True:
-        await cur.execute(_LEFT, {"last": last})
-        left = int((await cur.fetchone())[0])
+        left = await store.payments_left(cur, last)
         if left == 0 or time.monotonic() >= deadline:
             return left
         await asyncio.sleep(poll_s)
@@ -313,19 +297,24 @@ async def _batches(
             await _sleep(stop, options.poll_s)
 
 
-async def _remade(
-    cur: Cursor, ids_sql: str, render: Render, put: Put, done: Rebuilt, batch_max: int
-) -> AsyncIterator[tuple[int, int]]:
-    """(documents put, last id) for each batch of ids. Ids and documents are of one snapshot a batch."""
-    after = done.after_payment if ids_sql is _PAYMENT_IDS else done.after_attempt
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a rebuild makes documents of, in portions of ids."""
+
+    ids: Callable[[Cursor, int, int], Awaitable[list[int]]]
+    render: Render
+    put: Put
+
+
+async def _remade(cur: Cursor, source: _Source, after: int, batch_max: int) -> AsyncIterator[tuple[int, int]]:
+    """(documents put, last id) for each batch of ids. Ids and documents are of one snapshot per batch."""
     while True:
-        async with _transaction(cur, _SNAPSHOT):
-            await cur.execute(ids_sql, {"after": after, "limit": batch_max})
-            ids = [int(row[0]) for row in await cur.fetchall()]
-            documents = await render(cur, ids) if ids else []
+        async with _transaction(cur, store.SNAPSHOT):
+            ids = await source.ids(cur, after, batch_max)
+            documents = await source.render(cur, ids) if ids else []
         if not ids:
             return
-        await put(documents, refresh=True)
+        await source.put(documents, refresh=True)
         after = ids[-1]
         yield len(documents), after
 
@@ -352,11 +341,9 @@ async def _put(topic: str, put: Put, documents: Sequence[Document]) -> set[int]:
 
 
 async def _measure_lag(cur: Cursor, floor: _Floor) -> None:
-    await cur.execute(_OLDEST, {"floor": floor.id})
-    oldest = await cur.fetchone()
-    await cur.execute(_NEWEST)
-    newest = await cur.fetchone()
-    OUTBOX_ROWS.set(newest[0] - oldest[0] + 1 if oldest and newest else 0)
+    oldest = await store.oldest_row(cur, floor.id)
+    newest = await store.newest_row(cur)
+    OUTBOX_ROWS.set(newest - oldest[0] + 1 if oldest and newest else 0)
     OUTBOX_AGE.set(oldest[1] if oldest else 0)
 
 
@@ -375,10 +362,9 @@ async def _session(dsn: str) -> AsyncIterator[Any]:
     """A cursor of a connection of its own, with the driver's ways of failing translated.
 
     Raises:
-        DatabaseAway: not reached, broken off, timed out, or a statement was cancelled by the server (which aiopg
-            reports as CancelledError, past every ``except Exception``).
+        DatabaseAway: PostgreSQL broke off, timed out or cancelled a statement; what was open there is rolled back.
     """
-    try:
+    with failed_is_away():
         connection = await connect(
             dsn, name="kopeck-relay", statement_timeout_s=STATEMENT_TIMEOUT_S, idle_transaction_s=IDLE_RELAY_S
         )
@@ -386,13 +372,6 @@ async def _session(dsn: str) -> AsyncIterator[Any]:
             yield await connection.cursor()
         finally:
             await connection.close()
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise DatabaseAway("PostgreSQL cancelled a statement") from error
-    except (psycopg2.Error, TimeoutError, OSError) as error:
-        raise DatabaseAway(str(error).strip() or type(error).__name__) from error
 
 
 @contextlib.asynccontextmanager

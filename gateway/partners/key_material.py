@@ -1,21 +1,34 @@
-"""What partners' secrets look like in the database: shared secrets sealed with the passphrase, passwords long enough.
+"""What key material may be, and what it looks like in the database: sealed, encrypted, hashed, strong enough.
 
-Rules. A sealed secret is AES-256-GCM under a key that scrypt derives from the passphrase and a salt of its own; nobody
-can change it unnoticed, and a wrong passphrase does not open it. A password of HTTP Basic is kept as SHA-256 without
+Rules. A key is parsed and tried before it is stored. Private keys and shared secrets are stored encrypted where a
+passphrase is set. An RSA key below LEAST_BITS is refused: it can be factored, and then payments can be forged. A sealed
+secret is AES-256-GCM under a key that scrypt derives from the passphrase and a salt of its own; nobody can change it
+unnoticed, and a wrong passphrase does not open it. A password of HTTP Basic is kept as SHA-256 without
 salt, because it is compared with every call: so it must be one that cannot be guessed, and ours are made at random.
 
-Does not know: partners, where a key is stored, RSA keys.
+Does not know: partners, where a key is stored, when it is valid.
 """
 
 import base64
+import hashlib
 import os
 import secrets
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from gateway.partners.records import ContractError
+
+PURPOSES: Final = ("verify", "sign", "basic", "secret")
+
+#: Bits of an RSA modulus. 512 are factored in hours for a hundred dollars; 1024 are what old partners still have.
+LEAST_BITS: Final = 1024
+GOOD_BITS: Final = 2048
 
 #: Shortest password of HTTP Basic, and how many different characters it has at least.
 PASSWORD_MIN: Final = 16
@@ -26,6 +39,76 @@ _SALT_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
 #: 16 MiB and some 40 ms a guess; a gateway derives each key once.
 _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 1 << 14, 8, 1
+
+
+def parse_key(purpose: str, material: str, passphrase: str) -> Any:
+    """Key material as stored to what adapters use.
+
+    Raises:
+        ContractError: material that is not of its purpose's kind, or a private key the passphrase does not open.
+    """
+    try:
+        if purpose == "verify":
+            public = serialization.load_pem_public_key(material.encode())
+            if isinstance(public, RSAPublicKey):
+                return public
+        elif purpose == "sign":
+            secret = passphrase.encode() if "ENCRYPTED" in material else None
+            private = serialization.load_pem_private_key(material.encode(), password=secret)
+            if isinstance(private, RSAPrivateKey):
+                return private
+        elif purpose == "basic":
+            if len(material) == 64 and set(material) <= set("0123456789abcdef"):
+                return material
+        elif purpose == "secret" and material:
+            return unsealed(material, passphrase) if is_sealed(material) else material.encode()
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ContractError(f"{purpose} key cannot be read: {error}") from error
+    raise ContractError(f"{purpose} key is of the wrong kind (verify and sign take RSA keys in PEM)")
+
+
+def stored_form(purpose: str, material: str, passphrase: str) -> str:
+    """What is written to the database: private keys and secrets encrypted, ``user:password`` hashed.
+
+    Raises:
+        ContractError: as `parse_key`.
+    """
+    if purpose not in PURPOSES:
+        raise ContractError(f"purpose {purpose[:40]!r} must be one of: {', '.join(PURPOSES)}")
+    if purpose == "basic":
+        problem = problem_with_basic(material)
+        if problem:
+            raise ContractError(problem)
+        return hashlib.sha256(material.encode()).hexdigest()
+    if purpose == "secret" and is_sealed(material):
+        raise ContractError("a secret is given as it is; it is sealed here")
+    key = parse_key(purpose, material, passphrase)
+    if is_too_short(key):
+        raise ContractError(
+            f"the key has {bits_of(key)} bits and can be factored, and then forged: "
+            f"{LEAST_BITS} at least, better {GOOD_BITS}"
+        )
+    if purpose == "secret" and passphrase:
+        return seal(material, passphrase)
+    if purpose != "sign" or not passphrase:
+        return material
+    encrypted: bytes = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(passphrase.encode()),
+    )
+    return encrypted.decode()
+
+
+def bits_of(key: Any) -> int | None:
+    """Size of an RSA key's modulus; None for what is no RSA key."""
+    return key.key_size if isinstance(key, RSAPublicKey | RSAPrivateKey) else None
+
+
+def is_too_short(key: Any) -> bool:
+    """Whether the key must not be used."""
+    bits = bits_of(key)
+    return bits is not None and bits < LEAST_BITS
 
 
 def seal(text: str, passphrase: str) -> str:

@@ -1,14 +1,16 @@
-"""How strong partners' keys are, and which of them two partners share.
+"""Partners' keys: added, listed and retired; how strong they are, and which of them two partners share.
 
-Rules. An RSA key below LEAST_BITS is refused: it can be factored, and then payments can be forged. Below GOOD_BITS it
-works and is warned of, when it is added, by `kopeck verify` and on the partner's page. CyberPlat's signature covers the
-query and not the path, so a verify key that two partners have makes a request signed for one good at the other.
+Rules. A key is retired by its end and stays on record. On a database of the operator's own, private keys and shared
+secrets are refused where no passphrase is set. A key below GOOD_BITS works and is warned of, when it is added, by
+`kopeck verify` and on the partner's page. CyberPlat's signature covers the query and not the path, so a verify key that
+two partners have makes a request signed for one good at the other.
 
-Does not know: contracts, how material is stored (gateway.partners.contracts says so and calls us with it as stored).
+Does not know: contracts, SQL, how material is stored (gateway.partners.key_material).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -16,16 +18,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 from billing.database.cursors import Cursor
+from gateway.partners import store
+from gateway.partners.key_material import GOOD_BITS, LEAST_BITS, bits_of, parse_key, stored_form
+from gateway.partners.records import ContractError
 
-#: Bits of an RSA modulus. 512 are factored in hours for a hundred dollars; 1024 are what old partners still have.
-LEAST_BITS: Final = 1024
-GOOD_BITS: Final = 2048
-
-_KEYS: Final = """
-    SELECT k.id, p.code, k.purpose, k.material FROM partner_keys k JOIN partners p ON p.id = k.partner_id
-    WHERE k.purpose IN ('verify', 'sign') AND (k.valid_to IS NULL OR k.valid_to > now())
-    ORDER BY p.code, k.id
-"""
+#: Purposes whose material is a secret of ours.
+_ENCRYPTED: Final = ("sign", "secret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +57,66 @@ class KeyWarning:
         return f"key {self.key_id} of partner {self.partner} has {self.bits} bits: {fate}"
 
 
-def bits_of(key: Any) -> int | None:
-    """Size of an RSA key's modulus; None for what is no RSA key."""
-    return key.key_size if isinstance(key, RSAPublicKey | RSAPrivateKey) else None
+async def add_key(
+    cur: Cursor,
+    code: str,
+    purpose: str,
+    material: str,
+    actor: str,
+    *,
+    passphrase: str = "",
+    needs_passphrase: bool = False,
+    valid_from: datetime | None = None,
+    valid_to: datetime | None = None,
+    shared: bool = False,
+) -> int:
+    """Add a key beside those there are; both are valid until the old one is retired. Returns the key's id.
+
+    Args:
+        material: PEM for verify and sign (a private key unencrypted, or under ``passphrase``), ``user:password`` for
+            basic, any text for secret.
+        needs_passphrase: refuse what would be stored in clear: where the database is not the embedded one.
+        shared: take a verify key that another partner has too. A request signed for one is then good at the other.
+
+    Raises:
+        ContractError: no such partner, unreadable material, no passphrase, a key that is too short or another
+            partner's, or an end before the start.
+    """
+    if needs_passphrase and purpose in _ENCRYPTED and not passphrase:
+        raise ContractError(
+            f"a {purpose} key is stored encrypted: set gateway.key_passphrase (KOPECK_GATEWAY__KEY_PASSPHRASE) here "
+            "and for every gateway"
+        )
+    stored = stored_form(purpose, material, passphrase)
+    if purpose == "verify" and not shared:
+        others = await partners_with_key(cur, parse_key(purpose, stored, passphrase), code)
+        if others:
+            raise ContractError(
+                f"partner {', '.join(others)} has this very key: a request signed for one would be good at the other. "
+                "Ask for a key of its own; where that cannot be had, add it as shared"
+            )
+    if valid_from is not None and valid_to is not None and valid_to <= valid_from:
+        raise ContractError("a key's end must come after its start")
+    partner_id = await store.partner_id_of(cur, code)
+    return await store.insert_key(cur, partner_id, purpose, stored, valid_from, valid_to, actor)
 
 
-def is_too_short(key: Any) -> bool:
-    """Whether the key must not be used."""
-    bits = bits_of(key)
-    return bits is not None and bits < LEAST_BITS
+async def retire_key(cur: Cursor, key_id: int, at: datetime) -> str:
+    """End a key's validity at ``at``; a key that has not begun by then never will. Returns the partner's code.
+
+    Raises:
+        ContractError: no such key.
+    """
+    code = await store.partner_of_key(cur, key_id)
+    if code is None:
+        raise ContractError(f"there is no key {key_id}")
+    await store.end_key(cur, key_id, at)
+    return code
+
+
+async def list_keys(cur: Cursor, code: str) -> list[tuple[int, str, datetime, datetime | None, str]]:
+    """A partner's keys without their material: (id, purpose, valid_from, valid_to, created_by)."""
+    return await store.keys_of(cur, await store.partner_id_of(cur, code))
 
 
 async def key_warnings(
@@ -77,8 +126,10 @@ async def key_warnings(
 
     Private keys that are stored encrypted are looked into where the passphrase opens them.
     """
-    await cur.execute(_KEYS)
-    keys = [(row[0], row[1], row[2], _opened(row[2], row[3], passphrase)) for row in await cur.fetchall()]
+    keys = [
+        (row.key_id, row.partner, row.purpose, _opened(row.purpose, row.material, passphrase))
+        for row in await store.read_rsa_keys(cur)
+    ]
     holders: dict[bytes, set[str]] = {}
     for _, partner, purpose, key in keys:
         if purpose == "verify" and key is not None:
@@ -98,13 +149,12 @@ async def key_warnings(
 
 async def partners_with_key(cur: Cursor, public: RSAPublicKey, besides: str) -> list[str]:
     """Codes of partners other than ``besides`` that have this verify key."""
-    await cur.execute(_KEYS)
     wanted = _identity(public)
     return sorted(
         {
-            row[1]
-            for row in await cur.fetchall()
-            if row[2] == "verify" and row[1] != besides and _is_same(_opened("verify", row[3]), wanted)
+            row.partner
+            for row in await store.read_rsa_keys(cur)
+            if row.purpose == "verify" and row.partner != besides and _is_same(_opened("verify", row.material), wanted)
         }
     )
 

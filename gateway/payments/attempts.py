@@ -19,10 +19,10 @@ from typing import Final
 import psycopg2
 
 from adapters.cards import card_numbers, mask_cards
+from billing.database.away import DatabaseAway
 from gateway.payments import metrics, store
-from gateway.payments.decide import Attempt
-from gateway.payments.driver import end_tasks
-from gateway.payments.lanes import Connection, CoreOptions, DatabaseAway, at_the_edge
+from gateway.payments.driver import Connection, CoreOptions, at_the_edge, end_tasks
+from gateway.payments.records import Attempt
 from gateway.port.strangers import Recorded, StrangerLimit, Text
 
 log = logging.getLogger(__name__)

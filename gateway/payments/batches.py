@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adapters.messages import Balance, Cancel, Check, Pay, Result, Status
-from gateway.payments.decide import Command, LoadedState, OperatorCancel
+from adapters.messages import OP_OF, Balance, Cancel, Check, Op, Pay, Reason, Result, Status
 from gateway.payments.fence_store import Key
+from gateway.payments.records import Command, LoadedState, OperatorCancel
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +82,7 @@ def wanted_by(commands: Sequence[Command]) -> Wanted:
     return Wanted(sorted(numbers), sorted(lock_keys), sorted(keys), sorted(ids), sorted(clearing), sorted(pay_keys))
 
 
-def must_wait(command: Command, world: LoadedState, held: set[str], locked: set[int]) -> bool:
+def must_wait(command: Command, loaded: LoadedState, held: set[str], locked: set[int]) -> bool:
     """Whether somebody else holds the account this command is about."""
     request = command.request
     if isinstance(request, Pay):
@@ -90,17 +90,26 @@ def must_wait(command: Command, world: LoadedState, held: set[str], locked: set[
         return request.account in held
     payment = None
     if isinstance(request, OperatorCancel):
-        payment = world.by_id.get(request.payment_id)
+        payment = loaded.by_id.get(request.payment_id)
     elif isinstance(request, Cancel) and command.terms is not None:
         partner_id = command.terms.contract.partner_id
-        payment = world.payments.get((partner_id, request.key)) if request.key is not None else None
+        payment = loaded.payments.get((partner_id, request.key)) if request.key is not None else None
         if payment is None and request.payment_id is not None:
-            payment = world.by_id.get(request.payment_id)
+            payment = loaded.by_id.get(request.payment_id)
     return payment is not None and payment.account_id is not None and payment.account_id not in locked
 
 
-def system_ids(world: LoadedState) -> set[int]:
+def system_ids(loaded: LoadedState) -> set[int]:
     """Accounts of this batch's transfers that are not payable ones, and so are locked last."""
-    payable = {account.id for account in world.accounts.values()}
-    touched = {t.debit_account_id for t in world.transfers} | {t.credit_account_id for t in world.transfers}
+    payable = {account.id for account in loaded.accounts.values()}
+    touched = {t.debit_account_id for t in loaded.transfers} | {t.credit_account_id for t in loaded.transfers}
     return touched - payable
+
+
+def temporary(waiting: Waiting, reason: Reason = Reason.TEMPORARY) -> Result:
+    """The answer to a command that was not decided: the partner sends it again."""
+    request = waiting.command.request
+    op = Op.CANCEL if isinstance(request, OperatorCancel) else OP_OF[type(request)]
+    key = None if isinstance(request, OperatorCancel | Balance) else request.key
+    account = request.account if isinstance(request, Pay | Check | Balance) else None
+    return Result(op, reason, key=key, account=account)

@@ -9,13 +9,11 @@ limit moved since: a fatal answer to it would make the partner give the payer's 
 
 A card's number that stands where an account's should is kept masked: no account has it, so no money hangs on it.
 
-Does not know: where the world came from, protocols' codes, other batches.
+Does not know: where the loaded state came from, protocols' codes, other batches.
 """
 
-from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
 
 from adapters.cards import mask_cards
 from adapters.messages import (
@@ -31,221 +29,67 @@ from adapters.messages import (
 )
 from adapters.wire import fits
 from billing.ledger.transfers import Transfer
+from gateway.payments.records import (
+    NOTE_MAX,
+    AccountRow,
+    Attempt,
+    Command,
+    EventRow,
+    LoadedState,
+    OperatorCancel,
+    Payment,
+    Sides,
+    Terms,
+)
 from gateway.payments.states import OPEN, Effect, Event, State, transition
 from ratingcore.money import Minor, format_minor
 
-NOTE_MAX: Final = 500
-_NOTHING: Final = Minor(0)
 
-
-@dataclass(frozen=True, slots=True)
-class OperatorCancel:
-    """A person takes a payment back by hand; the contract's cancel switch and window do not apply.
-
-    may_owe: the person has seen that the account will owe, and wants it so. Without it the balance must cover the
-    payment. A floor holds in any case.
-    """
-
-    payment_id: int
-    note: str
-    may_owe: bool = False
-
-
-#: What changes payments, and so runs in a locked batch.
-Action = Pay | Cancel | OperatorCancel
-#: What only reads.
-Question = Check | Status | Balance
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """A contract with the system accounts its money moves through.
-
-    stripping: the contract's versions, older ones too, that drop zeros at the front of account numbers.
-    """
-
-    contract: Contract
-    clearing_account_id: int
-    transit_account_id: int
-    stripping: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Sides:
-    """The system accounts that a payment moved through, as its own transfers say."""
-
-    clearing_account_id: int
-    transit_account_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One request on its way to a decision.
-
-    terms: None only for OperatorCancel, which goes by no contract.
-    request_text: the scrubbed raw request, kept with the event it causes.
-    """
-
-    request: Action | Question
-    terms: Terms | None
-    actor: str
-    remote_ip: str = ""
-    request_text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AccountRow:
-    """A payable account; balance in minor units."""
-
-    id: int
-    number: str
-    state: str
-    name: str
-    balance: int
-    currency: str
-    floor: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """A row of `payments`."""
-
-    id: int
-    partner_id: int
-    key: str
-    contract_version: int
-    service: str
-    account_number: str
-    account_id: int | None
-    amount: Minor
-    currency: str
-    partner_time: datetime | None
-    extras: Mapping[str, str] | None
-    state: State
-    reason: Reason
-    version: int
-    registered_at: datetime
-    created_at: datetime
-    #: What people took off the account again, by refunds and moves, in minor units.
-    returned: Minor = _NOTHING
-
-
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """A row of `payment_events`, at the batch's time."""
-
-    payment_id: int
-    seq: int
-    event: Event
-    state: State
-    reason: Reason
-    actor: str
-    note: str
-    remote_ip: str
-    request_text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A row of `attempts`: a call that changed no payment. calls: how many alike it stands for
-    (gateway.port.strangers)."""
-
-    kind: str
-    reason: Reason
-    partner_id: int | None = None
-    op: str = ""
-    code: str = ""
-    detail: str = ""
-    key: str = ""
-    account_number: str = ""
-    amount: Minor | None = None
-    payment_id: int | None = None
-    remote_ip: str = ""
-    request_text: str = ""
-    calls: int = 1
-
-
-@dataclass(slots=True)
-class LoadedState:
-    """What a batch loaded, and what its commands made of it so far.
-
-    accounts: payable accounts held under lock, by number. sides: by payment id, for people's commands: a partner whose
-    contract or key is broken keeps nobody from taking its payments back.
-    in_work: keys of pays that this process has not decided yet; what is asked of them has no final answer.
-    next_id: gives the id of the next new payment.
-    """
-
-    now: datetime
-    next_id: Callable[[], int]
-    accounts: dict[str, AccountRow]
-    payments: dict[tuple[int, str], Payment]
-    sides: Mapping[int, Sides] = field(default_factory=dict)
-    in_work: Container[tuple[int, str]] = frozenset()
-    by_id: dict[int, Payment] = field(default_factory=dict)
-    balances: dict[int, int] = field(default_factory=dict)
-    created: dict[int, Payment] = field(default_factory=dict)
-    changed: dict[int, Payment] = field(default_factory=dict)
-    versions_before: dict[int, int] = field(default_factory=dict)
-    events: list[EventRow] = field(default_factory=list)
-    transfers: list[Transfer] = field(default_factory=list)
-    attempts: list[Attempt] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """Index by id what was loaded by key and number."""
-        self.by_id.update({payment.id: payment for payment in self.payments.values()})
-        self.balances.update({account.id: account.balance for account in self.accounts.values()})
-
-    @property
-    def is_unchanged(self) -> bool:
-        """True when there is nothing to write."""
-        return not (self.events or self.attempts)
-
-
-def decide(world: LoadedState, command: Command) -> Result:
-    """One command's answer; its changes are left in ``world``."""
+def decide(loaded: LoadedState, command: Command) -> Result:
+    """One command's answer; its changes are left in ``loaded``."""
     request = command.request
     if isinstance(request, Pay):
         assert command.terms is not None
-        return _pay(world, command, command.terms, request)
+        return _pay(loaded, command, command.terms, request)
     if isinstance(request, Cancel):
         assert command.terms is not None
-        return _cancel(world, command, command.terms, request)
+        return _cancel(loaded, command, command.terms, request)
     if isinstance(request, OperatorCancel):
-        return _operator_cancel(world, command, request)
-    return answer(world, command)
+        return _operator_cancel(loaded, command, request)
+    return answer(loaded, command)
 
 
-def answer(world: LoadedState, command: Command) -> Result:
+def answer(loaded: LoadedState, command: Command) -> Result:
     """A question's answer; changes nothing."""
     request = command.request
     assert command.terms is not None
     contract = command.terms.contract
     if isinstance(request, Check):
-        return _check(world, contract, request)
+        return _check(loaded, contract, request)
     if isinstance(request, Status):
-        return _status(world, contract, request)
+        return _status(loaded, contract, request)
     assert isinstance(request, Balance)
-    return _balance(world, command.terms, request)
+    return _balance(loaded, command.terms, request)
 
 
 # -- pay ---------------------------------------------------------------------------------------------------------------
 
 
-def _pay(world: LoadedState, command: Command, terms: Terms, request: Pay) -> Result:
+def _pay(loaded: LoadedState, command: Command, terms: Terms, request: Pay) -> Result:
     contract = terms.contract
-    known = world.payments.get((contract.partner_id, request.key))
+    known = loaded.payments.get((contract.partner_id, request.key))
     if known is not None:
-        return _repeat(world, command, terms, request, known)
-    account = world.accounts.get(request.account)
-    reason = _examine_pay(world, account, request, contract)
-    command = _without_cards(world, command, request)
+        return _repeat(loaded, command, terms, request, known)
+    account = loaded.accounts.get(request.account)
+    reason = _examine_pay(loaded, account, request, contract)
+    command = _without_cards(loaded, command, request)
     payment = Payment(
-        id=world.next_id(),
+        id=loaded.next_id(),
         partner_id=contract.partner_id,
         key=request.key,
         contract_version=contract.version,
         service=request.service,
-        account_number=_kept_number(world, request.account),
+        account_number=_kept_number(loaded, request.account),
         account_id=account.id if account else None,
         amount=request.amount,
         currency=contract.currency,
@@ -254,54 +98,54 @@ def _pay(world: LoadedState, command: Command, terms: Terms, request: Pay) -> Re
         state=State.REFUSED,
         reason=reason,
         version=0,
-        registered_at=world.now,
-        created_at=world.now,
+        registered_at=loaded.now,
+        created_at=loaded.now,
     )
     event = Event.ACCEPT if reason is Reason.OK else Event.REFUSE
-    return _pay_result(_happen(world, command, terms, payment, event, reason), Reason.OK)
+    return _pay_result(_happen(loaded, command, terms, payment, event, reason), Reason.OK)
 
 
-def _kept_number(world: LoadedState, number: str) -> str:
+def _kept_number(loaded: LoadedState, number: str) -> str:
     """The account number as it is kept: to the letter, unless it is a card's and no account's."""
-    return number if number in world.accounts else mask_cards(number)
+    return number if number in loaded.accounts else mask_cards(number)
 
 
-def _without_cards(world: LoadedState, command: Command, request: Pay) -> Command:
+def _without_cards(loaded: LoadedState, command: Command, request: Pay) -> Command:
     """The command, its text without a card's number in the account's place. Other places are masked before us."""
-    if _kept_number(world, request.account) == request.account:
+    if _kept_number(loaded, request.account) == request.account:
         return command
     return replace(command, request_text=mask_cards(command.request_text, (request.key,)))
 
 
-def _repeat(world: LoadedState, command: Command, terms: Terms, request: Pay, known: Payment) -> Result:
+def _repeat(loaded: LoadedState, command: Command, terms: Terms, request: Pay, known: Payment) -> Result:
     contract = terms.contract
-    command = _without_cards(world, command, request)
+    command = _without_cards(loaded, command, request)
     is_tombstone = known.state is State.VOIDED and known.amount == 0  # a cancel came first and knew no requisites
     if not is_tombstone and not _same_requisites(known, request, terms):
         detail = (
             f"payment {known.id} has account {known.account_number}, sum {format_minor(known.amount)}, "
             f"service {known.service or '-'}"
         )
-        _note(world, command, "conflict", Reason.CONFLICT, known, detail)
+        _note(loaded, command, "conflict", Reason.CONFLICT, known, detail)
         return Result(Op.PAY, Reason.CONFLICT, key=request.key, account=request.account)
     if known.state is State.REFUSED and known.reason in contract.re_examine:
-        return _re_examine(world, command, terms, request, known)
+        return _re_examine(loaded, command, terms, request, known)
     return _pay_result(known, Reason.DUPLICATE_OK)
 
 
-def _re_examine(world: LoadedState, command: Command, terms: Terms, request: Pay, known: Payment) -> Result:
+def _re_examine(loaded: LoadedState, command: Command, terms: Terms, request: Pay, known: Payment) -> Result:
     # By the number as the contract reads it now: the payment's own may have been taken down under another version.
-    account = world.accounts.get(request.account)
-    kept = _kept_number(world, request.account)
+    account = loaded.accounts.get(request.account)
+    kept = _kept_number(loaded, request.account)
     note = "" if known.account_number in (request.account, kept) else f"account {kept}"
-    reason = _examine_pay(world, account, request, terms.contract)
+    reason = _examine_pay(loaded, account, request, terms.contract)
     if reason is known.reason:
         return _pay_result(known, Reason.DUPLICATE_OK)
     looked_at = replace(known, account_id=account.id if account else None, contract_version=terms.contract.version)
     if reason is not Reason.OK:
-        return _pay_result(_happen(world, command, terms, looked_at, Event.REFUSE, reason, note), Reason.OK)
-    looked_at = replace(looked_at, registered_at=world.now)
-    return _pay_result(_happen(world, command, terms, looked_at, Event.ACCEPT, reason, note), Reason.OK)
+        return _pay_result(_happen(loaded, command, terms, looked_at, Event.REFUSE, reason, note), Reason.OK)
+    looked_at = replace(looked_at, registered_at=loaded.now)
+    return _pay_result(_happen(loaded, command, terms, looked_at, Event.ACCEPT, reason, note), Reason.OK)
 
 
 def _same_requisites(known: Payment, request: Pay, terms: Terms) -> bool:
@@ -313,11 +157,11 @@ def _same_requisites(known: Payment, request: Pay, terms: Terms) -> bool:
     return known.account_number in (request.account, mask_cards(request.account))
 
 
-def _examine_pay(world: LoadedState, account: AccountRow | None, request: Pay, contract: Contract) -> Reason:
+def _examine_pay(loaded: LoadedState, account: AccountRow | None, request: Pay, contract: Contract) -> Reason:
     reason = _examine_address(request.account, request.service, contract)
     if reason is not Reason.OK:
         return reason
-    if request.partner_time is not None and not _in_window(request.partner_time, world.now, contract):
+    if request.partner_time is not None and not _in_window(request.partner_time, loaded.now, contract):
         return Reason.BAD_DATE
     return _examine(account, request.amount, contract)
 
@@ -367,60 +211,60 @@ def _pay_result(payment: Payment, when_posted: Reason) -> Result:
 # -- cancel ------------------------------------------------------------------------------------------------------------
 
 
-def _cancel(world: LoadedState, command: Command, terms: Terms, request: Cancel) -> Result:
+def _cancel(loaded: LoadedState, command: Command, terms: Terms, request: Cancel) -> Result:
     contract = terms.contract
-    payment = _find(world, contract.partner_id, request.key, request.payment_id)
-    if _is_in_work(world, contract, request.key, payment):
+    payment = _find(loaded, contract.partner_id, request.key, request.payment_id)
+    if _is_in_work(loaded, contract, request.key, payment):
         return Result(Op.CANCEL, Reason.IN_PROGRESS, key=request.key, cancel_key=request.cancel_key)
     if payment is None:
-        return _cancel_of_unknown(world, command, terms, request)
+        return _cancel_of_unknown(loaded, command, terms, request)
     if request.amount is not None and request.amount != payment.amount and payment.amount:
-        _note(world, command, "conflict", Reason.CONFLICT, payment, f"cancel names sum {format_minor(request.amount)}")
+        _note(loaded, command, "conflict", Reason.CONFLICT, payment, f"cancel names sum {format_minor(request.amount)}")
         return _named(Op.CANCEL, Reason.CONFLICT, payment, request.cancel_key)
     if payment.state is State.REFUSED:
         if contract.cancel_tombstone and contract.cancel_allowed:
             # Nothing moved, but a repeat might yet be credited on re-examination: the cancel closes the key.
-            payment = replace(payment, registered_at=world.now)
-            closed = _happen(world, command, terms, payment, Event.TOMBSTONE, Reason.OK)
+            payment = replace(payment, registered_at=loaded.now)
+            closed = _happen(loaded, command, terms, payment, Event.TOMBSTONE, Reason.OK)
             return _named(Op.CANCEL, Reason.OK, closed, request.cancel_key)
         return Result(Op.CANCEL, Reason.PAYMENT_NOT_FOUND, key=payment.key, cancel_key=request.cancel_key)
     if payment.state in OPEN:
         return _named(Op.CANCEL, Reason.IN_PROGRESS, payment, request.cancel_key)
     if payment.state is not State.POSTED:
         return _named(Op.CANCEL, Reason.ALREADY_CANCELLED, payment, request.cancel_key)
-    if not _may_cancel(world, contract, payment):
+    if not _may_cancel(loaded, contract, payment):
         return _named(Op.CANCEL, Reason.CANCEL_IMPOSSIBLE, payment, request.cancel_key)
-    reversed_ = _happen(world, command, terms, payment, Event.REVERSE, Reason.OK)
+    reversed_ = _happen(loaded, command, terms, payment, Event.REVERSE, Reason.OK)
     return _named(Op.CANCEL, Reason.OK, reversed_, request.cancel_key)
 
 
-def _may_cancel(world: LoadedState, contract: Contract, payment: Payment) -> bool:
+def _may_cancel(loaded: LoadedState, contract: Contract, payment: Payment) -> bool:
     if not contract.cancel_allowed or payment.returned:  # a refund or move took some of it off already
         return False
     window_s = contract.cancel_window_s
-    if window_s is not None and world.now - payment.registered_at > timedelta(seconds=window_s):
+    if window_s is not None and loaded.now - payment.registered_at > timedelta(seconds=window_s):
         return False
-    return _covers(world, payment) if contract.cancel_needs_balance else _is_above_floor(world, payment)
+    return _covers(loaded, payment) if contract.cancel_needs_balance else _is_above_floor(loaded, payment)
 
 
-def _covers(world: LoadedState, payment: Payment) -> bool:
-    return payment.account_id is not None and world.balances.get(payment.account_id, 0) >= payment.amount
+def _covers(loaded: LoadedState, payment: Payment) -> bool:
+    return payment.account_id is not None and loaded.balances.get(payment.account_id, 0) >= payment.amount
 
 
-def _is_above_floor(world: LoadedState, payment: Payment) -> bool:
+def _is_above_floor(loaded: LoadedState, payment: Payment) -> bool:
     """Whether the database would let the account give the sum back (accounts_balance_floor)."""
-    account = next((a for a in world.accounts.values() if a.id == payment.account_id), None)
+    account = next((a for a in loaded.accounts.values() if a.id == payment.account_id), None)
     if account is None:
         return False
-    return account.floor is None or world.balances[account.id] - payment.amount >= account.floor
+    return account.floor is None or loaded.balances[account.id] - payment.amount >= account.floor
 
 
-def _cancel_of_unknown(world: LoadedState, command: Command, terms: Terms, request: Cancel) -> Result:
+def _cancel_of_unknown(loaded: LoadedState, command: Command, terms: Terms, request: Cancel) -> Result:
     contract = terms.contract
     if not contract.cancel_tombstone or not contract.cancel_allowed or request.key is None:
         return Result(Op.CANCEL, Reason.PAYMENT_NOT_FOUND, key=request.key, cancel_key=request.cancel_key)
     payment = Payment(
-        id=world.next_id(),
+        id=loaded.next_id(),
         partner_id=contract.partner_id,
         key=request.key,
         contract_version=contract.version,
@@ -434,58 +278,58 @@ def _cancel_of_unknown(world: LoadedState, command: Command, terms: Terms, reque
         state=State.VOIDED,
         reason=Reason.OK,
         version=0,
-        registered_at=world.now,
-        created_at=world.now,
+        registered_at=loaded.now,
+        created_at=loaded.now,
     )
     return _named(
         Op.CANCEL,
         Reason.OK,
-        _happen(world, command, terms, payment, Event.TOMBSTONE, Reason.OK),
+        _happen(loaded, command, terms, payment, Event.TOMBSTONE, Reason.OK),
         request.cancel_key,
     )
 
 
-def _operator_cancel(world: LoadedState, command: Command, request: OperatorCancel) -> Result:
-    payment = world.by_id.get(request.payment_id)
+def _operator_cancel(loaded: LoadedState, command: Command, request: OperatorCancel) -> Result:
+    payment = loaded.by_id.get(request.payment_id)
     if payment is None:
         return Result(Op.CANCEL, Reason.PAYMENT_NOT_FOUND, payment_id=request.payment_id)
     if payment.state in (State.REVERSED, State.VOIDED):
         return _named(Op.CANCEL, Reason.ALREADY_CANCELLED, payment)
-    if payment.state is State.POSTED and _may_take_back(world, payment, request.may_owe):
+    if payment.state is State.POSTED and _may_take_back(loaded, payment, request.may_owe):
         event = Event.REVERSE
     elif payment.state is State.HELD:
         event = Event.VOID
     else:
         return _named(Op.CANCEL, Reason.CANCEL_IMPOSSIBLE, payment)
-    changed = _happen(world, command, world.sides[payment.id], payment, event, Reason.OK, request.note[:NOTE_MAX])
+    changed = _happen(loaded, command, loaded.sides[payment.id], payment, event, Reason.OK, request.note[:NOTE_MAX])
     return _named(Op.CANCEL, Reason.OK, changed)
 
 
-def _may_take_back(world: LoadedState, payment: Payment, may_owe: bool) -> bool:
+def _may_take_back(loaded: LoadedState, payment: Payment, may_owe: bool) -> bool:
     """Whether the account can give the whole payment back: nothing of it went elsewhere, and its floor bears it."""
     if payment.returned:
         return False
-    return _is_above_floor(world, payment) and (may_owe or _covers(world, payment))
+    return _is_above_floor(loaded, payment) and (may_owe or _covers(loaded, payment))
 
 
-def take_off(world: LoadedState, command: Command, payment_id: int, event: Event, amount: Minor, note: str) -> Payment:
+def take_off(loaded: LoadedState, command: Command, payment_id: int, event: Event, amount: Minor, note: str) -> Payment:
     """Record on a posted payment that ``amount`` of it was refunded or moved; the caller posts the transfer.
 
     Raises:
         ImpossibleTransition: the payment is not posted: our own mistake, the caller looked under lock.
     """
-    payment = world.by_id[payment_id]
+    payment = loaded.by_id[payment_id]
     returned = Minor(payment.returned + amount)
     assert 0 < returned <= payment.amount
     taken = replace(payment, returned=returned)
-    return _happen(world, command, world.sides[payment_id], taken, event, payment.reason, note[:NOTE_MAX])
+    return _happen(loaded, command, loaded.sides[payment_id], taken, event, payment.reason, note[:NOTE_MAX])
 
 
 # -- questions ---------------------------------------------------------------------------------------------------------
 
 
-def _check(world: LoadedState, contract: Contract, request: Check) -> Result:
-    account = world.accounts.get(request.account)
+def _check(loaded: LoadedState, contract: Contract, request: Check) -> Result:
+    account = loaded.accounts.get(request.account)
     reason = _examine_address(request.account, request.service, contract)
     if reason is Reason.OK:
         reason = _examine(account, request.amount, contract)
@@ -496,21 +340,21 @@ def _check(world: LoadedState, contract: Contract, request: Check) -> Result:
     return Result(Op.CHECK, reason, key=request.key, account=request.account, amount=request.amount, display=display)
 
 
-def _status(world: LoadedState, contract: Contract, request: Status) -> Result:
-    payment = _find(world, contract.partner_id, request.key, request.payment_id)
-    if _is_in_work(world, contract, request.key, payment):
+def _status(loaded: LoadedState, contract: Contract, request: Status) -> Result:
+    payment = _find(loaded, contract.partner_id, request.key, request.payment_id)
+    if _is_in_work(loaded, contract, request.key, payment):
         return Result(Op.STATUS, Reason.IN_PROGRESS, key=request.key)
     if payment is None:
         return Result(Op.STATUS, Reason.PAYMENT_NOT_FOUND, key=request.key)
     return replace(_pay_result(payment, Reason.OK), op=Op.STATUS)
 
 
-def _balance(world: LoadedState, terms: Terms, request: Balance) -> Result:
+def _balance(loaded: LoadedState, terms: Terms, request: Balance) -> Result:
     if request.account is None:
         # What the partner owes us is negative on his clearing account; to him it is what he still has to pay over.
-        balance = world.balances.get(terms.clearing_account_id, 0)
+        balance = loaded.balances.get(terms.clearing_account_id, 0)
         return Result(Op.BALANCE, Reason.OK, amount=Minor(balance))
-    account = world.accounts.get(request.account)
+    account = loaded.accounts.get(request.account)
     reason = _examine(account, None, terms.contract)
     amount = Minor(account.balance) if account is not None and reason is Reason.OK else None
     return Result(Op.BALANCE, reason, account=request.account, amount=amount)
@@ -519,19 +363,19 @@ def _balance(world: LoadedState, terms: Terms, request: Balance) -> Result:
 # -- shared ------------------------------------------------------------------------------------------------------------
 
 
-def _find(world: LoadedState, partner_id: int, key: str | None, payment_id: int | None) -> Payment | None:
+def _find(loaded: LoadedState, partner_id: int, key: str | None, payment_id: int | None) -> Payment | None:
     """A partner's own payment; another partner's id finds nothing."""
-    found = world.payments.get((partner_id, key)) if key is not None else None
+    found = loaded.payments.get((partner_id, key)) if key is not None else None
     if found is None and payment_id is not None:
-        found = world.by_id.get(payment_id)
+        found = loaded.by_id.get(payment_id)
     return found if found is not None and found.partner_id == partner_id else None
 
 
-def _is_in_work(world: LoadedState, contract: Contract, key: str | None, payment: Payment | None) -> bool:
+def _is_in_work(loaded: LoadedState, contract: Contract, key: str | None, payment: Payment | None) -> bool:
     """Whether a pay of this key waits to be decided while there is nothing, or a refusal, to answer from."""
     if key is None or (payment is not None and payment.state is not State.REFUSED):
         return False
-    return (contract.partner_id, key) in world.in_work
+    return (contract.partner_id, key) in loaded.in_work
 
 
 def _named(op: Op, reason: Reason, payment: Payment, cancel_key: str | None = None) -> Result:
@@ -548,7 +392,7 @@ def _named(op: Op, reason: Reason, payment: Payment, cancel_key: str | None = No
 
 
 def _happen(
-    world: LoadedState,
+    loaded: LoadedState,
     command: Command,
     terms: Terms | Sides,
     payment: Payment,
@@ -561,23 +405,23 @@ def _happen(
     state, effects = transition(before, event)
     after = replace(payment, state=state, reason=reason, version=payment.version + 1)
     for effect in effects:
-        world.transfers.append(_transfer(world, terms, after, effect))
-    world.events.append(
+        loaded.transfers.append(_transfer(loaded, terms, after, effect))
+    loaded.events.append(
         EventRow(
             after.id, after.version, event, state, reason, command.actor, note, command.remote_ip, command.request_text
         )
     )
-    if before is None or after.id in world.created:
-        world.created[after.id] = after
+    if before is None or after.id in loaded.created:
+        loaded.created[after.id] = after
     else:
-        world.versions_before.setdefault(after.id, payment.version)
-        world.changed[after.id] = after
-    world.payments[(after.partner_id, after.key)] = after
-    world.by_id[after.id] = after
+        loaded.versions_before.setdefault(after.id, payment.version)
+        loaded.changed[after.id] = after
+    loaded.payments[(after.partner_id, after.key)] = after
+    loaded.by_id[after.id] = after
     return after
 
 
-def _transfer(world: LoadedState, terms: Terms | Sides, payment: Payment, effect: Effect) -> Transfer:
+def _transfer(loaded: LoadedState, terms: Terms | Sides, payment: Payment, effect: Effect) -> Transfer:
     assert payment.account_id is not None
     clearing, transit = terms.clearing_account_id, terms.transit_account_id
     debit, credit = {
@@ -587,15 +431,16 @@ def _transfer(world: LoadedState, terms: Terms | Sides, payment: Payment, effect
         Effect.REVERSE: (payment.account_id, clearing),
     }[effect]
     for account, delta in ((debit, -payment.amount), (credit, payment.amount)):
-        if account in world.balances:
-            world.balances[account] += delta
+        if account in loaded.balances:
+            loaded.balances[account] += delta
     return Transfer("payment", payment.id, effect.value, debit, credit, payment.amount, payment.currency)
 
 
-def _note(world: LoadedState, command: Command, kind: str, reason: Reason, payment: Payment, detail: str) -> None:
+def _note(loaded: LoadedState, command: Command, kind: str, reason: Reason, payment: Payment, detail: str) -> None:
     """Leave an attempt for a person to see, written in the batch's own transaction."""
     request = command.request
-    world.attempts.append(
+    number = _kept_number(loaded, request.account) if isinstance(request, Pay) else payment.account_number
+    loaded.attempts.append(
         Attempt(
             kind=kind,
             reason=reason,
@@ -603,7 +448,7 @@ def _note(world: LoadedState, command: Command, kind: str, reason: Reason, payme
             op=Op.PAY.value if isinstance(request, Pay) else Op.CANCEL.value,
             detail=detail,
             key=payment.key,
-            account_number=_kept_number(world, request.account) if isinstance(request, Pay) else payment.account_number,
+            account_number=number,
             amount=request.amount if isinstance(request, Pay | Cancel) else None,
             payment_id=payment.id,
             remote_ip=command.remote_ip,

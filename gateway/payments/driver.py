@@ -15,7 +15,8 @@ from typing import Any, Final, TypeVar
 import psycopg2
 import psycopg2.errors
 
-from billing.database.aiopg import cancelled_as, connect
+from billing.database.aiopg import cancelled_is_away, connect
+from billing.database.away import DatabaseAway
 from billing.database.cursors import Cursor
 from billing.database.session import IDLE_GATEWAY_S
 from gateway.payments import store
@@ -40,10 +41,6 @@ _AWAY: Final = (
     TimeoutError,
     OSError,
 )
-
-
-class DatabaseAway(Exception):
-    """The connection broke or never came up; what was in flight has an unknown outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +122,7 @@ async def at_the_edge(connection: Connection, work: Callable[[Cursor], Awaitable
     """
     cur: Any = None
     try:
-        with cancelled_as(DatabaseAway):
+        with cancelled_is_away():
             cur = await connection.cursor()
             return await work(cur)
     except (asyncio.CancelledError, DatabaseAway):

@@ -40,6 +40,9 @@ _WITHDRAW: Final = f"SELECT count(pg_advisory_unlock_shared({_HASH})) FROM {_KEY
 _FORGET: Final = "DELETE FROM key_fences WHERE fenced_at < now() - %(kept_s)s * interval '1 second'"
 
 
+_PING: Final = "SELECT 1"
+
+
 async def fence_keys(cur: Cursor, ages_s: Mapping[Key, float]) -> set[Key]:
     """Fence keys as of ``age`` seconds ago, outside a transaction; what is returned is committed.
 
@@ -69,6 +72,11 @@ async def withdraw_keys(cur: Cursor, keys: Sequence[Key]) -> None:
 async def forget_fences(cur: Cursor) -> None:
     """Delete the fences older than KEPT_S."""
     await cur.execute(_FORGET, {"kept_s": KEPT_S})
+
+
+async def ping(cur: Cursor) -> None:
+    """A statement that keeps the session from being idle."""
+    await cur.execute(_PING)
 
 
 def key_columns(keys: Sequence[Key]) -> dict[str, str]:

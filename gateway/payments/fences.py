@@ -33,10 +33,11 @@ from typing import Protocol as TypingProtocol
 import psycopg2
 
 from adapters.messages import Cancel, Op, Pay, Reason, Result, Status
+from billing.database.away import DatabaseAway
 from gateway.payments import fence_store
-from gateway.payments.decide import Command, LoadedState
-from gateway.payments.driver import Connection, CoreOptions, DatabaseAway, at_the_edge
+from gateway.payments.driver import Connection, CoreOptions, at_the_edge
 from gateway.payments.fence_store import Key
+from gateway.payments.records import Command, LoadedState
 from gateway.payments.states import State
 
 T = TypeVar("T")
@@ -59,15 +60,15 @@ def pay_key(command: Command) -> Key | None:
     return None
 
 
-def is_fenced(world: LoadedState, key: Key, pay_age_s: float, fence_age_s: float | None) -> bool:
+def is_fenced(loaded: LoadedState, key: Key, pay_age_s: float, fence_age_s: float | None) -> bool:
     """Whether a pay came before its key's fence while nothing of the key is credited."""
     if fence_age_s is None or pay_age_s < fence_age_s:
         return False
-    known = world.payments.get(key)
+    known = loaded.payments.get(key)
     return known is None or known.state is State.REFUSED
 
 
-def key_to_fence(world: LoadedState, command: Command, result: Result) -> Key | None:
+def key_to_fence(loaded: LoadedState, command: Command, result: Result) -> Key | None:
     """The key of which ``result`` says that nothing is credited; None where it says something else."""
     request = command.request
     if not isinstance(request, Cancel | Status) or request.key is None or command.terms is None:
@@ -75,7 +76,7 @@ def key_to_fence(world: LoadedState, command: Command, result: Result) -> Key | 
     if result.reason is Reason.IN_PROGRESS:
         return None
     key = (command.terms.contract.partner_id, request.key)
-    known = world.payments.get(key)
+    known = loaded.payments.get(key)
     return key if known is None or known.state is State.REFUSED else None
 
 
@@ -195,7 +196,7 @@ class Announcer:
             await self._ask(fence_store.forget_fences, now)
         if now - self._last_word > WORD_EVERY_S:
             if self._held:
-                await self._ask(lambda cur: cur.execute("SELECT 1"), now)
+                await self._ask(fence_store.ping, now)
             else:
                 await self._connection.discard()
 

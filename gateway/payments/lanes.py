@@ -1,12 +1,12 @@
 """Batches: requests that arrive while earlier batches are in flight form the next one.
 
 Rules. Group commit without timers: an idle lane takes what waits at once, so a lone request waits for nobody. A batch
-is BEGIN and lock, read payments, decide, write, COMMIT. Commands whose account somebody else holds go back to the
-queue, with a deadline. When a batch fails:
+is one transaction (`gateway.payments.batch_work`). Commands whose account another session holds go back to the queue,
+with a deadline. When a batch fails:
 
-  lock time-out                                 whose clearing account is held waits aside (`gateway.payments.aside`),
-  the rest
-                                                again; at the second one parted by partner, then halved
+  lock time-out                                 commands whose clearing account is held wait aside
+                                                (`gateway.payments.aside`), the rest runs again; at the second one
+                                                it is parted by partner, then halved
   connection lost, deadlock, unique violation   the whole batch again: the keys make that safe; when it has had its
                                                 share of the deadline, halved
   any other database error                      halved: a poisonous command never takes others down
@@ -24,25 +24,23 @@ import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, TypeVar
 
 import psycopg2
 import psycopg2.errors
 
-from adapters.messages import OP_OF, Balance, Check, Op, Pay, Reason, RegistryLine, Result, Status
-from billing.database.cursors import Cursor
+from adapters.messages import Pay, Reason, RegistryLine, Result, Status
+from billing.database.away import DatabaseAway
 from gateway.payments import driver, failpoints, fence_store, metrics, store
 from gateway.payments.aside import Aside, by_partner, clearing_of
-from gateway.payments.batches import Unsure, Waiting, must_wait, system_ids, wanted_by
-from gateway.payments.decide import Command, LoadedState, OperatorCancel, Question, answer, decide
-from gateway.payments.driver import AGAIN
-from gateway.payments.driver import Connection as Connection
-from gateway.payments.driver import CoreOptions as CoreOptions
-from gateway.payments.driver import DatabaseAway as DatabaseAway
-from gateway.payments.driver import at_the_edge as at_the_edge
+from gateway.payments.batch_work import BatchWork
+from gateway.payments.batches import Unsure, Waiting, temporary
+from gateway.payments.decide import answer
+from gateway.payments.driver import AGAIN, Connection, CoreOptions, at_the_edge
 from gateway.payments.fence_store import Key
-from gateway.payments.fences import Announcer, Heartbeat, answer_in_work, is_fenced, key_to_fence, pay_key
+from gateway.payments.fences import Announcer, Heartbeat, answer_in_work, key_to_fence, pay_key
+from gateway.payments.records import Command, Question
 from gateway.payments.states import State
 
 log = logging.getLogger(__name__)
@@ -72,7 +70,7 @@ class Core:
         self._outstanding: dict[Waiting, None] = {}
         self._in_work: Counter[tuple[int, str]] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
-        self._ids: deque[int] = deque()
+        self._work = BatchWork(self._in_work)
         self._away_since: float | None = None
         self._is_stopping = False
         self._registry_turn = asyncio.Semaphore(1)
@@ -104,7 +102,7 @@ class Core:
         await driver.end_tasks(self._tasks)
         self._heartbeat.stop()
         for waiting in list(self._outstanding):
-            self._resolve(waiting, self._temporary(waiting))
+            self._resolve(waiting, temporary(waiting))
 
     def submit(self, command: Command) -> "asyncio.Future[Result]":
         """Queue a command; the future is always answered, and never with an exception."""
@@ -118,7 +116,7 @@ class Core:
             else (self._actions, self._action_came)
         )
         if self._is_stopping or len(queue) >= self._options.queue_max or self._is_away_too_long(now):
-            waiting.answer.set_result(self._temporary(waiting))
+            waiting.answer.set_result(temporary(waiting))
             return waiting.answer
         self._outstanding[waiting] = None
         key = pay_key(command)
@@ -224,7 +222,7 @@ class Core:
             while queue and len(batch) < self._options.batch_max:
                 waiting = queue.popleft()
                 if waiting.answer.done() or waiting.deadline <= now:
-                    self._resolve(waiting, self._temporary(waiting))
+                    self._resolve(waiting, temporary(waiting))
                     self._leave(waiting)
                 elif queue is self._actions and self._aside.takes(waiting):
                     self._set_aside(waiting)
@@ -276,7 +274,7 @@ class Core:
             runs += 1
 
     async def _without_held(self, connection: Connection, batch: list[Waiting]) -> list[Waiting]:
-        """The batch without the commands whose clearing account somebody holds now; those wait aside."""
+        """The batch without the commands whose clearing account another session holds now; those wait aside."""
         accounts = sorted({account for waiting in batch if (account := clearing_of(waiting)) is not None})
         try:
             held = await at_the_edge(connection, lambda cur: store.held_accounts(cur, accounts))
@@ -297,7 +295,7 @@ class Core:
     def _set_aside(self, waiting: Waiting) -> None:
         waiting.in_batch = False
         if not self._aside.put(waiting):
-            self._resolve(waiting, self._temporary(waiting))
+            self._resolve(waiting, temporary(waiting))
             self._leave(waiting)
         elif waiting.key_in_work is not None:
             self._announcer.announce(waiting)
@@ -322,7 +320,7 @@ class Core:
             return
         metrics.POISONOUS.inc()
         log.error("poisonous_command", extra={"command": repr(batch[0].command)[:2000]}, exc_info=error)
-        self._resolve(batch[0], self._temporary(batch[0]))
+        self._resolve(batch[0], temporary(batch[0]))
         self._leave(batch[0])
 
     async def _wait_for_database(self, name: str, batch: list[Waiting], error: DatabaseAway, runs: int) -> None:
@@ -332,12 +330,12 @@ class Core:
             log.warning("database_away", extra={"lane": name, "error": str(error)})
         if self._is_away_too_long(now):
             for waiting in [*batch, *self._actions, *self._questions, *self._aside]:
-                self._resolve(waiting, self._temporary(waiting))
+                self._resolve(waiting, temporary(waiting))
         # The first loss is often one stale connection: try at once, then with patience.
         await asyncio.sleep(0.0 if runs == 0 else 0.2)
 
     async def _probe(self, name: str) -> None:
-        """While the database is away nobody is let in; so somebody has to ask whether it is back."""
+        """While the database is away no command is taken that would notice its return: ask for it."""
         connection = Connection(self._options)
         try:
             while True:
@@ -345,7 +343,7 @@ class Core:
                 if self._away_since is None:
                     continue
                 with contextlib.suppress(DatabaseAway, psycopg2.Error):
-                    await at_the_edge(connection, lambda cur: cur.execute("SELECT 1"))
+                    await at_the_edge(connection, store.ping)
                     self._away_since = None
                     log.warning("database_back", extra={"lane": name})
         finally:
@@ -354,62 +352,23 @@ class Core:
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     async def _act_once(self, connection: Connection, batch: list[Waiting]) -> None:
-        results, unsure, held = await at_the_edge(connection, lambda cur: self._act(cur, batch))
+        done = await at_the_edge(connection, lambda cur: self._work.act(cur, batch))
         failpoints.hit("after_commit_before_reply")
         metrics.BATCH_COMMANDS.observe(len(batch))
-        for waiting, result in results:
+        for waiting, result in done.answers:
             self._resolve(waiting, result)
             self._leave(waiting)
-        if unsure:
-            await self._settle(connection, unsure)
-        if held:
-            self._put_back(held)
-
-    async def _act(
-        self, cur: Cursor, batch: list[Waiting]
-    ) -> tuple[list[tuple[Waiting, Result]], list[Unsure], list[Waiting]]:
-        wanted = wanted_by([waiting.command for waiting in batch])
-        accounts = await store.begin_and_lock(cur, wanted.numbers, wanted.lock_keys, wanted.ids)
-        payments, fences = await store.read_for_batch(cur, wanted.keys, wanted.ids, wanted.pay_keys)
-        by_people = [w.command.request.payment_id for w in batch if isinstance(w.command.request, OperatorCancel)]
-        sides = await store.read_sides(cur, by_people) if by_people else {}
-        now = asyncio.get_running_loop().time()
-        missing = [number for number in wanted.numbers if number not in accounts]
-        held = await store.held_elsewhere(cur, missing) if missing else set()
-        locked = {account.id for account in accounts.values()}
-        while len(self._ids) < len(batch):
-            self._ids.extend(await store.take_id_block(cur))
-        world = LoadedState(datetime.now(UTC), self._ids.popleft, accounts, payments, sides, self._in_work)
-        results: list[tuple[Waiting, Result]] = []
-        unsure: list[Unsure] = []
-        back: list[Waiting] = []
-        for waiting in batch:
-            key = waiting.key_in_work
-            if waiting.deadline <= now or (key and is_fenced(world, key, now - waiting.received, fences.get(key))):
-                results.append((waiting, self._temporary(waiting)))
-            elif must_wait(waiting.command, world, held, locked):
-                back.append(waiting)
-            else:
-                result = decide(world, waiting.command)
-                key = key_to_fence(world, waiting.command, result)
-                if key is None:
-                    results.append((waiting, result))
-                else:
-                    unsure.append((waiting, key, result))
-        if world.is_unchanged:
-            await cur.execute("ROLLBACK")
-            return results, unsure, back
-        await store.write(cur, world, system_ids(world))
-        failpoints.hit("after_write_before_commit")
-        await cur.execute("COMMIT")
-        return results, unsure, back
+        if done.unsure:
+            await self._settle(connection, done.unsure)
+        if done.held:
+            self._put_back(done.held)
 
     async def _answer_once(self, connection: Connection, batch: list[Waiting]) -> None:
-        world = await at_the_edge(connection, lambda cur: self._read_world(cur, batch))
+        loaded = await at_the_edge(connection, lambda cur: self._work.read(cur, batch))
         unsure: list[Unsure] = []
         for waiting in batch:
-            result = answer(world, waiting.command)
-            key = key_to_fence(world, waiting.command, result)
+            result = answer(loaded, waiting.command)
+            key = key_to_fence(loaded, waiting.command, result)
             if key is None:
                 self._resolve(waiting, result)
             else:
@@ -426,33 +385,18 @@ class Core:
         fenced = await at_the_edge(connection, lambda cur: fence_store.fence_keys(cur, ages))
         self._announcer.has_fences = True
         payments = await at_the_edge(connection, lambda cur: store.read_payments(cur, sorted(fenced), ()))
-        world = LoadedState(datetime.now(UTC), self._ids.popleft, {}, payments)
+        loaded = self._work.loaded({}, payments)
         for waiting, key, first in unsure:
             result = first
             if key not in fenced:
                 result = answer_in_work(waiting.command)
             elif isinstance(waiting.command.request, Status):
-                result = answer(world, waiting.command)
+                result = answer(loaded, waiting.command)
             elif key in payments and payments[key].state is not State.REFUSED:  # credited meanwhile: cancel that
                 self._put_back([waiting])
                 continue
             self._resolve(waiting, result)
             self._leave(waiting)
-
-    async def _read_world(self, cur: Cursor, batch: list[Waiting]) -> LoadedState:
-        wanted = wanted_by([waiting.command for waiting in batch])
-        accounts = await store.read_accounts(cur, wanted.numbers, wanted.clearing_ids) if wanted.reads_accounts else []
-        payments = await store.read_payments(cur, wanted.keys, wanted.ids) if wanted.keys or wanted.ids else {}
-        numbers = set(wanted.numbers)
-        world = LoadedState(
-            datetime.now(UTC),
-            self._ids.popleft,
-            {account.number: account for account in accounts if account.number in numbers},
-            payments,
-            in_work=self._in_work,
-        )
-        world.balances.update({account.id: account.balance for account in accounts})
-        return world
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
@@ -483,7 +427,7 @@ class Core:
         asyncio.get_running_loop().call_later(HELD_S, again)
 
     async def _sweep(self, _: str) -> None:
-        """Answer whoever waited past his deadline; the oldest stand first. Keep the gauges."""
+        """Answer commands that waited past their deadline; the oldest stand first. Keep the gauges."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(0.25)
@@ -496,14 +440,7 @@ class Core:
                 if waiting.deadline > now:
                     break
                 in_work = waiting.in_batch and isinstance(waiting.command.request, Pay)
-                self._resolve(waiting, self._temporary(waiting, Reason.IN_PROGRESS if in_work else Reason.TEMPORARY))
+                self._resolve(waiting, temporary(waiting, Reason.IN_PROGRESS if in_work else Reason.TEMPORARY))
 
     def _is_away_too_long(self, now: float) -> bool:
         return self._away_since is not None and now - self._away_since > self._options.away_grace_s
-
-    def _temporary(self, waiting: Waiting, reason: Reason = Reason.TEMPORARY) -> Result:
-        request = waiting.command.request
-        op = Op.CANCEL if isinstance(request, OperatorCancel) else OP_OF[type(request)]
-        key = None if isinstance(request, OperatorCancel | Balance) else request.key
-        account = request.account if isinstance(request, Pay | Check | Balance) else None
-        return Result(op, reason, key=key, account=account)

@@ -42,7 +42,8 @@ from billing.ledger.posting_requests import (
     request_by_key,
 )
 from gateway.payments import store
-from gateway.payments.decide import Command, LoadedState, OperatorCancel, decide, take_off
+from gateway.payments.decide import decide, take_off
+from gateway.payments.records import Command, LoadedState, OperatorCancel
 from gateway.payments.states import Event
 from ratingcore.money import Minor, format_minor
 
@@ -199,25 +200,25 @@ def _is_reversal(request: PostingRequest, receipt: Receipt) -> bool:
 
 async def _reverse(cur: Cursor, request: PostingRequest, receipt: Receipt, person: Person, now: datetime) -> None:
     assert receipt.payment_id is not None
-    world = await _world(cur, receipt, now)
+    loaded = await _loaded(cur, receipt, now)
     command = Command(OperatorCancel(receipt.payment_id, request.why, may_owe=True), None, person.actor)
-    result = decide(world, command)
+    result = decide(loaded, command)
     if result.reason is not Reason.OK:
         raise PostingError(f"payment {receipt.payment_id} cannot be reversed: {result.reason.value.replace('_', ' ')}")
-    await _write(cur, world, receipt)
+    await _write(cur, loaded, receipt)
 
 
 async def _take_off(cur: Cursor, request: PostingRequest, receipt: Receipt, person: Person, now: datetime) -> None:
     assert receipt.payment_id is not None
-    world = await _world(cur, receipt, now)
+    loaded = await _loaded(cur, receipt, now)
     to = f"account {request.to_account}" if request.to_account else request.way
     note = f"{format_minor(request.amount)} {request.currency} to {to}: {request.why}"
     command = Command(OperatorCancel(receipt.payment_id, note), None, person.actor)
-    take_off(world, command, receipt.payment_id, _EVENT_OF[request.kind], request.amount, note)
-    await _write(cur, world, receipt)
+    take_off(loaded, command, receipt.payment_id, _EVENT_OF[request.kind], request.amount, note)
+    await _write(cur, loaded, receipt)
 
 
-async def _world(cur: Cursor, receipt: Receipt, now: datetime) -> LoadedState:
+async def _loaded(cur: Cursor, receipt: Receipt, now: datetime) -> LoadedState:
     """The one payment and its account, which the caller holds."""
     assert receipt.payment_id is not None
     accounts = await store.read_accounts(cur, [], [receipt.account_id])
@@ -227,6 +228,6 @@ async def _world(cur: Cursor, receipt: Receipt, now: datetime) -> LoadedState:
     return LoadedState(now, no_new_payments.__next__, {one.number: one for one in accounts}, payments, sides)
 
 
-async def _write(cur: Cursor, world: LoadedState, receipt: Receipt) -> None:
-    sides = world.sides[receipt.payment_id or 0]
-    await store.write(cur, world, {sides.clearing_account_id, sides.transit_account_id})
+async def _write(cur: Cursor, loaded: LoadedState, receipt: Receipt) -> None:
+    sides = loaded.sides[receipt.payment_id or 0]
+    await store.write(cur, loaded, {sides.clearing_account_id, sides.transit_account_id})

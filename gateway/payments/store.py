@@ -14,9 +14,11 @@ from typing import Any, Final
 from adapters.messages import Reason, RegistryLine
 from billing.database.arrays import int_array, text_array
 from billing.database.cursors import Cursor
+from billing.database.rows import named_rows, records
+from billing.database.unnest import Unnested
 from billing.ledger.transfers import LedgerError, write_transfers
-from gateway.payments.decide import AccountRow, Attempt, LoadedState, Payment, Sides
 from gateway.payments.fence_store import LOCK_PAYS, Key, key_columns
+from gateway.payments.records import AccountRow, Attempt, LoadedState, Payment, Sides
 from gateway.payments.states import State
 from ratingcore.money import Minor
 
@@ -31,7 +33,8 @@ REGISTRY_PAGE: Final = 1_000
 
 _PAYABLE: Final = "kind IN ('subscriber', 'prepaid')"
 
-_ACCOUNT_COLUMNS: Final = "id, number, state, name, balance_minor, currency, floor_minor"
+_ACCOUNT_COLUMNS: Final = """id, number, state, name, balance_minor AS balance, currency,
+    floor_minor AS floor"""
 
 #: Those another worker holds are skipped, so a billing shard never stalls the rest; see `held_elsewhere`.
 _LOCK_BY_NUMBER: Final = f"""
@@ -60,9 +63,9 @@ _READ_ACCOUNTS: Final = f"""
 
 _EXISTING_NUMBERS: Final = f"SELECT number FROM accounts WHERE number = ANY(%(numbers)s::text[]) AND {_PAYABLE}"
 
-_PAYMENT_COLUMNS: Final = """p.id, p.partner_id, p.partner_key, p.contract_version, p.service, p.account_number,
-    p.account_id, p.amount_minor, p.currency, p.partner_time, p.extras, p.state, p.reason, p.version,
-    p.registered_at, p.created_at, p.returned_minor"""
+_PAYMENT_COLUMNS: Final = """p.id, p.partner_id, p.partner_key AS key, p.contract_version, p.service,
+    p.account_number, p.account_id, p.amount_minor AS amount, p.currency, p.partner_time, p.extras, p.state, p.reason,
+    p.version, p.registered_at, p.created_at, p.returned_minor AS returned"""
 
 _PAYMENTS_BY_KEY: Final = f"""
     SELECT {_PAYMENT_COLUMNS}
@@ -102,48 +105,94 @@ _WAIT_FOR_ACCOUNT: Final = """
     SELECT FROM accounts WHERE id = %(id)s FOR NO KEY UPDATE; ROLLBACK
 """
 
-_INSERT_PAYMENTS: Final = """
-    INSERT INTO payments (id, partner_id, partner_key, contract_version, service, account_number, account_id,
-                          amount_minor, currency, partner_time, extras, state, reason, version,
-                          registered_at, created_at, updated_at)
-    SELECT id, partner_id, partner_key, contract_version, service, account_number, account_id, amount, currency,
-           partner_time, extras::jsonb, state, reason, version, %(now)s, %(now)s, %(now)s
-    FROM unnest(%(ids)s::bigint[], %(partners)s::int[], %(keys)s::text[], %(contracts)s::int[], %(services)s::text[],
-                %(numbers)s::text[], %(accounts)s::bigint[], %(amounts)s::bigint[], %(currencies)s::text[],
-                %(times)s::timestamptz[], %(extras)s::text[], %(states)s::text[], %(reasons)s::text[],
-                %(versions)s::int[])
-        AS w (id, partner_id, partner_key, contract_version, service, account_number, account_id, amount, currency,
-              partner_time, extras, state, reason, version)
+_NEW: Final = Unnested(
+    "w",
+    {
+        "id": "bigint",
+        "partner_id": "int",
+        "partner_key": "text",
+        "contract_version": "int",
+        "service": "text",
+        "account_number": "text",
+        "account_id": "bigint",
+        "amount_minor": "bigint",
+        "currency": "text",
+        "partner_time": "timestamptz",
+        "extras": "jsonb",
+        "state": "text",
+        "reason": "text",
+        "version": "int",
+    },
+)
+_INSERT_PAYMENTS: Final = f"""
+    INSERT INTO payments ({", ".join(_NEW.types)}, registered_at, created_at, updated_at)
+    SELECT w.*, %(now)s, %(now)s, %(now)s FROM {_NEW.source}
 """
 
-_UPDATE_PAYMENTS: Final = """
+_CHANGED: Final = Unnested(
+    "w",
+    {
+        "id": "bigint",
+        "version_before": "int",
+        "contract_version": "int",
+        "account_id": "bigint",
+        "state": "text",
+        "reason": "text",
+        "version": "int",
+        "registered_at": "timestamptz",
+        "returned_minor": "bigint",
+    },
+)
+_UPDATE_PAYMENTS: Final = f"""
     UPDATE payments p
     SET contract_version = w.contract_version, account_id = w.account_id, state = w.state, reason = w.reason,
-        version = w.version, registered_at = w.registered_at, returned_minor = w.returned, updated_at = %(now)s
-    FROM unnest(%(ids)s::bigint[], %(before)s::int[], %(contracts)s::int[], %(accounts)s::bigint[], %(states)s::text[],
-                %(reasons)s::text[], %(versions)s::int[], %(registered)s::timestamptz[], %(returned)s::bigint[])
-        AS w (id, before, contract_version, account_id, state, reason, version, registered_at, returned)
-    WHERE p.id = w.id AND p.version = w.before
+        version = w.version, registered_at = w.registered_at, returned_minor = w.returned_minor, updated_at = %(now)s
+    FROM {_CHANGED.source}
+    WHERE p.id = w.id AND p.version = w.version_before
 """
 
-_INSERT_EVENTS: Final = """
-    INSERT INTO payment_events (payment_id, seq, event, state, reason, actor, note, remote_ip, request, at)
-    SELECT *, %(now)s FROM unnest(%(ids)s::bigint[], %(seqs)s::int[], %(events)s::text[], %(states)s::text[],
-                                  %(reasons)s::text[], %(actors)s::text[], %(notes)s::text[], %(ips)s::text[],
-                                  %(requests)s::text[])
+_EVENTS: Final = Unnested(
+    "w",
+    {
+        "payment_id": "bigint",
+        "seq": "int",
+        "event": "text",
+        "state": "text",
+        "reason": "text",
+        "actor": "text",
+        "note": "text",
+        "remote_ip": "text",
+        "request": "text",
+    },
+)
+_INSERT_EVENTS: Final = f"""
+    INSERT INTO payment_events ({", ".join(_EVENTS.types)}, at) SELECT w.*, %(now)s FROM {_EVENTS.source}
 """
 
 _OUTBOX: Final = "INSERT INTO outbox (topic, ref) SELECT 'payment', unnest(%(ids)s::bigint[])"
 
-_INSERT_ATTEMPTS: Final = """
+_ATTEMPTS: Final = Unnested(
+    "w",
+    {
+        "at": "timestamptz",
+        "partner_id": "int",
+        "kind": "text",
+        "op": "text",
+        "reason": "text",
+        "code": "text",
+        "detail": "text",
+        "partner_key": "text",
+        "account_number": "text",
+        "amount_minor": "bigint",
+        "payment_id": "bigint",
+        "remote_ip": "text",
+        "request": "text",
+        "calls": "int",
+    },
+)
+_INSERT_ATTEMPTS: Final = f"""
     WITH written AS (
-        INSERT INTO attempts (at, partner_id, kind, op, reason, code, detail, partner_key, account_number,
-                              amount_minor, payment_id, remote_ip, request, calls)
-        SELECT * FROM unnest(%(ats)s::timestamptz[], %(partners)s::int[], %(kinds)s::text[], %(ops)s::text[],
-                             %(reasons)s::text[], %(codes)s::text[], %(details)s::text[], %(keys)s::text[],
-                             %(numbers)s::text[], %(amounts)s::bigint[], %(payments)s::bigint[], %(ips)s::text[],
-                             %(requests)s::text[], %(calls)s::int[])
-        RETURNING id
+        INSERT INTO attempts ({", ".join(_ATTEMPTS.types)}) SELECT w.* FROM {_ATTEMPTS.source} RETURNING id
     )
     INSERT INTO outbox (topic, ref) SELECT 'attempt', id FROM written
 """
@@ -155,12 +204,14 @@ _REGISTRY: Final = """
     ORDER BY partner_time, id LIMIT %(limit)s
 """
 
+_PING: Final = "SELECT 1"
+
 #: All pages of a registry show one instant: a payment that is cancelled meanwhile is in it whole or not at all.
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 class StaleWrite(Exception):
-    """A payment moved under our feet although its account was locked: run the batch again."""
+    """Optimistic check failed: a payment's version changed after it was read. Run the batch again."""
 
 
 async def take_id_block(cur: Cursor) -> range:
@@ -175,7 +226,7 @@ async def begin_and_lock(
 ) -> dict[str, AccountRow]:
     """BEGIN and lock the payable accounts named by number, or by a payment's (partner_id, key) or id.
 
-    Accounts locked by somebody else are left out.
+    Accounts that another session holds are left out.
     """
     if keys or ids:
         wanted = {"numbers": text_array(numbers), "ids": int_array(ids), **key_columns(keys)}
@@ -183,11 +234,11 @@ async def begin_and_lock(
     else:
         lock = cur.mogrify(_LOCK_BY_NUMBER, {"numbers": text_array(numbers)})
     await cur.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED;" + lock)
-    return {row[1]: AccountRow(*row) for row in await cur.fetchall()}
+    return {account.number: account for account in await records(cur, AccountRow)}
 
 
 async def held_elsewhere(cur: Cursor, numbers: Sequence[str]) -> set[str]:
-    """Of the numbers `begin_and_lock` did not return: those that exist, so somebody else holds them."""
+    """Of the numbers `begin_and_lock` did not return: those that exist, so another session holds them."""
     await cur.execute(_EXISTING_NUMBERS, {"numbers": text_array(numbers)})
     return {row[0] for row in await cur.fetchall()}
 
@@ -195,7 +246,7 @@ async def held_elsewhere(cur: Cursor, numbers: Sequence[str]) -> set[str]:
 async def read_accounts(cur: Cursor, numbers: Sequence[str], ids: Sequence[int]) -> list[AccountRow]:
     """Accounts without a lock, by number (payable ones) or id."""
     await cur.execute(_READ_ACCOUNTS, {"numbers": text_array(numbers), "ids": int_array(ids)})
-    return [AccountRow(*row) for row in await cur.fetchall()]
+    return await records(cur, AccountRow)
 
 
 async def read_payments(
@@ -206,7 +257,7 @@ async def read_payments(
     if ids:
         statement += b" UNION ALL " + cur.mogrify(_PAYMENTS_BY_ID, {"ids": int_array(ids)})
     await cur.execute(statement)
-    return {(row[1], row[2]): _payment(row) for row in await cur.fetchall()}
+    return {(row["partner_id"], row["key"]): _payment(row) for row in await named_rows(cur)}
 
 
 async def read_sides(cur: Cursor, ids: Sequence[int]) -> dict[int, Sides]:
@@ -233,11 +284,12 @@ async def read_for_batch(
     await cur.execute(statement)
     payments: dict[Key, Payment] = {}
     fences: dict[Key, float] = {}
-    for row in await cur.fetchall():
-        if row[0] is None:
-            fences[row[1], row[2]] = row[17] / 1000
+    for row in await named_rows(cur):
+        key, fence_age_ms = (row["partner_id"], row["key"]), row.pop("fence_age_ms")
+        if row["id"] is None:
+            fences[key] = fence_age_ms / 1000
         else:
-            payments[row[1], row[2]] = _payment(row)
+            payments[key] = _payment(row)
     return payments, fences
 
 
@@ -248,37 +300,37 @@ async def held_accounts(cur: Cursor, ids: Sequence[int]) -> set[int]:
 
 
 async def wait_for_account(cur: Cursor, account_id: int, wait_s: float) -> None:
-    """Wait until nobody holds an account.
+    """Wait until an account is free.
 
     Raises:
-        psycopg2.errors.LockNotAvailable: somebody still does after ``wait_s``.
+        psycopg2.errors.LockNotAvailable: it is still held after ``wait_s``.
     """
     await cur.execute(_WAIT_FOR_ACCOUNT, {"id": account_id, "wait_ms": str(int(wait_s * 1000))})
 
 
-async def write(cur: Cursor, world: LoadedState, system_ids: Iterable[int]) -> None:
+async def write(cur: Cursor, loaded: LoadedState, system_ids: Iterable[int]) -> None:
     """Write everything a batch decided: payments, events, outbox, attempts, then transfers and balances.
 
     Raises:
         StaleWrite: a changed payment was not in the version that was loaded.
         psycopg2.errors.UniqueViolation: another batch inserted one of the keys first; run the batch again.
     """
-    if world.changed:
-        await cur.execute(_UPDATE_PAYMENTS, _changed_columns(world))
-        if cur.rowcount != len(world.changed):
-            raise StaleWrite(f"{len(world.changed) - cur.rowcount} payments had moved")
+    if loaded.changed:
+        await cur.execute(_UPDATE_PAYMENTS, _changed_columns(loaded))
+        if cur.rowcount != len(loaded.changed):
+            raise StaleWrite(f"{len(loaded.changed) - cur.rowcount} payments had moved")
     statements = []
-    if world.created:
-        statements.append(cur.mogrify(_INSERT_PAYMENTS, _created_columns(world)))
-    if world.events:
-        statements.append(cur.mogrify(_INSERT_EVENTS, _event_columns(world)))
-        statements.append(cur.mogrify(_OUTBOX, {"ids": int_array(sorted({*world.created, *world.changed}))}))
-    if world.attempts:
-        statements.append(cur.mogrify(_INSERT_ATTEMPTS, attempt_columns([(world.now, a) for a in world.attempts])))
+    if loaded.created:
+        statements.append(cur.mogrify(_INSERT_PAYMENTS, _created_columns(loaded)))
+    if loaded.events:
+        statements.append(cur.mogrify(_INSERT_EVENTS, _event_columns(loaded)))
+        statements.append(cur.mogrify(_OUTBOX, {"ids": int_array(sorted({*loaded.created, *loaded.changed}))}))
+    if loaded.attempts:
+        statements.append(cur.mogrify(_INSERT_ATTEMPTS, attempt_columns([(loaded.now, a) for a in loaded.attempts])))
     if statements:
         await cur.execute(b";".join(statements))
-    if world.transfers:
-        await write_transfers(cur, world.transfers, system_ids)
+    if loaded.transfers:
+        await write_transfers(cur, loaded.transfers, system_ids)
 
 
 async def insert_attempts(cur: Cursor, attempts: Sequence[tuple[datetime, Attempt]]) -> None:
@@ -294,6 +346,11 @@ async def forget_attempts(cur: Cursor, before: datetime, most: int) -> int:
     """
     await cur.execute("SELECT forget_attempts(%s, %s)", (before, most))
     return int((await cur.fetchone())[0])
+
+
+async def ping(cur: Cursor) -> None:
+    """Ask whether the database answers."""
+    await cur.execute(_PING)
 
 
 async def known_numbers(cur: Cursor, numbers: Sequence[str]) -> set[str]:
@@ -323,100 +380,93 @@ async def read_registry(
     return tuple(lines) if len(lines) <= REGISTRY_MAX else None
 
 
-def _payment(row: Sequence[Any]) -> Payment:
-    return Payment(
-        id=row[0],
-        partner_id=row[1],
-        key=row[2],
-        contract_version=row[3],
-        service=row[4],
-        account_number=row[5],
-        account_id=row[6],
-        amount=Minor(row[7]),
-        currency=row[8],
-        partner_time=row[9],
-        extras=row[10],
-        state=State(row[11]),
-        reason=Reason(row[12]),
-        version=row[13],
-        registered_at=row[14],
-        created_at=row[15],
-        returned=Minor(row[16]),
-    )
+def _payment(row: dict[str, Any]) -> Payment:
+    """A record of `_PAYMENT_COLUMNS`, whose columns are called as its fields."""
+    return Payment(**row | {"state": State(row["state"]), "reason": Reason(row["reason"])})
 
 
-def _created_columns(world: LoadedState) -> dict[str, Any]:
+def _created_columns(loaded: LoadedState) -> dict[str, Any]:
     # Sorted by key: two batches that insert the same keys meet in the same order.
-    rows = sorted(world.created.values(), key=lambda p: (p.partner_id, p.key))
+    rows = sorted(loaded.created.values(), key=lambda p: (p.partner_id, p.key))
     for row in rows:
-        if row.registered_at != world.now or row.created_at != world.now:
+        if row.registered_at != loaded.now or row.created_at != loaded.now:
             raise LedgerError(f"payment {row.id} is new and not of this batch's time")
-    return {
-        "now": world.now,
-        "ids": int_array(p.id for p in rows),
-        "partners": int_array(p.partner_id for p in rows),
-        "keys": text_array(p.key for p in rows),
-        "contracts": int_array(p.contract_version for p in rows),
-        "services": text_array(p.service for p in rows),
-        "numbers": text_array(p.account_number for p in rows),
-        "accounts": int_array(p.account_id for p in rows),
-        "amounts": int_array(p.amount for p in rows),
-        "currencies": text_array(p.currency for p in rows),
-        "times": text_array(p.partner_time.isoformat() if p.partner_time else None for p in rows),
-        "extras": text_array(json.dumps(dict(p.extras), ensure_ascii=False) if p.extras else None for p in rows),
-        "states": text_array(p.state.value for p in rows),
-        "reasons": text_array(p.reason.value for p in rows),
-        "versions": int_array(p.version for p in rows),
-    }
+    values = (
+        (
+            p.id,
+            p.partner_id,
+            p.key,
+            p.contract_version,
+            p.service,
+            p.account_number,
+            p.account_id,
+            p.amount,
+            p.currency,
+            p.partner_time.isoformat() if p.partner_time else None,
+            json.dumps(dict(p.extras), ensure_ascii=False) if p.extras else None,
+            p.state.value,
+            p.reason.value,
+            p.version,
+        )
+        for p in rows
+    )
+    return {"now": loaded.now, **_NEW.values(values)}
 
 
-def _changed_columns(world: LoadedState) -> dict[str, Any]:
-    rows = sorted(world.changed.values(), key=lambda p: p.id)
-    return {
-        "now": world.now,
-        "ids": int_array(p.id for p in rows),
-        "before": int_array(world.versions_before[p.id] for p in rows),
-        "contracts": int_array(p.contract_version for p in rows),
-        "accounts": int_array(p.account_id for p in rows),
-        "states": text_array(p.state.value for p in rows),
-        "reasons": text_array(p.reason.value for p in rows),
-        "versions": int_array(p.version for p in rows),
-        "registered": text_array(p.registered_at.isoformat() for p in rows),
-        "returned": int_array(p.returned for p in rows),
-    }
+def _changed_columns(loaded: LoadedState) -> dict[str, Any]:
+    values = (
+        (
+            p.id,
+            loaded.versions_before[p.id],
+            p.contract_version,
+            p.account_id,
+            p.state.value,
+            p.reason.value,
+            p.version,
+            p.registered_at.isoformat(),
+            p.returned,
+        )
+        for p in sorted(loaded.changed.values(), key=lambda p: p.id)
+    )
+    return {"now": loaded.now, **_CHANGED.values(values)}
 
 
-def _event_columns(world: LoadedState) -> dict[str, Any]:
-    rows = world.events
-    return {
-        "now": world.now,
-        "ids": int_array(e.payment_id for e in rows),
-        "seqs": int_array(e.seq for e in rows),
-        "events": text_array(e.event.value for e in rows),
-        "states": text_array(e.state.value for e in rows),
-        "reasons": text_array(e.reason.value for e in rows),
-        "actors": text_array(e.actor for e in rows),
-        "notes": text_array(e.note for e in rows),
-        "ips": text_array(e.remote_ip for e in rows),
-        "requests": text_array(e.request_text for e in rows),
-    }
+def _event_columns(loaded: LoadedState) -> dict[str, Any]:
+    values = (
+        (
+            e.payment_id,
+            e.seq,
+            e.event.value,
+            e.state.value,
+            e.reason.value,
+            e.actor,
+            e.note,
+            e.remote_ip,
+            e.request_text,
+        )
+        for e in loaded.events
+    )
+    return {"now": loaded.now, **_EVENTS.values(values)}
 
 
 def attempt_columns(attempts: Sequence[tuple[datetime, Attempt]]) -> dict[str, Any]:
     """The columns of `insert_attempts`, shared with the batch's own write."""
-    return {
-        "ats": text_array(at.isoformat() for at, _ in attempts),
-        "partners": int_array(a.partner_id for _, a in attempts),
-        "kinds": text_array(a.kind for _, a in attempts),
-        "ops": text_array(a.op for _, a in attempts),
-        "reasons": text_array(a.reason.value for _, a in attempts),
-        "codes": text_array(a.code for _, a in attempts),
-        "details": text_array(a.detail for _, a in attempts),
-        "keys": text_array(a.key for _, a in attempts),
-        "numbers": text_array(a.account_number for _, a in attempts),
-        "amounts": int_array(a.amount for _, a in attempts),
-        "payments": int_array(a.payment_id for _, a in attempts),
-        "ips": text_array(a.remote_ip for _, a in attempts),
-        "requests": text_array(a.request_text for _, a in attempts),
-        "calls": int_array(a.calls for _, a in attempts),
-    }
+    return _ATTEMPTS.values(
+        (
+            at.isoformat(),
+            a.partner_id,
+            a.kind,
+            a.op,
+            a.reason.value,
+            a.code,
+            a.detail,
+            a.key,
+            a.account_number,
+            a.amount,
+            a.payment_id,
+            a.remote_ip,
+            a.request_text,
+            a.calls,
+        )
+        for at, a in attempts
+    )

@@ -14,7 +14,7 @@ from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, SSLIOStream
 
-from gateway.partners.contracts import Network
+from gateway.partners.contract_book import Network
 from gateway.payments import metrics
 
 

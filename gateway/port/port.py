@@ -50,13 +50,12 @@ from adapters.messages import (
     Status,
 )
 from adapters.wire import MAX_SCRUBBED, cut_request
-from billing.database.cursors import Cursor
-from gateway.partners.contracts import Binding, LoadedContracts, Network, book_at, load_book, revision
+from gateway.partners.contract_book import Binding, ContractBook, LoadedContracts, Network
 from gateway.payments import metrics
 from gateway.payments.attempts import AttemptWriter
-from gateway.payments.decide import Attempt, Command
-from gateway.payments.driver import end_tasks
-from gateway.payments.lanes import Connection, Core, CoreOptions, DatabaseAway, at_the_edge
+from gateway.payments.driver import CoreOptions
+from gateway.payments.lanes import Core
+from gateway.payments.records import Attempt, Command
 from gateway.port.connections import LimitedServer, client_ip, ip_of
 from gateway.port.strangers import STRANGER_PAUSE_S, STRANGER_TEXT, Text
 
@@ -90,61 +89,6 @@ class PortOptions:
     key_passphrase: str = field(default="", repr=False)
     tls_cert: str = ""
     tls_key: str = ""
-
-
-class ContractBook:
-    """The book as it stands now, kept fresh by polling one number."""
-
-    def __init__(self, core_options: CoreOptions, port_options: PortOptions) -> None:
-        self._connection = Connection(core_options)
-        self._options = port_options
-        self._task: asyncio.Task[None] | None = None
-        self.book: LoadedContracts | None = None
-
-    async def start(self) -> None:
-        """Read the book, waiting for the database as long as it takes, and keep reading."""
-        while self.book is None:
-            await self._refresh()
-            if self.book is None:
-                await asyncio.sleep(0.5)
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """Stop polling."""
-        if self._task is not None:
-            await end_tasks([self._task])
-        await self._connection.discard()
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._options.contracts_poll_s)
-            try:
-                await self._refresh()
-            except Exception:
-                # A poll that dies would freeze contracts for ever; the next one may do better.
-                log.exception("contracts_not_read")
-
-    async def _refresh(self) -> None:
-        now = datetime.now(UTC)
-        try:
-            current = await at_the_edge(self._connection, revision)
-            if self.book is None or current != self.book.revision:
-                passphrase = self._options.key_passphrase
-                self.book = await at_the_edge(self._connection, lambda cur: _read_book(cur, passphrase, now))
-                metrics.BROKEN_PARTNERS.set(len(self.book.broken))
-                log.info("contracts_loaded", extra={"revision": current, "partners": len(self.book.by_code)})
-        except DatabaseAway as error:
-            log.warning("contracts_not_read", extra={"error": str(error)})
-        if self.book is not None:
-            self.book = book_at(self.book, now)
-
-
-async def _read_book(cur: Cursor, passphrase: str, now: datetime) -> LoadedContracts:
-    """In one snapshot: a change between two of its queries would pair new contracts with old keys."""
-    await cur.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    book = await load_book(cur, passphrase, now)
-    await cur.execute("COMMIT")
-    return book
 
 
 class PartnerPort(httputil.HTTPServerConnectionDelegate):
@@ -413,7 +357,7 @@ class Gateway:
     """A gateway process: core, book, attempts and port, started and stopped in order."""
 
     def __init__(self, core_options: CoreOptions, port_options: PortOptions) -> None:
-        self.contracts = ContractBook(core_options, port_options)
+        self.contracts = ContractBook(core_options, port_options.key_passphrase, port_options.contracts_poll_s)
         self.core = Core(core_options)
         self.attempts = AttemptWriter(core_options)
         self.port = PartnerPort(self.core, lambda: self.contracts.book, self.attempts, port_options)

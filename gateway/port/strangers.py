@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Final
 
 from gateway.payments import metrics
-from gateway.payments.decide import Attempt
+from gateway.payments.records import Attempt
 
 #: Characters of a stranger's request that are kept.
 STRANGER_TEXT: Final = 300

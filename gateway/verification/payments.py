@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from billing.database.aiopg import connect, translated
+from billing.database.aiopg import connect, failed_is_away
 from billing.database.cursors import Cursor
 from billing.database.link import CycleStoreError
 from billing.database.session import IDLE_VERIFY_S
-from billing.refusals import Unavailable
 from billing.verification.ledger import Guard, check_guards, count, verify_ledger
 from billing.verification.records import MAX_LISTED, Check, Finding, listed
 from billing.verification.slices import SLICE_ROWS, Say, silent, slices, snapshot, together
@@ -121,10 +120,6 @@ _TRANSITS: Final = """
 """
 
 
-class VerifyAway(Unavailable):
-    """PostgreSQL could not be reached, or broke off: nothing is known."""
-
-
 @dataclass(frozen=True, slots=True)
 class Report:
     """What was checked, from which instant on, and what differs."""
@@ -210,9 +205,9 @@ async def verify(
         say: told how far it is.
 
     Raises:
-        VerifyAway: PostgreSQL is away. (MongoDB away is a finding: truth 5 does not hold then.)
+        DatabaseAway: PostgreSQL is away, and nothing is known. (MongoDB away is a finding: truth 5 does not hold.)
     """
-    with translated(VerifyAway, CycleStoreError):
+    with failed_is_away(CycleStoreError):
         async with _connection(dsn) as cur:
             await cur.execute("SELECT now()")
             at = (await cur.fetchone())[0]

@@ -21,6 +21,7 @@ from yoyo.backends.core.postgresql import PostgresqlBackend
 from yoyo.connections import parse_uri
 from yoyo.migrations import Migration, StepCollector
 
+from billing.database.away import DatabaseAway
 from billing.database.session import IDLE_COMMAND_S, session_dsn
 from billing.refusals import Unavailable
 
@@ -32,8 +33,8 @@ class MigrateError(Unavailable):
     """The database could not be brought up to date; the message is for the operator."""
 
 
-class DatabaseUnreachable(MigrateError):
-    """Nobody answers, or the answer is no; a later attempt may do better."""
+class DatabaseUnreachable(MigrateError, DatabaseAway):
+    """The server does not answer, or lets nobody in; a later attempt may do better."""
 
 
 @dataclass(frozen=True, slots=True)

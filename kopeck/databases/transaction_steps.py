@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import psycopg2
 
+from billing.database.aiopg import cancelled_is_away
+from billing.database.away import DatabaseAway
 from billing.database.cursors import Cursor
 from kopeck.databases.transactions import CommandFailed, connected
 
@@ -29,8 +31,9 @@ async def _in_steps(dsn: str, step: Callable[[Cursor], Awaitable[bool]]) -> None
         goes_on = True
         while goes_on:
             try:
-                await cur.execute("BEGIN")
-                goes_on = await step(cur)
-                await cur.execute("COMMIT")
-            except psycopg2.Error as error:
+                with cancelled_is_away():
+                    await cur.execute("BEGIN")
+                    goes_on = await step(cur)
+                    await cur.execute("COMMIT")
+            except (psycopg2.Error, DatabaseAway) as error:
                 raise CommandFailed(f"the database refused: {str(error).strip()}") from error

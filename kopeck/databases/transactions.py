@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import psycopg2
 
-from billing.database.aiopg import cancelled_as, connect
+from billing.database.aiopg import cancelled_is_away, connect
+from billing.database.away import DatabaseAway
 from billing.database.cursors import Cursor
 from billing.database.session import IDLE_COMMAND_S
 from billing.refusals import Unavailable
@@ -48,10 +49,10 @@ async def _in_transaction(dsn: str, work: Callable[[Cursor], Awaitable[T]]) -> T
     connection = await connected(dsn)
     async with connection, connection.cursor() as cur:
         try:
-            with cancelled_as(psycopg2.OperationalError):
+            with cancelled_is_away():
                 await cur.execute("BEGIN")
                 result = await work(cur)
                 await cur.execute("COMMIT")
-        except psycopg2.Error as error:
+        except (psycopg2.Error, DatabaseAway) as error:
             raise CommandFailed(f"the database refused: {str(error).strip()}") from error
         return result  # an exception closes the connection, which rolls back

@@ -30,7 +30,8 @@ from adapters.protocols import contract_from_json
 from billing.database.cursors import Cursor
 from billing.ledger.accounts import NewAccount, create_accounts, system_account
 from billing.ledger.transfers import Transfer, post_transfers
-from gateway.partners.contracts import add_key, add_partner, list_partners
+from gateway.partners.contracts import add_partner, list_partners
+from gateway.partners.keys import add_key
 from kopeck.databases.postgres import write_private
 from kopeck.databases.transactions import in_transaction
 from kopeck.local.store import add_opening_posting, subscriber_ids, unbilled_since

@@ -17,9 +17,11 @@ from adapters import cyberplat, osmp
 from adapters.messages import Contract, Keys, Request
 from adapters.protocols import contract_from_json
 from billing.ledger.accounts import NewAccount, create_accounts
-from gateway.partners.contracts import add_key, add_partner
-from gateway.payments.lanes import CoreOptions
+from gateway.partners.contracts import add_partner
+from gateway.partners.keys import add_key
+from gateway.payments.driver import CoreOptions
 from gateway.port.port import Gateway, PortOptions
+from tests.gateway.until import until
 
 OSMP = {
     "protocol": "osmp",
@@ -108,17 +110,17 @@ class Town:
 
     async def attempts(self, count: int, kind: str | None = None) -> list[tuple[Any, ...]]:
         """Attempts are written behind the caller's back: wait until there are ``count``."""
-        for _ in range(100):
+
+        async def written() -> list[tuple[Any, ...]] | None:
             found = await self.rows(
                 "SELECT kind, reason, code, detail, partner_key, request FROM attempts "
                 "WHERE %s::text IS NULL OR kind = %s ORDER BY id",
                 kind,
                 kind,
             )
-            if len(found) >= count:
-                return found
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"{len(found)} attempts of kind {kind}, waited for {count}: {found}")
+            return found if len(found) >= count else None
+
+        return await until(written, f"fewer than {count} attempts of kind {kind}") or []
 
     def contract(self, code: str) -> Contract:
         return contract_from_json(self.ids[code], code, 1, OSMP if code == "osmp" else CYBERPLAT, active=True)
@@ -151,6 +153,13 @@ class Peer:
             return await read_reply(reader)
         finally:
             writer.close()
+
+    async def reads_contracts(self) -> None:
+        """Wait until the gateway has read partners, contracts and keys as they are now."""
+        assert self.gateway is not None
+        contracts = self.gateway.contracts
+        revision = await self.town.one("SELECT revision FROM contracts_revision")
+        await until(lambda: contracts.book and contracts.book.revision >= revision, f"revision {revision} is not read")
 
     async def get(self, path: str, query: bytes, headers: str = "") -> tuple[int, bytes]:
         line = b"GET " + path.encode() + b"?" + query + b" HTTP/1.1\r\nHost: localhost\r\n"

@@ -1,11 +1,12 @@
 """Gateway processes of their own for tests."""
 
-import asyncio
 import os
 import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+
+from tests.gateway.until import until
 
 ACTIVE = "79160000001"
 
@@ -36,12 +37,12 @@ def gateway_process(database, port, *, failpoint=""):
 
 
 async def until_served(peer, process):
-    for _ in range(300):
+    async def served():
         assert process.poll() is None, "the gateway process ended before it served"
+        query = f"command=check&account={ACTIVE}&sum=1.00&txn_id=1".encode()
         try:
-            if (await peer.get("/pay/osmp", f"command=check&account={ACTIVE}&sum=1.00&txn_id=1".encode()))[0] == 200:
-                return
+            return (await peer.get("/pay/osmp", query))[0] == 200
         except OSError:
-            pass
-        await asyncio.sleep(0.05)
-    raise AssertionError("the gateway process does not serve")
+            return False
+
+    await until(served, "the gateway process does not serve", pause_s=0.05)

@@ -10,9 +10,11 @@ import aiopg
 from adapters.messages import Cancel, Pay, Result
 from adapters.protocols import default_body
 from billing.ledger.accounts import NewAccount, create_accounts
-from gateway.partners.contracts import add_partner, load_book
+from gateway.partners.contract_book import load_book
+from gateway.partners.contracts import add_partner
 from gateway.payments import store
-from gateway.payments.decide import Attempt, Command, LoadedState, OperatorCancel, Terms, decide
+from gateway.payments.decide import decide
+from gateway.payments.records import Attempt, Command, LoadedState, OperatorCancel, Terms
 from ratingcore.money import Minor
 
 PARTNERS = {"osmp-demo": ("osmp", "Терминалы Ёлка"), "cyber-demo": ("cyberplat", "Киберплат")}

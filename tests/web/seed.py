@@ -19,9 +19,11 @@ from adapters.protocols import PROTOCOLS, default_body
 from billing.ledger.accounts import NewAccount, create_accounts
 from gateway.journal.journal import Journal
 from gateway.journal.relay import relay_batch
-from gateway.partners.contracts import add_partner, load_book
+from gateway.partners.contract_book import load_book
+from gateway.partners.contracts import add_partner
 from gateway.payments import store
-from gateway.payments.decide import Attempt, Command, LoadedState, Terms, decide
+from gateway.payments.decide import decide
+from gateway.payments.records import Attempt, Command, LoadedState, Terms
 from ratingcore.money import Minor
 from web.access.users import add_user
 

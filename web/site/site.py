@@ -19,7 +19,8 @@ from zoneinfo import ZoneInfo
 import psycopg2
 from tornado.httputil import HTTPServerRequest
 
-from billing.database.aiopg import cancelled_as, create_pool
+from billing.database.aiopg import cancelled_is_away, create_pool
+from billing.database.away import DatabaseAway
 from billing.database.cursors import Cursor
 from billing.database.session import IDLE_WEB_S
 from billing.refusals import Unavailable
@@ -40,7 +41,7 @@ SIGN_INS_WAITING: Final = 32
 SIGN_INS_WAITING_PER_ADDRESS: Final = 4
 
 #: What aiopg raises when PostgreSQL cannot be reached, went away, or does not answer in time.
-DATABASE_ERRORS: Final = (psycopg2.OperationalError, psycopg2.InterfaceError, TimeoutError)
+DATABASE_ERRORS: Final = (DatabaseAway, psycopg2.OperationalError, psycopg2.InterfaceError, TimeoutError)
 
 
 class SignInsBusy(Unavailable):
@@ -89,7 +90,7 @@ class Site:
         connection = await asyncio.wait_for(pool.acquire(), POOL_WAIT_S)
         try:
             async with connection.cursor() as cur:
-                with cancelled_as(psycopg2.OperationalError):
+                with cancelled_is_away():
                     yield cur
         finally:
             await pool.release(connection)

@@ -17,17 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from adapters.protocols import cautions, contract_from_json, describe_fields
 from billing.database.cursors import Cursor
-from gateway.partners import contracts
-from gateway.partners.contracts import (
-    ContractError,
-    add_partner,
-    list_keys,
-    list_partners,
-    set_contract,
-    set_partner_state,
-)
+from gateway.partners import keys
+from gateway.partners.contracts import add_partner, list_partners, set_contract, set_partner_state
 from gateway.partners.key_material import generated_password
-from gateway.partners.keys import KeyWarning, key_warnings, warning_sentences
+from gateway.partners.keys import KeyWarning, key_warnings, list_keys, warning_sentences
+from gateway.partners.records import ContractError
 from kopeck.cli.context import INSTANT, Context, actor, pass_context, show_table, shown_name, shown_time
 from ratingcore.money import format_minor
 from web.access.audit import record
@@ -204,7 +198,7 @@ def add_key(
     material, public = _made(purpose, code, int(bits)) if generate else (_text(file), "")
 
     async def work(cur: Cursor) -> tuple[int, list[KeyWarning]]:
-        key_id = await contracts.add_key(
+        key_id = await keys.add_key(
             cur,
             code,
             purpose,
@@ -236,7 +230,7 @@ def retire_key(context: Context, key_id: int, at: datetime | None) -> None:
     moment = at or datetime.now(UTC)
 
     async def work(cur: Cursor) -> None:
-        code = await contracts.retire_key(cur, key_id, moment)
+        code = await keys.retire_key(cur, key_id, moment)
         await record(cur, actor(), "partner_key_retired", "", "partner", code, key=key_id, at=moment.isoformat())
 
     context.in_transaction(work)

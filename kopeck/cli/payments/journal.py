@@ -11,16 +11,17 @@ from functools import partial
 import click
 from rich.console import Console
 
+from billing.database.away import DatabaseAway
 from billing.verification.invoices import verify_cycle
 from billing.verification.slices import Say
 from billing.verification.usage import verify_usage
 from gateway.journal.journal import Journal
-from gateway.journal.relay import DatabaseAway, Rebuilt, RelayOptions, run_relay
+from gateway.journal.relay import Rebuilt, RelayOptions, run_relay
 from gateway.journal.relay import rebuild as make_again
 from gateway.journal.search import JournalAway, JournalError
 from gateway.journal.totals import verify_payment_totals
 from gateway.partners.keys import key_warnings, warning_sentences
-from gateway.verification.payments import Report, VerifyAway
+from gateway.verification.payments import Report
 from gateway.verification.payments import verify as examine
 from gateway.verification.postings import verify_postings
 from kopeck.cli.context import Context, pass_context
@@ -46,7 +47,7 @@ def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_line
         try:
             with progress() as say:
                 report = asyncio.run(_verify(stores, wait_s, no_journal, None if all_lines else lines, say))
-        except VerifyAway as error:
+        except DatabaseAway as error:
             raise CommandFailed(str(error)) from error
         warnings = in_transaction(
             stores.dsn, lambda cur: key_warnings(cur, passphrase=context.settings.gateway.key_passphrase)

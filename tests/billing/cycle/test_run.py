@@ -26,7 +26,8 @@ from billing.cycle.run import Crew, RunResult
 from billing.cycle.shard import ShardJob, ShardWorker
 from billing.cycle.summary import reconcile
 from billing.database.adbc import rows
-from billing.database.link import CycleStoreError, DatabaseAway, Link
+from billing.database.away import DatabaseAway
+from billing.database.link import CycleStoreError, Link
 from billing.orders.orders import end_order, withdraw_end
 from kopeck.databases.transactions import in_transaction
 from tests.billing.cycle.base import CATALOGUE, FEBRUARY, MARCH, Base, cycle_base

@@ -30,6 +30,7 @@ CALLS = re.compile(r"pg_(try_)?advisory_\w*lock\w*|\bLOCK\s+TABLE\b", re.IGNOREC
 #: Who else locks, each with a reason.
 OTHERS = {
     "billing/database/locks.py": "the register itself",
+    "gateway/journal/totals.py": "folds wait while the totals are counted again; no lock of billing beside it",
     "gateway/payments/fence_store.py": "a partner's key, beside no lock of billing",
     "kopeck/databases/migrate.py": "one migration at a time, before any program starts",
 }

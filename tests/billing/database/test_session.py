@@ -9,6 +9,7 @@ import pytest
 
 from billing.database import adbc as database_adbc
 from billing.database import aiopg as database_aiopg
+from billing.database.away import DatabaseAway
 from billing.database.session import session_dsn
 
 #: Values of tcp_* read 0 on a socket of the file system, which the test's server listens on; who set them is told.
@@ -21,10 +22,6 @@ WANTED = (
     "UTC 7s kopeck-test",
     "tcp_keepalives_count tcp_keepalives_idle tcp_keepalives_interval tcp_user_timeout",
 )
-
-
-class Lost(Exception):
-    """What a caller of `translated` makes of a failure."""
 
 
 async def aiopg_cursor(dsn, **more):
@@ -87,7 +84,7 @@ def test_a_process_that_stops_in_a_transaction_gives_its_locks_back(database, dr
         await cur.execute("BEGIN")
         await cur.execute(lock)
         await asyncio.to_thread(wait_for_the_row)
-        with pytest.raises(Lost), database_aiopg.translated(Lost):
+        with pytest.raises(DatabaseAway), database_aiopg.failed_is_away():
             await cur.execute("COMMIT")
         await cur.connection.close()
 
@@ -115,11 +112,11 @@ def test_a_long_statement_is_no_idle_time(database):
     asyncio.run(story())
 
 
-def test_a_statement_the_server_cancels_is_the_callers_own_exception(database):
+def test_a_statement_the_server_cancels_means_that_the_database_is_away(database):
     async def story():
         cur = await aiopg_cursor(database.dsn)
         await cur.execute("SET statement_timeout = '50ms'")
-        with pytest.raises(Lost, match="cancelled a statement"), database_aiopg.cancelled_as(Lost):
+        with pytest.raises(DatabaseAway, match="cancelled a statement"), database_aiopg.cancelled_is_away():
             await cur.execute("SELECT pg_sleep(5)")
 
     asyncio.run(story())
@@ -127,7 +124,7 @@ def test_a_statement_the_server_cancels_is_the_callers_own_exception(database):
 
 def test_a_cancellation_of_ours_stays_one(database):
     async def wait():
-        with database_aiopg.translated(Lost):
+        with database_aiopg.failed_is_away():
             await asyncio.sleep(60)
 
     async def story():

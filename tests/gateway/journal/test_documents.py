@@ -24,7 +24,7 @@ from gateway.journal.documents import (
 )
 from gateway.journal.search import search_terms
 from gateway.partners.contracts import set_contract
-from gateway.payments.decide import Attempt, Command, OperatorCancel
+from gateway.payments.records import Attempt, Command, OperatorCancel
 from ratingcore.money import Minor
 from tests.gateway.shop import Shop, act, note_attempt, open_shop
 
@@ -171,6 +171,10 @@ def test_any_number_of_payments_takes_one_query_a_table(database: Any) -> None:
         async def fetchall(self) -> list[Any]:
             rows: list[Any] = await self.cur.fetchall()
             return rows
+
+        @property
+        def description(self) -> Any:
+            return self.cur.description
 
     async def story() -> tuple[int, int, int]:
         shop = await open_shop(database.dsn)

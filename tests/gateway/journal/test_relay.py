@@ -11,13 +11,14 @@ import aiopg
 import pytest
 
 from adapters.messages import Reason
-from gateway.journal import relay
+from gateway.journal import relay, store
 from gateway.journal.journal import Journal
 from gateway.journal.relay import Rebuilt, RelayOptions, drain, rebuild, relay_batch, run_relay
 from gateway.journal.search import JournalAway
-from gateway.payments.decide import Attempt
+from gateway.payments.records import Attempt
 from kopeck.databases.journal import WHEEL, JournalServer
 from tests.gateway.shop import act, note_attempt, open_shop
+from tests.gateway.until import until
 
 SOON_S = 30.0
 
@@ -255,7 +256,12 @@ def test_a_document_that_mongodb_refuses_neither_blocks_the_others_nor_is_forgot
                 "WHERE payment_id = (SELECT min(id) FROM payments)"
             )
         async with relays(database.dsn, journal):
-            waiting = await left(database.dsn, wait_s=2.0)
+
+            async def others_are_carried() -> bool:
+                return bool(await one_value(database.dsn, "SELECT count(*) = 1 FROM outbox WHERE topic = 'payment'"))
+
+            await until(others_are_carried, "the documents beside the refused one are not carried")
+            waiting = await left(database.dsn, wait_s=0.2)
         held, found = await versions(database.dsn, journal)
         return waiting, sorted(held.keys() - found.keys()), min(held)
 
@@ -295,7 +301,7 @@ def test_a_relay_steps_over_carried_rows_once_while_an_old_snapshot_keeps_them(
                     break
 
             async def stepped_over(from_id: int) -> int:
-                statement = taking.mogrify(relay._TAKE, {"limit": 500, "aside": [], "floor": from_id}).decode()
+                statement = taking.mogrify(store._TAKE, {"limit": 500, "aside": [], "floor": from_id}).decode()
                 await taking.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement)
                 return int((await taking.fetchone())[0][0]["Plan"]["Shared Hit Blocks"])
 
@@ -337,11 +343,13 @@ def test_the_totals_are_folded_while_mongodb_is_away_and_the_lag_is_told(databas
         await act(database.dsn, [shop.pay(str(number), "79161234567", 100) for number in range(30)])
         try:
             async with relays(database.dsn, nowhere):
-                for _ in range(200):
-                    waiting = await one_value(database.dsn, "SELECT count(*) FROM payment_total_changes")
-                    if not waiting and relay.OUTBOX_ROWS._value.get():
-                        break
-                    await asyncio.sleep(0.05)
+
+                async def folded() -> bool:
+                    rows = await one_value(database.dsn, "SELECT count(*) FROM payment_total_changes")
+                    return rows == 0 and relay.OUTBOX_ROWS._value.get() > 0
+
+                await until(folded, "the totals are not folded, or the lag is not told")
+                waiting = await one_value(database.dsn, "SELECT count(*) FROM payment_total_changes")
             total = await one_value(database.dsn, "SELECT sum(payments) FROM payment_totals")
             return waiting, total, relay.OUTBOX_ROWS._value.get(), relay.OUTBOX_AGE._value.get()
         finally:
@@ -376,12 +384,14 @@ def test_a_journal_database_dropped_under_a_relay_gets_its_indexes_back(
             await journal._client.drop_database(journal_name)
             await act(database.dsn, [shop.pay("2", "79161234567", 100)])
             assert await left(database.dsn) == 0
-            await asyncio.sleep(0.2)
-        return set(await journal._db.payments.index_information())
 
-    assert {"by_time", "by_terms", "by_state", "by_partner", "by_amount", "by_key"} <= told(
-        journal_uri, journal_name, story
-    )
+            async def indexed() -> bool:
+                return wanted <= set(await journal._db.payments.index_information())
+
+            await until(indexed, "the indexes are not made again")
+
+    wanted = {"by_time", "by_terms", "by_state", "by_partner", "by_amount", "by_key"}
+    told(journal_uri, journal_name, story)
 
 
 def test_a_rebuild_makes_every_document_again_and_reports_how_far_it_is(

@@ -7,21 +7,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from gateway.partners.contracts import (
-    ContractError,
-    StoredKey,
-    add_key,
-    add_partner,
-    book_at,
-    keys_at,
-    list_keys,
-    list_partners,
-    load_book,
-    retire_key,
-    set_contract,
-    set_partner_state,
-    stored_form,
-)
+from gateway.partners.contract_book import book_at, keys_at, load_book
+from gateway.partners.contracts import add_partner, list_partners, set_contract, set_partner_state
+from gateway.partners.key_material import stored_form
+from gateway.partners.keys import add_key, list_keys, retire_key
+from gateway.partners.records import ContractError, StoredKey
 
 PASSPHRASE = "correct horse"
 

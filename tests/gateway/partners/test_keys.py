@@ -6,8 +6,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from gateway.partners.contracts import ContractError, add_key, add_partner, load_book
-from gateway.partners.keys import key_warnings
+from gateway.partners.contract_book import load_book
+from gateway.partners.contracts import add_partner
+from gateway.partners.keys import add_key, key_warnings
+from gateway.partners.records import ContractError
 
 CYBERPLAT = {"protocol": "cyberplat"}
 

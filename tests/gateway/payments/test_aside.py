@@ -6,7 +6,7 @@ import signal
 import psutil
 
 from adapters.messages import Pay, Reason
-from gateway.payments.decide import Command
+from gateway.payments.records import Command
 from ratingcore.money import Minor
 from tests.gateway.processes import free_port, gateway_process, until_served
 

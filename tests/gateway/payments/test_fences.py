@@ -9,9 +9,10 @@ import pytest
 from adapters.messages import Cancel, Pay, Reason, Status
 from gateway.partners.contracts import set_contract
 from gateway.payments import fences
-from gateway.payments.decide import Command
+from gateway.payments.records import Command
 from ratingcore.money import Minor
 from tests.gateway.processes import free_port, gateway_process, until_served
+from tests.gateway.until import until
 
 ACTIVE, UNKNOWN = "79160000001", "79169999999"
 IBOX = {"cancel": "cancel_txn_id", "cancel_unknown_code": 300}
@@ -28,11 +29,7 @@ def command(peer, request):
 
 
 async def until_stopped(process):
-    for _ in range(300):
-        if psutil.Process(process.pid).status() == psutil.STATUS_STOPPED:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("the process does not stop")
+    await until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, "the process does not stop")
 
 
 #: The review's table: who asks what of a key in work, and the answer "in work" of its protocol.
@@ -69,36 +66,35 @@ def test_of_two_processes_neither_denies_a_pay_that_waits_in_one(
 
 
 async def until_announced(town, count):
-    for _ in range(300):
+    async def announced():
         held = await town.one(
             "SELECT count(*) FROM pg_locks JOIN pg_stat_activity a USING (pid)"
             " WHERE locktype = 'advisory' AND mode = 'ShareLock' AND a.datname = current_database()"
             " AND virtualtransaction LIKE '%%/0'"  # a session's, and not a batch's
         )
-        if held == count:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"{held} keys are announced, not {count}")
+        return held == count
+
+    await until(announced, f"not {count} keys are announced")
 
 
 async def code_when_in_no_batch(peer, key):
     """A batch that tries the pay again and again is seen by a question now and then: ask between two of them."""
-    for _ in range(300):
+
+    async def code():
         code = (await peer.osmp(f"command=status&txn_id={key}")).code
-        if code != 90:
-            return code
-        await asyncio.sleep(0.005)
-    raise AssertionError("the key is in work all the time")
+        return str(code) if code != 90 else None
+
+    return int(await until(code, "the key is in work all the time", pause_s=0.005))
 
 
 async def code_when_sent_again(peer, query):
     """A slow loop takes a pay for older than it is; the temporary code makes a partner send it once more."""
-    for _ in range(300):
+
+    async def code():
         code = (await peer.osmp(query)).code
-        if code != 1:
-            return code
-        await asyncio.sleep(0.05)
-    raise AssertionError("the pay is never taken")
+        return str(code) if code != 1 else None
+
+    return int(await until(code, "the pay is never taken", pause_s=0.05))
 
 
 def test_what_was_denied_is_not_credited_until_it_is_sent_again(town, pay, monkeypatch):
@@ -110,8 +106,7 @@ def test_what_was_denied_is_not_credited_until_it_is_sent_again(town, pay, monke
             await cur.execute("BEGIN")
             await cur.execute("SELECT FROM accounts WHERE number = %s FOR UPDATE", (ACTIVE,))
             paying = asyncio.create_task(one.osmp(query := pay(71)))
-            while not one.gateway.core._in_work:
-                await asyncio.sleep(0.01)
+            await until(lambda: one.gateway.core._in_work, "the pay is not in work")
             assert await code_when_in_no_batch(other, 71) == 300
             await cur.execute("ROLLBACK")
             assert (await paying).code == 1
@@ -216,11 +211,11 @@ def test_old_fences_are_deleted(town, monkeypatch):
         async with town.gateway() as peer, town.cursor() as cur:
             await cur.execute("INSERT INTO key_fences VALUES (1, 'old', now() - interval '61 minutes')")
             assert (await peer.osmp("command=status&txn_id=76")).code == 300
-            for _ in range(100):
-                await asyncio.sleep(0.05)
-                if await town.rows("SELECT partner_key FROM key_fences") == [("76",)]:
-                    return
-            raise AssertionError("the old fence is still there")
+
+            async def forgotten():
+                return await town.rows("SELECT partner_key FROM key_fences") == [("76",)]
+
+            await until(forgotten, "the old fence is still there")
 
     asyncio.run(story())
 

@@ -205,7 +205,7 @@ def test_a_credited_payment_is_answered_from_its_state_although_every_limit_move
                 "date_future_s": 0,
             }
             await set_contract(cur, "osmp", body | tight, "test")
-            await asyncio.sleep(0.3)
+            await peer.reads_contracts()
             again = await peer.osmp(query)
             assert (again.code, again.payment_id) == (0, first.payment_id)
 

@@ -13,11 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from adapters.messages import Pay, Reason
 from billing.ledger.accounts import post_manual, system_account
-from gateway.partners.contracts import ContractError, add_key, set_contract
-from gateway.payments.decide import Attempt, Command
-from gateway.port.port import _read_book
+from gateway.partners.contract_book import read_book
+from gateway.partners.contracts import set_contract
+from gateway.partners.keys import add_key
+from gateway.partners.records import ContractError
+from gateway.payments.records import Attempt, Command
 from gateway.verification.payments import _ORPHANS
 from ratingcore.money import Minor
+from tests.gateway.until import until
 
 ACTIVE, OTHER, UNKNOWN = "79160000001", "79160000003", "79169999999"
 IBOX = {"cancel": "cancel_txn_id", "cancel_unknown_code": 0}
@@ -157,10 +160,7 @@ def test_a_database_that_became_read_only_is_away_until_it_is_not(town, database
             assert (await peer.osmp(pay(2))).code in (1, 90)
             assert not peer.gateway.is_ready
             await cur.execute(f"ALTER DATABASE {database.name} RESET default_transaction_read_only")
-            for _ in range(100):
-                await asyncio.sleep(0.05)
-                if peer.gateway.is_ready:
-                    break
+            await until(lambda: peer.gateway.is_ready, "the gateway is not ready again")
             assert (await peer.osmp(pay(2))).code == 0
 
     asyncio.run(story())
@@ -184,11 +184,8 @@ def test_a_cancelled_connect_ends_neither_the_poll_of_contracts_nor_the_attempts
                 await cur.execute(f"ALTER DATABASE {database.name} RESET statement_timeout")
             assert (await town.attempts(1))[0][3] == "seen"
             await change(town, "osmp", max_minor=7_000)
-            for _ in range(100):
-                await asyncio.sleep(0.05)
-                if peer.gateway.contracts.book.by_code["osmp"].contract.max_minor == 7_000:
-                    return
-            raise AssertionError("contracts are not read any more")
+            await peer.reads_contracts()
+            assert peer.gateway.contracts.book.by_code["osmp"].contract.max_minor == 7_000
 
     asyncio.run(story())
 
@@ -218,7 +215,7 @@ def test_the_book_is_of_one_instant(town):
         async with town.cursor() as cur:
             await cur.execute("SELECT now()")
             now = (await cur.fetchone())[0]
-            book = await _read_book(Spy(cur), "", now)
+            book = await read_book(Spy(cur), "", now)
             binding = book.by_code["cyberplat"]
             assert (binding.contract.dialect.digest, len(binding.keys.verify)) == ("sha1", 1)
 
@@ -255,7 +252,7 @@ def test_a_key_this_program_does_not_support_breaks_its_own_partner_alone(town, 
                 "INSERT INTO partner_keys (partner_id, purpose, material, created_by) VALUES (%s, 'verify', %s, 'x')",
                 (town.ids["cyberplat"], unsupported),
             )
-            await asyncio.sleep(0.4)
+            await peer.reads_contracts()
             assert peer.gateway.contracts.book.broken == ("cyberplat",)
             assert (await peer.osmp(pay(1))).code == 0
 
@@ -269,7 +266,7 @@ def test_a_repeat_survives_a_change_of_how_account_numbers_are_written(town, pay
             query = pay(61, account="0123")
             first = await peer.osmp(query)
             await change(town, "osmp", strip_leading_zeros=True)
-            await asyncio.sleep(0.4)
+            await peer.reads_contracts()
             again = await peer.osmp(query)
             assert (again.code, again.payment_id) == (0, first.payment_id)
 
@@ -284,7 +281,7 @@ def test_another_number_under_a_key_is_a_conflict_whatever_else_the_contract_cha
             )
             assert (await peer.osmp(pay(62, account="0123"))).code == 0
             await change(town, "osmp", max_minor=1_000_000)
-            await asyncio.sleep(0.4)
+            await peer.reads_contracts()
             assert (await peer.osmp(pay(62, account="123"))).code == 300
             assert (await peer.osmp(pay(62, account="0123"))).code == 0
             assert (await town.balance("0123"), await town.balance("123")) == (25_000, 0)
@@ -299,7 +296,7 @@ def test_a_number_taken_without_its_zeros_is_the_same_when_they_are_kept_again(t
             await cur.execute("INSERT INTO accounts (number, kind) VALUES ('123', 'subscriber')")
             assert (await peer.osmp(query := pay(63, account="0123"))).code == 0
             await change(town, "osmp", strip_leading_zeros=False)
-            await asyncio.sleep(0.4)
+            await peer.reads_contracts()
             assert (await peer.osmp(query)).code == 0
 
     asyncio.run(story())
@@ -311,7 +308,7 @@ def test_a_payment_refused_with_zeros_is_accepted_once_the_contract_drops_them(t
             await cur.execute("INSERT INTO accounts (number, kind) VALUES ('7', 'subscriber')")
             assert (await peer.osmp(query := pay(64, account="007"))).code == 5
             await change(town, "osmp", strip_leading_zeros=True)
-            await asyncio.sleep(0.4)
+            await peer.reads_contracts()
             assert [(await peer.osmp(query)).code for _ in range(2)] == [0, 0]
             assert await town.balance("7") == 25_000
             assert await town.rows("SELECT account_number FROM payments") == [("007",)]

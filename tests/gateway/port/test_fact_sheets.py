@@ -6,7 +6,8 @@ import re
 import pytest
 
 from adapters import cyberplat
-from gateway.partners.contracts import add_key, set_contract
+from gateway.partners.contracts import set_contract
+from gateway.partners.keys import add_key
 from tests.adapters.conftest import sheet_key
 from tests.adapters.test_cyberplat import CHECK, CHECK_SIGN, PAYMENT, PAYMENT_SIGN, PAYMENT_SIGN_SHA256
 from tests.gateway.conftest import private_pem, public_pem

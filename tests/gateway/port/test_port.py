@@ -9,8 +9,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from gateway.partners.contracts import add_key, retire_key, set_contract, set_partner_state
+from gateway.partners.contracts import set_contract, set_partner_state
+from gateway.partners.keys import add_key, retire_key
 from gateway.port.connections import client_ip
+from tests.gateway.until import until
 
 ACTIVE, UNKNOWN = "79160000001", "79169999999"
 NO_SIGN = "00" * 128
@@ -133,7 +135,7 @@ def test_a_foreign_address_is_refused_in_the_protocols_own_way(town):
                 )
                 body = (await cur.fetchone())[0]
                 await set_contract(cur, code, body | {"sources": ["192.0.2.0/24", "2001:db8::/32"]}, "test")
-            await asyncio.sleep(0.3)
+            await peer.reads_contracts()
             assert (await peer.get("/pay/osmp", osmp_query().encode()))[0] == 403
             assert (await peer.cyberplat(cyberplat_query())).code == -4
             assert len(await town.attempts(2, "bad_source")) == 2
@@ -173,13 +175,13 @@ def test_pausing_and_rewriting_a_contract_need_no_restart(town):
     async def story():
         async with town.gateway() as peer, town.cursor() as cur:
             await set_partner_state(cur, "osmp", "paused")
-            await asyncio.sleep(0.3)
+            await peer.reads_contracts()
             assert (await peer.osmp(osmp_query())).code == 1
             await set_partner_state(cur, "osmp", "active")
             await cur.execute("SELECT body FROM contracts JOIN partners p ON p.id = partner_id WHERE code = 'osmp'")
             body = (await cur.fetchone())[0]
             await set_contract(cur, "osmp", body | {"max_minor": 24_999}, "test")
-            await asyncio.sleep(0.3)
+            await peer.reads_contracts()
             assert (await peer.osmp(osmp_query())).code == 242
 
     asyncio.run(story())
@@ -194,13 +196,16 @@ def test_two_keys_are_valid_while_one_is_rotated_and_a_retired_one_is_not(town, 
         async with town.gateway() as peer, town.cursor() as cur:
             old_id = await town.one("SELECT id FROM partner_keys WHERE purpose = 'verify'")
             await add_key(cur, "cyberplat", "verify", pem.decode(), "test")
-            await asyncio.sleep(0.3)
+            await peer.reads_contracts()
             old_peer, new_peer = peer, replace(peer, town=replace(town, partner_key=new_key))
             assert (await old_peer.cyberplat(cyberplat_query())).code == 0
             assert (await new_peer.cyberplat(cyberplat_query())).code == 0
             await retire_key(cur, old_id, datetime.now(UTC))
-            await asyncio.sleep(0.3)
-            assert (await old_peer.cyberplat(cyberplat_query())).code == -4
+
+            async def refused():
+                return (await old_peer.cyberplat(cyberplat_query())).code == -4
+
+            await until(refused, "the retired key still opens")
             assert (await new_peer.cyberplat(cyberplat_query())).code == 0
 
     asyncio.run(story())
@@ -213,7 +218,7 @@ def test_a_broken_contract_takes_down_its_own_partner_alone(town):
                 "INSERT INTO contracts (partner_id, version, body, created_by) VALUES (%s, 2, '{}', 'x')",
                 (town.ids["cyberplat"],),
             )
-            await asyncio.sleep(0.3)
+            await peer.reads_contracts()
             assert (await peer.osmp(osmp_query())).code == 0
             assert (await peer.get("/pay/cyberplat", b"action=check"))[0] == 404
             assert peer.gateway.contracts.book.broken == ("cyberplat",)
@@ -282,10 +287,7 @@ def test_a_client_that_hangs_up_before_the_reply_has_still_paid(town):
             writer.write(b"GET /pay/osmp?" + osmp_query().encode() + b" HTTP/1.1\r\nHost: x\r\n\r\n")
             await writer.drain()
             writer.close()
-            for _ in range(100):
-                if await town.balance(ACTIVE):
-                    break
-                await asyncio.sleep(0.02)
+            await until(lambda: town.balance(ACTIVE), "the pay is not credited")
             assert (await peer.osmp(osmp_query())).code == 0
             assert await town.balance(ACTIVE) == 25_000
 

@@ -11,12 +11,13 @@ import psycopg2
 import pytest
 
 from adapters.messages import Reason
+from billing.database.away import DatabaseAway
 from gateway.journal.documents import payment_documents
 from gateway.journal.journal import Journal
 from gateway.journal.relay import RelayOptions, rebuild, run_relay
-from gateway.payments.decide import Attempt, Command, OperatorCancel
+from gateway.payments.records import Attempt, Command, OperatorCancel
 from gateway.verification.journal import document_faults
-from gateway.verification.payments import Report, VerifyAway, verify
+from gateway.verification.payments import Report, verify
 from tests.gateway.shop import act, note_attempt, open_shop
 
 #: A payment of each life that `busy_day` leaves, by its partner's key.
@@ -465,5 +466,5 @@ def test_a_database_that_is_away_is_told_from_one_that_differs() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        with pytest.raises(VerifyAway):
+        with pytest.raises(DatabaseAway):
             asyncio.run(verify(f"host=127.0.0.1 port={port} dbname=x user=x", None))

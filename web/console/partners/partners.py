@@ -16,8 +16,9 @@ from tornado.web import HTTPError
 
 from adapters.messages import Contract
 from adapters.protocols import contract_from_json
-from gateway.partners.contracts import PartnerRow, list_keys, list_partners, set_partner_state
-from gateway.partners.keys import key_warnings
+from gateway.partners.contracts import list_partners, set_partner_state
+from gateway.partners.keys import key_warnings, list_keys
+from gateway.partners.records import PartnerRow
 from web.access.users import Role
 from web.site import formatting
 from web.site.page import Page

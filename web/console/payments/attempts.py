@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl
 
 from gateway.journal.documents import Document
 from gateway.journal.search import Filter
-from gateway.partners.contracts import PartnerRow, list_partners
+from gateway.partners.contracts import list_partners
+from gateway.partners.records import PartnerRow
 from web.console.payments.conflicts import conflicts_told
 from web.console.payments.payments import PAGE_ROWS
 from web.site import filters

@@ -26,8 +26,9 @@ from billing.ledger.accounts import account_by_number
 from gateway.journal.documents import Document, payment_documents
 from gateway.journal.search import Filter, JournalAway, JournalError
 from gateway.journal.totals import Totals, payment_hours, payment_minutes, payment_seconds, payment_totals, totals_of
-from gateway.partners.contracts import PartnerRow, list_partners
-from gateway.payments.decide import NOTE_MAX, Command, OperatorCancel
+from gateway.partners.contracts import list_partners
+from gateway.partners.records import PartnerRow
+from gateway.payments.records import NOTE_MAX, Command, OperatorCancel
 from gateway.payments.states import TABLE, Event, State
 from web.access.users import Role, may
 from web.console.payments.conflicts import conflicts_told, distinct

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg2
 import pytest
 
-from gateway.payments.decide import Command, OperatorCancel
+from gateway.payments.records import Command, OperatorCancel
 from tests.billing.invoicing.invoice_books import Books, Charge
 from tests.gateway.shop import act, open_shop
 

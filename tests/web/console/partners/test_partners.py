@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from adapters.protocols import contract_from_json
-from gateway.partners.contracts import PartnerRow
+from gateway.partners.records import PartnerRow
 from tests.web.console.payments.test_payments import money, plain
 from web.console.partners.partners import SettlementTotal, contract_words, settlement_totals
 from web.site import texts

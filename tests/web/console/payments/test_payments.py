@@ -468,7 +468,8 @@ def test_the_button_stands_where_the_gateway_lets_a_person_cancel_and_nowhere_el
 
     import aiopg
 
-    from gateway.payments.decide import AccountRow, Command, LoadedState, OperatorCancel, Payment, Sides, decide
+    from gateway.payments.decide import decide
+    from gateway.payments.records import AccountRow, Command, LoadedState, OperatorCancel, Payment, Sides
 
     async def terms():
         async with aiopg.connect(database.dsn) as connection, connection.cursor() as cur:
