@@ -18,7 +18,7 @@ from billing.explanation.lines import (
     explain_words,
     owner_of,
 )
-from billing.rating.report import Words
+from billing.wording import Words
 from tests.billing.catalogue.catalogues import one_price, read
 from tests.billing.charging.shards import Order, World, at, bill, periods
 from tests.billing.charging.test_lines import BILLED, MINUTE, SHOP, made_worlds, shop
