@@ -28,9 +28,8 @@ from billing.customers.customers import (
 from billing.database.cursors import ColumnConnection
 from billing.database.link import columns, do, rows
 from billing.database.zones import UNKNOWN_ZONE
+from billing.files.store import BAD_TABLE, SESSION, set_aside, stage
 from billing.files.tables import (
-    BAD_TABLE,
-    SESSION,
     BadLine,
     How,
     Ints,
@@ -42,8 +41,6 @@ from billing.files.tables import (
     coded,
     each,
     load_file,
-    set_aside,
-    stage,
     unprintable,
     whole_number,
     yes_or_no,

@@ -28,9 +28,8 @@ from billing.customers.customers import LOCK_TREE
 from billing.database.cursors import ColumnConnection
 from billing.database.link import columns, do, rows
 from billing.database.zones import UNKNOWN_ZONE
+from billing.files.store import BAD_TABLE, SESSION, set_aside, stage
 from billing.files.tables import (
-    BAD_TABLE,
-    SESSION,
     BadLine,
     Coded,
     How,
@@ -46,8 +45,6 @@ from billing.files.tables import (
     flags,
     load_file,
     numbers,
-    set_aside,
-    stage,
     unprintable,
     whole_number,
     yes_or_no,

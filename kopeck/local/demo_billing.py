@@ -22,8 +22,8 @@ from billing.customers.customers import LegalEntity, NewCustomer, add_customer, 
 from billing.cycle.plan import NewRun
 from billing.cycle.run import Crew, go_on, run_under_way, start_run
 from billing.database.cursors import Cursor
-from billing.files.format import parse_format
 from billing.orders.orders import ManualCharge, WantedOrder, add_charge, add_order, end_order, suspend_order
+from billing.usage.format import parse_format
 from billing.usage.importer import import_file
 from billing.usage.load_store import NewImport
 from kopeck.cli.billing.catalog import load_catalogue

@@ -25,7 +25,7 @@ from kopeck.cli.billing.usage_voids import correct, void, voids
 from kopeck.cli.context import Context, actor, pass_context, show_table, shown_name, shown_time
 
 if TYPE_CHECKING:
-    from billing.files.format import Format
+    from billing.usage.format import Format
     from billing.usage.importer import ImportResult
     from billing.usage.load_store import LoadCounts, NewImport
     from billing.usage.rejects import ImportFormat, KeptReject
@@ -47,7 +47,7 @@ for _command in (rate_stored, void, correct, voids, unbilled, reopen):
 @pass_context
 def formats(context: Context) -> None:
     """List the formats in the folder usage.formats_dir."""
-    from billing.files.format import FormatError
+    from billing.usage.format import FormatError
 
     folder = _folder(context)
     rows: list[tuple[str, ...]] = []
@@ -199,7 +199,7 @@ def export(context: Context, import_id: int, output: IO[bytes]) -> None:
 
     Lines that begin with #| say what is wrong and are passed over. A line left out stays open.
     """
-    from billing.files.format import parse_format
+    from billing.usage.format import parse_format
     from billing.usage.rejects import PAGE_MAX, import_format, list_rejects
 
     async def work(cur: Cursor) -> None:
@@ -231,7 +231,7 @@ def refeed(context: Context, import_id: int, file: IO[bytes] | None) -> None:
 
     The latter is for causes outside the file, such as an account that has been opened since.
     """
-    from billing.files.format import parse_format
+    from billing.usage.format import parse_format
     from billing.usage.importer import Refeed, read_corrected, refeed_as_they_are, refeed_lines
     from billing.usage.rejects import import_format
 
@@ -291,7 +291,7 @@ def _folder(context: Context) -> Path:
 
 def _find_format(context: Context, name: str) -> tuple["Format", str, Path]:
     """The format with this name or in this file, its text and its file."""
-    from billing.files.format import FormatError
+    from billing.usage.format import FormatError
 
     path = Path(name) if name.endswith(".toml") else _folder(context) / f"{name}.toml"
     try:
@@ -301,7 +301,7 @@ def _find_format(context: Context, name: str) -> tuple["Format", str, Path]:
 
 
 def _read_format(path: Path) -> tuple["Format", str]:
-    from billing.files.format import MAX_FORMAT_BYTES, FormatError, parse_format
+    from billing.usage.format import MAX_FORMAT_BYTES, FormatError, parse_format
 
     try:
         with path.open("rb") as file:
@@ -316,14 +316,14 @@ def _read_format(path: Path) -> tuple["Format", str]:
 @contextmanager
 def _speaking() -> Iterator[None]:
     """Errors of usage as sentences: status 2 for input that is wrong, 1 where the database did not do it."""
-    from billing.files.lines import UsageFileError
+    from billing.files.lines import UnreadableFile
     from billing.usage.load_store import UsageStoreError
     from billing.usage.rejects import UsageError
     from kopeck.databases.transactions import CommandFailed
 
     try:
         yield
-    except (UsageError, UsageFileError) as error:
+    except (UsageError, UnreadableFile) as error:
         raise click.ClickException(str(error)) from error
     except UsageStoreError as error:
         raise CommandFailed(str(error)) from error
@@ -332,7 +332,7 @@ def _speaking() -> Iterator[None]:
 @contextmanager
 def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
     """The file's contents; a packed file that is broken is told as a sentence."""
-    from billing.files.lines import UsageFileError
+    from billing.files.lines import UnreadableFile
 
     if not shown_name(file).endswith(".gz"):
         yield file
@@ -341,7 +341,7 @@ def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
         with gzip.open(file) as unpacked:
             yield unpacked  # type: ignore[misc]
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UsageFileError(f"the packed file is broken: {error}") from error
+        raise UnreadableFile(f"the packed file is broken: {error}") from error
 
 
 @contextmanager
