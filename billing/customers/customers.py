@@ -28,7 +28,8 @@ from typing import Any, Final
 from billing.database.cursors import Cursor
 from billing.database.zones import problem_with_zone
 from billing.invoicing.dunning import lock_accounts, stand_as_payer
-from billing.ledger.accounts import NAME_MAX, NewAccount, create_accounts, problem_with
+from billing.ledger.account_store import create_accounts
+from billing.ledger.accounts import NAME_MAX, NewAccount, problem_with
 from billing.orders.orders import wait_for_billing
 from billing.refusals import Refusal
 from ratingcore.bands import zone_of

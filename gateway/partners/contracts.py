@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from adapters.messages import Contract, Keys, Op, Protocol, Reason, Reply, Result
 from adapters.protocols import PROTOCOLS, contract_from_json
 from billing.database.cursors import Cursor
-from billing.ledger.accounts import system_account
+from billing.ledger.account_store import system_account
 from billing.refusals import Refusal
 from gateway.partners.key_material import is_sealed, problem_with_basic, seal, unsealed
 from gateway.partners.keys import GOOD_BITS, LEAST_BITS, bits_of, is_too_short, partners_with_key

@@ -14,7 +14,8 @@ from typing import Any, Final
 from adapters.messages import Reason, RegistryLine
 from billing.database.arrays import int_array, text_array
 from billing.database.cursors import Cursor
-from billing.ledger.transfers import LedgerError, write_transfers
+from billing.ledger.transfer_store import write_transfers
+from billing.ledger.transfers import LedgerError
 from gateway.payments.decide import AccountRow, Attempt, LoadedState, Payment, Sides
 from gateway.payments.fence_store import LOCK_PAYS, Key, key_columns
 from gateway.payments.states import State

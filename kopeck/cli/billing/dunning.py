@@ -113,7 +113,7 @@ def _progress() -> Iterator[Callable[[int, int | None], None]]:
 def _preview(context: Context, today: date | None, largest: int, listed: IO[str] | None, as_json: bool) -> None:
     from billing.invoicing.dunning import count_accounts
     from billing.invoicing.dunning_preview import Preview, preview_span
-    from billing.invoicing.dunning_settings import settings_of
+    from billing.invoicing.dunning_store import settings_of
     from kopeck.databases.transaction_steps import in_steps
 
     preview, after, looked, days = Preview(largest), 0, 0, 0
@@ -256,7 +256,7 @@ def settings() -> None:
 @pass_context
 def show_settings(context: Context, as_json: bool) -> None:
     """Show the settings."""
-    from billing.invoicing.dunning_settings import settings_of
+    from billing.invoicing.dunning_store import settings_of
     from ratingcore.money import format_minor
 
     found = context.in_transaction(settings_of)
@@ -283,7 +283,7 @@ def _days_said(days: int) -> str:
 @pass_context
 def set_settings(context: Context, days_between: int | None, minimum: str | None, currency: str) -> None:
     """Change the settings; what is not named stays."""
-    from billing.invoicing.dunning_settings import set_days_between, set_minimum
+    from billing.invoicing.dunning_store import set_days_between, set_minimum
     from ratingcore.money import format_minor, parse_minor
 
     if days_between is None and minimum is None:
@@ -369,7 +369,7 @@ def blocked(context: Context, reason: str, as_json: bool) -> None:
 
 
 def _blocked(context: Context, reason: str) -> "list[Blocked]":
-    from billing.invoicing.dunning_standing import list_blocked
+    from billing.invoicing.dunning_store import list_blocked
     from kopeck.databases.transaction_steps import in_steps
 
     found: list[Blocked] = []
@@ -391,7 +391,7 @@ def _blocked(context: Context, reason: str) -> "list[Blocked]":
 @pass_context
 def show(context: Context, account: str, limit: int, as_json: bool) -> None:
     """Show what an account owes overdue and what happened to it, in this debt and in those before."""
-    from billing.invoicing.dunning_standing import history_of, next_step, standing_of
+    from billing.invoicing.dunning_store import history_of, next_step, standing_of
     from ratingcore.money import format_minor
 
     async def work(cur: Cursor) -> Any:

@@ -123,7 +123,7 @@ def list_(
 
 def _listed(dsn: str, wanted: "InvoiceFilter", limit: int | None) -> "Iterator[Invoice]":
     """Invoices page by page, each page below the last of the one before. limit: None for all."""
-    from billing.invoicing.invoices import list_invoices
+    from billing.invoicing.store import list_invoices
     from kopeck.databases.transactions import in_transaction
 
     left = limit
@@ -187,7 +187,8 @@ def show(context: Context, number: str, language: str, as_json: bool) -> None:
 
 
 def _details(context: Context, number: str) -> "InvoiceDetails":
-    from billing.invoicing.invoices import InvoiceError, draft_id_of, invoice_details, invoice_id_of
+    from billing.invoicing.invoices import InvoiceError, draft_id_of
+    from billing.invoicing.store import invoice_details, invoice_id_of
 
     async def work(cur: Cursor) -> Any:
         draft = draft_id_of(number)
@@ -326,7 +327,8 @@ def credit(
     why: str,
 ) -> None:
     """Write a credit note on an issued invoice and post it."""
-    from billing.invoicing.credit_notes import CreditRequest, credit_invoice
+    from billing.invoicing.credit_notes import CreditRequest
+    from billing.invoicing.credit_store import credit_invoice
     from ratingcore.money import format_minor
 
     if [lines is not None, everything, amount is not None].count(True) != 1 or (amount is None) != (line is None):
@@ -354,7 +356,7 @@ def allocate(
     context: Context, number: str, payment_id: int | None, transfer_id: int | None, amount: "Minor | None"
 ) -> None:
     """Say that a payment is for this invoice; what nobody directs goes to the oldest."""
-    from billing.invoicing.credit_notes import allocate_payment
+    from billing.invoicing.allocation_store import allocate_payment
     from ratingcore.money import format_minor
 
     if (payment_id is None) == (transfer_id is None):

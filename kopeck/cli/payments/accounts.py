@@ -35,8 +35,9 @@ def account() -> None:
 @pass_context
 def show(context: Context, number: str, limit: int) -> None:
     """Show an account, its balance and its newest transfers."""
-    from billing.invoicing.dunning_standing import why_suspended
-    from billing.ledger.accounts import AccountError, account_by_number, statement
+    from billing.invoicing.dunning_store import why_suspended
+    from billing.ledger.account_store import account_by_number, statement
+    from billing.ledger.accounts import AccountError
     from kopeck.cli.people.orders import suspended_words
     from ratingcore.money import format_minor
 
@@ -88,7 +89,8 @@ def cause(line: "StatementLine") -> str:
 @pass_context
 def add(context: Context, number: str, name: str, kind: str, currency: str, state: str) -> None:
     """Open an account with balance zero."""
-    from billing.ledger.accounts import AccountError, NewAccount, create_accounts
+    from billing.ledger.account_store import create_accounts
+    from billing.ledger.accounts import AccountError, NewAccount
 
     async def work(cur: Cursor) -> None:
         if not await create_accounts(cur, [NewAccount(number, kind, currency, name, state)]):

@@ -127,7 +127,8 @@ def payout(context: Context, /, number: str, login: str | None, dry_run: bool, *
 @pass_context
 def pending(context: Context, everything: bool, limit: int, before: int | None, as_json: bool) -> None:
     """List postings by hand that wait for a second person."""
-    from billing.ledger.posting_requests import RequestState, list_requests
+    from billing.ledger.posting_requests import RequestState
+    from billing.ledger.posting_store import list_requests
     from ratingcore.money import format_minor
 
     state = None if everything else RequestState.PENDING

@@ -22,7 +22,8 @@ from billing.customers.customers import (
     move_customer,
     set_entity,
 )
-from billing.ledger.accounts import NewAccount, create_accounts
+from billing.ledger.account_store import create_accounts
+from billing.ledger.accounts import NewAccount
 from billing.orders.orders import ManualCharge, WantedOrder, add_charge, add_order
 from billing.orders.rules import OrderError
 from tests.billing.orders.shop import act, bill, open_shop, rows

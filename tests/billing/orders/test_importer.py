@@ -12,7 +12,8 @@ from billing.customers.customers import NewCustomer, add_customer, customer_by_n
 from billing.customers.importer import COLUMNS as CUSTOMER_COLUMNS
 from billing.customers.importer import below_circles, import_customers
 from billing.files.tables import How, ImportFileError
-from billing.ledger.accounts import NewAccount, create_accounts
+from billing.ledger.account_store import create_accounts
+from billing.ledger.accounts import NewAccount
 from billing.orders.importer import COLUMNS, import_orders
 from billing.orders.orders import WantedOrder, add_order, end_order, find_order
 from billing.orders.rules import OrderError

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from adapters.messages import Pay, Reason
-from billing.ledger.accounts import post_manual, system_account
+from billing.ledger.account_store import post_manual, system_account
 from gateway.partners.contracts import ContractError, add_key, set_contract
 from gateway.payments.decide import Attempt, Command
 from gateway.port.port import _read_book

@@ -21,7 +21,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 
 from adapters.messages import Reason, Result
-from billing.ledger.accounts import account_by_number
+from billing.ledger.account_store import account_by_number
 from gateway.journal.documents import Document, payment_documents
 from gateway.journal.journal import JournalAway, Totals
 from gateway.partners.contracts import PartnerRow, list_partners
