@@ -16,15 +16,15 @@ from ratingcore.money import Minor, format_minor
 _PAYMENT: Final = """
     SELECT t.id,
            t.amount_minor - coalesce((
-               SELECT sum(r.amount_minor) FROM transfers r
+               SELECT sum(r.amount_minor) FROM posted_transfers r
                WHERE r.corrects_id = t.id AND r.source = 'manual' AND r.step IN ('move', 'refund')), 0)
            - coalesce((
-               SELECT sum(p.amount_minor) FROM payment_allocations p JOIN transfers o ON o.id = p.transfer_id
+               SELECT sum(p.amount_minor) FROM payment_allocations p JOIN posted_transfers o ON o.id = p.transfer_id
                WHERE (o.id = t.id AND p.amount_minor > 0) OR (o.corrects_id = t.id AND p.amount_minor < 0)), 0),
            (SELECT amount_minor FROM payment_allocations WHERE transfer_id = t.id AND invoice_id = %(invoice_id)s),
-           EXISTS (SELECT FROM transfers r
+           EXISTS (SELECT FROM posted_transfers r
                    WHERE r.source = t.source AND r.source_id = t.source_id AND r.step = 'reverse')
-    FROM transfers t
+    FROM posted_transfers t
     WHERE t.credit_account_id = %(account_id)s AND t.source <> 'invoice'
       AND CASE WHEN %(payment_id)s::bigint IS NULL THEN t.id = %(transfer_id)s
                ELSE t.source = 'payment' AND t.source_id = %(payment_id)s END

@@ -31,7 +31,7 @@ _SERIES: Final = """
 #: Whose shards may adjust what an invoice charged in advance.
 _TRUED_UP_BY: Final = """
     SELECT DISTINCT o.payer_account_id
-    FROM invoice_lines l JOIN orders o ON o.id = l.order_id JOIN order_terms t ON t.id = o.terms_id
+    FROM billed_lines l JOIN orders o ON o.id = l.order_id JOIN order_terms t ON t.id = o.terms_id
     WHERE l.invoice_id = %(id)s AND l.kind IN ('recurring', 'percentage') AND t.in_advance AND o.settled_at IS NULL
     ORDER BY 1
 """
@@ -39,22 +39,22 @@ _TRUED_UP_BY: Final = """
 _CREDITABLE: Final = """
     WITH taken AS (
         SELECT c.line, c.net_minor, c.tax_minor
-        FROM invoices n JOIN invoice_lines c ON c.invoice_id = n.id
+        FROM invoices n JOIN billed_lines c ON c.invoice_id = n.id
         WHERE n.corrects_id = %(id)s
         UNION ALL
         SELECT l.line, a.net_minor + g.net_minor, a.tax_minor + g.tax_minor
-        FROM invoice_lines l
-        JOIN order_periods p
+        FROM billed_lines l
+        JOIN recorded_periods p
           ON p.order_id = l.order_id AND p.part = 'advance' AND p.invoice_id = l.invoice_id
          AND p.period_start <= l.period_start AND l.period_start < p.period_end
-        JOIN order_periods u ON u.order_id = p.order_id AND u.part = 'adjustment' AND u.period_start = p.period_start
-        JOIN invoice_lines a
+        JOIN recorded_periods u ON u.order_id = p.order_id AND u.part = 'adjustment' AND u.period_start = p.period_start
+        JOIN billed_lines a
           ON a.invoice_id = u.invoice_id AND a.kind = 'adjustment' AND a.order_id = l.order_id AND a.item = l.item
          AND a.period_start >= p.period_start AND a.period_start < p.period_end
          AND sign(a.amount_minor) = -sign(l.amount_minor)
         CROSS JOIN LATERAL (
             SELECT coalesce(sum(c.net_minor), 0) AS net_minor, coalesce(sum(c.tax_minor), 0) AS tax_minor
-            FROM invoices n JOIN invoice_lines c ON c.invoice_id = n.id AND c.line = a.line
+            FROM invoices n JOIN billed_lines c ON c.invoice_id = n.id AND c.line = a.line
             WHERE n.corrects_id = a.invoice_id
         ) g
         WHERE l.invoice_id = %(id)s AND l.kind IN ('recurring', 'percentage')
@@ -62,9 +62,10 @@ _CREDITABLE: Final = """
     SELECT l.line, l.order_id, l.manual_line_id, l.item, l.period_start, l.period_end, l.quantity, l.tax_ppm,
            l.tax_inside, l.net_minor, l.tax_minor, -coalesce(sum(t.net_minor), 0)::bigint,
            -coalesce(sum(t.tax_minor), 0)::bigint
-    FROM invoice_lines l LEFT JOIN taken t ON t.line = l.line
+    FROM billed_lines l LEFT JOIN taken t ON t.line = l.line
     WHERE l.invoice_id = %(id)s
-    GROUP BY l.invoice_id, l.line
+    GROUP BY l.line, l.order_id, l.manual_line_id, l.item, l.period_start, l.period_end, l.quantity, l.tax_ppm,
+             l.tax_inside, l.net_minor, l.tax_minor
     ORDER BY l.line
 """
 
@@ -72,7 +73,7 @@ _BY_KEY: Final = """
     SELECT n.invoice_id, i.corrects_id FROM credit_notes n JOIN invoices i ON i.id = n.invoice_id WHERE n.key = %(key)s
 """
 
-_CREDITED: Final = "SELECT line, -(net_minor + tax_minor) FROM invoice_lines WHERE invoice_id = %(id)s"
+_CREDITED: Final = "SELECT line, -(net_minor + tax_minor) FROM billed_lines WHERE invoice_id = %(id)s"
 
 _TODAY: Final = """
     SELECT (now() AT TIME ZONE zone_or_utc((SELECT zone FROM billing_accounts WHERE account_id = %s)))::date

@@ -191,7 +191,7 @@ _SUSPEND_MOVED: Final = _SUSPEND.format(orders="account_id = %(account_id)s AND 
 _CANCEL: Final = """
     WITH ended AS (
         UPDATE orders o SET ends_at = greatest(date_trunc('second', now()), o.starts_at, (
-            SELECT max(p.period_end) FROM order_periods p WHERE p.order_id = o.id AND p.part = 'arrears'))
+            SELECT max(p.period_end) FROM recorded_periods p WHERE p.order_id = o.id AND p.part = 'arrears'))
         WHERE o.payer_account_id = ANY(%(ids)s::bigint[]) AND o.settled_at IS NULL
           AND (o.ends_at IS NULL OR o.ends_at > now())
         RETURNING o.id, o.ends_at

@@ -128,7 +128,7 @@ _LINES: Final = """
                WHERE pi.version_id = rc.version_id AND pi.tax <> '' AND pi.number = ANY(cp.items || t.item)) END,
            coalesce(ci.unit_names, '{}')
     FROM invoices i
-    JOIN invoice_lines l ON l.invoice_id = i.id
+    JOIN billed_lines l ON l.invoice_id = i.id
     LEFT JOIN billing_accounts ba ON ba.account_id = i.account_id
     LEFT JOIN orders o ON o.id = l.order_id
     LEFT JOIN accounts oa ON oa.id = o.account_id
@@ -139,7 +139,7 @@ _LINES: Final = """
     LEFT JOIN catalogue_plans cp ON cp.version_id = rc.version_id AND cp.number = t.plan AND t.plan <> ''
     LEFT JOIN manual_lines m ON m.id = l.manual_line_id
     LEFT JOIN LATERAL (
-        SELECT p.active_num, p.active_den FROM order_periods p
+        SELECT p.active_num, p.active_den FROM recorded_periods p
         WHERE l.kind = 'recurring' AND p.order_id = l.order_id AND p.invoice_id = l.invoice_id
           AND p.part = CASE WHEN t.in_advance THEN 'advance' ELSE 'arrears' END
           AND p.period_start <= l.period_start AND p.period_end > l.period_start
@@ -161,9 +161,9 @@ _MONEY: Final = """
         FROM invoices w WHERE w.id = ANY(%(ids)s::bigint[])
     ), cuts AS (
         SELECT i.id, coalesce(
-            (SELECT max(t.id) FROM transfers t WHERE t.source = 'invoice' AND t.source_id = i.id),
+            (SELECT max(t.id) FROM posted_transfers t WHERE t.source = 'invoice' AND t.source_id = i.id),
             CASE WHEN b.state = 'issued' THEN coalesce((
-                SELECT max(t.id) FROM transfers t
+                SELECT max(t.id) FROM posted_transfers t
                 WHERE i.account_id IN (t.debit_account_id, t.credit_account_id)
                   AND t.created_at <= b.issued_at), 0) END,
             9223372036854775807) AS last_id
@@ -180,10 +180,10 @@ _MONEY: Final = """
     JOIN cuts c ON c.id = w.id
     LEFT JOIN cuts f ON f.id = w.previous_id
     LEFT JOIN LATERAL (
-        SELECT id, source, source_id, amount_minor AS delta FROM transfers
+        SELECT id, source, source_id, amount_minor AS delta FROM posted_transfers
         WHERE credit_account_id = w.account_id AND id <= c.last_id
         UNION ALL
-        SELECT id, source, source_id, -amount_minor FROM transfers
+        SELECT id, source, source_id, -amount_minor FROM posted_transfers
         WHERE debit_account_id = w.account_id AND id <= c.last_id
     ) t ON true
     GROUP BY w.id

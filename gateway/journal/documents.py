@@ -57,7 +57,7 @@ _EVENTS: Final = """
 
 _TRANSFERS: Final = """
     SELECT t.source_id, t.id, t.step, d.number, c.number, t.amount_minor, t.created_at
-    FROM transfers t
+    FROM posted_transfers t
     LEFT JOIN accounts d ON d.id = t.debit_account_id
     LEFT JOIN accounts c ON c.id = t.credit_account_id
     WHERE t.source = 'payment' AND t.source_id = ANY(%(ids)s::bigint[])
@@ -67,8 +67,8 @@ _TRANSFERS: Final = """
 #: Refunds and moves: transfers by hand that name the one which credited the account.
 _RETURNS: Final = """
     SELECT p.source_id, t.id, t.step, d.number, c.number, t.amount_minor, t.created_at
-    FROM transfers p
-    JOIN transfers t ON t.corrects_id = p.id AND t.source = 'manual'
+    FROM posted_transfers p
+    JOIN posted_transfers t ON t.corrects_id = p.id AND t.source = 'manual'
     LEFT JOIN accounts d ON d.id = t.debit_account_id
     LEFT JOIN accounts c ON c.id = t.credit_account_id
     WHERE p.source = 'payment' AND p.source_id = ANY(%(ids)s::bigint[]) AND p.step = 'post'

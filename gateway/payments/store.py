@@ -75,7 +75,7 @@ _PAYMENTS_BY_ID: Final = f"SELECT {_PAYMENT_COLUMNS} FROM payments p WHERE p.id 
 
 #: Every payment that moved money began with a hold, by whichever contract.
 _SIDES: Final = """
-    SELECT source_id, debit_account_id, credit_account_id FROM transfers
+    SELECT source_id, debit_account_id, credit_account_id FROM posted_transfers
     WHERE source = 'payment' AND source_id = ANY(%(ids)s::bigint[]) AND step = 'hold'
 """
 
