@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from billing.calendar import NEVER
 from billing.catalogue.model import Catalogue
 from billing.catalogue.store import find_version, read_version
-from billing.charging.records import NEVER, NONE, OrderTerms
+from billing.charging.records import NONE
 from billing.database.arrays import int_array
 from billing.database.cursors import Cursor
 from billing.explanation.lines import (
@@ -26,6 +27,7 @@ from billing.explanation.lines import (
     has_period,
     owner_of,
 )
+from billing.orders.terms import OrderTerms
 
 #: Kinds of lines that follow from an order.
 KINDS: Final = ("recurring", "usage", "one_time", "percentage", "minimum", "adjustment")
@@ -212,7 +214,7 @@ class _LoadedFacts:
 
     def _by(self, line: BilledLine, record: _Record) -> JudgedLine:
         facts = self._facts(record)
-        catalogue = self.versions.get((record.run_id, facts.order.terms.catalogue_id))
+        catalogue = self.versions.get((record.run_id, facts.order.terms.catalogue))
         if catalogue is None:
             return JudgedLine(line, None, None, f"run {record.run_id} has no version of its catalogue")
         try:
@@ -253,7 +255,7 @@ class _LoadedFacts:
     def _owner(self, record: _Record, item: str, at_s: int) -> int:
         """The lowest order that covers the event; each order's items are those of its own catalogue."""
         for one in self.orders[record.account_id]:
-            catalogue = self.versions.get((record.run_id, one.terms.catalogue_id))
+            catalogue = self.versions.get((record.run_id, one.terms.catalogue))
             if catalogue is not None and owner_of([one], catalogue, item, at_s) is not None:
                 return one.id
         return NONE

@@ -10,8 +10,8 @@ from typing import Final
 
 import pyarrow as pa
 
+from billing.database.adbc import do, rows
 from billing.database.cursors import ColumnConnection
-from billing.database.link import do, rows
 
 #: No loops: the planner knows nothing of tables that the file itself fills, and would look each line up among all.
 SESSION: Final = ("SET LOCAL work_mem = '128MB'", "SET LOCAL enable_nestloop = off", "SET LOCAL jit = off")

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from billing.database.cursors import Cursor
+from billing.database.locks import wait_for_billing
 from billing.invoicing.credit_notes import KEY_MAX, Credit, Creditable, CreditRequest, plan_credits
 from billing.invoicing.invoices import Invoice, InvoiceError
 from billing.invoicing.store import invoice_by_id, invoice_id_of
 from billing.ledger.account_store import system_account
 from billing.ledger.transfer_store import post_transfers
 from billing.ledger.transfers import Transfer
-from billing.orders.orders import wait_for_billing
 from ratingcore.money import Minor, format_minor
 
 _SERIES: Final = """

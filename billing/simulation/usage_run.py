@@ -15,11 +15,11 @@ from typing import Final
 
 from billing.catalogue.model import Catalogue
 from billing.catalogue.store import Source, catalogue_of
-from billing.charging.records import OrderTerms
 from billing.charging.tariffs import Tariffs, prepare_tariffs
 from billing.cycle.store import read_terms, read_usage_of_range
 from billing.database.cursors import ColumnConnection
 from billing.database.link import Link
+from billing.orders.terms import OrderTerms
 from billing.simulation.store import (
     CalendarMonth,
     MonthError,
@@ -141,7 +141,7 @@ def rate_base(
     try:
         stored = with_draft(link.run(newest_catalogues), draft)
         if not stored:
-            raise MonthError("there is no catalogue: `kopeck catalog load`, or name a draft by --catalog")
+            raise MonthError("there is no catalogue: `kopeck catalogue load`, or name a draft by --catalogue")
         catalogues = {one.catalogue_id: catalogue_of(one.source) for one in stored}
         zone = _zone(list(catalogues.values()), plan, draft)
         from_s, until_s = month.bounds_s(zone)

@@ -19,10 +19,20 @@ from psycopg2 import sql
 from tornado.netutil import bind_sockets
 
 from gateway.journal.journal import Journal
-from gateway.payments.lanes import Core, CoreOptions
+from gateway.payments.driver import CoreOptions
+from gateway.payments.lanes import Core
 from kopeck.databases.postgres import APP, DATABASE, OWNER, SUPERUSER
 from tests.web import seed
-from web.app import WebOptions, close, make_app, make_server
+from web.app import close, make_app, make_server
+from web.site.site import WebOptions
+
+
+@pytest.fixture(autouse=True, scope="session")
+def time_enough() -> Iterator[None]:
+    """Pages of a slow machine are whole all the same; what a page without time says has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.journal.journal.PAGE_BUDGET_S", 20.0)
+        yield
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Payments for people: the list with its search, the export, one payment, and taking one back.
 
-Rules. Lists and totals come from the journal, one payment comes fresh from PostgreSQL: what a person decides about is
+Rules. Lists come from the journal, totals and one payment come fresh from PostgreSQL: what a person decides about is
 never a copy. Every view is on the audit record before it is shown. A cancel is a command to the gateway's core like
 any other, so two people, or one pressing twice, cancel a payment once.
 
@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -23,7 +24,8 @@ from tornado.web import HTTPError
 from adapters.messages import Reason, Result
 from billing.ledger.account_store import account_by_number
 from gateway.journal.documents import Document, payment_documents
-from gateway.journal.journal import JournalAway, Totals
+from gateway.journal.search import Filter, JournalAway, JournalError
+from gateway.journal.totals import Totals, payment_hours, payment_minutes, payment_seconds, payment_totals, totals_of
 from gateway.partners.contracts import PartnerRow, list_partners
 from gateway.payments.decide import NOTE_MAX, Command, OperatorCancel
 from gateway.payments.states import TABLE, Event, State
@@ -31,12 +33,12 @@ from web.access.users import Role, may
 from web.console.payments.conflicts import conflicts_told, distinct
 from web.site import filters
 from web.site import formatting as shown
-from web.site.filters import Choices, Form
-from web.site.page import Page, safe_target
+from web.site.filters import Choices
+from web.site.page import UNAVAILABLE, Page, safe_target
 
 PAGE_ROWS: Final = 50
-EXPORT_MAX_ROWS: Final = 100_000
-EXPORT_FLUSH_ROWS: Final = 500
+#: A spreadsheet holds 1,048,576 lines.
+EXPORT_MAX_ROWS: Final = 1_000_000
 EXPORT_COLUMNS: Final = (
     "id", "received", "partner", "key", "service", "account", "name", "sum", "currency",
     "state_code", "state", "reason", "code", "registered", "partner_time",
@@ -62,7 +64,41 @@ def choices(partners: Iterable[PartnerRow]) -> Choices:
     return Choices("state", tuple(state.value for state in State), tuple(partner.code for partner in partners))
 
 
-class PaymentsPage(Page):
+class CountedPage(Page):
+    """A page that knows how many payments each hour has, and how many a filter by date, state and partner finds."""
+
+    async def hours(
+        self,
+        start: datetime,
+        end: datetime,
+        newest_first: bool,
+        most: int,
+        states: Sequence[str],
+        partners: Sequence[str],
+    ) -> Sequence[tuple[datetime, int]]:
+        """See `gateway.journal.search.Hours`."""
+        async with self.site.cursor() as cur:
+            return await payment_hours(cur, start, end, newest_first, most, states, partners)
+
+    async def minutes(self, hour: datetime) -> Sequence[tuple[datetime, int]]:
+        """See `gateway.journal.search.Hours`."""
+        async with self.site.cursor() as cur:
+            return await payment_minutes(cur, hour)
+
+    async def seconds(self, minute: datetime) -> Sequence[tuple[datetime, int]]:
+        """See `gateway.journal.search.Hours`."""
+        async with self.site.cursor() as cur:
+            return await payment_seconds(cur, minute)
+
+    async def counted(self, wanted: Filter) -> Totals | None:
+        """The filter's totals; None for a text or a range of sums, which nothing counts."""
+        if not wanted.is_counted:
+            return None
+        async with self.site.cursor() as cur:
+            return await payment_totals(cur, wanted.start, wanted.end, wanted.states, wanted.partners)
+
+
+class PaymentsPage(CountedPage):
     """GET /payments: the list."""
 
     section = "payments"
@@ -82,60 +118,64 @@ class PaymentsPage(Page):
             self.redirect(f"/payments?{filters.query_string(form, after=form.after)}".rstrip("?"))
             return
         await self.record("payments_listed", filter=filters.query_string(form))
-        journal = self.site.journal
+        search = self.site.journal.search_payments(form.filter, form.after or None, PAGE_ROWS, self)
         try:
-            page, totals = await asyncio.gather(
-                journal.search_payments(form.filter, form.after or None, PAGE_ROWS), journal.payment_totals(form.filter)
-            )
+            page, counted = await asyncio.gather(search, self.counted(form.filter))
         except ValueError:
             self.set_status(400)
             await self.show("payments.html", page=None, totals=None, broken="error.page", **shared)
             return
-        await self.show("payments.html", page=page, totals=grouped(totals), broken="", **shared)
+        totals = counted or (totals_of(within(form.filter, page.rows)) if page.is_everything else None)
+        await self.show("payments.html", page=page, totals=totals and grouped(totals), broken="", **shared)
 
 
-class PaymentsExport(Page):
+class PaymentsExport(CountedPage):
     """GET /payments.csv: the same filter as a file."""
 
     needs = Role.OPERATOR
     section = "payments"
 
     async def get(self) -> None:
-        """UTF-8 with a mark at the start and semicolons: what spreadsheets of the Russian locale open as a table."""
+        """UTF-8 with a mark at the start and semicolons: what spreadsheets of the Russian locale open as a table.
+
+        The file is sent while it is read. What nothing counts ends at EXPORT_MAX_ROWS with a line that says so.
+        """
         async with self.site.cursor() as cur:
             partners = await list_partners(cur)
         form = filters.parse_form(self.arguments, choices(partners), self.now, self.site.zone)
         if form.filter is None:
             raise HTTPError(400, "error.fields")
-        totals = await self.site.journal.payment_totals(form.filter)
-        if totals.count > EXPORT_MAX_ROWS:
+        totals = await self.counted(form.filter)
+        if totals and totals.count > EXPORT_MAX_ROWS:
             self.set_status(400)
             title = self.t("export.too_many", limit=shown.count(EXPORT_MAX_ROWS))
             await self.show("error.html", title=title, hint="", away="")
             return
-        await self.record("payments_exported", filter=filters.query_string(form), rows=totals.count)
+        counted = {"rows": totals.count} if totals else {}
+        await self.record("payments_exported", filter=filters.query_string(form), **counted)
         name = f"payments-{form.filter.start.astimezone(self.site.zone):%Y%m%d}-{self.now:%Y%m%dT%H%M%S}Z.csv"
         self.set_header("Content-Type", "text/csv; charset=utf-8")
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
         self.write("\ufeff" + csv_lines([self._heading()]))
         try:
-            await self._write_rows(form)
+            await self._write_rows(form.filter)
         except StreamClosedError:
             return
-        except JournalAway:
+        except (JournalError, *UNAVAILABLE):
             # Ending the response properly would make half a file look whole.
             self.request.connection.stream.close()  # type: ignore[union-attr]
 
-    async def _write_rows(self, form: Form) -> None:
-        lines: list[list[str]] = []
-        assert form.filter is not None
-        async for document in self.site.journal.export_payments(form.filter):
-            lines.append(self._row(document))
-            if len(lines) >= EXPORT_FLUSH_ROWS:
-                self.write(csv_lines(lines))
+    async def _write_rows(self, wanted: Filter) -> None:
+        left = EXPORT_MAX_ROWS
+        async with contextlib.aclosing(self.site.journal.export_payments(wanted, self)) as portions:
+            async for documents in portions:
+                self.write(csv_lines(self._row(document) for document in documents[:left]))
                 await self.flush()
-                lines = []
-        self.finish(csv_lines(lines))
+                left -= len(documents)
+                if left < 0:
+                    self.write(csv_lines([[self.t("export.cut", limit=shown.count(EXPORT_MAX_ROWS))]]))
+                    break
+        self.finish()
 
     def _heading(self) -> list[str]:
         return [self.t(f"column.{name}") for name in EXPORT_COLUMNS]
@@ -176,7 +216,7 @@ class PaymentPage(Page):
 
     async def get(self, number: str) -> None:
         """Everything about one payment."""
-        document = await self._load(number, "payment_viewed")
+        document = await load_payment(self, number, "payment_viewed")
         attempts: list[Document] | None = None
         with contextlib.suppress(JournalAway):  # the page says so; the payment itself is here
             attempts = await self.site.journal.attempts_of_payment(
@@ -184,23 +224,30 @@ class PaymentPage(Page):
             )
         back = list_target(self.request.headers.get("Referer", ""), self.request.host)
         told = conflicts_told(self.t, {document["_id"]: document}, attempts or [])
-        values = {"may_cancel": self._may_cancel(document), "back": back}
+        values = {"may_cancel": may_cancel(self, document), "back": back}
         values |= {"conflict_words": told, "conflicts": distinct(told)}
         await self.show("payment.html", payment=document, attempts=attempts, **values)
 
-    async def _load(self, number: str, action: str) -> Document:
-        """The payment as PostgreSQL has it now, with its view on record."""
-        payment_id = payment_id_of(number)
-        async with self.site.transaction("ISOLATION LEVEL REPEATABLE READ") as cur:
-            documents = await payment_documents(cur, [payment_id])
-            if not documents:
-                raise HTTPError(404, "payment.not_found")
-            await self.record(action, "payment", str(payment_id), cur)
-        return documents[0]
 
-    def _may_cancel(self, document: Document) -> bool:
-        is_open = State(document["state"]) in CANCELLABLE and document["amount"] > 0 and not document.get("returned")
-        return is_open and self.site.core is not None and may(self.user.role, Role.OPERATOR)
+async def load_payment(page: Page, number: str, action: str) -> Document:
+    """The payment as PostgreSQL has it now, with its view on record.
+
+    Raises:
+        HTTPError: 404, there is none.
+    """
+    payment_id = payment_id_of(number)
+    async with page.site.transaction("ISOLATION LEVEL REPEATABLE READ") as cur:
+        documents = await payment_documents(cur, [payment_id])
+        if not documents:
+            raise HTTPError(404, "payment.not_found")
+        await page.record(action, "payment", str(payment_id), cur)
+    return documents[0]
+
+
+def may_cancel(page: Page, document: Document) -> bool:
+    """Whether the payment can be taken back now, and by this person."""
+    is_open = State(document["state"]) in CANCELLABLE and document["amount"] > 0 and not document.get("returned")
+    return is_open and page.site.core is not None and may(page.user.role, Role.OPERATOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,21 +269,22 @@ class Balances:
         return self.are_borne and self.after < 0
 
 
-class CancelPage(PaymentPage):
+class CancelPage(Page):
     """/payments/ID/cancel: what would happen, why, and yes."""
 
     needs = Role.OPERATOR
+    section = "payments"
 
     async def get(self, number: str) -> None:
         """The step of thinking twice."""
-        await self._ask(await self._load(number, "payment_viewed"), "", {})
+        await self._ask(await load_payment(self, number, "payment_viewed"), "", {})
 
     async def post(self, number: str) -> None:
         """Take the payment back, or say what is missing."""
         note = " ".join(self.get_body_argument("reason", "").split())
         errors = cancel_errors(note, self.get_body_argument("confirmed", ""))
         may_owe = self.get_body_argument("may_owe", "") == "yes"
-        document = await self._load(number, "payment_cancel_asked")
+        document = await load_payment(self, number, "payment_cancel_asked")
         balances = await self._balances(document)
         if balances is not None and balances.will_owe and not may_owe:
             errors["may_owe"] = "cancel.error.may_owe"
@@ -254,17 +302,17 @@ class CancelPage(PaymentPage):
 
     async def _ask(self, document: Document, note: str, errors: dict[str, str]) -> None:
         bounds = {"least": NOTE_MIN, "most": NOTE_MAX}
-        may_cancel = self._may_cancel(document)
+        is_open = may_cancel(self, document)
         balances = await self._balances(document)
         is_borne = balances is None or balances.are_borne
-        if not (may_cancel and is_borne) and not errors:
+        if not (is_open and is_borne) and not errors:
             self.set_status(409)
-        values = {"may_cancel": may_cancel, "balances": balances, "is_borne": is_borne}
+        values = {"may_cancel": is_open, "balances": balances, "is_borne": is_borne}
         await self.show("cancel.html", payment=document, note=note, errors=errors, bounds=bounds, **values)
 
     async def _balances(self, document: Document) -> "Balances | None":
         """What the account of a posted payment has now and would have afterwards; None where nothing would move it."""
-        if not self._may_cancel(document) or document["state"] != State.POSTED:
+        if not may_cancel(self, document) or document["state"] != State.POSTED:
             return None
         async with self.site.cursor() as cur:
             account = await account_by_number(cur, document["account"])
@@ -327,14 +375,19 @@ def grouped(totals: Totals) -> dict[str, Any]:
 
     There is no sum over states: money that was refused and money that arrived do not add up to anything.
 
-    Returns {count, is_capped, currencies: [(currency, [(state, count, amount_minor)])]}.
+    Returns {count, currencies: [(currency, [(state, count, amount_minor)])]}.
     """
     currencies = []
     for currency in sorted({line.currency for line in totals.sums}):
         lines = {State(line.state): line for line in totals.sums if line.currency == currency}
         states = [(state.value, lines[state].count, lines[state].amount) for state in TOTAL_ORDER if state in lines]
         currencies.append((currency, states))
-    return {"count": totals.count, "is_capped": totals.is_capped, "currencies": currencies}
+    return {"count": totals.count, "currencies": currencies}
+
+
+def within(wanted: Filter, rows: Iterable[Document]) -> list[Document]:
+    """Rows of the filter's dates: an exact number is found outside them too."""
+    return [row for row in rows if wanted.start <= row["created_at"] < wanted.end]
 
 
 def csv_lines(rows: Iterable[list[str]]) -> str:
