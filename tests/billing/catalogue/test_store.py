@@ -210,4 +210,4 @@ def test_a_catalogue_with_errors_and_a_broken_one_are_not_loaded(kopeck, tmp_pat
 
 def test_what_is_not_there_is_one_sentence_and_status_2(kopeck, tmp_path) -> None:
     status, _, err = kopeck("catalog", "export", "none", "--to", str(tmp_path))
-    assert (status, err) == (2, "Error: there is no catalogue 'none'\n")
+    assert (status, err) == (2, "kopeck: there is no catalogue 'none'\n")

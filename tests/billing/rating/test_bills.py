@@ -356,7 +356,7 @@ def test_the_command_takes_the_bulk_way_above_its_threshold_and_explains_nothing
     arguments += ["--plan", "smart"]
     said = []
     for threshold in (200_000, 2):
-        monkeypatch.setattr("billing.rating.bulk.JUDGED_ROWS", threshold)
+        monkeypatch.setattr("kopeck.cli.billing.catalogue.JUDGED_ROWS", threshold)
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert ended.value.code == 0
