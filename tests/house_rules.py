@@ -38,7 +38,17 @@ SQL_PACKAGES: Final = {
 SQL_MODULES: Final[Mapping[str, str]] = {
     "gateway/journal/totals.py": "counting is the statement: each row is in one of two tables, and all read both",
     "gateway/payments/fence_store.py": "the store of fences: their locks and sessions are none of a batch's",
+    "billing/invoicing/dunning.py": "which steps are due is one statement over debts, delays and what happened before: "
+    "its rules are those statements, numbered at its head",
 }
+
+#: Tables that one package stores, and the packages whose statements may read them; all others read the view's name.
+STORED: Final[Mapping[str, str]] = {
+    "invoice_lines": "billed_lines",
+    "transfers": "posted_transfers",
+    "order_periods": "recorded_periods",
+}
+STORING: Final = ("billing/charging", "billing/cycle", "billing/ledger", "billing/verification", "gateway/verification")
 
 #: Names that every module of a package has, because another module takes any of them through one interface.
 INTERFACES: Final = {("adapters", "Dialect"): "adapters.protocols takes any dialect's module"}
@@ -47,6 +57,7 @@ _STATEMENT: Final = re.compile(
     r"\s*(SELECT\s|INSERT\s+INTO\s|UPDATE\s+\w+\s+(AS\s|SET\s|\w+\s+SET\s)|DELETE\s+FROM\s|WITH\s+(RECURSIVE\s+)?\w+\s+(AS|\()"
     r"|CREATE\s+(TEMP|TABLE|INDEX)|TRUNCATE\s|LOCK\s+TABLE|SET\s+(LOCAL|timezone)|COPY\s+\w+)"
 )
+_READ: Final = re.compile(rf"\b(?:FROM|JOIN)\s+(?:ONLY\s+)?({'|'.join(STORED)})\b")
 
 
 class Module(NamedTuple):
@@ -102,6 +113,16 @@ def sql_outside_stores(modules: Iterable[Module]) -> Iterator[str]:
         yield f"{path} is an exception for SQL and holds none"
 
 
+def reads_past_views(modules: Iterable[Module]) -> Iterator[str]:
+    """Statements that read another package's tables instead of the views named for them."""
+    for module in modules:
+        if module.folder in STORING or not module.path.endswith(".py"):
+            continue
+        for line, text in _strings(ast.parse(module.text)):
+            for table in _READ.findall(text):
+                yield f"{module.path}:{line}: reads table {table}; read the view {STORED[table]}"
+
+
 def _strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -138,7 +159,13 @@ def untested_packages(modules: Iterable[Module], root: Path) -> Iterator[str]:
 def findings(root: Path) -> list[str]:
     """Everything that is against a rule, a sentence each."""
     modules = modules_of(root)
-    found = [*twin_classes(modules), *sql_outside_stores(modules), *full_folders(modules), *long_files(modules)]
+    found = [
+        *twin_classes(modules),
+        *sql_outside_stores(modules),
+        *reads_past_views(modules),
+        *full_folders(modules),
+        *long_files(modules),
+    ]
     found += untested_packages(modules, root)
     if len(modules) < LEAST_MODULES:
         found.append(f"only {len(modules)} modules were examined: the guard looks at the wrong place")

@@ -15,9 +15,9 @@ from typing import Any
 from billing.catalogue.linter import buyers_of, cost_micro
 from billing.catalogue.model import Buyer, Catalogue, Promotion, plan_grants, plan_items, resolve_price
 from billing.catalogue.nodes import Place
-from billing.catalogue.reader import shown_date
 from billing.catalogue.tables import is_recurring
-from billing.catalogue.units import Unit, format_price, format_quantity
+from billing.catalogue.units import Unit, format_date, format_quantity
+from billing.wording import format_price
 from ratingcore import reference
 from ratingcore import tariff as core
 
@@ -60,7 +60,7 @@ def _head_changes(old: Catalogue, new: Catalogue) -> Iterator[Change]:
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield Change(name, f"{before} -> {after}", "everybody", min(old.start_s, new.start_s))
-    spans = [(shown_date(one.start_s, one.zone), shown_date(one.end_s, one.zone)) for one in (old, new)]
+    spans = [(format_date(one.start_s, one.zone), format_date(one.end_s, one.zone)) for one in (old, new)]
     if old.start_s != new.start_s or new.end_s < old.end_s:  # lasting longer changes nothing there was
         before, after = (f"{start} to {end}" for start, end in spans)
         first = min(old.start_s, new.start_s) if old.start_s != new.start_s else min(old.end_s, new.end_s)
@@ -161,7 +161,7 @@ def _changes_for(old: Catalogue, new: Catalogue, item: str, buyer: Buyer) -> Ite
         unit = finest
     for since_s, until_s, was, now in _differences(before, after):
         what = f"item {item}, {buyer.currency}"
-        since_shown = shown_date(since_s, new.zone)
+        since_shown = format_date(since_s, new.zone)
         if was is None or now is None:
             change = "has a price" if was is None else "has no price any more"
         else:

@@ -29,8 +29,8 @@ from billing.catalogue.model import (
     tax_ppm_at,
 )
 from billing.catalogue.nodes import Place, Problem, Severity
-from billing.catalogue.reader import shown_date
-from billing.catalogue.units import Unit, format_price, format_quantity
+from billing.catalogue.units import Unit, format_date, format_quantity
+from billing.wording import format_price
 from ratingcore import lint, reference
 from ratingcore import tariff as core
 from ratingcore.bands import DAYS, band_at, zone_of
@@ -136,21 +136,21 @@ def _price_findings_of(catalogue: Catalogue, item: Item, buyer: Buyer, place: Pl
     if resolved is None:
         if not item.manual:
             message = f"item {item.number} has no price in {buyer.currency} for {shown}"
-            date = shown_date(catalogue.start_s, catalogue.zone)
+            date = format_date(catalogue.start_s, catalogue.zone)
             hint = f"add a price of {item.number} with currency: {buyer.currency}, or take the item out of the plan"
             yield _error(place, "price-missing", message, f"{item.number} used on {date}, {shown}", hint)
         return
     first = resolved.versions[0]
     if buyer.plan and first.since_s > begins and not item.manual:
         message = (
-            f"item {item.number} of plan {buyer.plan} has no price before {shown_date(first.since_s, catalogue.zone)}"
+            f"item {item.number} of plan {buyer.plan} has no price before {format_date(first.since_s, catalogue.zone)}"
         )
-        date = shown_date(begins, catalogue.zone)
+        date = format_date(begins, catalogue.zone)
         yield _error(
             place, "price-missing", message, f"{item.number} used on {date}, {shown}", "date the price earlier"
         )
     for gap_s in resolved.gaps:
-        date = shown_date(gap_s, catalogue.zone)
+        date = format_date(gap_s, catalogue.zone)
         message = f"from {date} no list has a price of item {item.number} for {shown}"
         hint = "as_below hands back to a less specific list, which must have a price then"
         yield _error(place, "price-missing", message, f"{item.number} used on {date}, {shown}", hint)
@@ -180,7 +180,7 @@ def _tax_findings(catalogue: Catalogue) -> Findings:
         tax = catalogue.taxes.get(catalogue.items[one.item].tax)
         for version in one.versions:
             if tax is not None and tax_ppm_at(tax, max(version.since_s, catalogue.start_s)) is None:
-                date = shown_date(max(version.since_s, catalogue.start_s), catalogue.zone)
+                date = format_date(max(version.since_s, catalogue.start_s), catalogue.zone)
                 message = f"tax class {tax.number} has no rate on {date}, when a price of item {one.item} begins"
                 example = f"{one.item} used on {date}"
                 yield _error(version.place, "tax-missing", message, example, f"give {tax.number} a rate from {date}")

@@ -8,13 +8,52 @@ Does not know: promotions in force for one buyer (resolve_price), terminals.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from billing.catalogue.model import Catalogue, PriceList, PriceVersion, plan_grants, plan_items
-from billing.catalogue.reader import shown_date
-from billing.catalogue.units import Unit, format_decimal
-from billing.rating.report import KINDS, Words
+from billing.catalogue.units import Unit, format_date
+from billing.wording import Words
 from ratingcore import tariff as core
+
+#: The judge's kinds of steps in words.
+KINDS: Final[dict[str, dict[str, str]]] = {
+    "en": {
+        "Flat": "flat",
+        "PerUnit": "per unit",
+        "Graduated": "graduated",
+        "Volume": "volume",
+        "Stairstep": "stairstep",
+        "Package": "package",
+        "Percentage": "percentage",
+        "RateCard": "rate card",
+        "MinimumCommitment": "minimum commitment",
+        "Increments": "increments",
+        "Allowance": "allowance",
+        "Multiplier": "multiplied by",
+        "Cap": "at most",
+    },
+    "ru": {
+        "Flat": "фиксированная плата",
+        "PerUnit": "за единицу",
+        "Graduated": "по ступеням",
+        "Volume": "по объёму",
+        "Stairstep": "плата за ступень",
+        "Package": "пакетами",
+        "Percentage": "процент",
+        "RateCard": "по направлению",
+        "MinimumCommitment": "минимальный платёж",
+        "Increments": "тарификация",
+        "Allowance": "пакет",
+        "Multiplier": "с коэффициентом",
+        "Cap": "не более",
+    },
+}
+
+#: For whom a price is: everybody, or those whom its selectors name; a test holds both languages to the same keys.
+BUYERS: Final[dict[str, dict[str, str]]] = {
+    "en": {"plan": "plan", "group": "group", "customer": "customer", "for_all": "for everybody"},
+    "ru": {"plan": "тариф", "group": "группа", "customer": "абонент", "for_all": "для всех"},
+}
 
 Rows = Sequence[tuple[str, ...]]
 
@@ -63,8 +102,8 @@ def _grants(catalogue: Catalogue, plan: str, words: Words) -> str:
 def _prices(catalogue: Catalogue, listing: PriceList, at_s: int, language: str) -> Iterator[tuple[str, ...]]:
     version = _in_force(listing, at_s)
     words = Words(language, listing.currency)
-    narrowed = ", ".join(f"{name} {value}" for name, value in listing.selectors if value) or words.say("for_all")
-    since = shown_date(version.since_s, catalogue.zone)
+    narrowed = ", ".join(f"{name} {value}" for name, value in listing.selectors if value) or BUYERS[language]["for_all"]
+    since = format_date(version.since_s, catalogue.zone)
     unit = catalogue.items[listing.item].unit
     yield listing.item, narrowed, since, _price(version, unit, words), listing.currency
 
@@ -90,11 +129,11 @@ def _step(step: Any, unit: Unit, words: Words) -> str:
         case core.Package():
             return f"{kind} {words.price(step.price_micro)} / {words.quantity(step.size, unit)}"
         case core.Percentage():
-            return f"{kind} {words.number(format_decimal(step.rate_ppm, 4))} %"
+            return f"{kind} {words.percent(step.rate_ppm)} %"
         case core.Allowance():
             return f"{kind} {step.pool or words.quantity(step.quantity, unit)}"
         case core.Multiplier():
-            return f"{kind} {words.number(format_decimal(step.ratio_ppm, 4))} %"
+            return f"{kind} {words.percent(step.ratio_ppm)} %"
         case core.Cap():
             return f"{kind} {words.price(step.maximum_micro)}"
         case core.Graduated() | core.Volume() | core.Stairstep():

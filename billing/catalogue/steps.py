@@ -16,12 +16,12 @@ from billing.catalogue.model import Pool
 from billing.catalogue.nodes import Fields, Node, NodeRefused, Place, ProblemsTold, Scalar, near, text_of
 from billing.catalogue.units import (
     PERCENT_DECIMALS,
-    PRICE_DECIMALS,
     Unit,
     format_quantity,
     parse_decimal,
     parse_quantity,
 )
+from billing.wording import PRICE_DECIMALS
 from ratingcore import tariff as core
 
 MAX_TIERS: Final = 1_000

@@ -16,9 +16,9 @@ from datetime import UTC, date, datetime, time
 from fractions import Fraction
 from typing import Final
 
+from billing.wording import format_decimal
 from ratingcore.bands import zone_of
 
-PRICE_DECIMALS: Final = 8
 PERCENT_DECIMALS: Final = 4
 MAX_DECIMALS: Final = 6
 MAX_DIGITS: Final = 20
@@ -142,27 +142,6 @@ def format_quantity(steps: int, unit: Unit) -> str:
     return f"{format_decimal(steps, unit.decimals)} {unit.name}"
 
 
-def format_decimal(value: int, decimals: int, at_least: int = 0) -> str:
-    """An integer of 10**-decimals as text with at least so many decimals.
-
-    >>> format_decimal(150_000_000, 8, 2)
-    '1.50'
-    """
-    sign = "-" if value < 0 else ""
-    whole, rest = divmod(abs(value), int(10**decimals))
-    tail = f"{rest:0{decimals}d}".rstrip("0").ljust(at_least, "0") if decimals else ""
-    return f"{sign}{whole}.{tail}" if tail else f"{sign}{whole}"
-
-
-def format_price(micro: int) -> str:
-    """A price in micro as units of its currency.
-
-    >>> format_price(150_000_000)
-    '1.50'
-    """
-    return format_decimal(micro, PRICE_DECIMALS, 2)
-
-
 #: Since 1972 every zone is whole minutes off UTC, which bands need.
 FIRST_S: Final = int(datetime(1972, 1, 1, tzinfo=UTC).timestamp())
 LAST_S: Final = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp())
@@ -201,6 +180,12 @@ def _refuse_gap(local: datetime, text: str, zone: str) -> None:
     back = datetime.fromtimestamp(local.timestamp(), local.tzinfo)
     if back.replace(tzinfo=None, fold=0) != local.replace(tzinfo=None, fold=0):
         raise ValueError(f"{text[:40]} never was in {zone}: clocks went forward over it; give the offset")
+
+
+def format_date(time_s: int, zone: str) -> str:
+    """An instant as a catalogue would write it: the date alone at midnight."""
+    local = datetime.fromtimestamp(time_s, UTC).astimezone(zone_of(zone))
+    return local.date().isoformat() if (local.hour, local.minute, local.second) == (0, 0, 0) else local.isoformat()
 
 
 def check_currency(code: str) -> str:

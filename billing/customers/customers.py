@@ -52,7 +52,8 @@ from billing.database.cursors import Cursor
 from billing.database.locks import hold_customer_tree, wait_for_billing
 from billing.database.zones import problem_with_zone
 from billing.invoicing.dunning import lock_accounts, stand_as_payer
-from billing.ledger.accounts import NewAccount, create_accounts
+from billing.ledger.account_store import create_accounts
+from billing.ledger.accounts import NewAccount
 
 
 async def add_customer(cur: Cursor, new: NewCustomer) -> bool:

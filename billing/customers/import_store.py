@@ -17,7 +17,8 @@ from billing.database.adbc import columns, do, rows
 from billing.database.cursors import ColumnConnection
 from billing.database.locks import hold_customer_tree_for_load
 from billing.database.zones import UNKNOWN_ZONE
-from billing.files.tables import BAD_TABLE, SESSION, Ints, set_aside, stage
+from billing.files.store import BAD_TABLE, SESSION, set_aside, stage
+from billing.files.tables import Ints
 
 _CONTENTS: Final = (
     *("name", "grp", "parent", "pays", "language", "contacts", "details"),

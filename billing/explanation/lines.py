@@ -36,8 +36,9 @@ from billing.catalogue.tables import is_recurring, steps_of_micro
 from billing.charging.records import NONE
 from billing.orders.terms import OrderTerms
 from billing.rating.bills import BillLine, RatedEvent, TaxPart, part_of
-from billing.rating.report import Words, event_texts, sum_texts
+from billing.rating.report import event_texts, sum_texts
 from billing.rating.usage_file import Usage
+from billing.wording import Words
 from ratingcore import reference
 from ratingcore import tariff as core
 from ratingcore.money import Minor, split_minor

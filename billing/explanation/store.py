@@ -83,7 +83,7 @@ class _Record:
 _LINES: Final = """
     SELECT l.invoice_id, l.line, l.kind, l.item, l.quantity, l.discount_minor, l.amount_minor, l.tax_ppm, l.tax_inside,
            l.net_minor, l.tax_minor,
-           (SELECT count(*) FROM invoice_lines s
+           (SELECT count(*) FROM billed_lines s
             WHERE s.invoice_id = l.invoice_id AND s.line < l.line AND s.order_id = l.order_id
               AND (s.kind, s.item, s.period_start, s.tax_ppm, s.tax_inside)
                   = (l.kind, l.item, l.period_start, l.tax_ppm, l.tax_inside)),
@@ -91,14 +91,14 @@ _LINES: Final = """
            extract(epoch FROM p.period_end)::bigint, p.active_num, p.active_den, p.run_id, o.account_id,
            coalesce(extract(epoch FROM r.usage_until)::bigint, %(never)s),
            (SELECT coalesce(max(extract(epoch FROM n.usage_until)), 0)::bigint
-            FROM order_periods b JOIN bill_runs n ON n.id = b.run_id
+            FROM recorded_periods b JOIN bill_runs n ON n.id = b.run_id
             WHERE p.part = 'late' AND b.order_id = p.order_id AND b.period_start = p.period_start
               AND b.part IN ('arrears', 'late') AND b.run_id < p.run_id)
     FROM unnest(%(invoices)s::bigint[], %(lines)s::int[]) AS w (invoice_id, line)
-    JOIN invoice_lines l ON l.invoice_id = w.invoice_id AND l.line = w.line
+    JOIN billed_lines l ON l.invoice_id = w.invoice_id AND l.line = w.line
     LEFT JOIN orders o ON o.id = l.order_id
     LEFT JOIN order_terms t ON t.id = o.terms_id
-    LEFT JOIN order_periods p
+    LEFT JOIN recorded_periods p
       ON p.order_id = l.order_id AND p.invoice_id = l.invoice_id
      AND p.period_start <= l.period_start AND (l.period_start < p.period_end OR p.part = 'once')
      AND p.part = ANY(CASE l.kind WHEN 'adjustment' THEN ARRAY['adjustment'] WHEN 'one_time' THEN ARRAY['once']
@@ -150,14 +150,14 @@ _AHEAD: Final = """
     SELECT p.order_id, extract(epoch FROM p.period_start)::bigint, p.amount_minor + coalesce(u.amount_minor, 0),
            p.active_num, p.active_den, l.item, l.amount_minor, l.tax_ppm, l.tax_inside,
            (SELECT -coalesce(sum(c.amount_minor), 0)::bigint
-            FROM invoices n JOIN invoice_lines c ON c.invoice_id = n.id AND c.line = l.line
+            FROM invoices n JOIN billed_lines c ON c.invoice_id = n.id AND c.line = l.line
             WHERE n.corrects_id = l.invoice_id AND n.id < u.invoice_id)
     FROM unnest(%(orders)s::bigint[], %(starts)s::bigint[]) AS w (order_id, start_s)
-    JOIN order_periods p
+    JOIN recorded_periods p
       ON p.order_id = w.order_id AND p.part = 'advance' AND p.period_start = to_timestamp(w.start_s)
-    LEFT JOIN order_periods u
+    LEFT JOIN recorded_periods u
       ON u.order_id = p.order_id AND u.part = 'adjustment' AND u.period_start = p.period_start
-    LEFT JOIN invoice_lines l
+    LEFT JOIN billed_lines l
       ON l.invoice_id = p.invoice_id AND l.order_id = p.order_id AND l.kind IN ('recurring', 'percentage')
      AND l.period_start >= p.period_start AND l.period_end <= p.period_end
     ORDER BY p.order_id, l.line

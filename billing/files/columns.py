@@ -1,4 +1,4 @@
-"""Lines of a usage file to columns of text: CSV and TSV by Arrow's reader, fixed width by slices, JSON by msgspec.
+"""Lines of a text file to columns of text: CSV and TSV by Arrow's reader, fixed width by slices, JSON by msgspec.
 
 Rules. Every line gives one row or one reject, and a row knows its line. Quotes are judged before Arrow sees a line,
 because an unclosed one would join it with its neighbours. Numbers in JSON stay text to the digit: none becomes a
@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from billing.files.format import MAX_COLUMNS, Format
-from billing.files.lines import Block, Reject, UsageFileError
+from billing.files.layout import MAX_COLUMNS, Layout
+from billing.files.lines import Block, Reject, UnreadableFile
 from billing.files.times import Flags, Ints, flags
 
 _SHOWN: Final = 60
@@ -27,66 +27,66 @@ _SHOWN: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """texts: by the format's column names, of one length; numbers: the rows' lines."""
+    """texts: by the wanted columns' names, of one length; numbers: the rows' lines."""
 
     texts: Mapping[str, pa.Array]
     numbers: Ints
     rejects: list[Reject]
 
 
-def find_columns(made: Format, header: str | None) -> dict[str, int]:
-    """Where each column of a csv or tsv stands, from 0, and under ``""`` how many there are; nothing for other kinds.
+def find_columns(layout: Layout, wanted: Sequence[str], header: str | None) -> dict[str, int]:
+    """Where each wanted column of a csv or tsv stands, from 0, and under ``""`` how many there are; {} for other kinds.
 
     Raises:
-        UsageFileError: the header lacks a column, or has one twice.
+        UnreadableFile: the header lacks a column, or has one twice.
     """
-    if made.kind not in ("csv", "tsv"):
+    if layout.kind not in ("csv", "tsv"):
         return {}
-    names = list(made.columns)
+    names = list(layout.columns)
     if header is not None:
-        names = _cells_of(header, made)
+        names = _cells_of(header, layout)
     if len(names) > MAX_COLUMNS:
-        raise UsageFileError(f"the header names {len(names)} columns, and at most {MAX_COLUMNS} are taken")
-    for name in made.used_columns():
+        raise UnreadableFile(f"the header names {len(names)} columns, and at most {MAX_COLUMNS} are taken")
+    for name in wanted:
         if names.count(name) != 1:
             said = "has no column" if name not in names else "has more than one column"
-            raise UsageFileError(f"the header {said} {name!r}: {', '.join(names)[:300]}")
-    return {**{name: names.index(name) for name in made.used_columns()}, "": len(names)}
+            raise UnreadableFile(f"the header {said} {name!r}: {', '.join(names)[:300]}")
+    return {**{name: names.index(name) for name in wanted}, "": len(names)}
 
 
-def split_block(block: Block, made: Format, places: Mapping[str, int]) -> Columns:
+def split_block(block: Block, layout: Layout, wanted: Sequence[str], places: Mapping[str, int]) -> Columns:
     """The block's good lines as columns of text; ``places`` are those of ``find_columns``."""
-    if made.kind == "jsonlines":
-        found = _split_json(block, made)
-    elif made.kind == "fixed":
-        found = _split_fixed(block, made)
+    if layout.kind == "jsonlines":
+        found = _split_json(block, wanted)
+    elif layout.kind == "fixed":
+        found = _split_fixed(block, layout, wanted)
     else:
-        found = _split_separated(block, made, places)
+        found = _split_separated(block, layout, wanted, places)
     trimmed = {name: pc.ascii_trim(column, " \t") for name, column in found.texts.items()}
     return Columns(trimmed, found.numbers, found.rejects)
 
 
-def _cells_of(line: str, made: Format) -> list[str]:
+def _cells_of(line: str, layout: Layout) -> list[str]:
     whole = pa.array([line + "\n"])
-    if not line or (made.quote_character and _badly_quoted(whole, made).any()):
-        raise UsageFileError(f"the header cannot be read: {line[:200]!r}")
-    table = _read_separated(line.encode("utf-8") + b"\n", made, None, [])
+    if not line or (layout.quote_character and _badly_quoted(whole, layout).any()):
+        raise UnreadableFile(f"the header cannot be read: {line[:200]!r}")
+    table = _read_separated(line.encode("utf-8") + b"\n", layout, (), None, [])
     return [column[0].as_py().strip() for column in table.columns]
 
 
-def _split_separated(block: Block, made: Format, places: Mapping[str, int]) -> Columns:
+def _split_separated(block: Block, layout: Layout, wanted: Sequence[str], places: Mapping[str, int]) -> Columns:
     lines, numbers = block.lines, block.numbers
     rejects: list[Reject] = []
-    if made.quote_character:
-        bad = _badly_quoted(lines, made)
-        detail = f"the quotes ({made.quote_character}) do not close before the line ends, or text stands outside them"
+    if layout.quote_character:
+        bad = _badly_quoted(lines, layout)
+        detail = f"the quotes ({layout.quote_character}) do not close before the line ends, or text stands outside them"
         rejects = [Reject(line, "quotes", detail, block.raw(line)) for line in numbers[bad].tolist()]
         if bad.any():
             lines, numbers = lines.filter(pa.array(~bad)), numbers[~bad]
     if not len(lines):
-        return Columns({name: pa.array([], pa.string()) for name in made.used_columns()}, numbers, rejects)
+        return Columns({name: pa.array([], pa.string()) for name in wanted}, numbers, rejects)
     ragged: list[pacsv.InvalidRow] = []
-    table = _read_separated(_bytes_of(lines), made, places, ragged)
+    table = _read_separated(_bytes_of(lines), layout, wanted, places, ragged)
     if table.num_rows + len(ragged) != len(lines):
         raise AssertionError(f"{len(lines)} lines became {table.num_rows} rows and {len(ragged)} rejects")
     keep = np.ones(len(lines), np.bool_)
@@ -95,14 +95,14 @@ def _split_separated(block: Block, made: Format, places: Mapping[str, int]) -> C
         detail = f"{row.actual_columns} columns, and {row.expected_columns} are named"
         rejects.append(Reject(line, "columns", detail, block.raw(line)))
         keep[row.number - 1] = False
-    texts = {name: _one_array(table.column(str(places[name]))) for name in made.used_columns()}
+    texts = {name: _one_array(table.column(str(places[name]))) for name in wanted}
     return Columns(texts, numbers[keep], rejects)
 
 
-def _badly_quoted(lines: pa.Array, made: Format) -> Flags:
+def _badly_quoted(lines: pa.Array, layout: Layout) -> Flags:
     """Lines in which a quoted value does not close, or a quote stands inside a value that is not quoted."""
-    quote, separator = re.escape(made.quote_character), re.escape(made.separator)
-    suspects = flags(pc.match_substring(lines, made.quote_character))
+    quote, separator = re.escape(layout.quote_character), re.escape(layout.separator)
+    suspects = flags(pc.match_substring(lines, layout.quote_character))
     if not suspects.any():
         return suspects
     value = rf"(?:{quote}(?:[^{quote}\r\n]|{quote}{quote})*{quote}|[^{quote}{separator}\r\n]*)"
@@ -110,7 +110,9 @@ def _badly_quoted(lines: pa.Array, made: Format) -> Flags:
     return suspects & ~sound
 
 
-def _read_separated(data: Any, made: Format, places: Mapping[str, int] | None, ragged: list[Any]) -> pa.Table:
+def _read_separated(
+    data: Any, layout: Layout, wanted: Sequence[str], places: Mapping[str, int] | None, ragged: list[Any]
+) -> pa.Table:
     """Arrow's reader over whole lines; places None reads every column of one line."""
 
     def on_ragged(row: pacsv.InvalidRow) -> str:
@@ -118,7 +120,7 @@ def _read_separated(data: Any, made: Format, places: Mapping[str, int] | None, r
         return "skip"
 
     names = [str(place) for place in range(places[""])] if places is not None else None
-    wanted = [str(places[name]) for name in made.used_columns()] if places is not None else None
+    included = [str(places[name]) for name in wanted] if places is not None else None
     return pacsv.read_csv(
         pa.BufferReader(data),
         # One thread: Arrow numbers rejected rows only then.
@@ -126,8 +128,8 @@ def _read_separated(data: Any, made: Format, places: Mapping[str, int] | None, r
             column_names=names, autogenerate_column_names=names is None, use_threads=False, block_size=1 << 20
         ),
         parse_options=pacsv.ParseOptions(
-            delimiter=made.separator,
-            quote_char=made.quote_character or False,
+            delimiter=layout.separator,
+            quote_char=layout.quote_character or False,
             double_quote=True,
             escape_char=False,
             newlines_in_values=False,
@@ -136,7 +138,7 @@ def _read_separated(data: Any, made: Format, places: Mapping[str, int] | None, r
         ),
         convert_options=pacsv.ConvertOptions(
             column_types={name: pa.string() for name in names or [f"f{place}" for place in range(MAX_COLUMNS)]},
-            include_columns=wanted,
+            include_columns=included,
             strings_can_be_null=False,
             quoted_strings_can_be_null=False,
             null_values=[],
@@ -154,9 +156,9 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
-def _split_fixed(block: Block, made: Format) -> Columns:
+def _split_fixed(block: Block, layout: Layout, wanted: Sequence[str]) -> Columns:
     lines = pc.utf8_rtrim(block.lines, "\r\n")
-    needed = max(last for name, (_, last) in made.positions.items() if name in made.used_columns())
+    needed = max(last for name, (_, last) in layout.positions.items() if name in wanted)
     long_enough = flags(pc.greater_equal(pc.utf8_length(lines), needed))
     rejects = [
         Reject(line, "columns", f"the line ends before character {needed}", block.raw(line))
@@ -164,17 +166,16 @@ def _split_fixed(block: Block, made: Format) -> Columns:
     ]
     lines = lines.filter(pa.array(long_enough))
     texts = {
-        name: pc.utf8_slice_codeunits(lines, made.positions[name][0] - 1, made.positions[name][1])
-        for name in made.used_columns()
+        name: pc.utf8_slice_codeunits(lines, layout.positions[name][0] - 1, layout.positions[name][1])
+        for name in wanted
     }
     return Columns(texts, block.numbers[long_enough], rejects)
 
 
-def _split_json(block: Block, made: Format) -> Columns:
+def _split_json(block: Block, wanted: Sequence[str]) -> Columns:
     decoder = msgspec.json.Decoder(float_hook=str)
-    names = made.used_columns()
-    paths = [tuple(name.split(".")) for name in names]
-    columns: list[list[str]] = [[] for _ in names]
+    paths = [tuple(name.split(".")) for name in wanted]
+    columns: list[list[str]] = [[] for _ in wanted]
     rejects: list[Reject] = []
     keep = np.ones(len(block.numbers), np.bool_)
     for row, text in enumerate(block.lines.to_pylist()):
@@ -188,7 +189,7 @@ def _split_json(block: Block, made: Format) -> Columns:
             continue
         for column, value in zip(columns, values, strict=True):
             column.append(value)
-    texts = {name: pa.array(column, pa.string()) for name, column in zip(names, columns, strict=True)}
+    texts = {name: pa.array(column, pa.string()) for name, column in zip(wanted, columns, strict=True)}
     return Columns(texts, block.numbers[keep], rejects)
 
 

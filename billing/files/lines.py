@@ -1,9 +1,9 @@
-"""Lines of a usage file in blocks: bounded memory whatever the file holds, and every bad line by its number.
+"""Lines of a text file in blocks: bounded memory whatever the file holds, and every bad line by its number.
 
-Rules. One line is one event: a quoted line end inside a value is not taken (a lost quote would swallow the rest of the
+Rules. One line is one record: a quoted line end inside a value is not taken (a lost quote would swallow the rest of the
 file). A line is rejected, and nothing else suffers, when it is too long, is not in the declared charset, or holds
 control characters (NUL among them). A last line without its end may be half a line, so it is rejected too unless the
-format says that the producer ends files so.
+layout says that the producer ends files so.
 
 Does not know: columns, quotes, values.
 """
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from billing.files.format import Format
+from billing.files.layout import Layout
 from billing.files.times import Ints, flags
 from billing.refusals import Refusal
 
@@ -28,11 +28,13 @@ LINES_MAX: Final = 1_000_000
 PIECE_BYTES: Final = 1 << 20
 #: What is kept of a rejected line.
 RAW_MAX_BYTES: Final = 4_096
+#: Why lines of a block are bad, by their place in it: a word and a sentence.
+Reasons = dict[int, tuple[str, str]]
 _LF, _CR, _TAB = 10, 13, 9
 _FOREIGN_MARKS: Final = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
 
-class UsageFileError(Refusal):
+class UnreadableFile(Refusal):
     """The file as a whole cannot be read; nothing of it is kept. The message is for people."""
 
     default_code = "file_refused"
@@ -48,7 +50,7 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A line that is no event: reason is a word for lists, detail a sentence about this line."""
+    """A line that is no record: reason is a word for lists, detail a sentence about this line."""
 
     line: int
     reason: str
@@ -76,47 +78,47 @@ class Block:
 class _Reading:
     """Where the reading stands: number of the next line, bytes read, a header not met yet."""
 
-    made: Format
+    layout: Layout
     number: int = 1
     read_bytes: int = 0
     is_first: bool = True
     rejects: list[Reject] = field(default_factory=list)
 
 
-def read_blocks(source: IO[bytes], made: Format, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+def read_blocks(source: IO[bytes], layout: Layout, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     """The file's lines, in order. Memory is a few times ``block_bytes`` at most.
 
     Raises:
-        UsageFileError: no header, a header that cannot be read, another encoding of the whole file.
+        UnreadableFile: no header, a header that cannot be read, another encoding of the whole file.
     """
-    state = _Reading(made)
+    state = _Reading(layout)
     rest = b""
     while data := source.read(block_bytes):
         state.read_bytes += len(data)
         if state.is_first:
-            data = _without_mark(data, made)
+            data = _without_mark(data, layout)
             state.is_first = False
         rest += data
         end = rest.rfind(b"\n") + 1
         if end:
             yield from _pieces(rest[:end], state)
             rest = rest[end:]
-        elif len(rest) > made.max_line_bytes:
+        elif len(rest) > layout.max_line_bytes:
             rest = yield from _skip_long_line(source, state, rest, block_bytes)
     end = rest.rfind(b"\n") + 1
     if end:
         yield from _pieces(rest[:end], state)
     if rest := rest[end:]:
         yield _last_line(rest, state)
-    if state.number <= made.skip_lines + made.has_header:
-        raise UsageFileError("the file ends before its first event" if state.read_bytes else "the file is empty")
+    if state.number <= layout.skip_lines + layout.has_header:
+        raise UnreadableFile("the file ends before its first event" if state.read_bytes else "the file is empty")
 
 
-def _without_mark(data: bytes, made: Format) -> bytes:
+def _without_mark(data: bytes, layout: Layout) -> bytes:
     for mark, name in _FOREIGN_MARKS.items():
         if data.startswith(mark):
-            raise UsageFileError(f"the file is {name}; convert it, for example: iconv -f utf-16 -t utf-8")
-    return data.removeprefix(codecs.BOM_UTF8) if made.charset == "utf-8" else data
+            raise UnreadableFile(f"the file is {name}; convert it, for example: iconv -f utf-16 -t utf-8")
+    return data.removeprefix(codecs.BOM_UTF8) if layout.charset == "utf-8" else data
 
 
 def _skip_long_line(
@@ -131,9 +133,9 @@ def _skip_long_line(
             length, rest = length + end, data[end + 1 :]
             break
         length += len(data)
-    if state.number <= state.made.skip_lines + state.made.has_header:
-        raise UsageFileError(f"line {state.number} is longer than {state.made.max_line_bytes} bytes")
-    reject = Reject(state.number, "line_too_long", _too_long(length, state.made), Raw(begun[:RAW_MAX_BYTES], True))
+    if state.number <= state.layout.skip_lines + state.layout.has_header:
+        raise UnreadableFile(f"line {state.number} is longer than {state.layout.max_line_bytes} bytes")
+    reject = Reject(state.number, "line_too_long", _too_long(length, state.layout), Raw(begun[:RAW_MAX_BYTES], True))
     state.number += 1
     yield _only_reject(reject, state)
     return rest
@@ -145,16 +147,16 @@ def _only_reject(reject: Reject, state: _Reading) -> Block:
     )
 
 
-def _too_long(length: int, made: Format) -> str:
-    return f"the line has {length} bytes, and at most {made.max_line_bytes} are taken"
+def _too_long(length: int, layout: Layout) -> str:
+    return f"the line has {length} bytes, and at most {layout.max_line_bytes} are taken"
 
 
 def _last_line(rest: bytes, state: _Reading) -> Block:
-    if not state.made.last_line_ends or state.number <= state.made.skip_lines + state.made.has_header:
+    if not state.layout.last_line_ends or state.number <= state.layout.skip_lines + state.layout.has_header:
         return _block(rest + b"\n", state)
     detail = "the file ends inside this line, or its last line end is missing (last_line_ends = false takes it)"
-    if len(rest) > state.made.max_line_bytes:
-        detail = _too_long(len(rest), state.made)
+    if len(rest) > state.layout.max_line_bytes:
+        detail = _too_long(len(rest), state.layout)
     reject = Reject(state.number, "cut_line", detail, _raw_of(rest))
     state.number += 1
     return _only_reject(reject, state)
@@ -179,7 +181,7 @@ def _pieces(data: bytes, state: _Reading) -> Iterator[Block]:
 
 def _block(data: bytes, state: _Reading) -> Block:
     """Whole lines to a block: what must not be read is taken out."""
-    made, first = state.made, state.number
+    layout, first = state.layout, state.number
     octets = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(octets == _LF) + 1
     starts = np.concatenate([[0], ends[:-1]])
@@ -190,22 +192,22 @@ def _block(data: bytes, state: _Reading) -> Block:
         index = number - first
         return _raw_of(data[starts[index] : min(ends[index], starts[index] + RAW_MAX_BYTES + 3)])
 
-    reasons: dict[int, tuple[str, str]] = {}
+    reasons: Reasons = {}
     keep = np.ones(count, np.bool_)
-    for index in np.flatnonzero(ends - starts > made.max_line_bytes).tolist():
-        reasons[index] = ("line_too_long", _too_long(int(ends[index] - starts[index]), made))
+    for index in np.flatnonzero(ends - starts > layout.max_line_bytes).tolist():
+        reasons[index] = ("line_too_long", _too_long(int(ends[index] - starts[index]), layout))
     for index in _with_control_characters(octets, ends).tolist():
         reasons.setdefault(index, ("control_character", "the line holds a NUL or another control character"))
-    lines = _decoded(data, octets, starts, ends, made, reasons)
+    lines = _decoded(data, octets, starts, ends, layout, reasons)
     keep[list(reasons)] = False
-    skipped = max(0, min(count, made.skip_lines + made.has_header - first + 1))
-    header_index = made.skip_lines + 1 - first
-    has_header = made.has_header and 0 <= header_index < count
-    header = _header(lines, header_index, reasons, made) if has_header else None
+    skipped = max(0, min(count, layout.skip_lines + layout.has_header - first + 1))
+    header_index = layout.skip_lines + 1 - first
+    has_header = layout.has_header and 0 <= header_index < count
+    header = _header(lines, header_index, reasons, layout) if has_header else None
     keep[:skipped] = False
     passed = np.arange(count) < skipped
-    if made.skip_prefix:
-        passed |= flags(pc.starts_with(lines, made.skip_prefix))
+    if layout.skip_prefix:
+        passed |= flags(pc.starts_with(lines, layout.skip_prefix))
     lengths = ends - starts
     passed |= (lengths == 1) | ((lengths == 2) & (octets[starts] == _CR))
     keep &= ~passed
@@ -218,9 +220,9 @@ def _block(data: bytes, state: _Reading) -> Block:
     return Block(good, first + np.flatnonzero(keep), header, rejects, state.read_bytes, raw)
 
 
-def _header(lines: pa.Array, index: int, reasons: dict[int, tuple[str, str]], made: Format) -> str:
+def _header(lines: pa.Array, index: int, reasons: Reasons, layout: Layout) -> str:
     if index in reasons:
-        raise UsageFileError(f"line {made.skip_lines + 1} names the columns and cannot be read: {reasons[index][1]}")
+        raise UnreadableFile(f"line {layout.skip_lines + 1} names the columns and cannot be read: {reasons[index][1]}")
     return str(lines[index].as_py()).rstrip("\r\n")
 
 
@@ -238,15 +240,20 @@ def _with_control_characters(octets: NDArray[np.uint8], ends: Ints) -> Ints:
 
 
 def _decoded(
-    data: bytes, octets: NDArray[np.uint8], starts: Ints, ends: Ints, made: Format, reasons: dict[int, tuple[str, str]]
+    data: bytes,
+    octets: NDArray[np.uint8],
+    starts: Ints,
+    ends: Ints,
+    layout: Layout,
+    reasons: Reasons,
 ) -> pa.Array:
     """All lines as UTF-8 strings; those that cannot be decoded become empty and are told in ``reasons``."""
     if data.isascii():
         return _strings(data, ends)
-    if made.charset == "utf-8" and _decodes(data, "utf-8"):
+    if layout.charset == "utf-8" and _decodes(data, "utf-8"):
         lines = _strings(data, ends)
     else:
-        lines = _decoded_one_by_one(data, octets, starts, ends, made, reasons)
+        lines = _decoded_one_by_one(data, octets, starts, ends, layout, reasons)
     # A mark in the middle of a file: files were joined. It would hide in the first column.
     for index in np.flatnonzero(flags(pc.starts_with(lines, "\ufeff"))).tolist():
         reasons.setdefault(
@@ -264,11 +271,16 @@ def _decodes(data: bytes, charset: str) -> bool:
 
 
 def _decoded_one_by_one(
-    data: bytes, octets: NDArray[np.uint8], starts: Ints, ends: Ints, made: Format, reasons: dict[int, tuple[str, str]]
+    data: bytes,
+    octets: NDArray[np.uint8],
+    starts: Ints,
+    ends: Ints,
+    layout: Layout,
+    reasons: Reasons,
 ) -> pa.Array:
     """For other charsets than UTF-8, and for blocks with a bad line: only lines beyond ASCII are looked at."""
-    if made.charset != "utf-8" and _decodes(data, made.charset):
-        text = data.decode(made.charset).encode("utf-8")
+    if layout.charset != "utf-8" and _decodes(data, layout.charset):
+        text = data.decode(layout.charset).encode("utf-8")
         return _strings(text, np.flatnonzero(np.frombuffer(text, np.uint8) == _LF) + 1)
     parts: list[bytes] = []
     done = 0
@@ -276,9 +288,9 @@ def _decoded_one_by_one(
         start, end = int(starts[index]), int(ends[index])
         parts.append(data[done:start])
         try:
-            parts.append(data[start:end].decode(made.charset).encode("utf-8"))
+            parts.append(data[start:end].decode(layout.charset).encode("utf-8"))
         except UnicodeDecodeError as error:
-            reasons.setdefault(index, ("charset", f"not {made.charset} at byte {error.start + 1} of the line"))
+            reasons.setdefault(index, ("charset", f"not {layout.charset} at byte {error.start + 1} of the line"))
             parts.append(b"\n")
         done = end
     text = b"".join([*parts, data[done:]])

@@ -5,7 +5,7 @@ nothing from being read, so that all of them are told at once. What is dear is d
 million rows name a dozen plans. One load is one transaction, rolled back where a line is bad and bad ones are not to
 be skipped.
 
-Does not know: what a column means; the way of usage files (usage_lines, usage_columns) splits the lines.
+Does not know: what a column means; statements (billing.files.store).
 """
 
 import codecs
@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from billing.database.adbc import do, rows
 from billing.database.cursors import ColumnConnection
 from billing.files.columns import find_columns, split_block
-from billing.files.format import AccountField, Format, ItemField, QuantityField, TimeField
-from billing.files.lines import BLOCK_BYTES, UsageFileError, read_blocks
+from billing.files.layout import Layout
+from billing.files.lines import BLOCK_BYTES, UnreadableFile, read_blocks
+from billing.files.store import bad_lines, count_rows, stage
 from billing.refusals import Refusal
 
 Ints = NDArray[np.int64]
@@ -123,22 +123,24 @@ def read_parts(
     *,
     charset: str = "utf-8",
 ) -> Iterator[TablePart]:
-    """The file in parts of some hundred thousand lines. charset: one of usage_format.CHARSETS.
+    """The file in parts of some hundred thousand lines. charset: one of billing.files.layout.CHARSETS.
 
     Raises:
         ImportFileError: no header, or one that lacks a needed column, repeats one or has one that is not known.
     """
     header, separator = _header(source, known, needed, charset)
-    made = _format(header, separator, charset)
-    places = find_columns(made, None)
+    layout = Layout(
+        kind="csv", charset=charset, delimiter=separator, columns=tuple(header), header=False, last_line_ends=False
+    )
+    places = find_columns(layout, header, None)
     try:
-        for block in read_blocks(source, made, block_bytes):
-            columns = split_block(block, made, places)
+        for block in read_blocks(source, layout, block_bytes):
+            columns = split_block(block, layout, header, places)
             bad = [BadLine(one.line + 1, one.detail) for one in [*block.rejects, *columns.rejects]]
             empty = pa.repeat(pa.scalar(""), len(columns.numbers))
             texts = {name: columns.texts.get(name, empty) for name in known}
             yield TablePart(texts, columns.numbers + 1, bad)
-    except UsageFileError as error:
+    except UnreadableFile as error:
         raise ImportFileError(str(error)) from error
 
 
@@ -159,24 +161,6 @@ def _header(source: IO[bytes], known: Sequence[str], needed: Sequence[str], char
         if names.count(name) > 1:
             raise ImportFileError(f"line 1: column {name} stands twice")
     return names, separator
-
-
-def _format(header: Sequence[str], separator: str, charset: str) -> Format:
-    """As lines of usage, of which every column is part of the key: so all are read."""
-    return Format(
-        kind="csv",
-        source="import",
-        key=tuple(header),
-        account=AccountField(column=header[0]),
-        item=ItemField(value="x"),
-        time=TimeField(column=header[0], format="unix_s"),
-        quantity=QuantityField(value=1),
-        charset=charset,
-        delimiter=separator,
-        columns=tuple(header),
-        header=False,
-        last_line_ends=False,
-    )
 
 
 # ---- by distinct values
@@ -251,36 +235,6 @@ def unprintable(texts: pa.Array, longest: int) -> Any:
     )
 
 
-# ---- staging
-
-#: No loops: the planner knows nothing of tables that the file itself fills, and would look each line up among all.
-SESSION: Final = ("SET LOCAL work_mem = '128MB'", "SET LOCAL enable_nestloop = off", "SET LOCAL jit = off")
-
-#: Rows that a load will not take, told from inside the database.
-BAD_TABLE: Final = "CREATE TEMPORARY TABLE import_bad (line bigint, reason text) ON COMMIT DROP"
-
-_BAD: Final = "SELECT line, reason FROM import_bad ORDER BY line"
-
-
-def stage(opened: ColumnConnection, table: str, data: pa.Table) -> None:
-    """Append rows to a temporary table by binary COPY."""
-    if data.num_rows:
-        with opened.cursor() as cur:
-            cur.adbc_ingest(table, data, mode="append", temporary=True)
-
-
-def set_aside(opened: ColumnConnection, table: str, found: str) -> None:
-    """Take lines out of a staging table; ``found`` selects (line, reason) of them, a null reason for harmless ones."""
-    do(opened, f"INSERT INTO import_bad {found}")
-    do(opened, f"DELETE FROM {table} s USING import_bad b WHERE b.line = s.line")
-
-
-def bad_lines(opened: ColumnConnection) -> tuple[list[BadLine], int]:
-    """(lines set aside with a reason, how many without one)."""
-    found = rows(opened, _BAD)
-    return [BadLine(line, reason) for line, reason in found if reason], sum(reason is None for _, reason in found)
-
-
 # ---- a load
 
 
@@ -343,10 +297,10 @@ def load_file(opened: ColumnConnection, source: IO[bytes], target: Target, steps
         how.progress(count)
         clock.spend("stage")
     steps.check()
-    more, repeated = bad_lines(opened)
-    bad = sorted([*bad, *more], key=lambda one: one.line)
+    told, repeated = bad_lines(opened)
+    bad = sorted([*bad, *(BadLine(line, reason) for line, reason in told)], key=lambda one: one.line)
     is_refused = bool(bad) and not how.skip_bad
-    added = 0 if is_refused else int(rows(opened, f"SELECT count(*) FROM {target.rows}")[0][0])
+    added = 0 if is_refused else count_rows(opened, target.rows)
     clock.spend("check")
     found = Loaded(count, added, repeated, bad, is_refused, clock.spent_s)
     if is_refused or not how.keep:

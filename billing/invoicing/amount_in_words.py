@@ -8,6 +8,7 @@ Does not know: documents.
 
 from typing import Final
 
+from billing.wording import plural_en, plural_ru
 from ratingcore.money import MAX_MINOR
 
 #: Russian: one, two to four, five and more of the unit and of the hundredth.
@@ -76,7 +77,7 @@ def _ru_number(units: int) -> str:
     for names, feminine in _RU_GROUPS:
         units //= 1000
         if units % 1000:
-            words = [*_ru_triple(units % 1000, feminine), _ru_form(units % 1000, names), *words]
+            words = [*_ru_triple(units % 1000, feminine), plural_ru(units % 1000, names), *words]
     return " ".join(words)
 
 
@@ -91,17 +92,11 @@ def _ru_triple(number: int, is_feminine: bool) -> list[str]:
     return words
 
 
-def _ru_form(number: int, forms: tuple[str, str, str]) -> str:
-    if number % 100 in range(11, 20) or number % 10 == 0 or number % 10 >= 5:
-        return forms[2]
-    return forms[0] if number % 10 == 1 else forms[1]
-
-
 def _ru_tail(units: int, cents: int, currency: str) -> str:
     if currency not in _RU:
         return f"{currency} {cents:02d}/100"
     names, hundredths = _RU[currency]
-    return f"{_ru_form(units, names)} {cents:02d} {_ru_form(cents, hundredths)}"
+    return f"{plural_ru(units, names)} {cents:02d} {plural_ru(cents, hundredths)}"
 
 
 def _en_number(units: int) -> str:
@@ -128,4 +123,4 @@ def _en_tail(units: int, cents: int, currency: str) -> str:
     if currency not in _EN:
         return f"{currency} {cents:02d}/100"
     names, hundredths = _EN[currency]
-    return f"{names[units != 1]} {cents:02d} {hundredths[cents != 1]}"
+    return f"{plural_en(units, names)} {cents:02d} {plural_en(cents, hundredths)}"

@@ -21,17 +21,15 @@ from typing import Any, Final
 
 import typst
 
-from billing.catalogue.units import format_decimal
 from billing.invoicing.amount_in_words import amount_in_words
 from billing.invoicing.invoices import Invoice, InvoiceDetails, Line, Party
-from billing.rating.report import Words
+from billing.wording import MINUS, NBSP, Words, format_decimal
 from ratingcore.bands import zone_of
 
 LANGUAGES: Final = ("ru", "en")
 TEMPLATE: Final = Path(__file__).parent / "templates" / "invoice.typ"
 #: Most decimals of a price on a document.
 PRICE_DECIMALS: Final = 8
-NBSP: Final = "\u00a0"
 SECONDS_OF_MINUTE: Final = 60
 
 #: What of a party is shown, in this order; the words are TEXTS' ``party.NAME``.
@@ -215,16 +213,16 @@ class _Writer:
         return self.texts[key].format(**values)
 
     def sum(self, minor: int) -> str:
-        return self.words.number(format_decimal(minor, 2, 2)).replace("-", "\u2212")
+        return self.words.number(format_decimal(minor, 2, 2)).replace("-", MINUS)
 
     def money(self, minor: int) -> str:
-        return self.words.money(minor).replace("-", "\u2212")
+        return self.words.money(minor).replace("-", MINUS)
 
     def day(self, day: date) -> str:
         return day.strftime("%d.%m.%Y") if self.language == "ru" else f"{day.day} {day:%b %Y}"
 
     def percent(self, ppm: int) -> str:
-        return f"{self.words.number(format_decimal(ppm, 4))}{NBSP}%"
+        return f"{self.words.percent(ppm)}{NBSP}%"
 
     def rate(self, ppm: int, is_taxed: bool) -> str:
         """A rate of nothing is a rate; no tax is not (Russian Tax Code, articles 164 and 149)."""
@@ -412,7 +410,7 @@ def _price(line: Line, writer: _Writer) -> str:
     micro = Fraction(line.amount * 10 ** (PRICE_DECIMALS - 2) * 10**line.decimals * per, line.quantity)
     if micro.denominator != 1:
         return ""
-    price = writer.words.number(format_decimal(int(micro), PRICE_DECIMALS, 2)).replace("-", "\u2212")
+    price = writer.words.number(format_decimal(int(micro), PRICE_DECIMALS, 2)).replace("-", MINUS)
     return f"{price}{NBSP}/{NBSP}{writer.words.unit('min', {})}" if per > 1 else price
 
 

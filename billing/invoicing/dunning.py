@@ -1,4 +1,4 @@
-"""Dunning: reminders, warnings, suspension and cancellation of who does not pay, and what lifts them.
+"""Dunning: reminders, warnings, suspension and cancellation of accounts that do not pay, and what lifts them.
 
 Rules.
  1. Steps are data, by customer group (the group '' for those whose group has none), each so many days after the due
@@ -14,7 +14,7 @@ Rules.
     Cancellation ends them at the run's instant, or where billed arrears end if that is later.
  6. A payment lifts the state at once, in its own transaction (trigger of migration 0016): suspensions by dunning end. A
     run lifts what became settled otherwise. Cancelled orders stay cancelled: selling again is a new order. Orders that
-    move to another payer stand as his do: suspended by dunning where he is, else resumed.
+    move to another payer stand as its do: suspended by dunning if that payer is, else resumed.
  7. A chunk looks at LOOKED accounts without locks; of those with something to do at most LOCKED are locked by id,
     looked at again and written in its transaction, so a payment waits for a moment only. Cancellation changes orders,
     so it first waits for the shard of a billing run at work on the payer, as every change of an order does: nothing is
@@ -45,7 +45,7 @@ ACTIONS: Final = ("reminder", "warning", "suspension", "cancellation")
 
 
 class DunningError(InvoiceError):
-    """A clear sentence for whoever asked for the impossible; nothing was changed."""
+    """What was asked of dunning cannot be; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ _COUNT_SPAN: Final = """
 
 _COUNT_ACCOUNTS: Final = "SELECT count(*) FROM billing_accounts"
 
-#: Those who owe nothing overdue any more, or less than the least debt, though no payment said so.
+#: Accounts that owe nothing overdue any more, or less than the least debt, though no payment said so.
 _SETTLED: Final = """
     SELECT id FROM accounts
     WHERE dunning_step > 0 AND id > %(after)s AND id <= %(last)s
@@ -191,7 +191,7 @@ _SUSPEND_MOVED: Final = _SUSPEND.format(orders="account_id = %(account_id)s AND 
 _CANCEL: Final = """
     WITH ended AS (
         UPDATE orders o SET ends_at = greatest(date_trunc('second', now()), o.starts_at, (
-            SELECT max(p.period_end) FROM order_periods p WHERE p.order_id = o.id AND p.part = 'arrears'))
+            SELECT max(p.period_end) FROM recorded_periods p WHERE p.order_id = o.id AND p.part = 'arrears'))
         WHERE o.payer_account_id = ANY(%(ids)s::bigint[]) AND o.settled_at IS NULL
           AND (o.ends_at IS NULL OR o.ends_at > now())
         RETURNING o.id, o.ends_at
@@ -219,7 +219,7 @@ _RESUME_MOVED: Final = _RESUME.format(
     orders="SELECT id FROM orders WHERE account_id = %(account_id)s AND payer_account_id = %(payer_id)s"
 )
 
-#: A payer's own spell of debt has suspended what he pays for, and no payment or delay has ended that since.
+#: A payer's own spell of debt has suspended what it pays for, and no payment or delay has ended that since.
 _IS_SUSPENDED: Final = """
     SELECT a.dunning_step > 0 AND coalesce((
         SELECT e.action = 'suspension' FROM dunning_events e
@@ -358,7 +358,7 @@ async def _do(cur: Cursor, due: Sequence[DueStep], actor: str) -> tuple[int, int
 
 
 async def _lift(cur: Cursor, ids: Sequence[int], actor: str) -> int:
-    """Lift who owes nothing overdue any more, of these accounts, which are locked."""
+    """Lift those of these accounts, which are locked, that owe nothing overdue any more."""
     if not ids:
         return 0
     await cur.execute(_LIFT, {"ids": list(ids), "actor": actor})
@@ -373,7 +373,7 @@ async def resume_paid_by(cur: Cursor, ids: Sequence[int], actor: str) -> None:
 
 
 async def stand_as_payer(cur: Cursor, account_id: int, payer_id: int, actor: str) -> None:
-    """Suspend orders that moved to this payer where he is suspended, else resume what a former payer's debt suspended.
+    """Suspend orders that moved to this payer if it is suspended, else resume what a former payer's debt suspended.
 
     The caller holds both payers' accounts locked: neither pays nor is suspended meanwhile.
     """
@@ -384,7 +384,7 @@ async def stand_as_payer(cur: Cursor, account_id: int, payer_id: int, actor: str
 
 
 async def lock_accounts(cur: Cursor, ids: Sequence[int]) -> None:
-    """Make payments to these accounts, and others who would lock them so, wait until the transaction ends."""
+    """Make payments to these accounts, and other takers of this lock, wait until the transaction ends."""
     await cur.execute(_LOCK, {"ids": list(ids)})
 
 

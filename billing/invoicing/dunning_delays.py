@@ -12,32 +12,12 @@ from typing import Final
 
 from billing.database.cursors import Cursor
 from billing.invoicing.dunning import DunningError, lock_accounts, resume_paid_by
-from billing.invoicing.dunning_standing import Standing, standing_of
+from billing.invoicing.dunning_standing import Standing
+from billing.invoicing.dunning_store import add_delay, standing_of, step_back, today_of
 
 #: The longest delay.
 MAX_DAYS: Final = 366
 MAX_REASON: Final = 500
-
-_TODAY: Final = """
-    SELECT (now() AT TIME ZONE zone_or_utc((SELECT zone FROM billing_accounts WHERE account_id = %s)))::date
-"""
-
-_DELAY: Final = "INSERT INTO dunning_delays (account_id, until_on, reason, actor) VALUES (%s, %s, %s, %s)"
-
-_EVENT: Final = """
-    INSERT INTO dunning_events (account_id, step, action, overdue_minor, actor, note)
-    SELECT id, 0, 'delayed', overdue_minor(id, balance_minor), %(actor)s, %(note)s FROM accounts WHERE id = %(id)s
-"""
-
-#: Back to the last step that only told: the suspension is due again when the delay is over.
-_STEP_BACK: Final = """
-    UPDATE accounts SET dunning_step = coalesce((
-        SELECT max(e.step) FROM dunning_events e
-        WHERE e.account_id = %(id)s AND e.action IN ('reminder', 'warning') AND e.overdue_minor > 0
-          AND e.id > coalesce((
-            SELECT max(l.id) FROM dunning_events l WHERE l.account_id = %(id)s AND l.action = 'lifted'), 0)), 0)
-    WHERE id = %(id)s
-"""
 
 
 async def delay_account(cur: Cursor, number: str, until: date, reason: str, actor: str) -> tuple[Standing, bool]:
@@ -53,14 +33,12 @@ async def delay_account(cur: Cursor, number: str, until: date, reason: str, acto
     standing = await _locked(cur, number)
     if (standing.delayed_until, standing.delay_reason) == (until, reason):
         return standing, False
-    await cur.execute(_TODAY, (standing.account_id,))
-    days = (until - (await cur.fetchone())[0]).days
+    days = (until - await today_of(cur, standing.account_id)).days
     if not 0 <= days <= MAX_DAYS:
         raise DunningError(f"a delay ends today or within {MAX_DAYS} days, not on {until}")
-    await cur.execute(_DELAY, (standing.account_id, until, reason, actor))
-    await _note(cur, standing, f"until {until}: {reason}", actor)
+    await add_delay(cur, standing.account_id, until, reason, actor, f"until {until}: {reason}")
     if standing.suspended_at is not None:
-        await cur.execute(_STEP_BACK, {"id": standing.account_id})
+        await step_back(cur, standing.account_id)
         await resume_paid_by(cur, [standing.account_id], actor)
     return await standing_of(cur, number), True
 
@@ -75,8 +53,7 @@ async def withdraw_delay(cur: Cursor, number: str, reason: str, actor: str) -> b
     standing = await _locked(cur, number)
     if standing.delayed_until is None:
         return False
-    await cur.execute(_DELAY, (standing.account_id, None, reason, actor))
-    await _note(cur, standing, f"withdrawn: {reason}", actor)
+    await add_delay(cur, standing.account_id, None, reason, actor, f"withdrawn: {reason}")
     return True
 
 
@@ -91,7 +68,3 @@ async def _locked(cur: Cursor, number: str) -> Standing:
         raise DunningError(f"account {standing.payer} pays for account {number}: delay that one")
     await lock_accounts(cur, [standing.account_id])
     return await standing_of(cur, number)  # as it is now that no payment moves it
-
-
-async def _note(cur: Cursor, standing: Standing, note: str, actor: str) -> None:
-    await cur.execute(_EVENT, {"id": standing.account_id, "actor": actor, "note": note})

@@ -10,29 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
-from typing import Final
 
 from billing.database.cursors import Cursor
 from billing.invoicing.dunning import DueStep, find_due, find_settled, next_span
+from billing.invoicing.dunning_store import count_touched_orders, names_of
 from ratingcore.money import Minor
-
-_NAMES: Final = """
-    SELECT a.id, a.number, coalesce(c.number, '')
-    FROM accounts a
-    LEFT JOIN billing_accounts b ON b.account_id = a.id
-    LEFT JOIN customers c ON c.id = b.customer_id
-    WHERE a.id = ANY(%(ids)s::bigint[])
-"""
-
-#: The orders that a suspension or cancellation of these accounts would touch. A suspended one is not suspended again.
-_ORDERS: Final = """
-    SELECT count(*) FILTER (WHERE o.payer_account_id = ANY(%(suspended)s::bigint[]) AND NOT EXISTS (
-               SELECT FROM order_suspensions s WHERE s.order_id = o.id AND s.until_at IS NULL)),
-           count(*) FILTER (WHERE o.payer_account_id = ANY(%(cancelled)s::bigint[]))
-    FROM orders o
-    WHERE o.payer_account_id = ANY(%(suspended)s::bigint[] || %(cancelled)s::bigint[])
-      AND o.settled_at IS NULL AND (o.ends_at IS NULL OR o.ends_at > now())
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +86,7 @@ async def preview_span(
         for name, action in (("suspended", "suspension"), ("cancelled", "cancellation"))
     }
     if any(ids.values()):
-        await cur.execute(_ORDERS, ids)
-        suspended, cancelled = await cur.fetchone()
+        suspended, cancelled = await count_touched_orders(cur, **ids)
         preview.suspended += suspended
         preview.cancelled += cancelled
     return span.last if span.goes_on else None, span.count
@@ -114,8 +95,7 @@ async def preview_span(
 async def _debtors(cur: Cursor, due: list[DueStep]) -> list[Debtor]:
     if not due:
         return []
-    await cur.execute(_NAMES, {"ids": sorted({step.account_id for step in due})})
-    names = {row[0]: (row[1], row[2]) for row in await cur.fetchall()}
+    names = await names_of(cur, sorted({step.account_id for step in due}))
     debtors = []
     for account_id, steps in groupby(due, key=lambda step: step.account_id):
         due_steps = [*steps]

@@ -3,16 +3,14 @@
 Rules. They are in the database, not in the settings file: a payment lifts a suspension in its own transaction, by the
 same least debt as a run, on whatever machine it comes.
 
-Does not know: steps and what they do (billing.invoicing.dunning).
+Does not know: rows (dunning_store), steps and what they do (billing.invoicing.dunning).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from billing.database.cursors import Cursor
-from billing.invoicing.dunning import DunningError
-from ratingcore.money import MAX_MINOR, Minor
+from ratingcore.money import Minor
 
 MAX_DAYS_BETWEEN: Final = 365
 
@@ -23,48 +21,3 @@ class Settings:
 
     days_between: int
     minimums: Mapping[str, Minor]
-
-
-_SETTINGS: Final = "SELECT days_between FROM dunning_settings"
-_SET_DAYS_BETWEEN: Final = "UPDATE dunning_settings SET days_between = %s"
-_MINIMUMS: Final = "SELECT currency, minimum_minor FROM dunning_minimums ORDER BY currency"
-_FORGET_MINIMUM: Final = "DELETE FROM dunning_minimums WHERE currency = %s"
-_SET_MINIMUM: Final = """
-    INSERT INTO dunning_minimums VALUES (%s, %s)
-    ON CONFLICT (currency) DO UPDATE SET minimum_minor = excluded.minimum_minor
-"""
-
-
-async def settings_of(cur: Cursor) -> Settings:
-    """The days between steps and the least debts."""
-    await cur.execute(_SETTINGS)
-    days = int((await cur.fetchone())[0])
-    await cur.execute(_MINIMUMS)
-    return Settings(days, {currency: Minor(amount) for currency, amount in await cur.fetchall()})
-
-
-async def set_days_between(cur: Cursor, days: int) -> None:
-    """Set how many days pass before a suspension or cancellation after the step before it; 0: none.
-
-    Raises:
-        DunningError: a number that cannot be.
-    """
-    if not 0 <= days <= MAX_DAYS_BETWEEN:
-        raise DunningError(f"0 to {MAX_DAYS_BETWEEN} days, not {days}")
-    await cur.execute(_SET_DAYS_BETWEEN, (days,))
-
-
-async def set_minimum(cur: Cursor, currency: str, minimum: Minor) -> None:
-    """Set the least overdue debt that dunning minds in a currency; 0: every debt.
-
-    Raises:
-        DunningError: no such currency or sum.
-    """
-    if len(currency) != 3 or not (currency.isascii() and currency.isalpha() and currency.isupper()):
-        raise DunningError(f"currency {currency[:40]!r} is none such as RUB")
-    if not 0 <= minimum <= MAX_MINOR:
-        raise DunningError(f"the least debt is 0 to {MAX_MINOR} minor units, not {minimum}")
-    if minimum:
-        await cur.execute(_SET_MINIMUM, (currency, minimum))
-    else:
-        await cur.execute(_FORGET_MINIMUM, (currency,))

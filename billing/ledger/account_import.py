@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import IO
 
 from billing.database.cursors import Cursor
-from billing.ledger.accounts import NewAccount, create_accounts, problem_with, system_account
-from billing.ledger.transfers import Transfer, post_transfers
+from billing.ledger.account_store import create_accounts, ids_by_number, new_opening, opened_now, system_account
+from billing.ledger.accounts import NewAccount, problem_with
+from billing.ledger.transfer_store import post_transfers
+from billing.ledger.transfers import Transfer
 from billing.refusals import Refusal
 from ratingcore.money import Minor, parse_minor
 
@@ -86,7 +88,7 @@ async def import_accounts(
         opened += len(new)
         paying = [row for row in rows if row.opening and row.account.number in new]
         if paying:
-            posting_id = posting_id or await _manual_posting(cur, name, actor)
+            posting_id = posting_id or await new_opening(cur, name, actor)
             await _post_openings(cur, posting_id, paying)
     if problems.found:
         raise ImportRefused(problems.found, problems.more)
@@ -206,31 +208,16 @@ async def _find_repeats(cur: Cursor, rows: list[_Row], problems: _Problems) -> N
     """Of accounts not opened now, those this very transaction opened stand twice in the file."""
     if not rows:
         return
-    await cur.execute(
-        "SELECT number FROM accounts WHERE number = ANY(%s) AND created_at = transaction_timestamp()",
-        ([row.account.number for row in rows],),
-    )
-    repeated = {row[0] for row in await cur.fetchall()}
+    repeated = await opened_now(cur, [row.account.number for row in rows])
     for row in rows:
         if row.account.number in repeated:
             problems.add(row.line, f"account {row.account.number} stands in the file already")
 
 
-async def _manual_posting(cur: Cursor, name: str, actor: str) -> int:
-    await cur.execute(
-        "INSERT INTO manual_postings (key, actor, why) "
-        "VALUES ('import:' || pg_current_xact_id()::text || ':' || to_char(now(), 'YYYYMMDDHH24MISSUS'), %s, %s) "
-        "RETURNING id",
-        (actor, f"opening balances imported from {name[:200]}"),
-    )
-    return int((await cur.fetchone())[0])
-
-
 async def _post_openings(cur: Cursor, posting_id: int, rows: list[_Row]) -> None:
     currencies = {row.account.currency for row in rows}
     adjustments = {currency: await system_account(cur, "adjustment", "", currency) for currency in sorted(currencies)}
-    await cur.execute("SELECT number, id FROM accounts WHERE number = ANY(%s)", ([row.account.number for row in rows],))
-    ids = dict(await cur.fetchall())
+    ids = await ids_by_number(cur, [row.account.number for row in rows])
     transfers = []
     for row in rows:
         account_id, currency = ids[row.account.number], row.account.currency

@@ -19,7 +19,7 @@ from billing.database.adbc import columns, do, rows
 from billing.database.cursors import ColumnConnection
 from billing.database.locks import hold_customer_tree_for_load
 from billing.database.zones import UNKNOWN_ZONE
-from billing.files.tables import BAD_TABLE, SESSION, set_aside, stage
+from billing.files.store import BAD_TABLE, SESSION, set_aside, stage
 from billing.orders.rules import OrderError
 from billing.orders.store import TERMS_COLUMNS
 from billing.orders.terms import Terms, WantedTerms

@@ -133,7 +133,7 @@ _BILLED_UNTIL: Final = """
     SELECT extract(epoch FROM max(period_end) FILTER (WHERE part IN ('arrears', 'adjustment')))::bigint AS until_s,
            count(*) FILTER (WHERE part = 'once') > 0 AS once,
            extract(epoch FROM max(period_end) FILTER (WHERE part = 'adjustment'))::bigint AS adjusted_until_s
-    FROM order_periods WHERE order_id = %s
+    FROM recorded_periods WHERE order_id = %s
 """
 
 _END: Final = "UPDATE orders SET ends_at = to_timestamp(%s) WHERE id = %s"
@@ -161,12 +161,12 @@ _PERIODS: Final = """
     SELECT p.part, p.period_start AS start, p.period_end AS "end", p.outcome, p.reason, p.active_num, p.active_den,
            p.amount_minor,
            CASE WHEN p.invoice_id IS NULL THEN '' ELSE coalesce(i.full_number, '-') END AS invoice
-    FROM order_periods p LEFT JOIN numbered_invoices i ON i.id = p.invoice_id
+    FROM recorded_periods p LEFT JOIN numbered_invoices i ON i.id = p.invoice_id
     WHERE p.order_id = %s ORDER BY p.period_start DESC, p.part DESC LIMIT %s
 """
 
 _LAST_PERIOD: Final = """
-    SELECT extract(epoch FROM max(period_end))::bigint FROM order_periods WHERE order_id = %s AND part = %s
+    SELECT extract(epoch FROM max(period_end))::bigint FROM recorded_periods WHERE order_id = %s AND part = %s
 """
 
 _EVENTS: Final = "SELECT at, event, details, actor FROM order_events WHERE order_id = %s ORDER BY id DESC LIMIT %s"

@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from billing.catalogue.model import Catalogue, Names
-from billing.catalogue.reader import shown_date
-from billing.catalogue.units import Unit, format_decimal, format_price
+from billing.catalogue.sheet import BUYERS, KINDS
+from billing.catalogue.units import Unit, format_date
 from billing.rating.bills import Bill, BillLine, BillMonth, RatedEvent, TaxPart
 from billing.rating.usage_file import RejectedRow
+from billing.wording import Words
 from ratingcore import reference
 from ratingcore.bands import zone_of
 
@@ -26,9 +27,6 @@ LANGUAGES: Final = ("en", "ru")
 TEXTS: Final[dict[str, dict[str, str]]] = {
     "en": {
         "bill": "Account {account}, {period}",
-        "plan": "plan",
-        "group": "group",
-        "customer": "customer",
         "total": "Total to pay",
         "net": "without tax",
         "tax": "tax",
@@ -38,7 +36,6 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "event": "{place}  {time}  {quantity}{to} -> {amount}",
         "to": " to {number}",
         "price": "price of {item} from {date}, {listing}",
-        "for_all": "for everybody",
         "band": "band {band}, {start}, {seconds} s: {quantity}",
         "Incremented": "increments: {came} counted as {left} (first {first}, then by {next}{grace})",
         "grace": ", nothing up to {grace}",
@@ -68,9 +65,6 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
     },
     "ru": {
         "bill": "Лицевой счёт {account}, {period}",
-        "plan": "тариф",
-        "group": "группа",
-        "customer": "абонент",
         "total": "Итого к оплате",
         "net": "без налога",
         "tax": "налог",
@@ -80,7 +74,6 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "event": "{place}  {time}  {quantity}{to} -> {amount}",
         "to": " на {number}",
         "price": "цена {item} с {date}, {listing}",
-        "for_all": "для всех",
         "band": "полоса {band}, {start}, {seconds} с: {quantity}",
         "Incremented": "тарификация: {came} считаются как {left} (первые {first}, далее по {next}{grace})",
         "grace": ", до {grace} бесплатно",
@@ -110,115 +103,10 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
     },
 }
 
-#: The judge's kinds of steps in words.
-KINDS: Final[dict[str, dict[str, str]]] = {
-    "en": {
-        "Flat": "flat",
-        "PerUnit": "per unit",
-        "Graduated": "graduated",
-        "Volume": "volume",
-        "Stairstep": "stairstep",
-        "Package": "package",
-        "Percentage": "percentage",
-        "RateCard": "rate card",
-        "MinimumCommitment": "minimum commitment",
-        "Increments": "increments",
-        "Allowance": "allowance",
-        "Multiplier": "multiplied by",
-        "Cap": "at most",
-    },
-    "ru": {
-        "Flat": "фиксированная плата",
-        "PerUnit": "за единицу",
-        "Graduated": "по ступеням",
-        "Volume": "по объёму",
-        "Stairstep": "плата за ступень",
-        "Package": "пакетами",
-        "Percentage": "процент",
-        "RateCard": "по направлению",
-        "MinimumCommitment": "минимальный платёж",
-        "Increments": "тарификация",
-        "Allowance": "пакет",
-        "Multiplier": "с коэффициентом",
-        "Cap": "не более",
-    },
-}
 
-
-#: Units and months as people write them; a unit that is not here is written as the catalogue does.
-UNITS_RU: Final = {
-    "s": "с",
-    "min": "мин",
-    "h": "ч",
-    "piece": "шт.",
-    "pcs": "шт.",
-    "day": "дн.",
-    "week": "нед.",
-    "month": "мес.",
-    "year": "г.",
-    "call": "выз.",
-    "sms": "SMS",
-    "message": "сообщ.",
-    "event": "соб.",
-    "user": "польз.",
-    "B": "Б",
-    "kB": "кБ",
-    "MB": "МБ",
-    "GB": "ГБ",
-    "TB": "ТБ",
-    "KiB": "КиБ",
-    "MiB": "МиБ",
-    "GiB": "ГиБ",
-    "TiB": "ТиБ",
-}
-MONTHS: Final = {
-    "en": "January February March April May June July August September October November December",
-    "ru": "январь февраль март апрель май июнь июль август сентябрь октябрь ноябрь декабрь",
-}
-
-
-class Words:
-    """Numbers and sentences in one language for one currency."""
-
-    def __init__(self, language: str, currency: str) -> None:
-        self.language = language
-        self.currency = currency
-        self.texts = TEXTS[language]
-
-    def say(self, key: str, **values: Any) -> str:
-        """A sentence."""
-        return self.texts[key].format(**values)
-
-    def number(self, text: str) -> str:
-        """A decimal as people of this language write it."""
-        whole, dot, rest = text.partition(".")
-        sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
-        grouped = f"{int(digits):,}"
-        if self.language == "ru":
-            return sign + grouped.replace(",", "\u00a0") + ("," + rest if dot else "")
-        return sign + grouped + (dot + rest if dot else "")
-
-    def price(self, micro: int) -> str:
-        """An exact amount, without its currency."""
-        return self.number(format_price(micro))
-
-    def money(self, minor: int) -> str:
-        """A rounded amount with its currency."""
-        sign = "₽" if self.currency == "RUB" and self.language == "ru" else self.currency
-        return f"{self.number(format_decimal(minor, 2, 2))}\u00a0{sign}"
-
-    def quantity(self, steps: int, unit: Unit) -> str:
-        """A quantity with its unit."""
-        number = format_decimal(steps, unit.decimals)
-        return f"{self.number(number)} {self.unit(unit.name, unit.names)}"
-
-    def unit(self, name: str, names: Names) -> str:
-        """A unit as the catalogue calls it in this language, else as people do."""
-        return names.get(self.language) or (UNITS_RU.get(name, name) if self.language == "ru" else name)
-
-    def name(self, names: Names) -> str:
-        """A name in this language, or in any there is."""
-        return names.get(self.language) or names.get("") or next(iter(names.values()), "")
+def _say(words: Words, key: str, **values: Any) -> str:
+    """A sentence of TEXTS."""
+    return TEXTS[words.language][key].format(**values)
 
 
 def report(
@@ -235,16 +123,19 @@ def report(
         yield from _bill(catalogue, bill, words, explain)
         yield ""
     if rejected:
-        yield words.say("rejected", count=len(rejected))
+        yield _say(words, "rejected", count=len(rejected))
         yield from (f"  {one.place}: {one.reason}" for one in rejected)
 
 
 def _bill(catalogue: Catalogue, bill: Bill, words: Words, explain: bool) -> Iterator[str]:
-    yield words.say("bill", account=bill.account, period=_month(bill.period, words))
+    yield _say(words, "bill", account=bill.account, period=_month(bill.period, words))
     shown = [(_line_name(catalogue, line, words), words.money(line.gross)) for line in bill.lines]
-    totals = [(words.say("total"), words.money(bill.total))]
+    totals = [(_say(words, "total"), words.money(bill.total))]
     if bill.tax:
-        totals += [(f"  {words.say('net')}", words.money(bill.net)), (f"  {words.say('tax')}", words.money(bill.tax))]
+        totals += [
+            (f"  {_say(words, 'net')}", words.money(bill.net)),
+            (f"  {_say(words, 'tax')}", words.money(bill.tax)),
+        ]
     left = max(len(name) for name, _ in [*shown, *totals])
     right = max(len(amount) for _, amount in [*shown, *totals])
     for line, (name, amount) in zip(bill.lines, shown, strict=True):
@@ -256,7 +147,7 @@ def _bill(catalogue: Catalogue, bill: Bill, words: Words, explain: bool) -> Iter
 
 
 def _month(period: BillMonth, words: Words) -> str:
-    return f"{MONTHS[words.language].split()[period.month - 1]} {period.year}"
+    return f"{words.month(period.month)} {period.year}"
 
 
 def _line_name(catalogue: Catalogue, line: BillLine, words: Words) -> str:
@@ -293,7 +184,7 @@ def event_texts(catalogue: Catalogue, line: BillLine, words: Words) -> Iterator[
 
 def sum_texts(line: BillLine, words: Words) -> Iterator[str]:
     """From a line's sum to its amounts: promotions, rounding, tax."""
-    yield words.say("sum", sum=words.price(line.sum_micro))
+    yield _say(words, "sum", sum=words.price(line.sum_micro))
     for step in line.discounts:
         yield _discount_text(step.promotion.names, step.promotion, step.before_micro, step.after_micro, words)
     for part in line.parts:
@@ -302,29 +193,29 @@ def sum_texts(line: BillLine, words: Words) -> Iterator[str]:
 
 def _price_text(catalogue: Catalogue, line: BillLine, version: int, words: Words) -> str:
     one = line.resolved.versions[version]
-    narrowed = [f"{words.say(name)} {value}" for name, value in one.listing.selectors if value]
-    date = shown_date(one.version.since_s, catalogue.zone)
-    listing = f"{', '.join(narrowed) or words.say('for_all')} ({one.version.place})"
-    return words.say("price", item=line.item, date=date, listing=listing)
+    narrowed = [f"{BUYERS[words.language][name]} {value}" for name, value in one.listing.selectors if value]
+    date = format_date(one.version.since_s, catalogue.zone)
+    listing = f"{', '.join(narrowed) or BUYERS[words.language]['for_all']} ({one.version.place})"
+    return _say(words, "price", item=line.item, date=date, listing=listing)
 
 
 def _event_texts(catalogue: Catalogue, line: BillLine, one: RatedEvent, words: Words) -> Iterator[str]:
     unit = catalogue.items[line.item].unit
     amount = words.price(one.rated.amount_micro)
     if one.usage is not None:
-        to = words.say("to", number=one.usage.destination) if one.usage.destination else ""
+        to = _say(words, "to", number=one.usage.destination) if one.usage.destination else ""
         time = _clock(one.usage.time_s, catalogue.zone)
         quantity = words.quantity(one.usage.quantity, unit)
-        yield words.say("event", place=one.usage.place, time=time, quantity=quantity, to=to, amount=amount)
+        yield _say(words, "event", place=one.usage.place, time=time, quantity=quantity, to=to, amount=amount)
     elif one.closing:
-        yield f"{words.say('close')} -> {amount}"
+        yield f"{_say(words, 'close')} -> {amount}"
     else:
-        yield f"{words.say('percentage', base=words.money(one.event.quantity))} -> {amount}"
+        yield f"{_say(words, 'percentage', base=words.money(one.event.quantity))} -> {amount}"
     for part in one.rated.parts:
         if part.band:
             start = _clock(part.start_s, catalogue.zone)
             quantity = words.quantity(part.quantity, unit)
-            yield "  " + words.say("band", band=part.band, start=start, seconds=part.duration_s, quantity=quantity)
+            yield "  " + _say(words, "band", band=part.band, start=start, seconds=part.duration_s, quantity=quantity)
         tariff = line.resolved.price.versions[one.rated.version][1]
         before = None
         for entry in part.entries:
@@ -348,27 +239,27 @@ def entry_text(entry: reference.Entry, unit: Unit, words: Words, meter: str = ""
         case reference.Incremented():
             came, left = shown(entry.quantity_in), shown(entry.quantity_out)
             first, following = shown(entry.first), shown(entry.next)
-            grace = words.say("grace", grace=shown(entry.grace)) if entry.grace else ""
-            grace += words.say("counted", seen=shown(entry.seen), counted=shown(entry.counted)) if entry.seen else ""
-            return words.say("Incremented", came=came, left=left, first=first, next=following, grace=grace)
+            grace = _say(words, "grace", grace=shown(entry.grace)) if entry.grace else ""
+            grace += _say(words, "counted", seen=shown(entry.seen), counted=shown(entry.counted)) if entry.seen else ""
+            return _say(words, "Incremented", came=came, left=left, first=first, next=following, grace=grace)
         case reference.Drawn():
             key = "DrawnPool" if entry.pool else "DrawnPromotion" if meter.startswith("promotion ") else "Drawn"
             drawn, left = shown(entry.quantity_in - entry.quantity_out), shown(entry.quantity_out)
-            return words.say(key, pool=entry.pool, allowed=shown(entry.left), drawn=drawn, left=left)
+            return _say(words, key, pool=entry.pool, allowed=shown(entry.left), drawn=drawn, left=left)
         case reference.Charged():
-            prefix = words.say("prefix", prefix=entry.prefix or "*") if entry.prefix is not None else ""
+            prefix = _say(words, "prefix", prefix=entry.prefix or "*") if entry.prefix is not None else ""
             after, before = (total_text(one, unit, words, entry.kind) for one in (entry.after, entry.before))
             charged = words.price(entry.amount_out_micro - entry.amount_in_micro)
             kind = KINDS[words.language][entry.kind]
-            return words.say("Charged", kind=kind, prefix=prefix, after=after, before=before, charged=charged)
+            return _say(words, "Charged", kind=kind, prefix=prefix, after=after, before=before, charged=charged)
         case reference.Scaled():
-            ratio = words.number(format_decimal(entry.ratio_ppm, 4))
+            ratio = words.percent(entry.ratio_ppm)
             amount, out = words.price(entry.amount_in_micro), words.price(entry.amount_out_micro)
-            return words.say("Scaled", amount=amount, ratio=ratio, left=out)
+            return _say(words, "Scaled", amount=amount, ratio=ratio, left=out)
         case reference.Capped():
             numbers = (entry.maximum_micro, entry.running_micro, entry.amount_in_micro, entry.amount_out_micro)
             maximum, running, came, out = (words.price(one) for one in numbers)
-            return words.say("Capped", maximum=maximum, running=running, came=came, left=out)
+            return _say(words, "Capped", maximum=maximum, running=running, came=came, left=out)
 
 
 def total_text(total: reference.Total, unit: Unit, words: Words, kind: str) -> str:
@@ -382,15 +273,15 @@ def total_text(total: reference.Total, unit: Unit, words: Words, kind: str) -> s
         else f"{' + '.join(summands)} = {value}"
     )
     if total.at_least_micro and total.at_least_micro == reference.total_micro(total):
-        text = words.say("at_least", value=text, bound=words.price(total.at_least_micro))
+        text = _say(words, "at_least", value=text, bound=words.price(total.at_least_micro))
     if total.at_most_micro is not None and total.at_most_micro == reference.total_micro(total):
-        text = words.say("at_most", value=text, bound=words.price(total.at_most_micro))
+        text = _say(words, "at_most", value=text, bound=words.price(total.at_most_micro))
     return f"({text})" if " " in text else text
 
 
 def _term_text(term: reference.Term, unit: Unit, words: Words, kind: str) -> str:
     if kind == "Percentage":  # minor units times parts of a million
-        return f"{words.money(term.quantity)} x {words.number(format_decimal(term.price_micro, 4))} %"
+        return f"{words.money(term.quantity)} x {words.percent(term.price_micro)} %"
     if kind == "Package":  # blocks
         return f"{words.number(str(term.quantity))} x {words.price(term.price_micro)}"
     per = "" if term.per == unit.steps == 1 else f" / {words.quantity(term.per, unit)}"
@@ -400,21 +291,19 @@ def _term_text(term: reference.Term, unit: Unit, words: Words, kind: str) -> str
 def _discount_text(names: Names, promotion: Any, before: int, after: int, words: Words) -> str:
     values = {"name": words.name(names), "before": words.price(before), "after": words.price(after)}
     if promotion.free_period:
-        return words.say("period_off", **values)
+        return _say(words, "period_off", **values)
     if promotion.percent_ppm:
-        return words.say("percent_off", percent=words.number(format_decimal(promotion.percent_ppm, 4)), **values)
-    return words.say("amount_off", amount=words.price(before - after), **values)
+        return _say(words, "percent_off", percent=words.percent(promotion.percent_ppm), **values)
+    return _say(words, "amount_off", amount=words.price(before - after), **values)
 
 
 def _part_texts(part: TaxPart, words: Words) -> Iterator[str]:
-    yield words.say("rounded", mode=words.say(part.rounding.name), amount=words.money(part.amount))
+    yield _say(words, "rounded", mode=_say(words, part.rounding.name), amount=words.money(part.amount))
     if part.tax.rate_ppm:
-        percent, whole = (
-            words.number(format_decimal(one, 4)) for one in (part.tax.rate_ppm, 1_000_000 + part.tax.rate_ppm)
-        )
+        percent, whole = (words.percent(ppm) for ppm in (part.tax.rate_ppm, 1_000_000 + part.tax.rate_ppm))
         amount, net, tax, gross = (words.money(one) for one in (part.amount, part.net, part.tax_amount, part.gross))
         key = "inside" if part.tax.inside else "outside"
-        yield words.say(key, percent=percent, whole=whole, amount=amount, tax=tax, net=net, gross=gross)
+        yield _say(words, key, percent=percent, whole=whole, amount=amount, tax=tax, net=net, gross=gross)
 
 
 # ---- JSON

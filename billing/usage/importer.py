@@ -29,9 +29,9 @@ import pyarrow.compute as pc
 
 from billing.database.adbc import import_connection
 from billing.database.cursors import ColumnConnection
-from billing.files.format import Format
-from billing.files.lines import BLOCK_BYTES, Reject, UsageFileError
+from billing.files.lines import BLOCK_BYTES, Reject, UnreadableFile
 from billing.usage.catalogues_store import ratable_now
+from billing.usage.format import Format
 from billing.usage.load_store import (
     Accounts,
     Boundary,
@@ -118,7 +118,7 @@ def import_file(
         progress: told the bytes read and the counts so far, after every batch.
 
     Raises:
-        UsageFileError: the file as a whole is wrong. ImportStoreError: the database refused. Nothing is kept of it then
+        UnreadableFile: the file as a whole is wrong. ImportStoreError: the database refused. Nothing is kept of it then
             but the import's record.
     """
     with import_connection(dsn) as record:
@@ -247,7 +247,7 @@ def _read_ahead(parts: Iterator[T]) -> Iterator[T]:
 
 def _judge_share(counts: LoadCounts, made: Format) -> None:
     if counts.lines >= _SHARE_FROM_LINES and counts.rejected * 100 > made.max_rejects_percent * counts.lines:
-        raise UsageFileError(
+        raise UnreadableFile(
             f"{counts.rejected} of {counts.lines} lines would be rejected, more than max_rejects_percent = "
             f"{made.max_rejects_percent}: is this the right format?"
         )
@@ -301,7 +301,7 @@ def read_corrected(data: bytes) -> tuple[tuple[int, ...], bytes]:
     """A file of corrected rejects, each line ``id|line`` as exported, to (ids, lines).
 
     Raises:
-        UsageFileError: naming the line that does not begin so, or repeats an id.
+        UnreadableFile: naming the line that does not begin so, or repeats an id.
     """
     ids: dict[int, None] = {}
     lines: list[bytes] = []
@@ -310,11 +310,11 @@ def read_corrected(data: bytes) -> tuple[tuple[int, ...], bytes]:
             continue
         head, bar, rest = line.partition(b"|")
         if not bar or not head.isdigit() or len(head) > 18:
-            raise UsageFileError(f"line {number} does not begin with the number of a reject and a bar, as exported")
+            raise UnreadableFile(f"line {number} does not begin with the number of a reject and a bar, as exported")
         if int(head) in ids:
-            raise UsageFileError(f"line {number}: reject {int(head)} stands here twice")
+            raise UnreadableFile(f"line {number}: reject {int(head)} stands here twice")
         ids[int(head)] = None
         lines.append(rest.removesuffix(b"\r") + b"\n")
     if not ids:
-        raise UsageFileError("no rejects in the file")
+        raise UnreadableFile("no rejects in the file")
     return tuple(ids), b"".join(lines)

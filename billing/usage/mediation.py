@@ -13,8 +13,8 @@ from typing import IO
 import pyarrow as pa
 
 from billing.files.columns import find_columns, split_block
-from billing.files.format import Format
 from billing.files.lines import BLOCK_BYTES, Block, Reject, read_blocks
+from billing.usage.format import Format
 from billing.usage.values import Known, read_values
 
 
@@ -45,13 +45,14 @@ def mediate(
         late: "accept" or "reject": what becomes of events in closed periods.
 
     Raises:
-        UsageFileError: the file as a whole cannot be read.
+        UnreadableFile: the file as a whole cannot be read.
     """
-    places = {} if made.has_header else find_columns(made, None)
+    wanted = made.used_columns()
+    places = {} if made.has_header else find_columns(made, wanted, None)
     for block in read_blocks(source, made, block_bytes):
         if block.header is not None:
-            places = find_columns(made, block.header)
-        columns = split_block(block, made, places)
+            places = find_columns(made, wanted, block.header)
+        columns = split_block(block, made, wanted, places)
         events = read_values(columns, block, made, late, known)
         rejects = sorted([*block.rejects, *columns.rejects, *events.rejects], key=lambda reject: reject.line)
         yield Mediated(events.table, events.late, rejects, block)

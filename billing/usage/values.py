@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from billing.files.columns import Columns
-from billing.files.format import Format, QuantityField
 from billing.files.lines import Block, Reject
 from billing.files.times import Flags, Ints, flags, read_times
+from billing.usage.format import Format, QuantityField
 from billing.usage.ratable import Ratable, unratable
 
 #: Events before this instant belong to no period anybody bills.

@@ -93,7 +93,7 @@ _BILLED: Final = """
         SELECT o.id, o.number FROM orders o JOIN items i ON i.terms_id = o.terms_id AND i.item = e.item
         WHERE o.account_id = e.account_id AND o.starts_at <= e.at AND e.at < coalesce(o.ends_at, 'infinity')
         ORDER BY o.id LIMIT 1) o
-    JOIN order_periods p ON p.order_id = o.id AND p.part IN ('arrears', 'late') AND p.outcome = 'billed'
+    JOIN recorded_periods p ON p.order_id = o.id AND p.part IN ('arrears', 'late') AND p.outcome = 'billed'
      AND p.period_start <= e.at AND e.at < p.period_end
     JOIN bill_runs r ON r.id = p.run_id AND (r.usage_until > e.counts_at OR r.usage_until IS NULL)
     LEFT JOIN numbered_invoices n ON n.id = p.invoice_id AND n.block_state = 'issued'

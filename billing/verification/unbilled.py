@@ -77,13 +77,13 @@ _LATE: Final = f"""
         SELECT e.*, p.period_start, b.payer_account_id, a.state = 'closed' OR y.state = 'closed' AS is_closed,
                e.counts_at < (SELECT usage_until FROM last) AS was_due
         FROM owned e
-        JOIN order_periods p ON p.order_id = e.order_id AND p.part = 'arrears' AND p.period_start <= e.at
+        JOIN recorded_periods p ON p.order_id = e.order_id AND p.part = 'arrears' AND p.period_start <= e.at
          AND e.at < p.period_end AND (p.outcome = 'waived' OR p.invoice_id IS NOT NULL)
         JOIN bill_runs r ON r.id = p.run_id AND r.usage_until <= e.counts_at
         JOIN billing_accounts b ON b.account_id = e.account_id
         JOIN accounts a ON a.id = e.account_id JOIN accounts y ON y.id = b.payer_account_id
         WHERE NOT EXISTS (
-            SELECT FROM order_periods l JOIN bill_runs n ON n.id = l.run_id
+            SELECT FROM recorded_periods l JOIN bill_runs n ON n.id = l.run_id
             WHERE l.order_id = e.order_id AND l.part = 'late' AND l.period_start = p.period_start
               AND n.usage_until > e.counts_at)
     )

@@ -44,7 +44,7 @@ _EVENTS: Final = """
 _TRANSFERS: Final = """
     SELECT t.source_id AS payment_id, t.id, t.step, d.number AS debit, c.number AS credit, t.amount_minor AS amount,
            t.created_at AS at
-    FROM transfers t
+    FROM posted_transfers t
     LEFT JOIN accounts d ON d.id = t.debit_account_id
     LEFT JOIN accounts c ON c.id = t.credit_account_id
     WHERE t.source = 'payment' AND t.source_id = ANY(%(ids)s::bigint[])
@@ -55,8 +55,8 @@ _TRANSFERS: Final = """
 _RETURNS: Final = """
     SELECT p.source_id AS payment_id, t.id, t.step, d.number AS debit, c.number AS credit, t.amount_minor AS amount,
            t.created_at AS at
-    FROM transfers p
-    JOIN transfers t ON t.corrects_id = p.id AND t.source = 'manual'
+    FROM posted_transfers p
+    JOIN posted_transfers t ON t.corrects_id = p.id AND t.source = 'manual'
     LEFT JOIN accounts d ON d.id = t.debit_account_id
     LEFT JOIN accounts c ON c.id = t.credit_account_id
     WHERE p.source = 'payment' AND p.source_id = ANY(%(ids)s::bigint[]) AND p.step = 'post'

@@ -13,7 +13,7 @@ from typing import Any, Final
 from adapters.messages import Contract
 from adapters.protocols import contract_from_json
 from billing.database.cursors import Cursor
-from billing.ledger.accounts import system_account
+from billing.ledger.account_store import system_account
 from gateway.partners import store
 from gateway.partners.records import ContractError, PartnerRow
 

@@ -28,17 +28,19 @@ from billing.ledger.posting_requests import (
     Receipt,
     RequestState,
     WantedPosting,
+    objection,
+    problem_with,
+    repeats,
+)
+from billing.ledger.posting_store import (
     account_id_of,
     add_request,
     decide_request,
     hold_accounts,
     hold_request,
-    objection,
     post_request,
-    problem_with,
     read_receipt,
     receipt_id_of,
-    repeats,
     request_by_key,
 )
 from gateway.payments import store

@@ -16,7 +16,8 @@ from billing.database.arrays import int_array, text_array
 from billing.database.cursors import Cursor
 from billing.database.rows import named_rows, records
 from billing.database.unnest import Unnested
-from billing.ledger.transfers import LedgerError, write_transfers
+from billing.ledger.transfer_store import write_transfers
+from billing.ledger.transfers import LedgerError
 from gateway.payments.fence_store import LOCK_PAYS, Key, key_columns
 from gateway.payments.records import AccountRow, Attempt, LoadedState, Payment, Sides
 from gateway.payments.states import State
@@ -77,7 +78,7 @@ _PAYMENTS_BY_ID: Final = f"SELECT {_PAYMENT_COLUMNS} FROM payments p WHERE p.id 
 
 #: Every payment that moved money began with a hold, by whichever contract.
 _SIDES: Final = """
-    SELECT source_id, debit_account_id, credit_account_id FROM transfers
+    SELECT source_id, debit_account_id, credit_account_id FROM posted_transfers
     WHERE source = 'payment' AND source_id = ANY(%(ids)s::bigint[]) AND step = 'hold'
 """
 

@@ -104,7 +104,7 @@ LANGUAGE = click.option(
     "--language", "--lang", cls=AliasedOption, type=click.Choice(("en", "ru")), default="en", show_default=True
 )
 
-#: Of files that people write; those of usage say it in their format (billing.files.format.CHARSETS).
+#: Of files that people write; those of usage say it in their format (billing.usage.format.CHARSETS).
 CHARSETS = ("utf-8", "cp1251", "cp866", "koi8-r", "iso-8859-5")
 #: What messages say of a file that is in another charset than was said.
 NOT_UTF_8 = "not utf-8"

@@ -28,8 +28,10 @@ from adapters import cyberplat, osmp
 from adapters.messages import Check, Keys, Pay
 from adapters.protocols import contract_from_json
 from billing.database.cursors import Cursor
-from billing.ledger.accounts import NewAccount, create_accounts, system_account
-from billing.ledger.transfers import Transfer, post_transfers
+from billing.ledger.account_store import create_accounts, system_account
+from billing.ledger.accounts import NewAccount
+from billing.ledger.transfer_store import post_transfers
+from billing.ledger.transfers import Transfer
 from gateway.partners.contracts import add_partner, list_partners
 from gateway.partners.keys import add_key
 from kopeck.databases.postgres import write_private

@@ -24,10 +24,10 @@ from billing.customers.records import LegalEntity, NewCustomer
 from billing.cycle.plan import NewRun
 from billing.cycle.run import Crew, go_on, run_under_way, start_run
 from billing.database.cursors import Cursor
-from billing.files.format import parse_format
 from billing.orders.charges import add_charge
 from billing.orders.orders import add_order, end_order, suspend_order
 from billing.orders.records import ManualCharge, WantedOrder
+from billing.usage.format import parse_format
 from billing.usage.importer import import_file
 from billing.usage.load_store import NewImport
 from kopeck.cli.billing.catalogue import load_catalogue

@@ -16,8 +16,8 @@ from billing.calendar import local_midnight
 from billing.charging.records import PARTS
 from billing.cycle.plan import NewRun
 from billing.cycle.run import Crew, go_on, start_run
-from billing.files.format import parse_format
 from billing.orders.orders import end_order, replace_order, withdraw_end
+from billing.usage.format import parse_format
 from billing.usage.importer import import_file
 from billing.usage.load_store import NewImport
 from kopeck.databases.transactions import in_transaction

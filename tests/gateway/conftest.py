@@ -16,7 +16,8 @@ from tornado.netutil import bind_sockets
 from adapters import cyberplat, osmp
 from adapters.messages import Contract, Keys, Request
 from adapters.protocols import contract_from_json
-from billing.ledger.accounts import NewAccount, create_accounts
+from billing.ledger.account_store import create_accounts
+from billing.ledger.accounts import NewAccount
 from gateway.partners.contracts import add_partner
 from gateway.partners.keys import add_key
 from gateway.payments.driver import CoreOptions

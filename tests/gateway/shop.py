@@ -9,7 +9,8 @@ import aiopg
 
 from adapters.messages import Cancel, Pay, Result
 from adapters.protocols import default_body
-from billing.ledger.accounts import NewAccount, create_accounts
+from billing.ledger.account_store import create_accounts
+from billing.ledger.accounts import NewAccount
 from gateway.partners.contract_book import load_book
 from gateway.partners.contracts import add_partner
 from gateway.payments import store

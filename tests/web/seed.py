@@ -16,7 +16,8 @@ import aiopg
 
 from adapters.messages import NO_KEYS, Cancel, Check, Pay, RawRequest, Reason, Request, Result
 from adapters.protocols import PROTOCOLS, default_body
-from billing.ledger.accounts import NewAccount, create_accounts
+from billing.ledger.account_store import create_accounts
+from billing.ledger.accounts import NewAccount
 from gateway.journal.journal import Journal
 from gateway.journal.relay import relay_batch
 from gateway.partners.contract_book import load_book

@@ -27,8 +27,16 @@ from billing.invoicing.dunning import (
 )
 from billing.invoicing.dunning_delays import delay_account, withdraw_delay
 from billing.invoicing.dunning_preview import Debtor, Preview, preview_span
-from billing.invoicing.dunning_settings import set_days_between, set_minimum, settings_of
-from billing.invoicing.dunning_standing import Blocked, Standing, history_of, list_blocked, next_step, standing_of
+from billing.invoicing.dunning_standing import Blocked, Standing
+from billing.invoicing.dunning_store import (
+    history_of,
+    list_blocked,
+    next_step,
+    set_days_between,
+    set_minimum,
+    settings_of,
+    standing_of,
+)
 from kopeck.cli.context import Context, Day, actor, pass_context, show_table, shown_time
 from kopeck.cli.output import AS_JSON, show_json, suspended_words
 from kopeck.databases.transaction_steps import in_steps

@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from billing.database.cursors import Cursor
 from billing.invoicing.documents import document_of, file_name_of, make_pdf, new_compiler
-from billing.invoicing.invoices import InvoiceDetails, InvoiceError, count_of_run, ids_of_run, invoice_details
+from billing.invoicing.invoices import InvoiceDetails, InvoiceError
+from billing.invoicing.store import count_of_run, ids_of_run, invoice_details
 from kopeck.children import die_with_parent
 from kopeck.databases.transactions import CommandFailed, in_transaction
 

@@ -18,7 +18,9 @@ import click
 from billing.database.cursors import Cursor
 from billing.explanation.lines import explain_words
 from billing.explanation.store import KINDS, JudgedLine, judge_lines
-from billing.invoicing.credit_notes import CreditRequest, allocate_payment, credit_invoice
+from billing.invoicing.allocation_store import allocate_payment
+from billing.invoicing.credit_notes import CreditRequest
+from billing.invoicing.credit_store import credit_invoice
 from billing.invoicing.documents import document_of, file_name_of, line_words, make_pdf, new_compiler, state_words
 from billing.invoicing.invoices import (
     Invoice,
@@ -28,11 +30,9 @@ from billing.invoicing.invoices import (
     InvoiceState,
     Line,
     draft_id_of,
-    invoice_details,
-    invoice_id_of,
-    list_invoices,
 )
-from billing.rating.report import Words
+from billing.invoicing.store import invoice_details, invoice_id_of, list_invoices
+from billing.wording import Words
 from kopeck.cli.billing.invoice_files import write_run
 from kopeck.cli.context import LANGUAGE, AliasedOption, Context, Day, actor, pass_context, show_table
 from kopeck.cli.progress import progress

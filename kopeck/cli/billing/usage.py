@@ -19,8 +19,8 @@ from zoneinfo import ZoneInfo
 import click
 
 from billing.database.cursors import Cursor
-from billing.files.format import MAX_FORMAT_BYTES, Format, FormatError, parse_format
-from billing.files.lines import UsageFileError
+from billing.files.lines import UnreadableFile
+from billing.usage.format import MAX_FORMAT_BYTES, Format, FormatError, parse_format
 from billing.usage.importer import ImportResult, Refeed, import_file, read_corrected, refeed_as_they_are, refeed_lines
 from billing.usage.load_store import LoadCounts, NewImport
 from billing.usage.mediation import mediate
@@ -294,7 +294,7 @@ def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
         with gzip.open(file) as unpacked:
             yield unpacked  # type: ignore[misc]
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UsageFileError(f"the packed file is broken: {error}") from error
+        raise UnreadableFile(f"the packed file is broken: {error}") from error
 
 
 @contextmanager

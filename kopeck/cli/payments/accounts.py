@@ -8,16 +8,10 @@ from typing import IO, Any
 import click
 
 from billing.database.cursors import Cursor
-from billing.invoicing.dunning_standing import why_suspended
+from billing.invoicing.dunning_store import why_suspended
 from billing.ledger.account_import import ImportRefused, import_accounts
-from billing.ledger.accounts import (
-    AccountError,
-    NewAccount,
-    StatementLine,
-    account_by_number,
-    create_accounts,
-    statement,
-)
+from billing.ledger.account_store import account_by_number, create_accounts, statement
+from billing.ledger.accounts import AccountError, NewAccount, StatementLine
 from kopeck.cli.context import (
     CHARSET,
     CHARSET_HINT,

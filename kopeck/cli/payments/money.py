@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from billing.database.cursors import Cursor
-from billing.ledger.posting_requests import Kind, Person, PostingRequest, RequestState, WantedPosting, list_requests
+from billing.ledger.posting_requests import Kind, Person, PostingRequest, RequestState, WantedPosting
+from billing.ledger.posting_store import list_requests
 from gateway.payments.manual_money import PostingOutcome, ask
 from gateway.payments.manual_money import approve as approve_request
 from gateway.payments.manual_money import reject as reject_request

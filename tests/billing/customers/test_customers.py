@@ -12,7 +12,8 @@ from billing.customers.legal_entities_store import list_entities
 from billing.customers.records import FurtherAccount, LegalEntity, NewCustomer
 from billing.customers.rules import CustomerError
 from billing.customers.store import accounts_of, customer_by_number, list_customers
-from billing.ledger.accounts import NewAccount, create_accounts
+from billing.ledger.account_store import create_accounts
+from billing.ledger.accounts import NewAccount
 from billing.orders.charges import add_charge
 from billing.orders.orders import add_order
 from billing.orders.records import ManualCharge, WantedOrder

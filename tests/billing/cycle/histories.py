@@ -18,7 +18,8 @@ import psycopg2
 from billing.calendar import Interval
 from billing.catalogue.model import Catalogue
 from billing.catalogue.reader import read_catalogue
-from billing.invoicing.credit_notes import CreditRequest, credit_invoice
+from billing.invoicing.credit_notes import CreditRequest
+from billing.invoicing.credit_store import credit_invoice
 from billing.invoicing.invoices import InvoiceError
 from billing.usage.store import UsageError
 from billing.usage.voids import Correction, VoidRequest, correct_events, void_events

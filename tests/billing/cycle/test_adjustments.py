@@ -9,7 +9,8 @@ import pytest
 
 from billing.catalogue.store import Source, catalogue_of, save_version
 from billing.cycle import run as cycle_run
-from billing.invoicing.credit_notes import CreditRequest, credit_invoice
+from billing.invoicing.credit_notes import CreditRequest
+from billing.invoicing.credit_store import credit_invoice
 from billing.invoicing.invoices import Invoice, InvoiceError
 from billing.verification.lines import check_explained
 from kopeck.databases.transactions import in_transaction

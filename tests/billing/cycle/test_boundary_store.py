@@ -11,7 +11,7 @@ import pytest
 from billing.cycle import run as cycle_run
 from billing.cycle.plan import NewRun
 from billing.cycle.posting import CycleRefused
-from billing.files.format import parse_format
+from billing.usage.format import parse_format
 from billing.usage.importer import import_file
 from billing.usage.load_store import NewImport
 from billing.verification.invoices import verify_cycle

@@ -18,7 +18,7 @@ import pytest
 from billing.catalogue.store import Source, catalogue_of, save_version
 from billing.cycle import run as cycle_run
 from billing.cycle.plan import NewRun
-from billing.files.format import parse_format
+from billing.usage.format import parse_format
 from billing.usage.importer import import_file
 from billing.usage.load_store import NewImport
 from billing.verification.invoices import verify_cycle

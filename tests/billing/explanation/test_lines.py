@@ -20,7 +20,7 @@ from billing.explanation.lines import (
     owner_of,
 )
 from billing.orders.terms import OrderTerms
-from billing.rating.report import Words
+from billing.wording import Words
 from tests.billing.catalogue.catalogues import one_price, read
 from tests.billing.charging.shards import Order, World, at, bill, periods
 from tests.billing.charging.test_lines import BILLED, MINUTE, SHOP, made_worlds, shop

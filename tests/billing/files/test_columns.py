@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.files.columns import find_columns, split_block
-from billing.files.format import parse_format
-from billing.files.lines import UsageFileError, read_blocks
+from billing.files.lines import UnreadableFile, read_blocks
+from billing.usage.format import parse_format
 from tests.billing.usage.usage_files import UNHURRIED
 
 PLAIN = """
@@ -31,10 +31,10 @@ def split(data: str, head: str) -> tuple[list[dict[str, str]], dict[int, str]]:
     made = parse_format(head + PLAIN, "f")
     rows: list[dict[str, str]] = []
     bad: dict[int, str] = {}
-    places = {} if made.has_header else find_columns(made, None)
+    places = {} if made.has_header else find_columns(made, made.used_columns(), None)
     for block in read_blocks(io.BytesIO(data.encode()), made):
-        places = find_columns(made, block.header) if block.header is not None else places
-        found = split_block(block, made, places)
+        places = find_columns(made, made.used_columns(), block.header) if block.header is not None else places
+        found = split_block(block, made, made.used_columns(), places)
         names = list(found.texts)
         values = zip(*(found.texts[name].to_pylist() for name in names), strict=True)
         rows += [dict(zip(names, row, strict=True)) for row in values]
@@ -102,7 +102,7 @@ def test_any_delimiter_is_only_itself(delimiter) -> None:
     ],
 )
 def test_a_header_that_lacks_a_column_refuses_the_file(header, message) -> None:
-    with pytest.raises(UsageFileError, match=message):
+    with pytest.raises(UnreadableFile, match=message):
         split(header + "1,2,3\n", 'kind = "csv"\n')
 
 
@@ -134,7 +134,7 @@ def test_json_numbers_stay_text_to_the_digit() -> None:
 def test_dots_lead_into_json_objects() -> None:
     made = parse_format('kind = "jsonlines"\n' + PLAIN.replace('"c"', '"c.d"'), "f")
     block = next(read_blocks(io.BytesIO(b'{"a": 1, "b": 2, "c": {"d": 3}}\n'), made))
-    assert split_block(block, made, {}).texts["c.d"].to_pylist() == ["3"]
+    assert split_block(block, made, made.used_columns(), {}).texts["c.d"].to_pylist() == ["3"]
 
 
 def test_a_deep_json_line_is_rejected() -> None:

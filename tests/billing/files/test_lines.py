@@ -5,8 +5,8 @@ import tracemalloc
 
 import pytest
 
-from billing.files.format import parse_format
-from billing.files.lines import RAW_MAX_BYTES, UsageFileError, read_blocks
+from billing.files.lines import RAW_MAX_BYTES, UnreadableFile, read_blocks
+from billing.usage.format import parse_format
 from tests.billing.usage.usage_files import CALLS, CALLS_HEADER, calls
 
 
@@ -46,17 +46,17 @@ def test_a_byte_order_mark_is_passed_over_at_the_start_and_rejected_later() -> N
 
 
 def test_another_encoding_of_the_whole_file_is_named() -> None:
-    with pytest.raises(UsageFileError, match="UTF-16"):
+    with pytest.raises(UnreadableFile, match="UTF-16"):
         read(CALLS_HEADER.encode("utf-16"))
 
 
 def test_the_header_must_be_there_and_readable() -> None:
-    with pytest.raises(UsageFileError, match="the file is empty"):
+    with pytest.raises(UnreadableFile, match="the file is empty"):
         read(b"")
-    with pytest.raises(UsageFileError, match="line 1 names the columns and cannot be read"):
+    with pytest.raises(UnreadableFile, match="line 1 names the columns and cannot be read"):
         read(b"\xd0\n1\n")
     made = parse_format(CALLS.replace('kind = "csv"', 'kind = "csv"\nskip_lines = 2'), "f")
-    with pytest.raises(UsageFileError, match="ends before its first event"):
+    with pytest.raises(UnreadableFile, match="ends before its first event"):
         read(b"report\nof\n", made)
     assert read(b"report\nof\n" + HEAD + b"a\n", made) == ({4: "a\n"}, {})
 

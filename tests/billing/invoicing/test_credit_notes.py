@@ -13,8 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.invoicing.credit_notes import Creditable, CreditRequest, allocate_payment, credit_invoice, plan_credits
-from billing.invoicing.invoices import Invoice, InvoiceError, invoices_by_id
+from billing.invoicing.allocation_store import allocate_payment
+from billing.invoicing.credit_notes import Creditable, CreditRequest, plan_credits
+from billing.invoicing.credit_store import credit_invoice
+from billing.invoicing.invoices import Invoice, InvoiceError
+from billing.invoicing.store import invoices_by_id
 from ratingcore import reference
 from ratingcore import tariff as core
 from ratingcore.money import Minor

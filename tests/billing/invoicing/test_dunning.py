@@ -23,8 +23,8 @@ from billing.invoicing.dunning import (
     run_chunk,
     set_steps,
 )
-from billing.invoicing.dunning_standing import history_of, standing_of
-from billing.ledger.accounts import post_manual
+from billing.invoicing.dunning_store import history_of, standing_of
+from billing.ledger.account_store import post_manual
 from ratingcore.money import Minor
 from tests.billing.invoicing.invoice_books import Books, Charge
 

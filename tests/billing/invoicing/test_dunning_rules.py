@@ -13,9 +13,17 @@ import billing.invoicing.dunning
 from billing.invoicing.dunning import DunningError, parse_steps, run_chunk, set_steps
 from billing.invoicing.dunning_delays import delay_account, withdraw_delay
 from billing.invoicing.dunning_preview import Debtor, Preview, preview_span
-from billing.invoicing.dunning_settings import set_days_between, set_minimum, settings_of
-from billing.invoicing.dunning_standing import history_of, list_blocked, next_step, standing_of
-from billing.invoicing.invoices import InvoiceFilter, list_invoices
+from billing.invoicing.dunning_store import (
+    history_of,
+    list_blocked,
+    next_step,
+    set_days_between,
+    set_minimum,
+    settings_of,
+    standing_of,
+)
+from billing.invoicing.invoices import InvoiceFilter
+from billing.invoicing.store import list_invoices
 from ratingcore.money import Minor
 from tests.billing.invoicing.invoice_books import Books
 from tests.billing.invoicing.test_dunning import done, events, open_suspensions, owe, paid_by_hand, run

@@ -14,12 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.invoicing.invoices import (
-    InvoiceError,
-    InvoiceFilter,
-    InvoiceState,
-    OpenInvoice,
-    apply_payments,
+from billing.invoicing.invoices import InvoiceError, InvoiceFilter, InvoiceState, OpenInvoice, apply_payments
+from billing.invoicing.store import (
     ids_of_run,
     invoice_details,
     invoice_id_of,

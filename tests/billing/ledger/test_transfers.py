@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from billing.ledger.accounts import AccountError, NewAccount, create_accounts, post_manual, statement, system_account
-from billing.ledger.transfers import Transfer, TransferRefusal, admit, deltas, post_transfers, write_transfers
+from billing.ledger.account_store import create_accounts, post_manual, statement, system_account
+from billing.ledger.accounts import AccountError, NewAccount
+from billing.ledger.transfer_store import post_transfers, write_transfers
+from billing.ledger.transfers import Transfer, TransferRefusal, admit, deltas
 from ratingcore.money import Minor
 
 

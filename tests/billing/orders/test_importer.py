@@ -14,7 +14,8 @@ from billing.customers.importer import below_circles, import_customers
 from billing.customers.records import NewCustomer
 from billing.customers.store import customer_by_number
 from billing.files.tables import How, ImportFileError
-from billing.ledger.accounts import NewAccount, create_accounts
+from billing.ledger.account_store import create_accounts
+from billing.ledger.accounts import NewAccount
 from billing.orders.importer import COLUMNS, import_orders
 from billing.orders.orders import add_order, end_order
 from billing.orders.records import WantedOrder

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.catalogue.nodes import CatalogueError
+from billing.catalogue.sheet import BUYERS, KINDS
 from billing.rating.bills import Bill, BillTerms, rate_usage
 from billing.rating.bulk import rate_in_bulk
-from billing.rating.report import KINDS, TEXTS, as_json, rated_of_json, report
+from billing.rating.report import TEXTS, as_json, rated_of_json, report
 from billing.rating.usage_file import RejectedRow, read_usage
 from kopeck.cli.main import main
 from ratingcore import reference
@@ -191,7 +192,7 @@ def test_a_mark_of_the_byte_order_and_semicolons_are_no_matter() -> None:
 
 
 def test_both_languages_have_the_same_sentences_with_the_same_places() -> None:
-    for texts in (TEXTS, KINDS):
+    for texts in (TEXTS, KINDS, BUYERS):
         assert texts["en"].keys() == texts["ru"].keys()
         for key, text in texts["en"].items():
             assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", texts["ru"][key])), key

@@ -18,8 +18,8 @@ import psycopg2
 import pytest
 
 from billing.database.adbc import ImportStoreError, import_connection
-from billing.files.format import Format, parse_format
-from billing.files.lines import UsageFileError
+from billing.files.lines import UnreadableFile
+from billing.usage.format import Format, parse_format
 from billing.usage.importer import ImportResult, Refeed, import_file, read_corrected, refeed_as_they_are, refeed_lines
 from billing.usage.load_store import LoadCounts, NewImport, lock_source
 from billing.usage.store import UsageError, drop_rejects, list_imports, list_rejects
@@ -217,7 +217,7 @@ def test_a_failed_import_leaves_only_its_record(database, sql) -> None:
 
 def test_a_file_that_is_mostly_wrong_is_refused_whole(database, sql) -> None:
     lines = [call(key, minutes="x" if key % 3 else "1") for key in range(30)]
-    with pytest.raises(UsageFileError, match=r"20 of 30 lines would be rejected.*right format"):
+    with pytest.raises(UnreadableFile, match=r"20 of 30 lines would be rejected.*right format"):
         load(database, *lines)
     assert ask(sql, "SELECT (SELECT count(*) FROM usage_events), (SELECT count(*) FROM usage_rejects)") == [(0, 0)]
 
@@ -350,7 +350,7 @@ def test_corrected_rejects_act_and_are_done_with(database, sql) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"x|1\n", b"1;2\n", b"1|a\n1|b\n", b"|a\n"])
 def test_a_file_that_is_no_corrected_export_is_refused(data) -> None:
-    with pytest.raises(UsageFileError):
+    with pytest.raises(UnreadableFile):
         read_corrected(data)
 
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.files.lines import UsageFileError
+from billing.files.lines import UnreadableFile
 from tests.billing.usage.usage_files import CALLS_HEADER, UNHURRIED, call, calls, reasons, run
 
 PIECES = st.sampled_from(
@@ -39,7 +39,7 @@ def test_any_bytes_give_each_line_one_event_or_one_reject(pieces, block) -> None
 @UNHURRIED
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_file_or_a_clear_error(data) -> None:
-    with suppress(UsageFileError):
+    with suppress(UnreadableFile):
         run(data, calls())
 
 

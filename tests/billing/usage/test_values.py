@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.files.format import QuantityField, parse_format
+from billing.usage.format import QuantityField, parse_format
 from billing.usage.values import MAX_QUANTITY_MICRO, to_micro
 from tests.billing.usage.usage_files import CALLS, CALLS_HEADER, NOW, UNHURRIED, calls, reasons, run
 

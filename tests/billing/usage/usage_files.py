@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from hypothesis import settings
 
-from billing.files.format import Format, parse_format
+from billing.usage.format import Format, parse_format
 from billing.usage.mediation import Mediated, mediate
 from billing.usage.values import Known
 

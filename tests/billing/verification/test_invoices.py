@@ -9,7 +9,8 @@ from typing import Any
 import aiopg
 import pytest
 
-from billing.invoicing.credit_notes import CreditRequest, credit_invoice
+from billing.invoicing.credit_notes import CreditRequest
+from billing.invoicing.credit_store import credit_invoice
 from billing.verification import periods as cycle_verify_periods
 from billing.verification import slices as verify_slices
 from billing.verification.invoices import verify_cycle

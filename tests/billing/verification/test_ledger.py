@@ -10,7 +10,8 @@ import aiopg
 import psycopg2
 import pytest
 
-from billing.ledger.accounts import NewAccount, account_by_number, create_accounts, post_manual, system_account
+from billing.ledger.account_store import account_by_number, create_accounts, post_manual, system_account
+from billing.ledger.accounts import NewAccount
 from billing.verification.ledger import verify_ledger
 from billing.verification.records import Check
 from ratingcore.money import Minor

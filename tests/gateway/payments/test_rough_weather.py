@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from adapters.messages import Pay, Reason
-from billing.ledger.accounts import post_manual, system_account
+from billing.ledger.account_store import post_manual, system_account
 from gateway.partners.contract_book import read_book
 from gateway.partners.contracts import set_contract
 from gateway.partners.keys import add_key

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from adapters.messages import RawRequest, Reason
-from billing.ledger.accounts import NewAccount, create_accounts
+from billing.ledger.account_store import create_accounts
+from billing.ledger.accounts import NewAccount
 from gateway.partners.contracts import set_contract
 from gateway.payments import metrics
 from gateway.payments.records import Attempt

@@ -15,8 +15,10 @@ from urllib.parse import quote
 from tornado.web import HTTPError
 
 from billing.invoicing.documents import document_of, file_name_of, make_pdf, money_words, new_compiler
-from billing.invoicing.dunning_standing import Standing, standing_of
-from billing.invoicing.invoices import InvoiceDetails, InvoiceError, invoice_details, invoice_id_of
+from billing.invoicing.dunning_standing import Standing
+from billing.invoicing.dunning_store import standing_of
+from billing.invoicing.invoices import InvoiceDetails, InvoiceError
+from billing.invoicing.store import invoice_details, invoice_id_of
 from web.site.formatting import day
 from web.site.page import Page
 

@@ -22,7 +22,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 
 from adapters.messages import Reason, Result
-from billing.ledger.accounts import account_by_number
+from billing.ledger.account_store import account_by_number
 from gateway.journal.documents import Document, payment_documents
 from gateway.journal.search import Filter, JournalAway, JournalError
 from gateway.journal.totals import Totals, payment_hours, payment_minutes, payment_seconds, payment_totals, totals_of

@@ -4,10 +4,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from billing.invoicing.credit_notes import CreditRequest, credit_invoice
+from billing.invoicing.credit_notes import CreditRequest
+from billing.invoicing.credit_store import credit_invoice
 from billing.invoicing.dunning import parse_steps, run_chunk, set_steps
 from billing.invoicing.dunning_delays import delay_account
-from billing.invoicing.dunning_settings import set_days_between
+from billing.invoicing.dunning_store import set_days_between
 from kopeck.databases.transactions import in_transaction
 from tests.billing.invoicing.invoice_books import Books, Charge
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from billing.files.format import FormatError, parse_format
+from billing.usage.format import FormatError, parse_format
 from tests.billing.usage.usage_files import CALLS, calls
 
 

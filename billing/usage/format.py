@@ -1,34 +1,28 @@
 """Formats of usage files: what a file of events looks like, declared in TOML and checked strictly.
 
-A format says how lines become columns (kind, charset, delimiter, positions) and how columns become events (account,
-item, time, quantity, duration, destination, key). docs/usage.md documents every name; unknown ones are refused.
+A format is a layout (billing.files.layout: how lines become columns) and says how columns become events (account, item,
+time, quantity, duration, destination, key). docs/usage.md documents every name; unknown ones are refused.
 
 Rules. Every message names file and line. A format that was accepted cannot fail later because of itself.
 
-Does not know: bytes, lines, databases.
+Does not know: bytes, lines, databases, accounts.
 """
 
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
 
+from billing.files.layout import Layout, Name, SettingProblem, SettingsTable, problems_of_layout
 from billing.files.times import EPOCH_UNITS, TimePatternError, parse_pattern
 from billing.refusals import Refusal
 
 MAX_FORMAT_BYTES: Final = 256 * 1024
-MAX_COLUMNS: Final = 1_000
-MAX_LINE_BYTES: Final = 1 << 20
-#: Charsets whose bytes below 128 are ASCII, so that lines, delimiters and control characters are found in the bytes.
-CHARSETS: Final = ("utf-8", "cp1251", "cp866", "koi8-r", "iso-8859-1", "iso-8859-5", "iso-8859-15", "cp1252", "ascii")
 
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
-Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Factor = Annotated[int, Meta(ge=1, le=10**12)]
 
 
@@ -38,11 +32,7 @@ class FormatError(Refusal):
     default_code = "format_refused"
 
 
-class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file."""
-
-
-class AccountField(_Part, frozen=True):
+class AccountField(SettingsTable, frozen=True):
     """column: holds the account's number. strip_prefix: taken off its front. strip_leading_zeros: likewise."""
 
     column: Name
@@ -50,7 +40,7 @@ class AccountField(_Part, frozen=True):
     strip_leading_zeros: bool = False
 
 
-class ItemField(_Part, frozen=True):
+class ItemField(SettingsTable, frozen=True):
     """The item's number: a column's text, put through ``map`` where there is one, or one value for all lines."""
 
     column: Name | None = None
@@ -58,7 +48,7 @@ class ItemField(_Part, frozen=True):
     map: Mapping[str, str] = {}
 
 
-class TimeField(_Part, frozen=True):
+class TimeField(SettingsTable, frozen=True):
     """When the event began.
 
     format: unix_s, unix_ms, or a pattern of usage_time. zone: for times that do not say theirs. gap, ambiguous: local
@@ -74,7 +64,7 @@ class TimeField(_Part, frozen=True):
     future_s: Annotated[int, Meta(ge=0, le=86_400 * 31)] = 3_600
 
 
-class QuantityField(_Part, frozen=True):
+class QuantityField(SettingsTable, frozen=True):
     """How much, in the item's unit: the column's number times ``multiply`` over ``divide``, kept to a millionth.
 
     rounding: what becomes of finer parts; with exact such a line is rejected. maximum: whole units an event may have.
@@ -89,28 +79,26 @@ class QuantityField(_Part, frozen=True):
     maximum: Annotated[int, Meta(ge=1, le=10**12)] = 10**12
 
 
-class DurationField(_Part, frozen=True):
+class DurationField(SettingsTable, frozen=True):
     """Whole seconds over which the quantity was used; needed where prices change by the hour."""
 
     column: Name
 
 
-class DestinationField(_Part, frozen=True):
+class DestinationField(SettingsTable, frozen=True):
     """The other number, or whatever a rate card looks up. strip: characters taken out of it, such as `` ()-+``."""
 
     column: Name
     strip: Annotated[str, Meta(max_length=20)] = ""
 
 
-class Format(_Part, frozen=True):
+class Format(Layout, frozen=True, kw_only=True):
     """One format file.
 
     source: whose keys these are; formats that name one source share its keys. key: columns that together name an event
-    for good. columns: names in order, where the file has no header. positions: first and last character of each column
-    of a fixed-width file, counted from 1. late: what becomes of events in closed periods.
+    for good. late: what becomes of events in closed periods.
     """
 
-    kind: Literal["csv", "tsv", "fixed", "jsonlines"]
     source: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     key: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=8)]
     account: AccountField
@@ -119,32 +107,8 @@ class Format(_Part, frozen=True):
     quantity: QuantityField
     duration: DurationField | None = None
     destination: DestinationField | None = None
-    charset: str = "utf-8"
-    delimiter: Annotated[str, Meta(min_length=1, max_length=1)] | None = None
-    quote: Annotated[str, Meta(max_length=1)] | None = None
-    header: bool | None = None
-    columns: tuple[Name, ...] = ()
-    positions: Mapping[str, tuple[int, int]] = {}
-    skip_lines: Count = 0
-    skip_prefix: Annotated[str, Meta(max_length=100)] = ""
-    last_line_ends: bool = True
-    max_line_bytes: Annotated[int, Meta(ge=64, le=MAX_LINE_BYTES)] = 65_536
     late: Literal["accept", "reject"] = "accept"
     max_rejects_percent: Annotated[int, Meta(ge=0, le=100)] = 50
-
-    @property
-    def has_header(self) -> bool:
-        """Whether the first line names the columns; csv and tsv do unless they are told."""
-        return (self.kind in ("csv", "tsv") and not self.columns) if self.header is None else self.header
-
-    @property
-    def separator(self) -> str:
-        return "\t" if self.kind == "tsv" else self.delimiter or ","
-
-    @property
-    def quote_character(self) -> str:
-        """Empty: quotes are characters as any other; so in tsv unless it is told."""
-        return ('"' if self.kind == "csv" else "") if self.quote is None else self.quote
 
     def used_columns(self) -> tuple[str, ...]:
         """Every column the format reads, once each."""
@@ -152,14 +116,6 @@ class Format(_Part, frozen=True):
 
     def time_columns(self) -> tuple[str, ...]:
         return (self.time.column,) if isinstance(self.time.column, str) else self.time.column
-
-
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    """place: path of names in the TOML."""
-
-    place: tuple[str, ...]
-    what: str
 
 
 def parse_format(text: str, name: str) -> Format:
@@ -185,7 +141,7 @@ def parse_format(text: str, name: str) -> Format:
         unknown = re.search(r"unknown field `([^`]*)`", what)
         place = (*place, unknown[1]) if unknown else place
         what = f"there is no setting {unknown[1]!r} here" if unknown else _said_plainly(what)
-        raise FormatError(_at(text, name, _Problem(place, what))) from error
+        raise FormatError(_at(text, name, SettingProblem(place, what))) from error
     for problem in _problems(made):
         raise FormatError(_at(text, name, problem))
     return made
@@ -202,7 +158,7 @@ def _syntax_message(text: str, name: str, message: str) -> str:
     return f"{name}:{line}: not valid TOML: {message.partition(' (at ')[0]}"
 
 
-def _at(text: str, name: str, problem: _Problem) -> str:
+def _at(text: str, name: str, problem: SettingProblem) -> str:
     where = ".".join(problem.place)
     return f"{name}:{_line_of(text, problem.place)}: {where + ': ' if where else ''}{problem.what}"
 
@@ -241,75 +197,41 @@ def _columns_with_places(made: Format) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield column, ("key",)
 
 
-def _problems(made: Format) -> Iterator[_Problem]:
+def _problems(made: Format) -> Iterator[SettingProblem]:
     """What single settings cannot show."""
-    if made.charset not in CHARSETS:
-        yield _Problem(("charset",), f"{made.charset!r} is none of: {', '.join(CHARSETS)}")
-    yield from _problems_of_layout(made)
+    yield from problems_of_layout(made)
     yield from _problems_of_columns(made)
     yield from _problems_of_fields(made)
 
 
-def _problems_of_layout(made: Format) -> Iterator[_Problem]:
-    if made.kind in ("csv", "tsv"):
-        yield from _problems_of_separators(made)
-    for name in () if made.kind in ("csv", "tsv") else ("delimiter", "quote", "header", "columns"):
-        if getattr(made, name) not in (None, ()):
-            yield _Problem((name,), f"has no meaning in a file of kind {made.kind}")
-    if (made.kind == "fixed") != bool(made.positions):
-        yield _Problem(("positions",), "belongs to files of kind fixed, and they need it")
-    for name, (first, last) in made.positions.items():
-        if not 1 <= first <= last <= MAX_LINE_BYTES:
-            yield _Problem(("positions", name), "is first and last character, counted from 1")
-
-
-def _problems_of_separators(made: Format) -> Iterator[_Problem]:
-    if made.kind == "tsv" and made.delimiter not in (None, "\t"):
-        yield _Problem(("delimiter",), 'tsv is separated by tabs; for another delimiter say kind = "csv"')
-    for name, given in (("delimiter", made.delimiter or ""), ("quote", made.quote or "")):
-        if given and (not given.isascii() or given in "\r\n\0 " or given.isalnum()):
-            yield _Problem((name,), "is one ASCII character: no letter, digit, blank or line end")
-    if made.separator == made.quote_character:
-        yield _Problem(("quote",), "cannot be the delimiter too")
-    if not made.has_header and not made.columns:
-        yield _Problem(("columns",), "names the columns in order where the file has no header")
-    if made.has_header and made.columns:
-        yield _Problem(("columns",), "comes from the file's header; leave it out, or say header = false")
-
-
-def _problems_of_columns(made: Format) -> Iterator[_Problem]:
-    if len(made.columns) > MAX_COLUMNS:
-        yield _Problem(("columns",), f"more than {MAX_COLUMNS}")
-    for name in made.columns:
-        if made.columns.count(name) > 1:
-            yield _Problem(("columns",), f"column {name!r} stands twice")
+def _problems_of_columns(made: Format) -> Iterator[SettingProblem]:
     known = made.columns or tuple(made.positions)
     for name, place in _columns_with_places(made):
         if known and name not in known:
-            yield _Problem(place, f"there is no column {name!r}; there are {', '.join(known)}")
+            yield SettingProblem(place, f"there is no column {name!r}; there are {', '.join(known)}")
     if len(set(made.key)) != len(made.key):
-        yield _Problem(("key",), "names a column twice")
+        yield SettingProblem(("key",), "names a column twice")
 
 
-def _problems_of_fields(made: Format) -> Iterator[_Problem]:
+def _problems_of_fields(made: Format) -> Iterator[SettingProblem]:
     if (made.item.column is None) == (made.item.value is None):
-        yield _Problem(("item",), "needs either column or value")
+        yield SettingProblem(("item",), "needs either column or value")
     if made.item.map and made.item.column is None:
-        yield _Problem(("item", "map"), "maps a column's values, and there is no column")
+        yield SettingProblem(("item", "map"), "maps a column's values, and there is no column")
     for number in (*made.item.map.values(), *([made.item.value] if made.item.value else [])):
         if not 1 <= len(number) <= 64 or not all(letter.isalnum() or letter in "._:-" for letter in number):
-            yield _Problem(("item",), f"item number {number[:80]!r} must be 1 to 64 letters, digits or ._:-")
+            yield SettingProblem(("item",), f"item number {number[:80]!r} must be 1 to 64 letters, digits or ._:-")
     if (made.quantity.column is None) == (made.quantity.value is None):
-        yield _Problem(("quantity",), "needs either column or value")
+        yield SettingProblem(("quantity",), "needs either column or value")
     if not made.time_columns() or len(made.time_columns()) > 4:
-        yield _Problem(("time", "column"), "is one column, or a list of two to four that are joined by a space")
+        yield SettingProblem(("time", "column"), "is one column, or a list of two to four that are joined by a space")
     if not _is_zone(made.time.zone):
-        yield _Problem(("time", "zone"), f"{made.time.zone!r} is no IANA time zone, such as Europe/Moscow")
+        yield SettingProblem(("time", "zone"), f"{made.time.zone!r} is no IANA time zone, such as Europe/Moscow")
     if made.time.format not in EPOCH_UNITS:
         try:
             parse_pattern(made.time.format)
         except TimePatternError as error:
-            yield _Problem(("time", "format"), str(error))
+            yield SettingProblem(("time", "format"), str(error))
 
 
 def _is_zone(name: str) -> bool:
