@@ -1,8 +1,8 @@
 """A run that cannot be completed is given up.
 
 Rules. Shards that are posted stay, and their invoices are numbered without a gap and issued in the transaction that
-gives the run up; what is in the others is due again. The run is then done, with the actor and the reason. Shards at work
-are waited for, as they hold the run's row; none begins afterwards. Of a review that is being approved, the drafts that
+gives the run up; what is in the others is due again. The run is then done, with the actor and the reason. Shards at
+work are waited for, as they hold the run's row; none begins afterwards. Of a review that is being approved, the drafts that
 are not posted become void and are deleted (migration 0021 allows it of a run that was given up), so a prepaid balance
 that fell after the approval holds up no other payer.
 
@@ -22,9 +22,9 @@ _MAX_WHY: Final = 500
 
 
 def abandon_run(opened: ColumnConnection, run_id: int, actor: str, why: str) -> None:
-    """Give up what is left of a run that posts or is being approved: what is posted is numbered and issued, the rest is due again.
+    """Give up what is left of a run that posts or is being approved.
 
-    Waits for shards at work; none begins afterwards.
+    What is posted is numbered and issued, the rest is due again. Waits for shards at work; none begins afterwards.
 
     Raises:
         CycleRefused: no such run, or one that is over; a review that is not approved is voided instead.

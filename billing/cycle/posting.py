@@ -144,7 +144,8 @@ _FREE_MANUAL: Final = """
         payer_account_id = coalesce(
             (SELECT payer_account_id FROM billing_accounts p WHERE p.account_id = m.account_id), m.payer_account_id)
     FROM invoice_blocks b
-    WHERE b.run_id = $1::int AND b.state = 'draft' AND m.invoice_id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
+    WHERE b.run_id = $1::int AND b.state = 'draft'
+      AND m.invoice_id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
 """
 
 _VOID_BLOCKS: Final = "UPDATE invoice_blocks SET state = 'void' WHERE run_id = $1::int AND state = 'draft'"
@@ -162,7 +163,8 @@ _DELETE: Final = (
     """,
     """
     DELETE FROM invoice_lines l USING invoice_blocks b
-    WHERE b.run_id = $1::int AND b.state = 'void' AND l.invoice_id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
+    WHERE b.run_id = $1::int AND b.state = 'void'
+      AND l.invoice_id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
     """,
     """
     DELETE FROM invoices i USING invoice_blocks b
