@@ -2,9 +2,9 @@
 
 Rules. Shards that are posted stay, and their invoices are numbered without a gap and issued in the transaction that
 gives the run up; what is in the others is due again. The run is then done, with the actor and the reason. Shards at
-work are waited for, as they hold the run's row; none begins afterwards. Of a review that is being approved, the drafts that
-are not posted become void and are deleted (migration 0021 allows it of a run that was given up), so a prepaid balance
-that fell after the approval holds up no other payer.
+work are waited for, as they hold the run's row; none begins afterwards. Of a review that is being approved, the drafts
+that are not posted become void and are deleted (migration 0021 allows it of a run that was given up), so a prepaid
+balance that fell after the approval holds up no other payer.
 
 Does not know: how shards are done. Functions take the caller's connection and do not commit.
 """

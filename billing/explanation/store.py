@@ -1,15 +1,17 @@
 """Rows that a line of an invoice followed from, out of the database, for the judge to compute it again (truth 9).
 
 Rules. A line's record is the one of its order on its invoice whose period holds the line's period. The judge gets the
-version of the catalogue that the run billed by. Everything else are rows as they stand: what could change a line after
-it was billed is refused by whoever changes orders, but for a customer's group, which is the present one.
+version of the catalogue that the run billed by, and the events that were not void when the line was written: an event
+of another order that shares the pool may be voided later. Everything else are rows as they stand: a change of an order
+that would change a billed line is refused; but a customer's group is the present one.
 
-Does not know: how a line comes about (cycle_explain).
+Does not know: how a line comes about (billing.explanation.lines).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 from billing.catalogue.model import Catalogue
 from billing.catalogue.store import find_version, read_version
@@ -76,6 +78,7 @@ class _Record:
     account_id: int
     known_s: int
     seen_s: int
+    written_at: datetime | None
 
 
 _LINES: Final = """
@@ -91,9 +94,10 @@ _LINES: Final = """
            (SELECT coalesce(max(extract(epoch FROM n.usage_until)), 0)::bigint
             FROM order_periods b JOIN bill_runs n ON n.id = b.run_id
             WHERE p.part = 'late' AND b.order_id = p.order_id AND b.period_start = p.period_start
-              AND b.part IN ('arrears', 'late') AND b.run_id < p.run_id)
+              AND b.part IN ('arrears', 'late') AND b.run_id < p.run_id), k.written_at
     FROM unnest(%(invoices)s::bigint[], %(lines)s::int[]) AS w (invoice_id, line)
     JOIN invoice_lines l ON l.invoice_id = w.invoice_id AND l.line = w.line
+    LEFT JOIN invoice_blocks k ON k.id = l.invoice_id >> 20
     LEFT JOIN orders o ON o.id = l.order_id
     LEFT JOIN order_terms t ON t.id = o.terms_id
     LEFT JOIN order_periods p
@@ -128,7 +132,9 @@ _TERMS: Final = """
 #: Few events count later than they happened: those are found by an index of their own.
 _USAGE: Final = """
     SELECT DISTINCT e.account_id, e.id, e.item, extract(epoch FROM e.at)::bigint,
-           extract(epoch FROM e.counts_at)::bigint, e.quantity_micro, e.duration_s, e.destination
+           extract(epoch FROM e.counts_at)::bigint, e.quantity_micro, e.duration_s, e.destination,
+           (SELECT v.created_at FROM usage_voids v WHERE v.replaced_by = e.id),
+           (SELECT v.created_at FROM usage_voids v WHERE v.usage_id = e.id)
     FROM unnest(%(accounts)s::bigint[], %(starts)s::bigint[], %(ends)s::bigint[]) AS w (account_id, start_s, end_s)
     CROSS JOIN LATERAL (
         SELECT u.* FROM usage_events u
@@ -139,7 +145,6 @@ _USAGE: Final = """
         WHERE u.account_id = w.account_id AND u.counts_at > u.at AND u.counts_at >= to_timestamp(w.end_s)
     ) e
     WHERE e.at >= to_timestamp(w.start_s) AND e.at < to_timestamp(w.end_s)
-      AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
 """
 
 #: Whoever writes a credit note waits for a shard that may adjust (billing.invoicing.credit_notes): by ids of invoices,
@@ -192,13 +197,27 @@ async def judge_lines(
     return [world.judged(line, of) for line, of in candidates.items()]
 
 
+class _KeptEvent(NamedTuple):
+    """An event, when it came in the place of a void one, and when it was voided itself."""
+
+    event: UsageFacts
+    corrects_at: datetime | None
+    voided_at: datetime | None
+
+    def counted_at(self, at: datetime | None) -> bool:
+        """Whether it counted then; None: before anything could be void."""
+        if at is None:
+            return self.corrects_at is None
+        return (self.corrects_at is None or self.corrects_at < at) and (self.voided_at is None or self.voided_at >= at)
+
+
 @dataclass(frozen=True, slots=True)
 class _LoadedFacts:
     """What some records followed from. versions: by (run, catalogue id); the rest by account, or by (order, start)."""
 
     versions: Mapping[tuple[int, int], Catalogue]
     orders: Mapping[int, Sequence[OrderFacts]]
-    usage: Mapping[int, Sequence[UsageFacts]]
+    usage: Mapping[int, Sequence[_KeptEvent]]
     ahead: Mapping[tuple[int, int], tuple[int, tuple[BilledAhead, ...]]]
 
     def judged(self, line: BilledLine, records: Iterable[_Record]) -> JudgedLine:
@@ -238,10 +257,11 @@ class _LoadedFacts:
         }
         together = sharing | {record.order_id}
         usage = [
-            replace(event, order_id=owner)
-            for event in self.usage.get(record.account_id, ())
-            if record.start_s <= event.at_s < record.end_s
-            and (owner := self._owner(record, event.item, event.at_s)) in together
+            replace(kept.event, order_id=owner)
+            for kept in self.usage.get(record.account_id, ())
+            if kept.counted_at(record.written_at)
+            and record.start_s <= kept.event.at_s < record.end_s
+            and (owner := self._owner(record, kept.event.item, kept.event.at_s)) in together
         ]
         advance_minor, billed = self.ahead.get((record.order_id, record.start_s), (0, ()))
         return RecordFacts(
@@ -320,13 +340,13 @@ async def _read_orders(cur: Cursor, columns: Mapping[str, Any]) -> dict[int, lis
     return found
 
 
-async def _read_usage(cur: Cursor, columns: Mapping[str, Any]) -> dict[int, list[UsageFacts]]:
+async def _read_usage(cur: Cursor, columns: Mapping[str, Any]) -> dict[int, list[_KeptEvent]]:
     """Events by account; the order an event belongs to is not known yet."""
     await cur.execute(_USAGE, columns)
-    found: dict[int, list[UsageFacts]] = {}
-    for account_id, id_, item, at_s, counts_at_s, quantity, duration_s, destination in await cur.fetchall():
+    found: dict[int, list[_KeptEvent]] = {}
+    for account_id, id_, item, at_s, counts_at_s, quantity, duration_s, destination, *changed in await cur.fetchall():
         event = UsageFacts(id_, NONE, item, at_s, quantity, duration_s, destination, counts_at_s)
-        found.setdefault(account_id, []).append(event)
+        found.setdefault(account_id, []).append(_KeptEvent(event, *changed))
     return found
 
 

@@ -43,6 +43,7 @@ from billing.orders.rules import (
     problems_with_numbers,
     unknown_code,
 )
+from billing.orders.usage_owners import passing_usage
 from ratingcore.bands import zone_of
 from ratingcore.money import MAX_MINOR, Minor, format_minor, parse_minor
 
@@ -752,7 +753,32 @@ async def end_order(cur: Cursor, number: str, at_s: int, actor: str, why: str = 
     return True
 
 
+async def _refuse_passing(cur: Cursor, order: Order, at_s: int | None) -> None:
+    """Refuse to move an end to ``at_s`` if usage would pass to, or from, an order that is billed for that time."""
+    ends_s, zone = order.contents.ends_s, order.contents.terms.zone
+    if ends_s == at_s:
+        return
+    is_earlier = at_s is not None and (ends_s is None or at_s < ends_s)
+    low, high = (at_s, ends_s) if is_earlier else (ends_s, at_s)
+    assert low is not None  # one of two that differ
+    passing = await passing_usage(cur, order.id, low, high)
+    if passing is None:
+        return
+    first, until = (shown(int(at.timestamp()), zone) for at in (passing.first_at, passing.until_at))
+    usage = f"{passing.events} events from {first} on"
+    other = f"order {passing.order}, which is billed until {until}"
+    if is_earlier:
+        raise OrderError(
+            f"order {order.number}: an end then gives {usage} to {other} without them; end it on {until}, or credit "
+            f"and charge by hand (`kopeck order charge`)"
+        )
+    raise OrderError(
+        f"order {order.number}: going on then takes {usage} from {other} with them; add another order instead"
+    )
+
+
 async def _set_end(cur: Cursor, order: Order, at_s: int, actor: str, why: str) -> None:
+    await _refuse_passing(cur, order, at_s)
     await cur.execute(_END, (at_s, order.id))
     await _note(cur, order.id, "ended", {"at": shown(at_s, order.contents.terms.zone), "why": why}, actor)
 
@@ -779,6 +805,7 @@ async def withdraw_end(cur: Cursor, number: str, actor: str) -> bool:
     if any(one.covers(0) for one in later):
         raise OrderError(f"order {number} is replaced by {order.replaced_by}: cancel that one first")
     await _guard(cur, order, ends_s, "going on")
+    await _refuse_passing(cur, order, None)
     await cur.execute(_END, (None, order.id))
     await _note(cur, order.id, "end_withdrawn", {"was": shown(ends_s, order.contents.terms.zone)}, actor)
     return True
@@ -831,6 +858,7 @@ async def replace_order(
     if (new.terms, new.quantity) == (old.terms, old.quantity):
         raise OrderError(f"order {number} is just that already")
     await _insert(cur, new, await newest_catalogue(cur, old.terms.catalogue), facts, actor, order)
+    await _refuse_passing(cur, order, at_s)
     await cur.execute(_END, (at_s, order.id))
     await _note(cur, order.id, "replaced", {"at": shown(at_s, old.terms.zone), "by": new.number}, actor)
     return await find_order(cur, new.number), True

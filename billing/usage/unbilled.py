@@ -1,8 +1,10 @@
 """Usage that no invoice will show: events that no order covers, and late usage that was not billed.
 
 Rules. Whose an event is goes by the time it happened. An event of closed usage that no order covered then is billed to
-nobody; so is late usage of a closed account, which gets no invoice. Both are listed, for a person to decide. Late usage
-that a run had to bill and did not is a difference, unless the run tells of a failure of its payer.
+nobody; so is late usage of a closed account, which gets no invoice, and usage that passed, by an end that was moved, to
+an order whose period was billed before (orders are kept from that now, but dunning and earlier versions were not). All
+are listed, for a person to decide. Late usage that a run had to bill and did not is a difference, unless the run tells
+of a failure of its payer.
 
 Does not know: prices. Nothing is written.
 """
@@ -107,13 +109,47 @@ _WAITING: Final = (
 """
 )
 
+#: Usage of an order until its end was moved, after the period of the order that has it now was billed without it.
+_PASSED: Final = """
+    passed AS MATERIALIZED (
+        SELECT DISTINCT e.id, e.account_id, e.item, e.at, e.quantity_micro
+        FROM order_events m
+        JOIN orders o ON o.id = m.order_id AND o.ends_at IS NOT NULL
+        JOIN order_terms t ON t.id = o.terms_id
+        JOIN items i ON i.terms_id = o.terms_id
+        JOIN usage_events e
+          ON e.account_id = o.account_id AND e.item = i.item AND e.at >= o.ends_at AND e.counts_at >= o.ends_at
+        CROSS JOIN LATERAL (
+            SELECT n.id FROM orders n JOIN items k ON k.terms_id = n.terms_id AND k.item = e.item
+            WHERE n.account_id = e.account_id AND n.starts_at <= e.at AND e.at < coalesce(n.ends_at, 'infinity')
+            ORDER BY n.id LIMIT 1) n
+        JOIN order_periods p
+          ON p.order_id = n.id AND p.part = 'arrears' AND p.period_start <= e.at AND e.at < p.period_end
+        JOIN bill_runs r ON r.id = p.run_id AND coalesce(r.usage_until > e.counts_at, true)
+        LEFT JOIN invoice_blocks b ON b.id = p.invoice_id >> 20
+        LEFT JOIN LATERAL (
+            SELECT w.event, (w.details ->> 'at')::timestamp AT TIME ZONE t.zone AS ended_at FROM order_events w
+            WHERE w.order_id = o.id AND w.event IN ('ended', 'replaced', 'end_withdrawn')
+              AND w.at < coalesce(b.written_at, r.started_at)
+            ORDER BY w.id DESC LIMIT 1) before ON true
+        WHERE m.event IN ('ended', 'replaced') AND m.at > coalesce(b.written_at, r.started_at)
+          AND n.id > o.id AND o.starts_at <= e.at
+          AND (before.event IS NULL OR before.event = 'end_withdrawn' OR coalesce(before.ended_at > e.at, true))
+          AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
+    )
+"""
+
+_COUNT_PASSED: Final = f"WITH {_ITEMS}, {_PASSED} SELECT count(*) FROM passed"
+
 _LIST: Final = (
     _LATE
     + f"""
-    , nobody AS (
+    , {_PASSED}, nobody AS (
         SELECT e.account_id, e.item, e.at, e.quantity_micro, 'no order' AS why FROM usage_events e
         WHERE e.counts_at < (SELECT open_from FROM usage_open) AND NOT {_COVERED}
           AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
+        UNION ALL
+        SELECT account_id, item, at, quantity_micro, 'end moved' FROM passed
         UNION ALL
         SELECT account_id, item, at, quantity_micro, CASE WHEN is_closed THEN 'closed account' ELSE 'next run' END
         FROM missing
@@ -128,7 +164,8 @@ _LIST: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Unbilled:
-    """Events of an account and an item. why: 'no order', 'closed account', or 'next run', which bills them."""
+    """Events of an account and an item. why: 'no order', 'closed account', 'end moved' (they passed to an order
+    that was billed before them), or 'next run', which bills them."""
 
     account: str
     item: str
@@ -151,13 +188,18 @@ async def check_usage(cur: Cursor) -> Check:
     rows = await cur.fetchall()
     told = [f"{number} of item {item}" for _, item, number in rows if item is not None]
     unbilled = sum(row[2] for row in rows)
-    note = (
-        f"{unbilled} events that no order covers are not billed: {', '.join(told[:10])}; `kopeck usage unbilled`"
+    await cur.execute(_COUNT_PASSED)
+    passed = int((await cur.fetchone())[0])
+    notes = (
+        [f"{passed} events passed to an order that was billed before them: `kopeck usage unbilled`"] if passed else []
+    )
+    notes += (
+        [f"{unbilled} events that no order covers are not billed: {', '.join(told[:10])}; `kopeck usage unbilled`"]
         if told
-        else ""
+        else []
     )
     name = "each event of closed usage belongs to an order or is reported"
-    return Check(TRUTH, name, int(rows[0][0]), "events", note=note)
+    return Check(TRUTH, name, int(rows[0][0]), "events", note="; ".join(notes))
 
 
 async def check_late(cur: Cursor) -> Check:

@@ -144,7 +144,8 @@ _COUNTS: Final = """
     FROM bill_shards s
     JOIN bill_runs r ON r.id = s.run_id AND r.state <> 'void'
     LEFT JOIN held h ON h.run_id = s.run_id AND h.shard_no = s.shard_no
-    WHERE (s.state = 'posted' OR (s.state = 'drafted' AND r.state <> 'done')) AND s.invoices_count <> coalesce(h.count, 0)
+    WHERE (s.state = 'posted' OR (s.state = 'drafted' AND r.state <> 'done'))
+      AND s.invoices_count <> coalesce(h.count, 0)
     ORDER BY 1, 2 LIMIT %(limit)s
 """
 

@@ -123,9 +123,8 @@ def approved(base: Base, poor: int) -> tuple[int, list[int]]:
         base.pay(account, FEE)
     base.rows(
         "INSERT INTO manual_lines (key, account_id, payer_account_id, description, amount_minor, tax_ppm, tax_inside, "
-        "bill_on, actor, why) VALUES ('m', %(a)s, %(a)s, 'by hand', 100, 0, true, '2026-01-31', 'test', 'test')".replace(
-            "%(a)s", str(accounts[poor])
-        )
+        "bill_on, actor, why) VALUES ('m', %s, %s, 'by hand', 100, 0, true, '2026-01-31', 'test', 'test')",
+        *(accounts[poor], accounts[poor]),
     )
     run_id = base.bill(kind="review", shard_payers=1).summary.run_id
     cycle_run.approve(base.dsn, run_id, "boss")
