@@ -7,13 +7,13 @@ them is wrong. Only what decides which items are recurring is shared with them.
 
 A record's pools are those of all the account's orders with the same period, whenever they are billed; their usage is
 rated along, in order of (at, id), and not shown. A record of late usage is the whole period with what was known to its
-run, less the whole period with what was known before.
+run, less the whole period with what was known before, and gives back no more of a line than credit notes left.
 
 Does not know: the database (whoever asks brings the rows), columns, speed.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from billing.calendar import Cadence, Interval, boundaries
@@ -53,6 +53,7 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "adjustment": "{billed} billed for {num} / {den} of the period, {now_num} / {now_den} was used: {amount}",
         "credited": "{credited} of it was credited before, so no more than the rest is given back: {amount}",
         "late": "{now} with the usage that came later, {before} without it: {amount}",
+        "left": "of what was billed {left} was not credited before, so no more than that is given back: {amount}",
     },
     "ru": {
         "own": "цена из заказа: {price}",
@@ -61,6 +62,7 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "adjustment": "за {num} / {den} периода начислено {billed}, использовано {now_num} / {now_den}: {amount}",
         "credited": "из них {credited} уже вернула кредит-нота, поэтому возвращается не больше остатка: {amount}",
         "late": "{now} с поступившими позже событиями, {before} без них: {amount}",
+        "left": "кредит-ноты оставили из начисленного {left}, поэтому возвращается не больше этого: {amount}",
     },
 }
 
@@ -128,7 +130,8 @@ class RecordFacts:
     sharing: the account's other orders with the same period. usage: events that belong to the order or to one of those
     and happened in the period, in any order. advance_minor: what the advance record of the same period and its
     adjustment came to. billed: of an adjustment. known_s: the run saw what counts before it; seen_s: of late usage,
-    what was billed before counts before it.
+    what was billed before counts before it. left: of late usage, what credit notes left of lines that they took
+    something off, by kind, item and tax.
     """
 
     order: OrderFacts
@@ -143,6 +146,7 @@ class RecordFacts:
     billed: tuple[BilledAhead, ...] = ()
     known_s: int = NEVER
     seen_s: int = 0
+    left: Mapping[tuple[str, str, core.Tax], int] = field(default_factory=dict)
 
     @property
     def from_s(self) -> int:
@@ -232,7 +236,10 @@ def _late(catalogue: Catalogue, record: RecordFacts) -> list[Explained]:
         if quantity or has != had:
             bill = next((one.bill for one in now), None)
             shown = 1 if kind == "minimum" else quantity
-            part = _exact_part(has - had, tax)
+            amount = has - had
+            if amount < 0 and (kind, item, tax) in record.left:
+                amount = max(amount, -max(0, record.left[kind, item, tax]))
+            part = _exact_part(amount, tax)
             found.append(Explained(record, kind, item, shown, discount, part, bill, asked_minor=has, had_minor=had))
     return found
 
@@ -268,8 +275,12 @@ def explain_words(catalogue: Catalogue, one: Explained, words: Words) -> Iterato
         if one.bill is not None:
             yield from event_texts(catalogue, one.bill, words)
             yield from sum_texts(one.bill, words)
-        money = {"now": one.asked_minor, "before": one.had_minor, "amount": one.amount_minor}
+        change = one.asked_minor - one.had_minor
+        money = {"now": one.asked_minor, "before": one.had_minor, "amount": change}
         yield texts["late"].format(**{name: words.money(amount) for name, amount in money.items()})
+        if change != one.amount_minor:
+            left = words.money(max(0, record.left[one.kind, one.item, one.part.tax]))
+            yield texts["left"].format(left=left, amount=words.money(one.amount_minor))
         return
     if one.kind == "minimum":
         target = words.money(one.had_minor + one.amount_minor)

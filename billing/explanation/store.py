@@ -28,6 +28,7 @@ from billing.explanation.lines import (
     has_period,
     owner_of,
 )
+from ratingcore import tariff as core
 
 #: Kinds of lines that follow from an order.
 KINDS: Final = ("recurring", "usage", "one_time", "percentage", "minimum", "adjustment")
@@ -79,6 +80,7 @@ class _Record:
     known_s: int
     seen_s: int
     written_at: datetime | None
+    invoice_id: int
 
 
 _LINES: Final = """
@@ -94,7 +96,8 @@ _LINES: Final = """
            (SELECT coalesce(max(extract(epoch FROM n.usage_until)), 0)::bigint
             FROM order_periods b JOIN bill_runs n ON n.id = b.run_id
             WHERE p.part = 'late' AND b.order_id = p.order_id AND b.period_start = p.period_start
-              AND b.part IN ('arrears', 'late') AND b.run_id < p.run_id), k.written_at
+              AND b.part IN ('arrears', 'late') AND b.run_id < p.run_id), k.written_at,
+           l.invoice_id
     FROM unnest(%(invoices)s::bigint[], %(lines)s::int[]) AS w (invoice_id, line)
     JOIN invoice_lines l ON l.invoice_id = w.invoice_id AND l.line = w.line
     LEFT JOIN invoice_blocks k ON k.id = l.invoice_id >> 20
@@ -166,6 +169,26 @@ _AHEAD: Final = """
     ORDER BY p.order_id, l.line
 """
 
+#: What credit notes left of the lines that a late record could lower: notes and lines below its own invoice.
+_LEFT: Final = """
+    SELECT w.order_id, w.start_s, w.invoice_id, l.kind, l.item, l.tax_ppm, l.tax_inside,
+           (sum(l.amount_minor) + sum(c.amount_minor))::bigint
+    FROM unnest(%(orders)s::bigint[], %(starts)s::bigint[], %(invoices)s::bigint[]) AS w (order_id, start_s, invoice_id)
+    JOIN order_periods p
+      ON p.order_id = w.order_id AND p.part IN ('arrears', 'late') AND p.period_start = to_timestamp(w.start_s)
+     AND p.invoice_id < w.invoice_id
+    JOIN invoice_lines l
+      ON l.invoice_id = p.invoice_id AND l.order_id = p.order_id
+     AND l.kind IN ('recurring', 'usage', 'percentage', 'minimum')
+     AND l.period_start >= p.period_start AND l.period_start < p.period_end
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS count, coalesce(sum(c.amount_minor), 0) AS amount_minor
+        FROM invoices n JOIN invoice_lines c ON c.invoice_id = n.id AND c.line = l.line
+        WHERE n.corrects_id = l.invoice_id AND n.id < w.invoice_id) c
+    GROUP BY w.order_id, w.start_s, w.invoice_id, l.kind, l.item, l.tax_ppm, l.tax_inside
+    HAVING sum(c.count) > 0
+"""
+
 _VERSIONS: Final = """
     SELECT r.run_id, r.catalogue_id, c.name, v.version FROM bill_run_catalogues r
     JOIN catalogue_versions v ON v.id = r.version_id JOIN catalogues c ON c.id = r.catalogue_id
@@ -219,6 +242,7 @@ class _LoadedFacts:
     orders: Mapping[int, Sequence[OrderFacts]]
     usage: Mapping[int, Sequence[_KeptEvent]]
     ahead: Mapping[tuple[int, int], tuple[int, tuple[BilledAhead, ...]]]
+    left: Mapping[tuple[int, int, int], Mapping[tuple[str, str, core.Tax], int]]
 
     def judged(self, line: BilledLine, records: Iterable[_Record]) -> JudgedLine:
         """The line by the first record that explains it; where none does, what is wrong with the last."""
@@ -267,7 +291,7 @@ class _LoadedFacts:
         return RecordFacts(
             orders[record.order_id], record.part, record.start_s, record.end_s, record.num, record.den,
             tuple(orders[one] for one in sorted(sharing)), tuple(usage), advance_minor, billed, record.known_s,
-            record.seen_s,
+            record.seen_s, self.left.get((record.order_id, record.start_s, record.invoice_id), {}),
         )  # fmt: skip
 
     def _owner(self, record: _Record, item: str, at_s: int) -> int:
@@ -300,6 +324,7 @@ async def _read_world(cur: Cursor, records: Sequence[_Record], catalogues: dict[
         await _read_orders(cur, columns),
         await _read_usage(cur, of_usage),
         await _read_ahead(cur, columns),
+        await _read_left(cur, [record for record in records if record.part == "late"]),
     )
 
 
@@ -347,6 +372,22 @@ async def _read_usage(cur: Cursor, columns: Mapping[str, Any]) -> dict[int, list
     for account_id, id_, item, at_s, counts_at_s, quantity, duration_s, destination, *changed in await cur.fetchall():
         event = UsageFacts(id_, NONE, item, at_s, quantity, duration_s, destination, counts_at_s)
         found.setdefault(account_id, []).append(_KeptEvent(event, *changed))
+    return found
+
+
+async def _read_left(
+    cur: Cursor, records: Sequence[_Record]
+) -> dict[tuple[int, int, int], dict[tuple[str, str, core.Tax], int]]:
+    """By order, start and invoice of late records: what credit notes left, by kind, item and tax."""
+    if not records:
+        return {}
+    keys = {(record.order_id, record.start_s, record.invoice_id) for record in records}
+    order_ids, starts, invoices = zip(*keys, strict=True)
+    columns = {"orders": int_array(order_ids), "starts": int_array(starts), "invoices": int_array(invoices)}
+    await cur.execute(_LEFT, columns)
+    found: dict[tuple[int, int, int], dict[tuple[str, str, core.Tax], int]] = {}
+    for order_id, start_s, invoice_id, kind, item, ppm, inside, left in await cur.fetchall():
+        found.setdefault((order_id, start_s, invoice_id), {})[kind, item, core.Tax(ppm, inside)] = left
     return found
 
 

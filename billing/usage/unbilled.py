@@ -111,29 +111,38 @@ _WAITING: Final = (
 
 #: Usage of an order until its end was moved, after the period of the order that has it now was billed without it.
 _PASSED: Final = """
-    passed AS MATERIALIZED (
+    moved AS MATERIALIZED (
+        SELECT o.id, o.account_id, o.terms_id, o.starts_at, o.ends_at, t.zone, max(m.at) AS moved_at
+        FROM order_events m JOIN orders o ON o.id = m.order_id JOIN order_terms t ON t.id = o.terms_id
+        WHERE m.event IN ('ended', 'replaced') AND o.ends_at IS NOT NULL
+        GROUP BY o.id, t.zone
+    ), doubtful AS MATERIALIZED (
+        SELECT o.*, n.id AS other_id, p.period_start, p.period_end, r.usage_until,
+               coalesce(b.written_at, r.started_at) AS written_at
+        FROM moved o
+        CROSS JOIN LATERAL (SELECT n.id FROM orders n WHERE n.account_id = o.account_id AND n.id > o.id OFFSET 0) n
+        CROSS JOIN LATERAL (
+            SELECT p.* FROM order_periods p
+            WHERE p.order_id = n.id AND p.part = 'arrears' AND p.period_end > o.ends_at OFFSET 0) p
+        JOIN bill_runs r ON r.id = p.run_id LEFT JOIN invoice_blocks b ON b.id = p.invoice_id >> 20
+        WHERE o.moved_at > coalesce(b.written_at, r.started_at)
+    ), passed AS MATERIALIZED (
         SELECT DISTINCT e.id, e.account_id, e.item, e.at, e.quantity_micro
-        FROM order_events m
-        JOIN orders o ON o.id = m.order_id AND o.ends_at IS NOT NULL
-        JOIN order_terms t ON t.id = o.terms_id
-        JOIN items i ON i.terms_id = o.terms_id
-        JOIN usage_events e
-          ON e.account_id = o.account_id AND e.item = i.item AND e.at >= o.ends_at AND e.counts_at >= o.ends_at
+        FROM doubtful o
+        LEFT JOIN LATERAL (
+            SELECT w.event, (w.details ->> 'at')::timestamp AT TIME ZONE o.zone AS ended_at FROM order_events w
+            WHERE w.order_id = o.id AND w.event IN ('ended', 'replaced', 'end_withdrawn') AND w.at < o.written_at
+            ORDER BY w.id DESC LIMIT 1) before ON true
+        CROSS JOIN LATERAL (
+            SELECT e.* FROM usage_events e
+            WHERE e.account_id = o.account_id AND e.counts_at >= greatest(o.ends_at, o.period_start)
+              AND e.at >= greatest(o.ends_at, o.starts_at, o.period_start) AND e.at < o.period_end
+              AND coalesce(e.counts_at < o.usage_until, true) OFFSET 0) e
         CROSS JOIN LATERAL (
             SELECT n.id FROM orders n JOIN items k ON k.terms_id = n.terms_id AND k.item = e.item
             WHERE n.account_id = e.account_id AND n.starts_at <= e.at AND e.at < coalesce(n.ends_at, 'infinity')
             ORDER BY n.id LIMIT 1) n
-        JOIN order_periods p
-          ON p.order_id = n.id AND p.part = 'arrears' AND p.period_start <= e.at AND e.at < p.period_end
-        JOIN bill_runs r ON r.id = p.run_id AND coalesce(r.usage_until > e.counts_at, true)
-        LEFT JOIN invoice_blocks b ON b.id = p.invoice_id >> 20
-        LEFT JOIN LATERAL (
-            SELECT w.event, (w.details ->> 'at')::timestamp AT TIME ZONE t.zone AS ended_at FROM order_events w
-            WHERE w.order_id = o.id AND w.event IN ('ended', 'replaced', 'end_withdrawn')
-              AND w.at < coalesce(b.written_at, r.started_at)
-            ORDER BY w.id DESC LIMIT 1) before ON true
-        WHERE m.event IN ('ended', 'replaced') AND m.at > coalesce(b.written_at, r.started_at)
-          AND n.id > o.id AND o.starts_at <= e.at
+        WHERE n.id = o.other_id AND EXISTS (SELECT FROM items i WHERE i.terms_id = o.terms_id AND i.item = e.item)
           AND (before.event IS NULL OR before.event = 'end_withdrawn' OR coalesce(before.ended_at > e.at, true))
           AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
     )
