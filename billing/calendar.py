@@ -40,6 +40,8 @@ Ints = NDArray[np.int64]
 #: Instants the calendar answers for: 1990-01-01 to 2101-01-01, UTC.
 HORIZON_START_S: Final = 631_152_000
 HORIZON_END_S: Final = 4_133_980_800
+#: No end: above every instant, and far enough below 2^63 to be added to.
+NEVER: Final = 2**62
 
 #: Units and how many of each a period may have: none is longer than ten years.
 MAX_COUNTS: Final = {"day": 1000, "week": 500, "month": 120, "quarter": 40, "year": 10}

@@ -1,4 +1,4 @@
--- depends: 0010-guards 0012-key-fences 0013-strangers 0014-usage-boundaries 0015-faults 0016-dunning 0017-posting-requests
+-- depends: 0010-guards 0011-payment-totals 0012-key-fences 0013-strangers 0014-usage-boundaries 0015-faults 0016-dunning 0017-posting-requests
 --
 -- The field's words: dunning for what happens to debtors (ageing is the report of receivables by age), adjustment for
 -- what an advance charge turned out too much or too little.

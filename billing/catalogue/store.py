@@ -18,6 +18,7 @@ from billing.catalogue.model import Catalogue, plan_items
 from billing.catalogue.reader import read_catalogue
 from billing.database.arrays import int_array, text_array
 from billing.database.cursors import Cursor
+from billing.database.locks import hold_catalogue
 from billing.refusals import Refusal
 from ratingcore import tariff as core
 
@@ -59,8 +60,6 @@ class CatalogueVersion:
     note: str
     loaded_at: datetime
 
-
-_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('kopeck catalogue ' || %s, 0))"
 
 _VERSIONS: Final = """
     SELECT v.id, c.name, v.version, v.main_file, v.sha256, v.currency, v.actor, v.note, v.loaded_at
@@ -156,7 +155,7 @@ def catalogue_of(source: Source) -> Catalogue:
 
 async def lock_catalogue(cur: Cursor, name: str) -> None:
     """Make others who would save this catalogue wait until the transaction ends."""
-    await cur.execute(_LOCK, (name,))
+    await hold_catalogue(cur, name)
 
 
 async def save_version(

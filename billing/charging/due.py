@@ -22,12 +22,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from billing.calendar import HORIZON_END_S, HORIZON_START_S, boundaries, days_of
+from billing.calendar import HORIZON_END_S, HORIZON_START_S, NEVER, boundaries, days_of
 from billing.charging.records import (
     ADVANCE,
     ARREARS,
     BILLED,
-    NEVER,
     NONE,
     NOT_ACTIVE,
     ONCE,

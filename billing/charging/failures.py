@@ -16,8 +16,9 @@ from typing import Final
 
 import numpy as np
 
+from billing.calendar import NEVER
 from billing.charging.due import Flags, Periods
-from billing.charging.records import ADJUSTED, ADVANCE, ARREARS, NEVER, NONE, ONCE, PARTS, ManualLines
+from billing.charging.records import ADJUSTED, ADVANCE, ARREARS, NONE, ONCE, PARTS, ManualLines
 from ratingcore.arrays import Ints
 
 #: By part, of those that are due at one instant: an adjustment and an advance charge before the arrears that count

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from billing.calendar import NEVER
 from billing.catalogue.tables import NO_ROW
 from billing.charging.amounts import Cause, Drafts, Unrounded, amounts_of, joined
 from billing.charging.due import Due, Flags, Periods, find_due, shares_of
@@ -30,7 +31,6 @@ from billing.charging.records import (
     BILLED,
     MANUAL,
     MINIMUM,
-    NEVER,
     NO_FLOOR,
     NONE,
     NOTHING_TO_BILL,

@@ -22,8 +22,6 @@ import numpy as np
 
 from ratingcore.arrays import Bytes, Indices, Ints
 
-#: No end: above every instant, and far enough below 2^63 to be added to.
-NEVER: Final = 2**62
 #: Of a payer whose balance may fall without bound.
 NO_FLOOR: Final = int(np.iinfo(np.int64).min)
 #: In a column of times, prices or indexes: there is none.
@@ -40,25 +38,6 @@ RECURRING, USAGE, ONE_TIME, PERCENTAGE, MINIMUM, ADJUSTMENT, MANUAL = range(7)
 #: Codes of order_periods.reason; the first is that of what was billed.
 REASONS: Final = ("", "trial", "suspended", "not_active", "nothing_to_bill")
 BILLED, TRIAL, SUSPENDED, NOT_ACTIVE, NOTHING_TO_BILL = range(5)
-
-
-@dataclass(frozen=True, slots=True)
-class OrderTerms:
-    """A row of order_terms."""
-
-    catalogue_id: int
-    plan: str
-    item: str
-    currency: str
-    kind: str
-    interval_unit: str
-    interval_count: int
-    anchor_day: int
-    anchor_month: int
-    zone: str
-    in_advance: bool
-    proration: str
-    anchor_phase: int = 0
 
 
 def no_ints() -> Ints:

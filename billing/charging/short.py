@@ -19,9 +19,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from billing.calendar import local_midnight
+from billing.database.adbc import do, rows
 from billing.database.arrays import int_array
 from billing.database.cursors import ColumnConnection
-from billing.database.link import do, rows
 from ratingcore.arrays import Ints
 
 _UNBORNE: Final = """

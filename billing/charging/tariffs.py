@@ -31,7 +31,7 @@ from billing.catalogue.model import (
 )
 from billing.catalogue.tables import NO_ROW, is_recurring
 from billing.charging.prices import PriceRows
-from billing.charging.records import OrderTerms
+from billing.orders.terms import OrderTerms
 from ratingcore import tariff as core
 from ratingcore.arrays import Ints
 
@@ -241,7 +241,7 @@ def _terms_table(tariffs: Tariffs, terms: Mapping[int, OrderTerms]) -> TermsTabl
         found: dict[str, object] = {
             "cadence": Cadence(interval, one.anchor_day, one.anchor_month, one.zone, one.anchor_phase),
             "zone": one.zone,
-            "offer": Offer(one.catalogue_id, one.plan, one.item, one.currency),
+            "offer": Offer(one.catalogue, one.plan, one.item, one.currency),
         }
         for name, value in found.items():
             columns[name][number] = numbers[name].setdefault(value, len(numbers[name]))

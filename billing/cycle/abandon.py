@@ -12,8 +12,8 @@ Does not know: how shards are done. Functions take the caller's connection and d
 from typing import Final
 
 from billing.cycle.posting import LOCK_RUN, CycleRefused, delete_drafts, number_run, release_drafts
+from billing.database.adbc import do, rows
 from billing.database.cursors import ColumnConnection
-from billing.database.link import do, rows
 
 _ABANDONED: Final = """
     UPDATE bill_runs SET state = 'done', finished_at = now(), abandoned_by = $2, abandoned_why = $3 WHERE id = $1::int

@@ -38,9 +38,9 @@ from billing.cycle.store import (
     wheres_of,
     without_void,
 )
+from billing.database.adbc import columns, do, rows
 from billing.database.arrays import int_array
 from billing.database.cursors import ColumnConnection
-from billing.database.link import columns, do, rows
 from ratingcore.arrays import Ints
 
 #: Late usage that counts before it was considered for all payers of a range, in UTC seconds.

@@ -15,12 +15,12 @@ from typing import Final
 import numpy as np
 
 from billing.calendar import local_midnight
+from billing.cycle import boundary_store as usage_boundary
 from billing.cycle.late_store import late_payers
 from billing.cycle.posting import CycleRefused
+from billing.database.adbc import columns, do, rows
 from billing.database.cursors import ColumnConnection
-from billing.database.link import columns, do, rows
-from billing.orders.orders import CHANGES
-from billing.usage import boundary as usage_boundary
+from billing.database.locks import hold_bill_runs, hold_order_changes
 from ratingcore.arrays import Ints
 
 #: Paying accounts of a shard, unless settings say otherwise: their balances are locked for a fraction of a second.
@@ -34,11 +34,6 @@ _ZONES: Final = "SELECT DISTINCT zone FROM order_terms"
 _UNDER_WAY: Final = """
     SELECT id, bill_on, kind, state FROM bill_runs WHERE state IN ('running', 'reviewed', 'approving')
 """
-
-_LOCK_RUNS: Final = "SELECT pg_advisory_xact_lock(hashtextextended('kopeck bill run', 0))::text"
-
-#: After usage is closed, which may wait for an import: whoever changes orders waits for a plan, not for that.
-_LOCK_CHANGES: Final = f"SELECT pg_advisory_xact_lock(hashtextextended('{CHANGES}', 0))::text"
 
 _NEW_RUN: Final = """
     INSERT INTO bill_runs (bill_on, kind, only_account_id, actor, usage_until)
@@ -115,12 +110,12 @@ def plan_run(opened: ColumnConnection, new: NewRun) -> int:
     Raises:
         CycleRefused: another run is under way, the account is no payer, or something a run needs is missing.
     """
-    rows(opened, _LOCK_RUNS)
+    hold_bill_runs(opened)
     only = _only(opened, new.account)
     _check(opened)
     until_s = _usage_until(opened, new.bill_on)
     usage_boundary.hold(opened, until_s)
-    rows(opened, _LOCK_CHANGES)
+    hold_order_changes(opened)
     ensure_system_accounts(opened)
     run_id = int(rows(opened, _NEW_RUN, (new.bill_on, new.kind, only, new.actor, until_s))[0][0])
     if only:

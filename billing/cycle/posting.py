@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from billing.charging.short import lock_short, mark_short, suspend_unborne
+from billing.database.adbc import columns, do, ingest, rows
 from billing.database.arrays import int_array
 from billing.database.cursors import ColumnConnection
-from billing.database.link import CycleStoreError, columns, do, ingest, rows
+from billing.database.link import CycleStoreError
 from billing.refusals import Refusal
 
 #: The steps of an invoice and their sums; the other side of each is the system account ``step:CURRENCY``.

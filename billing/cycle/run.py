@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from billing.cycle import (
     abandon as cycle_abandon,
 )
+from billing.cycle import boundary_store as usage_boundary
 from billing.cycle import (
     plan as cycle_plan,
 )
@@ -31,9 +32,9 @@ from billing.cycle import (
 from billing.cycle.posting import CycleRefused
 from billing.cycle.shard import ShardDone, ShardJob, ShardWorker
 from billing.cycle.summary import Reconciled, Summary
+from billing.database.adbc import rows
 from billing.database.cursors import ColumnConnection
-from billing.database.link import RECONNECT_LIMIT_S, Link, rows
-from billing.usage import boundary as usage_boundary
+from billing.database.link import RECONNECT_LIMIT_S, Link
 
 _LEFT: Final = """
     SELECT shard_no FROM bill_shards WHERE run_id = $1::int AND state = ANY (string_to_array($2, ' ')) ORDER BY shard_no

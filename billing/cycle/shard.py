@@ -18,7 +18,6 @@ from typing import Final
 
 from billing.charging.due import find_due
 from billing.charging.lines import bill_shard
-from billing.charging.records import OrderTerms
 from billing.charging.tariffs import Tariffs, prepare_tariffs
 from billing.cycle.late_store import read_rest
 from billing.cycle.posting import CycleRefused, approve_shard, post_shard
@@ -34,6 +33,7 @@ from billing.cycle.store import (
 )
 from billing.database.cursors import ColumnConnection
 from billing.database.link import RECONNECT_LIMIT_S, CycleStoreError, DatabaseAway, Link
+from billing.orders.terms import OrderTerms
 
 #: How often a shard that raises is tried.
 _TRIES: Final = 2

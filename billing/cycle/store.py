@@ -20,14 +20,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from billing.calendar import HORIZON_END_S, local_midnight
+from billing.calendar import HORIZON_END_S, NEVER, local_midnight
 from billing.catalogue.model import Catalogue
 from billing.catalogue.nodes import CatalogueError
 from billing.catalogue.store import Source, catalogue_of
 from billing.charging.records import (
     KINDS,
     LATE,
-    NEVER,
     NO_FLOOR,
     NONE,
     PARTS,
@@ -36,7 +35,6 @@ from billing.charging.records import (
     AdvanceAmounts,
     ManualLines,
     Orders,
-    OrderTerms,
     Payers,
     ShardBill,
     ShardInput,
@@ -44,9 +42,11 @@ from billing.charging.records import (
     UsageEvents,
     Windows,
 )
+from billing.database.adbc import columns, do, ingest, rows
 from billing.database.arrays import int_array
 from billing.database.cursors import ColumnConnection
-from billing.database.link import CycleStoreError, columns, do, ingest, rows
+from billing.database.link import CycleStoreError
+from billing.orders.terms import OrderTerms
 from ratingcore.arrays import Ints
 
 #: Bits of an invoice's id that are its place in its block (migration 0006).

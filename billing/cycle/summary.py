@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
+from billing.database.adbc import do, rows
 from billing.database.arrays import int_array
 from billing.database.cursors import ColumnConnection
-from billing.database.link import do, rows
 
 #: Failures that a summary lists; all are counted.
 MAX_LISTED: Final = 20

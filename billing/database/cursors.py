@@ -23,8 +23,13 @@ class Cursor(Protocol):
         ...
 
     @property
+    def description(self) -> Any:
+        """Columns of the last statement; each has a ``name``."""
+        ...
+
+    @property
     def connection(self) -> Any:
-        """The connection it stands on, for whoever must close a broken one."""
+        """The connection it stands on, for callers that must close a broken one."""
         ...
 
     async def execute(self, operation: Any, parameters: Parameters = None) -> Any:

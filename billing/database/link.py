@@ -2,24 +2,22 @@
 
 Rules. ``Link.run`` is the only way to the database: the work it is given is one transaction, which is committed when
 the work returns. Where the connection is lost, even in the middle of COMMIT, the same work is run again on a new one;
-so every work of the cycle looks first whether it was done already. A loss in the midst of reading comes as an error of
-Arrow; whether the connection is well tells it from a mistake of ours. What the database refuses on a connection that is
+so every work of the cycle looks first whether it was done already. A connection lost while reading surfaces as an error
+of Arrow; the connection is probed to tell it from a mistake of ours. What the database refuses on a connection that is
 well is an error at once.
 
 Does not know: what the work is.
 """
 
-import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import adbc_driver_manager
 import pyarrow as pa
 
-from billing.database.adbc import connect
-from billing.database.cursors import ColumnConnection
+from billing.database.adbc import connect, do, rows, sentence_of
 from billing.database.session import IDLE_BILLING_S
 
 T = TypeVar("T")
@@ -118,41 +116,3 @@ def _open(dsn: str) -> Any:
         opened.close()
         raise
     return opened
-
-
-def sentence_of(error: Exception) -> str:
-    """The database's sentence without the driver's words around it, in one line."""
-    text = str(error).strip()
-    for start in ("ERROR:", "FATAL:", "PANIC:", "connection to server", "Failed to connect"):
-        if start in text:
-            text = text[text.index(start) :]
-            break
-    told = itertools.takewhile(lambda line: not line.startswith(("LINE ", "Query was")), text.splitlines())
-    return " ".join(" ".join(told).split())[:500]
-
-
-def do(opened: ColumnConnection, statement: str, parameters: Sequence[Any] = ()) -> None:
-    """Execute a statement without a result."""
-    with opened.cursor() as cur:
-        cur.execute(statement, tuple(parameters) or None)
-
-
-def rows(opened: ColumnConnection, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """The few rows of a statement as tuples."""
-    with opened.cursor() as cur:
-        cur.execute(statement, tuple(parameters) or None)
-        return list(cur.fetchall())
-
-
-def columns(opened: ColumnConnection, statement: str) -> pa.Table:
-    """The many rows of a statement as columns of one chunk each: by binary COPY, and therefore without parameters."""
-    with opened.cursor() as cur:
-        cur.execute(statement)
-        return cur.fetch_arrow_table().combine_chunks()
-
-
-def ingest(opened: ColumnConnection, table: str, data: pa.Table) -> None:
-    """Append rows to a table by binary COPY. Columns that are not named get their defaults."""
-    if data.num_rows:
-        with opened.cursor() as cur:
-            cur.adbc_ingest(table, data, mode="append")

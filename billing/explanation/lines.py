@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from billing.calendar import Cadence, Interval, boundaries
+from billing.calendar import NEVER, Cadence, Interval, boundaries
 from billing.catalogue.model import (
     Buyer,
     Catalogue,
@@ -33,7 +33,8 @@ from billing.catalogue.model import (
 )
 from billing.catalogue.nodes import Place
 from billing.catalogue.tables import is_recurring, steps_of_micro
-from billing.charging.records import NEVER, NONE, OrderTerms
+from billing.charging.records import NONE
+from billing.orders.terms import OrderTerms
 from billing.rating.bills import BillLine, RatedEvent, TaxPart, part_of
 from billing.rating.report import Words, event_texts, sum_texts
 from billing.rating.usage_file import Usage
@@ -484,7 +485,7 @@ class _Judge:
         return {(0, pool): max(0, granted[pool] - drawn[pool]) for pool in drawn}
 
     def _shares(self, order: OrderFacts) -> bool:
-        same = order.terms.catalogue_id == self.record.order.terms.catalogue_id
+        same = order.terms.catalogue == self.record.order.terms.catalogue
         return same and order.id != self.record.order.id
 
     def _event(self, one: UsageFacts, row: int) -> reference.Event:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from billing.calendar import NEVER
 from billing.catalogue.model import Catalogue
 from billing.catalogue.store import find_version, read_version
-from billing.charging.records import NEVER, NONE, OrderTerms
+from billing.charging.records import NONE
 from billing.database.arrays import int_array
 from billing.database.cursors import Cursor
 from billing.explanation.lines import (
@@ -28,6 +29,7 @@ from billing.explanation.lines import (
     has_period,
     owner_of,
 )
+from billing.orders.terms import OrderTerms
 from ratingcore import tariff as core
 
 #: Kinds of lines that follow from an order.
@@ -255,7 +257,7 @@ class _LoadedFacts:
 
     def _by(self, line: BilledLine, record: _Record) -> JudgedLine:
         facts = self._facts(record)
-        catalogue = self.versions.get((record.run_id, facts.order.terms.catalogue_id))
+        catalogue = self.versions.get((record.run_id, facts.order.terms.catalogue))
         if catalogue is None:
             return JudgedLine(line, None, None, f"run {record.run_id} has no version of its catalogue")
         try:
@@ -297,7 +299,7 @@ class _LoadedFacts:
     def _owner(self, record: _Record, item: str, at_s: int) -> int:
         """The lowest order that covers the event; each order's items are those of its own catalogue."""
         for one in self.orders[record.account_id]:
-            catalogue = self.versions.get((record.run_id, one.terms.catalogue_id))
+            catalogue = self.versions.get((record.run_id, one.terms.catalogue))
             if catalogue is not None and owner_of([one], catalogue, item, at_s) is not None:
                 return one.id
         return NONE

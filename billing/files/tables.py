@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from billing.database.adbc import do, rows
 from billing.database.cursors import ColumnConnection
-from billing.database.link import do, rows
 from billing.files.columns import find_columns, split_block
 from billing.files.format import AccountField, Format, ItemField, QuantityField, TimeField
 from billing.files.lines import BLOCK_BYTES, UsageFileError, read_blocks

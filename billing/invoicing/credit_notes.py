@@ -24,10 +24,10 @@ from datetime import datetime
 from typing import Final
 
 from billing.database.cursors import Cursor
+from billing.database.locks import wait_for_billing
 from billing.invoicing.invoices import Invoice, InvoiceError, invoice_id_of, invoices_by_id
 from billing.ledger.accounts import system_account
 from billing.ledger.transfers import Transfer, post_transfers
-from billing.orders.orders import wait_for_billing
 from ratingcore.money import Minor, format_minor
 from ratingcore.rounding import divide
 

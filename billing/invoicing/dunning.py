@@ -31,8 +31,8 @@ from typing import Final
 
 from billing.database.arrays import int_array, text_array
 from billing.database.cursors import Cursor
+from billing.database.locks import wait_for_billing
 from billing.invoicing.invoices import InvoiceError
-from billing.orders.orders import wait_for_billing
 from ratingcore.money import Minor
 
 #: Accounts that one transaction looks at, and most that it locks.

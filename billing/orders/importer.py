@@ -13,7 +13,7 @@ Does not know: the command line.
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from datetime import date
 from typing import IO, Any, Final
 
@@ -21,12 +21,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from billing.calendar import NEVER
 from billing.catalogue.model import Buyer, Catalogue
 from billing.catalogue.store import Source, catalogue_of
-from billing.charging.records import NEVER
-from billing.customers.customers import LOCK_TREE
+from billing.database.adbc import columns, do, import_connection, rows
 from billing.database.cursors import ColumnConnection
-from billing.database.link import columns, do, rows
+from billing.database.locks import hold_customer_tree_for_load
 from billing.database.zones import UNKNOWN_ZONE
 from billing.files.tables import (
     BAD_TABLE,
@@ -52,14 +52,14 @@ from billing.files.tables import (
     whole_number,
     yes_or_no,
 )
-from billing.orders.orders import MAX_NOTE, MAX_NUMBER, OrderRecord, WantedOrder, read_order
+from billing.orders.reading import read_order
+from billing.orders.records import MAX_NOTE, MAX_NUMBER, OrderingAccount, WantedOrder
 from billing.orders.rules import (
     NO_PRICE,
     NO_TRIAL,
     Numbers,
     OrderError,
     OrderOffer,
-    WantedTerms,
     local_date,
     offer_of,
     parse_instant,
@@ -67,7 +67,7 @@ from billing.orders.rules import (
     problems_with_numbers,
     unknown_code,
 )
-from billing.usage.load_store import connection
+from billing.orders.terms import Terms, WantedTerms
 from ratingcore.bands import zone_of
 from ratingcore.money import parse_minor
 
@@ -206,10 +206,11 @@ def import_orders(dsn: str, source: IO[bytes], how: How) -> Loaded:
     """Load the orders of a file.
 
     Raises:
-        ImportFileError: the file as a whole is wrong. UsageStoreError: the database refused. Nothing is kept then.
+        ImportFileError: the file as a whole is wrong. ImportStoreError: the database refused. Nothing is kept then.
     """
-    with connection(dsn) as opened:
-        for statement in (*SESSION, LOCK_TREE, *_TABLES):
+    with import_connection(dsn) as opened:
+        hold_customer_tree_for_load(opened)
+        for statement in (*SESSION, *_TABLES):
             do(opened, statement)
         load = _Load(opened, [row[0] for row in rows(opened, _CATALOGUES)])
         steps = Steps(lambda part: _judge(load, part), lambda: _check(load), lambda _found: do(opened, _ADD))
@@ -218,9 +219,9 @@ def import_orders(dsn: str, source: IO[bytes], how: How) -> Loaded:
 
 def _check(load: _Load) -> None:
     """Store the terms, and set aside lines that say nothing new or contradict."""
-    fields = list(WantedTerms.__slots__)
-    columns_of = list(zip(*(astuple(one) for one in load.terms), strict=True)) or [()] * len(fields)
-    data = {"place": list(load.terms.values())} | dict(zip(fields, columns_of, strict=True))
+    names = [column.name for column in fields(Terms)]
+    columns_of = list(zip(*(astuple(one) for one in load.terms), strict=True)) or [()] * len(names)
+    data = {"place": list(load.terms.values())} | dict(zip(names, columns_of, strict=True))
     if load.terms:
         stage(load.opened, "import_terms", pa.table(data))
     do(load.opened, _ADD_TERMS)
@@ -239,7 +240,7 @@ class _Accounts:
 
     account_id: Ints
     payer_account_id: Ints
-    words: Coded[OrderRecord | None]
+    words: Coded[OrderingAccount | None]
 
 
 def _judge(load: _Load, part: TablePart) -> tuple[pa.Table, list[BadLine]]:
@@ -297,9 +298,9 @@ def _accounts(load: _Load, texts: pa.Array, problems: Problems) -> _Accounts:
     states = [coded(_flat(found, name)) for name in ("state", "account_state")]
     customer = _named_customers(load, _flat(found, "customer"))
     kinds, firsts = distinct_rows([*said, customer, *states])
-    words: list[OrderRecord | None] = [None]
+    words: list[OrderingAccount | None] = [None]
     for row in firsts.tolist():
-        words.append(OrderRecord(0, 0, *(column.at(row) for column in [*said, customer, *states])))
+        words.append(OrderingAccount(0, 0, *(column.at(row) for column in [*said, customer, *states])))
     kind = np.zeros(len(named.values), np.int64)
     kind[places] = kinds + 1
     codes = kind[named.codes]
@@ -323,7 +324,7 @@ def _named_customers(load: _Load, customers: pa.Array) -> Coded[str]:
 
 
 def _zones(accounts: _Accounts, given: Coded[str], problems: Problems) -> Coded[str]:
-    def zone(text: str, facts: OrderRecord | None) -> str:
+    def zone(text: str, facts: OrderingAccount | None) -> str:
         zone_of(text or (facts.zone if facts else "UTC"))
         return text or (facts.zone if facts else "UTC")
 
@@ -366,7 +367,7 @@ def _terms(
     """Terms of the rows, which the load keeps; each is judged by itself."""
     days = each([starts, zone], local_date, date.min, Problems(), "")
 
-    def terms(day: date, zone: str, facts: OrderRecord | None, *said: str) -> WantedTerms | None:
+    def terms(day: date, zone: str, facts: OrderingAccount | None, *said: str) -> WantedTerms | None:
         if facts is None:
             return None
         catalogue, plan, item, kind, period, anchor_day, anchor_month, anchor_date, in_advance, proration = said
@@ -399,7 +400,7 @@ def _offers(
 ) -> tuple[list[OrderOffer], Ints]:
     """What each row's terms buy its buyer; rows without terms are bad already."""
 
-    def offer(one: WantedTerms | None, facts: OrderRecord | None, is_priced: bool) -> OrderOffer:
+    def offer(one: WantedTerms | None, facts: OrderingAccount | None, is_priced: bool) -> OrderOffer:
         if one is None or facts is None:
             return OrderOffer(None)
         buyer = Buyer(one.currency, one.plan, facts.group, facts.customer)

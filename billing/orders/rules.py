@@ -18,10 +18,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from billing.calendar import HORIZON_END_S, HORIZON_START_S, Cadence, Interval, anchor_of, local_midnight
+from billing.calendar import HORIZON_END_S, HORIZON_START_S, NEVER, Interval, anchor_of, local_midnight
 from billing.catalogue.model import Buyer, Catalogue, Resolved, plan_items, resolve_price
 from billing.catalogue.tables import is_recurring
-from billing.charging.records import NEVER
+from billing.orders.terms import WantedTerms
 from billing.refusals import Refusal
 from ratingcore.bands import zone_of
 from ratingcore.money import MAX_MINOR, format_minor
@@ -38,38 +38,9 @@ _SHOWN: Final = 60
 
 
 class OrderError(Refusal):
-    """A clear sentence for whoever asked for an order or a change that cannot be."""
+    """An order or a change of one cannot be as it was asked for."""
 
     default_code = "order_refused"
-
-
-@dataclass(frozen=True, slots=True)
-class WantedTerms:
-    """What few words say for many orders: a plan or an item, in which rhythm, how prorated."""
-
-    catalogue: str
-    plan: str
-    item: str
-    currency: str
-    kind: str
-    interval_unit: str
-    interval_count: int
-    anchor_day: int
-    anchor_month: int
-    zone: str
-    in_advance: bool
-    proration: str
-    anchor_phase: int = 0
-
-    @property
-    def cadence(self) -> Cadence:
-        """The tiling of these terms. Raises ValueError where there is none."""
-        interval = Interval(self.interval_unit, self.interval_count)
-        return Cadence(interval, self.anchor_day, self.anchor_month, self.zone, self.anchor_phase)
-
-    @property
-    def what(self) -> str:
-        return f"plan {self.plan}" if self.plan else f"item {self.item}"
 
 
 @dataclass(frozen=True, slots=True)

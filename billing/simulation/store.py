@@ -19,13 +19,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from billing.calendar import local_midnight
+from billing.calendar import NEVER, local_midnight
 from billing.catalogue.store import Source
-from billing.charging.records import NEVER, NO_FLOOR, NONE, Orders, Payers, ShardInput, Suspensions
+from billing.charging.records import NO_FLOOR, NONE, Orders, Payers, ShardInput, Suspensions
 from billing.cycle.plan import cut_shards
+from billing.database.adbc import columns, rows
 from billing.database.arrays import int_array
 from billing.database.cursors import ColumnConnection
-from billing.database.link import CycleStoreError, columns, rows
+from billing.database.link import CycleStoreError
 from billing.refusals import Refusal
 from ratingcore.arrays import Indices, Ints
 

@@ -15,11 +15,11 @@ from typing import Final
 
 from billing.catalogue.model import Catalogue
 from billing.catalogue.store import Source, catalogue_of
-from billing.charging.records import OrderTerms
 from billing.charging.tariffs import Tariffs, prepare_tariffs
 from billing.cycle.store import read_terms, read_usage_of_range
 from billing.database.cursors import ColumnConnection
 from billing.database.link import Link
+from billing.orders.terms import OrderTerms
 from billing.simulation.store import (
     CalendarMonth,
     MonthError,

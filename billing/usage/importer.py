@@ -27,10 +27,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from billing.database.adbc import import_connection
 from billing.database.cursors import ColumnConnection
 from billing.files.format import Format
 from billing.files.lines import BLOCK_BYTES, Reject, UsageFileError
-from billing.usage.catalogues import ratable_now
+from billing.usage.catalogues_store import ratable_now
 from billing.usage.load_store import (
     Accounts,
     Boundary,
@@ -41,7 +42,6 @@ from billing.usage.load_store import (
     begin_load,
     claim_keys,
     claim_rejects,
-    connection,
     fail_import,
     finish_import,
     judge_left,
@@ -118,10 +118,10 @@ def import_file(
         progress: told the bytes read and the counts so far, after every batch.
 
     Raises:
-        UsageFileError: the file as a whole is wrong. UsageStoreError: the database refused. Nothing is kept of it then
+        UsageFileError: the file as a whole is wrong. ImportStoreError: the database refused. Nothing is kept of it then
             but the import's record.
     """
-    with connection(dsn) as record:
+    with import_connection(dsn) as record:
         source_id = lock_source(record, new.source)
         sha256 = _sha256(source) if source.seekable() and refeed is None else ""
         earlier = same_file(record, source_id, sha256) if sha256 and not again else None
@@ -129,7 +129,7 @@ def import_file(
             return ImportResult(earlier, LoadCounts(), same_as=earlier)
         import_id = begin_import(record, source_id, new)
         try:
-            with connection(dsn) as load:
+            with import_connection(dsn) as load:
                 boundary = begin_load(load)
                 if refeed is not None:
                     claim_rejects(load, refeed.import_id, import_id, new.actor, refeed.ids)
@@ -277,7 +277,7 @@ def refeed_as_they_are(dsn: str, import_id: int, made: Format, header: str, new:
     Raises:
         as ``import_file``.
     """
-    with connection(dsn) as record:
+    with import_connection(dsn) as record:
         rejects = rejects_to_refeed(record, import_id, MAX_REFEED)
     if not rejects:
         return None
@@ -290,7 +290,7 @@ def refeed_lines(dsn: str, refeed: Refeed, lines: bytes, made: Format, header: s
     """Feed corrected lines of rejects. The rejects are done with; a line that is wrong again is a new reject.
 
     Raises:
-        as ``import_file``; UsageStoreError also where one of the ids is no open reject of the import.
+        as ``import_file``; ImportStoreError also where one of the ids is no open reject of the import.
     """
     begun = (header.encode(made.charset) + b"\n") if made.has_header else b""
     as_fed = msgspec.structs.replace(made, skip_lines=0, skip_prefix="", last_line_ends=False, max_rejects_percent=100)

@@ -4,7 +4,7 @@ Rules. A load is one transaction a file: nothing of a file is visible before all
 A batch (some hundred thousand events) comes sorted by key. Its keys are looked up in that order, and those that are
 new go by binary COPY into the keys, in that order, and into the events, by account and time: each index is walked
 once a batch from left to right, so a large table costs hardly more than a small one, and the events of a range of
-accounts lie together. One import of a source runs at a time (an advisory lock), so nobody else takes its keys
+accounts lie together. One import of a source runs at a time (a lock of its session), so nobody else takes its keys
 meanwhile. ADBC is strict about types: what is bound here is int64, text, or cast in the statement. It reads by binary
 COPY only where a statement has no parameters, so such statements are filled with integers, and with nothing else.
 
@@ -15,22 +15,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-import adbc_driver_manager
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from billing.database.adbc import connect
+from billing.database.adbc import ImportStoreError, columns, do, ingest, rows
 from billing.database.arrays import int_array
 from billing.database.cursors import ColumnConnection
-from billing.database.session import IDLE_IMPORT_S
+from billing.database.locks import try_usage_source
 from billing.files.lines import Reject
 from billing.files.times import Ints, flags
-
-#: pg_advisory_lock takes two numbers: this one, and the source's.
-LOCK_SPACE: Final = int.from_bytes(b"use", "big")
 
 _REJECTS: Final = pa.schema(
     [
@@ -47,8 +43,6 @@ _SOURCE: Final = """
     WITH made AS (INSERT INTO usage_sources (name) VALUES ($1) ON CONFLICT (name) DO NOTHING RETURNING id)
     SELECT id FROM made UNION ALL SELECT id FROM usage_sources WHERE name = $1 LIMIT 1
 """
-
-_LOCK: Final = "SELECT pg_try_advisory_lock($1::int, $2::int)"
 
 #: While the source's lock is ours, a running import of it is one whose process ended.
 _BURY: Final = """
@@ -82,7 +76,7 @@ _ITEMS: Final = "SELECT DISTINCT number FROM catalogue_items"
 #: Waits for a run that is being planned; what that closed is read by the next statements.
 _HOLD_BOUNDARY: Final = "SELECT FROM usage_open FOR SHARE"
 
-#: A review of everybody that waits has seen what counts before its bound (billing.usage.boundary).
+#: A review of everybody that waits has seen what counts before its bound (billing.cycle.boundary_store).
 _OPEN_FROM: Final = """
     SELECT open_from, (SELECT max(usage_until) FROM bill_runs
                        WHERE state IN ('running', 'reviewed', 'approving') AND only_account_id IS NULL) AS seen_until
@@ -151,10 +145,6 @@ _CLAIM_REJECTS: Final = """
     )
     SELECT count(*) FROM claimed
 """
-
-
-class UsageStoreError(Exception):
-    """The database did not take it, and nothing of the file is kept. The message is for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,66 +216,31 @@ class LoadClaim:
     strangers: list[tuple[int, str, str]]
 
 
-@contextmanager
-def connection(dsn: str) -> Iterator[Any]:
-    """A connection that rolls back what was not committed.
-
-    Raises:
-        UsageStoreError: no connection, or whatever the database refused inside the block.
-    """
-    try:
-        with connect(dsn, name="kopeck-import", idle_transaction_s=IDLE_IMPORT_S) as opened:
-            yield opened
-    except adbc_driver_manager.Error as error:
-        raise UsageStoreError(_plain(error)) from error
-
-
-def _plain(error: Exception) -> str:
-    """The database's sentence without the driver's words around it."""
-    text = str(error).strip()
-    for start in ("ERROR:", "FATAL:", "Failed to connect"):
-        if start in text:
-            text = text[text.index(start) :]
-            break
-    return f"the database refused: {text.splitlines()[0][:500]}"
-
-
-def _rows(opened: ColumnConnection, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    with opened.cursor() as cur:
-        cur.execute(statement, tuple(parameters) or None)
-        return list(cur.fetchall())
-
-
-def _do(opened: ColumnConnection, statement: str, parameters: Sequence[Any] = ()) -> None:
-    with opened.cursor() as cur:
-        cur.execute(statement, tuple(parameters) or None)
-
-
 def lock_source(record: ColumnConnection, name: str) -> int:
     """The id of a source, made on first use, which is ours until ``record`` closes; commits.
 
     Raises:
-        UsageStoreError: another import of it is under way.
+        ImportStoreError: another import of it is under way.
     """
-    source_id = int(_rows(record, _SOURCE, (name,))[0][0])
+    source_id = int(rows(record, _SOURCE, (name,))[0][0])
     record.commit()
-    if not _rows(record, _LOCK, (LOCK_SPACE, source_id))[0][0]:
-        raise UsageStoreError(f"another import of source {name!r} is under way; wait for it")
-    _do(record, _BURY, (source_id,))
+    if not try_usage_source(record, source_id):
+        raise ImportStoreError(f"another import of source {name!r} is under way; wait for it")
+    do(record, _BURY, (source_id,))
     record.commit()
     return source_id
 
 
 def same_file(record: ColumnConnection, source_id: int, sha256: str) -> int | None:
     """The first import of this source that was done with a file of the same contents."""
-    found = _rows(record, _SAME_FILE, (source_id, sha256))
+    found = rows(record, _SAME_FILE, (source_id, sha256))
     return int(found[0][0]) if found else None
 
 
 def begin_import(record: ColumnConnection, source_id: int, new: NewImport) -> int:
     """Write down that an import begins, and commit; returns its id."""
     values = (source_id, new.format_name, new.format_text, new.file_name, new.refeeds or 0, new.late, new.actor)
-    found = _rows(record, _BEGIN, values)
+    found = rows(record, _BEGIN, values)
     record.commit()
     return int(found[0][0])
 
@@ -293,24 +248,24 @@ def begin_import(record: ColumnConnection, source_id: int, new: NewImport) -> in
 def fail_import(record: ColumnConnection, import_id: int, why: str) -> None:
     """Write down that nothing of the import was kept, and commit."""
     record.rollback()
-    _do(record, _FAIL, (import_id, why[:2_000].replace("\0", "?")))
+    do(record, _FAIL, (import_id, why[:2_000].replace("\0", "?")))
     record.commit()
 
 
 def begin_load(load: ColumnConnection) -> Boundary:
     """Make temporary tables and hold the boundary of open usage; ends with the transaction of ``load``."""
-    _do(load, _HOLD_BOUNDARY)
-    instants = _rows(load, _OPEN_FROM)[0]
-    accounts = _columns(load, _OPEN_ACCOUNTS)
+    do(load, _HOLD_BOUNDARY)
+    instants = rows(load, _OPEN_FROM)[0]
+    accounts = columns(load, _OPEN_ACCOUNTS)
     for statement in (*_SETTINGS, *_TEMPORARY):
-        _do(load, statement)
+        do(load, statement)
     open_from_s, seen_from_s = (int(one.timestamp()) if one is not None else None for one in instants)
     return Boundary(open_from_s, seen_from_s, accounts if accounts.num_rows else None)
 
 
 def known_items(load: ColumnConnection) -> frozenset[str] | None:
     """Numbers of items in any catalogue; None where no catalogue was ever loaded, so that none could be asked."""
-    return frozenset(str(row[0]) for row in _rows(load, _ITEMS)) or None
+    return frozenset(str(row[0]) for row in rows(load, _ITEMS)) or None
 
 
 def make_months(record: ColumnConnection, events: pa.Table, known: set[int]) -> None:
@@ -319,7 +274,7 @@ def make_months(record: ColumnConnection, events: pa.Table, known: set[int]) -> 
     months = np.unique((seconds * 3_600).astype("datetime64[s]").astype("datetime64[M]").astype(np.int64))
     for month in sorted(set(months.tolist()) - known):
         start = datetime(1970 + month // 12, month % 12 + 1, 1, tzinfo=UTC)
-        _rows(record, "SELECT usage_month($1::timestamptz)::text", (start.isoformat(),))
+        rows(record, "SELECT usage_month($1::timestamptz)::text", (start.isoformat(),))
         record.commit()
         known.add(month)
 
@@ -341,7 +296,7 @@ def claim_keys(load: ColumnConnection, source_id: int, events: pa.Table, account
     if not is_new.all():
         fresh, left = events.filter(pa.array(is_new)), events.filter(pa.array(~is_new))
     count = fresh.num_rows
-    ids = np.asarray(_columns(load, _IDS.format(count=count)).column(0)) if count else np.zeros(0, np.int64)
+    ids = np.asarray(columns(load, _IDS.format(count=count)).column(0)) if count else np.zeros(0, np.int64)
     order = np.lexsort([np.asarray(fresh.column(name).cast(pa.int64())) for name in ("line", "at", "account_id")])
     id_of_key = np.empty(count, np.int64)
     id_of_key[order] = ids
@@ -351,7 +306,7 @@ def claim_keys(load: ColumnConnection, source_id: int, events: pa.Table, account
         "usage_id": pa.array(id_of_key),
         "counts_at": fresh.column("counts_at"),
     }
-    _ingest(load, "usage_keys", pa.table(taken))
+    ingest(load, "usage_keys", pa.table(taken))
     return LoadClaim(fresh.take(pa.array(order)).append_column("id", pa.array(ids)), left, strangers)
 
 
@@ -362,11 +317,9 @@ def _with_accounts(
     numbers = events.column("account").combine_chunks()
     places = pc.index_in(numbers, value_set=known.numbers)
     if places.null_count:
-        _ingest(
-            load, "usage_numbers", pa.table({"number": numbers.filter(pc.is_null(places)).unique()}), temporary=True
-        )
-        found = _columns(load, _ACCOUNTS)
-        _do(load, "TRUNCATE usage_numbers")
+        ingest(load, "usage_numbers", pa.table({"number": numbers.filter(pc.is_null(places)).unique()}), temporary=True)
+        found = columns(load, _ACCOUNTS)
+        do(load, "TRUNCATE usage_numbers")
         known.numbers = pa.concat_arrays([known.numbers, found.column("number").combine_chunks()])
         known.ids = pa.concat_arrays([known.ids, found.column("id").combine_chunks()])
         places = pc.index_in(numbers, value_set=known.numbers)
@@ -401,13 +354,13 @@ def _used(load: ColumnConnection, source_id: int, keys: pa.ChunkedArray, places:
     if not len(keys):
         return places
     with _by_index(load):
-        is_any = _rows(load, _USED_BETWEEN, (source_id, keys[0].as_py(), keys[-1].as_py()))[0][0]
+        is_any = rows(load, _USED_BETWEEN, (source_id, keys[0].as_py(), keys[-1].as_py()))[0][0]
     if not is_any:
         return places[:0]
-    _ingest(load, "usage_asked", pa.table({"key": keys, "place": pa.array(places)}), temporary=True)
+    ingest(load, "usage_asked", pa.table({"key": keys, "place": pa.array(places)}), temporary=True)
     with _by_index(load):
-        found = _columns(load, _USED.format(source_id=int(source_id)))
-    _do(load, "TRUNCATE usage_asked")
+        found = columns(load, _USED.format(source_id=int(source_id)))
+    do(load, "TRUNCATE usage_asked")
     return np.asarray(found.column("place"))
 
 
@@ -415,7 +368,7 @@ def append_events(load: ColumnConnection, import_id: int, claimed: LoadClaim) ->
     """Store the events whose keys were taken, by account and time."""
     events = claimed.fresh.drop_columns(["key"])
     events = events.append_column("import_id", pa.repeat(pa.scalar(import_id, pa.int64()), events.num_rows))
-    _ingest(load, "usage_events", events)
+    ingest(load, "usage_events", events)
 
 
 def judge_left(
@@ -429,10 +382,10 @@ def judge_left(
     """
     refused = list(claimed.strangers)
     if claimed.left.num_rows:
-        _ingest(load, "usage_left", claimed.left.drop_columns(["counts_at"]), temporary=True)
+        ingest(load, "usage_left", claimed.left.drop_columns(["counts_at"]), temporary=True)
         with _by_index(load):
-            found = _rows(load, _CONFLICTS, (source_id,))
-        _do(load, "TRUNCATE usage_left")
+            found = rows(load, _CONFLICTS, (source_id,))
+        do(load, "TRUNCATE usage_left")
         said = "the key was used with other contents by line {} of import {}"
         refused += [(line, "key_conflict", said.format(first, import_)) for line, import_, first in found]
     accepted = claimed.fresh.num_rows
@@ -441,65 +394,53 @@ def judge_left(
     return LoadCounts(lines, accepted, lines - accepted - len(refused), len(refused), late), refused
 
 
-def _ingest(load: ColumnConnection, table: str, rows: pa.Table, *, temporary: bool = False) -> None:
-    if rows.num_rows:
-        with load.cursor() as cur:
-            cur.adbc_ingest(table, rows, mode="append", temporary=temporary)
-
-
-def _columns(load: ColumnConnection, statement: str) -> pa.Table:
-    with load.cursor() as cur:
-        cur.execute(statement)
-        return cur.fetch_arrow_table()
-
-
 @contextmanager
 def _by_index(load: ColumnConnection) -> Iterator[None]:
     """For statements inside. After one that failed nothing is set back: the transaction is over."""
     for statement in _BY_INDEX:
-        _do(load, statement)
+        do(load, statement)
     yield
     for statement in _AS_PLANNED:
-        _do(load, statement)
+        do(load, statement)
 
 
 def store_rejects(load: ColumnConnection, import_id: int, rejects: Iterable[Reject]) -> int:
     """Keep rejected lines; returns how many."""
-    rows = list(rejects)
-    if not rows:
+    kept = list(rejects)
+    if not kept:
         return 0
-    columns = [
-        [import_id] * len(rows),
-        [row.line for row in rows],
-        [row.reason for row in rows],
-        [row.detail.replace("\0", "?")[:1_000] for row in rows],
-        [row.raw.data for row in rows],
-        [row.raw.cut for row in rows],
+    values = [
+        [import_id] * len(kept),
+        [reject.line for reject in kept],
+        [reject.reason for reject in kept],
+        [reject.detail.replace("\0", "?")[:1_000] for reject in kept],
+        [reject.raw.data for reject in kept],
+        [reject.raw.cut for reject in kept],
     ]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, _REJECTS, strict=True)]
-    _ingest(load, "usage_rejects", pa.Table.from_arrays(arrays, schema=_REJECTS))
-    return len(rows)
+    arrays = [pa.array(column, field.type) for column, field in zip(values, _REJECTS, strict=True)]
+    ingest(load, "usage_rejects", pa.Table.from_arrays(arrays, schema=_REJECTS))
+    return len(kept)
 
 
 def finish_import(load: ColumnConnection, import_id: int, sha256: str, header: str, counts: LoadCounts) -> None:
     """Write down what came of the import, and commit it with everything that was loaded."""
     values = (counts.lines, counts.accepted, counts.repeated, counts.rejected, counts.late)
-    _do(load, _DONE, (import_id, sha256, header, *values))
+    do(load, _DONE, (import_id, sha256, header, *values))
     load.commit()
 
 
 def rejects_to_refeed(record: ColumnConnection, import_id: int, limit: int) -> list[tuple[int, bytes]]:
     """Open rejects of an import that can be fed again as they are: (id, line). A line that was cut cannot."""
-    return [(int(id_), bytes(raw)) for id_, raw in _rows(record, _REJECTS_TO_REFEED, (import_id, limit))]
+    return [(int(id_), bytes(raw)) for id_, raw in rows(record, _REJECTS_TO_REFEED, (import_id, limit))]
 
 
 def claim_rejects(load: ColumnConnection, import_id: int, refeed_id: int, actor: str, ids: Sequence[int]) -> None:
     """Mark rejects as fed again by import ``refeed_id``.
 
     Raises:
-        UsageStoreError: one of them is not an open reject of this import.
+        ImportStoreError: one of them is not an open reject of this import.
     """
-    found = _rows(load, _CLAIM_REJECTS, (import_id, refeed_id, actor, int_array(ids)))
+    found = rows(load, _CLAIM_REJECTS, (import_id, refeed_id, actor, int_array(ids)))
     claimed = int(found[0][0])
     if claimed != len(set(ids)):
-        raise UsageStoreError(f"{len(set(ids)) - claimed} of these lines are no open rejects of import {import_id}")
+        raise ImportStoreError(f"{len(set(ids)) - claimed} of these lines are no open rejects of import {import_id}")

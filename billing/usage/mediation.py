@@ -3,7 +3,7 @@
 Rules. A stage is rows -> (rows, rejects): every line that is not the header, blank or skipped comes out exactly once,
 as an event or as a reject. What is wrong with the file as a whole raises, and the caller keeps nothing of it.
 
-Does not know: the database; so accounts, repeats and keys that were used are judged later (billing.usage.rejects).
+Does not know: the database; so accounts, repeats and keys that were used are judged later (billing.usage.store).
 """
 
 from collections.abc import Iterator

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from billing.catalogue.units import parse_decimal
-from billing.usage.rejects import UsageError
+from billing.usage.store import UsageError
 from billing.usage.voids import MAX_EVENTS, Correction
 
 COLUMNS: Final = ("event", "item", "quantity", "duration", "destination")

@@ -20,9 +20,9 @@ import pyarrow as pa
 
 from billing.database.arrays import int_array, text_array
 from billing.database.cursors import Cursor
-from billing.orders.orders import wait_for_billing
+from billing.database.locks import hold_void_key, wait_for_billing
 from billing.usage.ratable import Ratable, unratable
-from billing.usage.rejects import UsageError
+from billing.usage.store import UsageError
 from billing.usage.values import MAX_DURATION_S, MAX_QUANTITY_MICRO
 
 #: Events of one request: they are looked up one by one in each month.
@@ -89,8 +89,6 @@ class _Event:
     duration_s: int
     destination: str
 
-
-_LOCK_KEY: Final = "SELECT pg_advisory_xact_lock(hashtextextended('kopeck usage void ' || %s, 0))"
 
 _BY_KEY: Final = "SELECT usage_id, replaced_by FROM usage_voids WHERE key = %s"
 
@@ -257,7 +255,7 @@ def _check(request: VoidRequest, ids: Sequence[int]) -> None:
 
 async def _repeated(cur: Cursor, request: VoidRequest, ids: Iterable[int]) -> dict[int, int | None] | None:
     """What the key did before, None where it is new."""
-    await cur.execute(_LOCK_KEY, (request.key,))
+    await hold_void_key(cur, request.key)
     await cur.execute(_BY_KEY, (request.key,))
     done = dict(await cur.fetchall())
     if done and done.keys() != set(ids):

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from billing.database.adbc import columns, rows
 from billing.database.arrays import int_array
 from billing.database.cursors import ColumnConnection
-from billing.database.link import Link, columns, rows
+from billing.database.link import Link
 from billing.verification.records import MAX_LISTED, Check, listed
 from billing.verification.slices import Say, silent
 from ratingcore.arrays import Ints

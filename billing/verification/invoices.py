@@ -12,12 +12,12 @@ from itertools import pairwise
 from typing import Any, Final
 
 from billing.database.cursors import Cursor
-from billing.usage.unbilled import check_late, check_usage
 from billing.verification.ledger import Guard, Step, check_guards, check_steps, count
 from billing.verification.lines import SAMPLE, check_explained
 from billing.verification.periods import check_periods
 from billing.verification.records import MAX_LISTED, Check, listed
 from billing.verification.slices import Say, silent, slices, snapshot, together
+from billing.verification.unbilled import check_late, check_usage
 from ratingcore.money import format_minor
 
 TRUTH: Final = 8

@@ -21,7 +21,8 @@ from billing.database.cursors import Cursor
 from billing.verification.records import Check, check_of
 from billing.verification.slices import Say, silent, snapshot
 from gateway.journal.documents import Document, payment_documents
-from gateway.journal.journal import Journal, JournalAway, JournalError
+from gateway.journal.journal import Journal
+from gateway.journal.search import JournalAway, JournalError
 from gateway.verification.faults import Faults
 
 #: Payments in memory at once.

@@ -18,12 +18,16 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from billing.catalogue.store import save_version
-from billing.customers.customers import LegalEntity, NewCustomer, add_customer, set_entity
+from billing.customers.customers import add_customer
+from billing.customers.legal_entities import set_entity
+from billing.customers.records import LegalEntity, NewCustomer
 from billing.cycle.plan import NewRun
 from billing.cycle.run import Crew, go_on, run_under_way, start_run
 from billing.database.cursors import Cursor
 from billing.files.format import parse_format
-from billing.orders.orders import ManualCharge, WantedOrder, add_charge, add_order, end_order, suspend_order
+from billing.orders.charges import add_charge
+from billing.orders.orders import add_order, end_order, suspend_order
+from billing.orders.records import ManualCharge, WantedOrder
 from billing.usage.importer import import_file
 from billing.usage.load_store import NewImport
 from kopeck.cli.billing.catalog import load_catalogue

@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 
 ROOM = Path(__file__).parents[2] / "billing"
-MODULES = sorted(path.stem for path in ROOM.glob("*.py") if ">>> " in path.read_text("utf-8"))
+MODULES = sorted(
+    ".".join(path.relative_to(ROOM).with_suffix("").parts)
+    for path in ROOM.rglob("*.py")
+    if ">>> " in path.read_text("utf-8")
+)
 
 
 def test_there_are_examples() -> None:
-    assert "amount_words" in MODULES
+    assert "invoicing.amount_in_words" in MODULES
 
 
 @pytest.mark.parametrize("name", MODULES)

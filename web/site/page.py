@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
 from billing.database.cursors import Cursor
-from gateway.journal.journal import JournalAway, JournalBusy
+from gateway.journal.search import JournalAway, JournalBusy
 from web.access import audit
 from web.access.sessions import Session, clear_notice, set_notice
 from web.access.users import Role, User, may
@@ -294,10 +294,8 @@ class NotFound(Page):
 class Start(Page):
     """GET /: where everybody begins."""
 
-    needs = None
-
     async def get(self) -> None:
-        """To the list of payments, which asks to sign in first."""
+        """To the list of payments."""
         self.redirect("/payments")
 
 

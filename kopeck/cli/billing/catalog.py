@@ -72,7 +72,7 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool, yes_change
     """
     from billing.catalogue.diff import changes_of_the_past, charged_otherwise, diff_catalogues, plans_changed_at_once
     from billing.catalogue.store import find_version, lock_catalogue, now_s, read_version, save_version
-    from billing.orders.orders import is_sold_in_advance
+    from billing.orders.store import is_sold_in_advance
     from web.access.audit import record
 
     catalogue, source = load_catalogue(file)

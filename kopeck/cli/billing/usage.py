@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from billing.files.format import Format
     from billing.usage.importer import ImportResult
     from billing.usage.load_store import LoadCounts, NewImport
-    from billing.usage.rejects import ImportFormat, KeptReject
+    from billing.usage.store import ImportFormat, KeptReject
 
 MAX_CORRECTED_BYTES = 1 << 30
 _SAMPLE_ROWS = 5
@@ -139,7 +139,7 @@ def import_(context: Context, file: IO[bytes], name: str, late: str | None, agai
 @pass_context
 def imports(context: Context, limit: int) -> None:
     """List imports, newest first."""
-    from billing.usage.rejects import list_imports
+    from billing.usage.store import list_imports
 
     async def work(cur: Cursor) -> Any:
         return await list_imports(cur, limit)
@@ -176,7 +176,7 @@ def rejects() -> None:
 @pass_context
 def list_(context: Context, import_id: int, state: str, limit: int) -> None:
     """List rejects of an import in order of their lines, after how many open ones have which reason."""
-    from billing.usage.rejects import count_reasons, import_format, list_rejects
+    from billing.usage.store import count_reasons, import_format, list_rejects
 
     async def work(cur: Cursor) -> Any:
         await import_format(cur, import_id)
@@ -200,7 +200,7 @@ def export(context: Context, import_id: int, output: IO[bytes]) -> None:
     Lines that begin with #| say what is wrong and are passed over. A line left out stays open.
     """
     from billing.files.format import parse_format
-    from billing.usage.rejects import PAGE_MAX, import_format, list_rejects
+    from billing.usage.store import PAGE_MAX, import_format, list_rejects
 
     async def work(cur: Cursor) -> None:
         how = await import_format(cur, import_id)
@@ -233,7 +233,7 @@ def refeed(context: Context, import_id: int, file: IO[bytes] | None) -> None:
     """
     from billing.files.format import parse_format
     from billing.usage.importer import Refeed, read_corrected, refeed_as_they_are, refeed_lines
-    from billing.usage.rejects import import_format
+    from billing.usage.store import import_format
 
     async def work(cur: Cursor) -> Any:
         return await import_format(cur, import_id)
@@ -268,7 +268,7 @@ def _refeed_record(how: "ImportFormat", import_id: int, name: str) -> "NewImport
 @pass_context
 def drop(context: Context, import_id: int, ids: tuple[int, ...], all_: bool, why: str) -> None:
     """Give up rejects. They are kept, with who did it and why."""
-    from billing.usage.rejects import drop_rejects
+    from billing.usage.store import drop_rejects
 
     if bool(ids) == all_:
         raise click.UsageError("name rejects, or say --all")
@@ -316,16 +316,16 @@ def _read_format(path: Path) -> tuple["Format", str]:
 @contextmanager
 def _speaking() -> Iterator[None]:
     """Errors of usage as sentences: status 2 for input that is wrong, 1 where the database did not do it."""
+    from billing.database.adbc import ImportStoreError
     from billing.files.lines import UsageFileError
-    from billing.usage.load_store import UsageStoreError
-    from billing.usage.rejects import UsageError
+    from billing.usage.store import UsageError
     from kopeck.databases.transactions import CommandFailed
 
     try:
         yield
     except (UsageError, UsageFileError) as error:
         raise click.ClickException(str(error)) from error
-    except UsageStoreError as error:
+    except ImportStoreError as error:
         raise CommandFailed(str(error)) from error
 
 

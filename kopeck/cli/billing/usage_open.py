@@ -1,6 +1,6 @@
 """``kopeck usage unbilled`` and ``kopeck usage reopen``: usage that no invoice shows, and a boundary that went too far.
 
-Does not know: whose usage is whose (billing.usage.unbilled), who closes it (billing.usage.boundary).
+Does not know: whose usage is whose (billing.verification.unbilled), who closes it (billing.cycle.boundary_store).
 """
 
 import json
@@ -26,7 +26,7 @@ def unbilled(context: Context, account: str, limit: int, as_json: bool) -> None:
     "no order": no order of the account had the item when it was used. "closed account": it came after the account was
     closed. "next run": it came after its period was billed, and the next run bills it.
     """
-    from billing.usage.unbilled import list_unbilled
+    from billing.verification.unbilled import list_unbilled
 
     async def work(cur: Cursor) -> Any:
         return await list_unbilled(cur, account, limit)

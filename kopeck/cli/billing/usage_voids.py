@@ -80,8 +80,8 @@ def correct(
     columns event, item, quantity, duration, destination; an empty cell changes nothing. What was billed is refused.
     For another account or time, void the event and import it as it should be under another key.
     """
-    from billing.usage.catalogues import ratable_now
-    from billing.usage.load_store import connection
+    from billing.database.adbc import import_connection
+    from billing.usage.catalogues_store import ratable_now
     from billing.usage.void_file import correction_of, read_corrections
     from billing.usage.voids import VoidRequest, correct_events
 
@@ -95,7 +95,7 @@ def correct(
             corrections = read_corrections(name, file.read(MAX_FILE_BYTES))
         else:
             corrections = [correction_of({"event": str(event)} | {one: text for one, text in said.items() if text})]
-        with connection(stores.dsn) as load:
+        with import_connection(stores.dsn) as load:
             ratable = ratable_now(load)
 
         async def work(cur: Cursor) -> "Voided":
@@ -140,13 +140,13 @@ def voids(context: Context, limit: int) -> None:
 @contextmanager
 def _speaking() -> Iterator[None]:
     """Errors as sentences: status 2 for what cannot be done, 1 where the database did not do it."""
-    from billing.usage.load_store import UsageStoreError
-    from billing.usage.rejects import UsageError
+    from billing.database.adbc import ImportStoreError
+    from billing.usage.store import UsageError
     from kopeck.databases.transactions import CommandFailed
 
     try:
         yield
     except UsageError as error:
         raise click.ClickException(str(error)) from error
-    except UsageStoreError as error:
+    except ImportStoreError as error:
         raise CommandFailed(str(error)) from error

@@ -62,7 +62,8 @@ def _forget(stores: "Stores", before: datetime) -> int:
 
 
 async def _forget_in_journal(stores: "Stores", before: datetime) -> int:
-    from gateway.journal.journal import Journal, JournalAway
+    from gateway.journal.journal import Journal
+    from gateway.journal.search import JournalAway
     from kopeck.databases.transactions import CommandFailed
 
     journal = Journal(stores.journal_uri, stores.journal_database)

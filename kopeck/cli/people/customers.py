@@ -18,7 +18,7 @@ from billing.database.cursors import Cursor
 from kopeck.cli.context import CHARSET, Context, actor, pass_context, show_table, shown_name, shown_time
 
 if TYPE_CHECKING:
-    from billing.customers.customers import BilledAccount, Customer, LegalEntity
+    from billing.customers.records import BilledAccount, Customer, LegalEntity
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ DETAIL = click.option("--detail", "details", type=Texts(), multiple=True, help="
 def in_store(context: Context, work: Any) -> Any:
     """Run in one transaction; what cannot be is the caller's mistake."""
     from billing.catalogue.store import CatalogueStoreError
-    from billing.customers.customers import CustomerError
+    from billing.customers.rules import CustomerError
     from billing.orders.rules import OrderError
 
     try:
@@ -59,11 +59,14 @@ def in_store(context: Context, work: Any) -> Any:
 
 async def recorded(cur: Cursor, number: str, action: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
     """Change a customer, and put what changed on the audit record. Whoever else changes one waits."""
-    from billing.customers.customers import changed, lock_customer, lock_tree, recordable
+    from billing.customers.customers import recordable
+    from billing.customers.rules import changed
+    from billing.customers.store import lock_customer
+    from billing.database.locks import hold_customer_tree
     from web.access.audit import record
 
     if action != "customer_changed":  # the tree stays as it is, so an import may be under way
-        await lock_tree(cur)
+        await hold_customer_tree(cur)
     await lock_customer(cur, number)
     before = await recordable(cur, number)
     done = await work(cur)
@@ -111,7 +114,8 @@ def customer() -> None:
 @pass_context
 def add(context: Context, /, **facts: Any) -> None:
     """Add a customer and his account; the very same customer again is nothing new."""
-    from billing.customers.customers import NewCustomer, add_customer
+    from billing.customers.customers import add_customer
+    from billing.customers.records import NewCustomer
 
     new = NewCustomer(**{**facts, "contacts": dict(facts["contacts"]), "details": dict(facts["details"])})
 
@@ -128,8 +132,8 @@ def add(context: Context, /, **facts: Any) -> None:
 @pass_context
 def show(context: Context, number: str, as_json: bool) -> None:
     """Show a customer, his accounts, his children and his orders."""
-    from billing.customers.customers import accounts_of, find_customer, list_customers
-    from billing.orders.orders import list_orders
+    from billing.customers.store import accounts_of, find_customer, list_customers
+    from billing.orders.store import list_orders
     from kopeck.cli.people.orders import ORDER_HEADINGS, order_json, order_row
 
     async def work(cur: Cursor) -> Any:
@@ -206,7 +210,7 @@ def _account_json(one: "BilledAccount") -> dict[str, Any]:
 @pass_context
 def list_(context: Context, /, as_json: bool, **wanted: Any) -> None:
     """List customers in order of their numbers."""
-    from billing.customers.customers import list_customers
+    from billing.customers.store import list_customers
 
     async def work(cur: Cursor) -> Any:
         return await list_customers(cur, **wanted)
@@ -317,8 +321,8 @@ def add_account(context: Context, /, number: str, account_number: str, **named: 
 
     What is not named is as on his first account. A parent who pays for him pays for it too, in its currency.
     """
-    from billing.customers.customers import FurtherAccount
     from billing.customers.customers import add_account as add_to_customer
+    from billing.customers.records import FurtherAccount
 
     further = FurtherAccount(account_number, **named)
 
@@ -339,7 +343,7 @@ def entity() -> None:
 @pass_context
 def list_entities(context: Context, as_json: bool) -> None:
     """List legal entities."""
-    from billing.customers.customers import list_entities as all_of_them
+    from billing.customers.legal_entities_store import list_entities as all_of_them
 
     async def work(cur: Cursor) -> Any:
         return await all_of_them(cur)
@@ -377,7 +381,10 @@ def set_(
     credit_note_prefix: str | None,
 ) -> None:
     """Make a legal entity, or change what is named of one. `--detail kpp=` takes the KPP away."""
-    from billing.customers.customers import LegalEntity, changed, list_entities, merge_texts, set_entity
+    from billing.customers.legal_entities import set_entity
+    from billing.customers.legal_entities_store import list_entities
+    from billing.customers.records import LegalEntity
+    from billing.customers.rules import changed, merge_texts
     from web.access.audit import record
 
     given = {"invoice": invoice_prefix, "credit_note": credit_note_prefix}

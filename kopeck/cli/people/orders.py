@@ -31,7 +31,7 @@ from kopeck.cli.people.customers import AS_JSON, in_store, show_json
 
 if TYPE_CHECKING:
     from billing.files.tables import BadLine, Loaded
-    from billing.orders.orders import Order
+    from billing.orders.records import Order
 
 #: Bad lines of a file told at the terminal; --rejects writes them all.
 MAX_TOLD = 200
@@ -83,7 +83,8 @@ def order() -> None:
 @pass_context
 def add(context: Context, /, **given: Any) -> None:
     """Add an order on a plan or an item for ACCOUNT, by the newest version of the catalogue."""
-    from billing.orders.orders import WantedOrder, add_order
+    from billing.orders.orders import add_order
+    from billing.orders.records import WantedOrder
 
     async def work(cur: Cursor) -> Any:
         return await add_order(cur, WantedOrder(**given), actor(), _now_s())
@@ -103,7 +104,7 @@ def _now_s() -> int:
 @pass_context
 def show(context: Context, number: str, limit: int, as_json: bool) -> None:
     """Show the life of an order: what was billed, what is due next, pauses, and what people did."""
-    from billing.orders.orders import events_of, find_order, periods_of_order, periods_to_come, suspensions_of
+    from billing.orders.store import events_of, find_order, periods_of_order, periods_to_come, suspensions_of
 
     async def work(cur: Cursor) -> Any:
         found = await find_order(cur, number)
@@ -136,9 +137,9 @@ def show(context: Context, number: str, limit: int, as_json: bool) -> None:
 
 
 def _shown(time_s: int | None, zone: str) -> str:
-    from billing.orders.orders import shown
+    from billing.orders.periods import format_instant
 
-    return "-" if time_s is None else shown(time_s, zone)
+    return "-" if time_s is None else format_instant(time_s, zone)
 
 
 def _joined(details: Any) -> str:
@@ -272,7 +273,7 @@ def _suspension_json(one: Any) -> dict[str, Any]:
 @pass_context
 def list_(context: Context, /, after: str, as_json: bool, **wanted: Any) -> None:
     """List orders in the order in which they were made."""
-    from billing.orders.orders import find_order, list_orders
+    from billing.orders.store import find_order, list_orders
 
     async def work(cur: Cursor) -> Any:
         after_id = (await find_order(cur, after)).id if after else 0
@@ -319,7 +320,8 @@ def change_quantity(context: Context, number: str, quantity: int, when: str | No
 
 
 def _replace(context: Context, /, number: str, when: str | None, text: str, **wanted: Any) -> None:
-    from billing.orders.orders import find_order, replace_order
+    from billing.orders.orders import replace_order
+    from billing.orders.store import find_order
 
     if (when is not None) + bool(text) != 1:
         raise click.UsageError("say one of --now, --at-period-end, --at DATE")
@@ -336,7 +338,7 @@ def _replace(context: Context, /, number: str, when: str | None, text: str, **wa
 
 def _at(found: "Order", when: str | None, text: str) -> int:
     """The instant that options name."""
-    from billing.orders.orders import end_of_period
+    from billing.orders.periods import end_of_period
     from billing.orders.rules import parse_instant
 
     if text:
@@ -357,7 +359,8 @@ def cancel(context: Context, number: str, when: str | None, text: str, withdraw:
 
     What was billed in advance beyond the end comes back with the next run.
     """
-    from billing.orders.orders import end_order, find_order, withdraw_end
+    from billing.orders.orders import end_order, withdraw_end
+    from billing.orders.store import find_order
 
     if (when is not None) + bool(text) + withdraw != 1:
         raise click.UsageError("say one of --now, --at-period-end, --at DATE, --withdraw")
@@ -382,7 +385,8 @@ def cancel(context: Context, number: str, when: str | None, text: str, withdraw:
 @pass_context
 def suspend(context: Context, number: str, from_text: str, until_text: str, why: str) -> None:
     """Pause an order: nothing recurring is charged for the time."""
-    from billing.orders.orders import find_order, suspend_order
+    from billing.orders.orders import suspend_order
+    from billing.orders.store import find_order
 
     async def work(cur: Cursor) -> Any:
         found = await find_order(cur, number)
@@ -399,7 +403,8 @@ def suspend(context: Context, number: str, from_text: str, until_text: str, why:
 @pass_context
 def resume(context: Context, number: str, text: str) -> None:
     """End the pause of an order, or take back one that has not begun."""
-    from billing.orders.orders import find_order, resume_order
+    from billing.orders.orders import resume_order
+    from billing.orders.store import find_order
 
     async def work(cur: Cursor) -> Any:
         return await resume_order(cur, number, _at(await find_order(cur, number), "now", text), actor())
@@ -421,7 +426,8 @@ def resume(context: Context, number: str, text: str) -> None:
 def charge(context: Context, /, account: str, amount: str, tax: str, bill_on: datetime | None, **given: Any) -> None:
     """Write a line by hand for the next invoice of ACCOUNT (or of who pays for it)."""
     from billing.catalogue.units import PERCENT_DECIMALS, parse_decimal
-    from billing.orders.orders import ManualCharge, add_charge
+    from billing.orders.charges import add_charge
+    from billing.orders.records import ManualCharge
     from ratingcore.money import parse_minor
 
     try:
@@ -482,8 +488,8 @@ def run_import(
     charset: str,
 ) -> None:
     """Load a file of customers or orders and tell what came of it."""
+    from billing.database.adbc import ImportStoreError
     from billing.files.tables import How, ImportFileError
-    from billing.usage.load_store import UsageStoreError
     from kopeck.cli.progress import progress, size_of
     from kopeck.databases.transactions import CommandFailed
 
@@ -499,7 +505,7 @@ def run_import(
     except ImportFileError as error:
         hint = f"\n{CHARSET_HINT}" if NOT_UTF_8 in str(error) else ""
         raise click.ClickException(f"{shown_name(file)}: {error}{hint}") from error
-    except UsageStoreError as error:
+    except ImportStoreError as error:
         raise CommandFailed(str(error)) from error
     lines = [f"{shown_name(file)}:{one.line}: {one.reason}" for one in done.bad]
     _tell_bad(lines, rejects)

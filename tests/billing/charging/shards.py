@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from billing.calendar import NEVER
 from billing.catalogue.model import Catalogue
 from billing.catalogue.units import parse_instant
 from billing.charging.due import find_due
@@ -15,7 +16,6 @@ from billing.charging.lines import bill_shard
 from billing.charging.pools import windows, with_neighbours
 from billing.charging.records import (
     KINDS,
-    NEVER,
     NO_FLOOR,
     NONE,
     PARTS,
@@ -24,7 +24,6 @@ from billing.charging.records import (
     AdvanceAmounts,
     ManualLines,
     Orders,
-    OrderTerms,
     Payers,
     ShardBill,
     ShardInput,
@@ -32,6 +31,7 @@ from billing.charging.records import (
     UsageEvents,
 )
 from billing.charging.tariffs import Tariffs, prepare_tariffs
+from billing.orders.terms import OrderTerms
 
 MOSCOW = "Europe/Moscow"
 

@@ -6,24 +6,16 @@ import time
 import psycopg2
 import pytest
 
-from billing.customers.customers import (
-    CustomerError,
-    FurtherAccount,
-    LegalEntity,
-    NewCustomer,
-    accounts_of,
-    add_account,
-    add_customer,
-    close_customer,
-    customer_by_number,
-    edit_customer,
-    list_customers,
-    list_entities,
-    move_customer,
-    set_entity,
-)
+from billing.customers.customers import add_account, add_customer, close_customer, edit_customer, move_customer
+from billing.customers.legal_entities import set_entity
+from billing.customers.legal_entities_store import list_entities
+from billing.customers.records import FurtherAccount, LegalEntity, NewCustomer
+from billing.customers.rules import CustomerError
+from billing.customers.store import accounts_of, customer_by_number, list_customers
 from billing.ledger.accounts import NewAccount, create_accounts
-from billing.orders.orders import ManualCharge, WantedOrder, add_charge, add_order
+from billing.orders.charges import add_charge
+from billing.orders.orders import add_order
+from billing.orders.records import ManualCharge, WantedOrder
 from billing.orders.rules import OrderError
 from tests.billing.orders.shop import act, bill, open_shop, rows
 
@@ -94,7 +86,7 @@ def test_an_account_of_another_kind_or_currency_is_not_taken(database) -> None:
         ({"name": "a\nb"}, "name must be printable"),
         ({"parent": "nobody"}, "there is no customer 'nobody'"),
         ({"parent_pays": True}, "there is no parent who could pay"),
-        ({"parent": "ann"}, "a customer cannot be his own parent"),
+        ({"parent": "ann"}, "a customer cannot be its own parent"),
         ({"legal_entity": "other"}, "there is no legal entity 'other'"),
     ],
 )
@@ -108,7 +100,7 @@ def test_a_parent_pays_only_if_he_pays_for_himself_and_in_the_currency(database)
     add(database, "top")
     add(database, "middle", parent="top", parent_pays=True)
     assert payer(database, "middle") == "top"
-    with pytest.raises(CustomerError, match="middle does not pay for himself"):
+    with pytest.raises(CustomerError, match="middle does not pay for itself"):
         add(database, "low", parent="middle", parent_pays=True)
     with pytest.raises(CustomerError, match="top has no account in USD"):
         add(database, "far", parent="top", parent_pays=True, currency="USD")
@@ -132,7 +124,7 @@ def test_parents_never_form_a_circle(database) -> None:
     add(database, "c", parent="b")
     with pytest.raises(CustomerError, match="c stands below a: they would be each other's parents"):
         move(database, "a", "c")
-    with pytest.raises(CustomerError, match="his own parent"):
+    with pytest.raises(CustomerError, match="its own parent"):
         move(database, "a", "a")
 
 
@@ -345,7 +337,7 @@ def test_a_parent_who_pays_pays_for_further_accounts_too_or_there_are_none(datab
         ("ann", "x", {"due_days": -1}, "due days must be 0 to 365"),
         ("ann", "x", {"legal_entity": "other"}, "there is no legal entity 'other'"),
         ("ann", "ben", {}, "account ben belongs to customer ben"),
-        ("ann", "old", {}, "account old is older than ann, which stands for ann as his first: open a new one"),
+        ("ann", "old", {}, "account old is older than ann, which stands for ann as its first: open a new one"),
         ("gone", "x", {}, "customer gone is closed"),
     ],
 )

@@ -20,7 +20,7 @@ from billing.catalogue.model import Catalogue
 from billing.catalogue.reader import read_catalogue
 from billing.invoicing.credit_notes import CreditRequest, credit_invoice
 from billing.invoicing.invoices import InvoiceError
-from billing.usage.rejects import UsageError
+from billing.usage.store import UsageError
 from billing.usage.voids import Correction, VoidRequest, correct_events, void_events
 from kopeck.databases.transactions import in_transaction
 from ratingcore.money import Minor

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from billing.orders.orders import OrderError, end_order, replace_order, withdraw_end
-from billing.usage.unbilled import list_unbilled
+from billing.orders.orders import end_order, replace_order, withdraw_end
+from billing.orders.rules import OrderError
 from billing.verification.invoices import verify_cycle
+from billing.verification.unbilled import list_unbilled
 from kopeck.databases.transactions import in_transaction
 from tests.billing.cycle.base import FEBRUARY, MARCH, Base, cycle_base
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.catalogue.store import Source, catalogue_of, save_version
-from billing.customers.customers import CustomerError, close_customer, move_customer
+from billing.customers.customers import close_customer, move_customer
+from billing.customers.rules import CustomerError
 from billing.cycle import run as cycle_run
 from billing.cycle import shard as cycle_shard
 from billing.cycle import store as cycle_store
@@ -24,7 +25,8 @@ from billing.cycle.posting import CycleRefused
 from billing.cycle.run import Crew, RunResult
 from billing.cycle.shard import ShardJob, ShardWorker
 from billing.cycle.summary import reconcile
-from billing.database.link import CycleStoreError, DatabaseAway, Link, rows
+from billing.database.adbc import rows
+from billing.database.link import CycleStoreError, DatabaseAway, Link
 from billing.orders.orders import end_order, withdraw_end
 from kopeck.databases.transactions import in_transaction
 from tests.billing.cycle.base import CATALOGUE, FEBRUARY, MARCH, Base, cycle_base

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from billing.calendar import NEVER
 from billing.catalogue.store import Source, catalogue_of
 from billing.charging.due import find_due
-from billing.charging.records import NEVER, NO_FLOOR, NONE, ShardInput, Windows
+from billing.charging.records import NO_FLOOR, NONE, ShardInput, Windows
 from billing.charging.tariffs import prepare_tariffs
 from billing.cycle import store as cycle_store
 from billing.cycle.late_store import read_rest

@@ -7,16 +7,12 @@ from typing import Any
 
 import pytest
 
-from billing.customers.customers import (
-    CustomerError,
-    FurtherAccount,
-    NewCustomer,
-    add_account,
-    add_customer,
-    edit_customer,
-)
+from billing.customers.customers import add_account, add_customer, edit_customer
+from billing.customers.records import FurtherAccount, NewCustomer
+from billing.customers.rules import CustomerError
 from billing.database.zones import problem_with_zone
-from billing.orders.orders import WantedOrder, add_order
+from billing.orders.orders import add_order
+from billing.orders.records import WantedOrder
 from billing.orders.rules import OrderError
 from ratingcore.bands import zone_of
 from tests.billing.orders.shop import act, open_shop

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from billing.charging.records import KINDS, NEVER, PARTS, OrderTerms, ShardBill
+from billing.calendar import NEVER
+from billing.charging.records import KINDS, PARTS, ShardBill
 from billing.explanation.lines import (
     TEXTS,
     BilledAhead,
@@ -18,6 +19,7 @@ from billing.explanation.lines import (
     explain_words,
     owner_of,
 )
+from billing.orders.terms import OrderTerms
 from billing.rating.report import Words
 from tests.billing.catalogue.catalogues import one_price, read
 from tests.billing.charging.shards import Order, World, at, bill, periods

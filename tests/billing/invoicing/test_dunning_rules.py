@@ -276,7 +276,7 @@ def test_a_preview_tells_what_the_run_then_does_and_changes_nothing(books: Books
 
 
 def test_no_more_accounts_are_locked_at_once_than_the_limit(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(billing.dunning, "LOCKED", 2)
+    monkeypatch.setattr(billing.invoicing.dunning, "LOCKED", 2)
     for number in range(5):
         owe(books, books.account(f"A{number}"), 100, due_days_ago=2)
     counts, looked, after = [], [], 0
@@ -289,7 +289,7 @@ def test_no_more_accounts_are_locked_at_once_than_the_limit(books: Books, monkey
         after = ran.after
     assert counts == [2, 2, 1]
     assert looked == [2, 2, 1]
-    assert billing.dunning.LOOKED >= 500
+    assert billing.invoicing.dunning.LOOKED >= 500
 
 
 def test_the_cost_does_not_grow_with_paid_history(books: Books, database: Any) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import psycopg2
 
 from billing.catalogue.store import Source, save_version
-from billing.customers.customers import NewCustomer, add_customer
+from billing.customers.customers import add_customer
+from billing.customers.records import NewCustomer
 from kopeck.databases.transactions import in_transaction
 from tests.billing.catalogue.catalogues import HEAD, read
 

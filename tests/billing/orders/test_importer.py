@@ -8,14 +8,18 @@ import numpy as np
 import psycopg2
 import pytest
 
-from billing.customers.customers import NewCustomer, add_customer, customer_by_number
+from billing.customers.customers import add_customer
 from billing.customers.importer import COLUMNS as CUSTOMER_COLUMNS
 from billing.customers.importer import below_circles, import_customers
+from billing.customers.records import NewCustomer
+from billing.customers.store import customer_by_number
 from billing.files.tables import How, ImportFileError
 from billing.ledger.accounts import NewAccount, create_accounts
 from billing.orders.importer import COLUMNS, import_orders
-from billing.orders.orders import WantedOrder, add_order, end_order, find_order
+from billing.orders.orders import add_order, end_order
+from billing.orders.records import WantedOrder
 from billing.orders.rules import OrderError
+from billing.orders.store import find_order
 from tests.billing.orders.shop import act, open_shop, rows
 
 
@@ -99,22 +103,22 @@ def test_every_bad_line_of_customers_is_told_and_nothing_is_loaded(shop) -> None
     done = customers(shop, text)
     assert told(done) == [
         (3, "the customer number must be 1 to 64 letters, digits or ._@+-"),
-        (4, "there is no active customer ghost, or his line is bad"),
+        (4, "there is no active customer ghost, or its line is bad"),
         (5, "there is no parent who could pay"),
-        (6, "a customer cannot be his own parent"),
+        (6, "a customer cannot be its own parent"),
         (7, "kind 'bank' must be one of: subscriber, prepaid"),
         (8, "zone 'Europe/Nowhere' is no IANA time zone, such as Europe/Moscow"),
         (9, "'x' is no whole number"),
         (10, "account ann belongs to customer ann"),
-        (11, "there is a customer ann already, and he is not the same"),
+        (11, "there is a customer ann already, and it is not the same"),
         (12, "customer ok stands on line 2 already, and is not the same"),
         (13, "its parents form a circle"),
         (14, "its parents form a circle"),
         (15, "its parents form a circle"),
-        (16, "parent ann has no account in USD from which he pays for himself, so he cannot pay for others"),
-        (17, "parent paid has no account in RUB from which he pays for himself, so he cannot pay for others"),
+        (16, "parent ann has no account in USD from which it pays for itself, so it cannot pay for others"),
+        (17, "parent paid has no account in RUB from which it pays for itself, so it cannot pay for others"),
         (19, "there is no legal entity nobody"),
-        (20, "there is no active customer n11, or his line is bad"),
+        (20, "there is no active customer n11, or its line is bad"),
         (21, "account ok is that of line 2 already"),
         (22, "'maybe' is not yes or no"),
         (23, 'the quotes (") do not close before the line ends, or text stands outside them'),

@@ -7,25 +7,12 @@ import psycopg2
 import pytest
 
 from billing.calendar import Interval, period_containing
-from billing.orders.orders import (
-    ManualCharge,
-    WantedOrder,
-    add_charge,
-    add_order,
-    end_of_period,
-    end_order,
-    events_of,
-    find_order,
-    list_orders,
-    periods_from,
-    periods_to_come,
-    replace_order,
-    resume_order,
-    suspend_order,
-    suspensions_of,
-    withdraw_end,
-)
+from billing.orders.charges import add_charge
+from billing.orders.orders import add_order, end_order, replace_order, resume_order, suspend_order, withdraw_end
+from billing.orders.periods import end_of_period, periods_from
+from billing.orders.records import ManualCharge, WantedOrder
 from billing.orders.rules import OrderError, anchors_of, parse_instant, parse_interval
+from billing.orders.store import events_of, find_order, list_orders, periods_to_come, suspensions_of
 from tests.billing.orders.shop import act, bill, open_shop, rows
 
 

@@ -17,11 +17,12 @@ import aiopg
 import psycopg2
 import pytest
 
+from billing.database.adbc import ImportStoreError, import_connection
 from billing.files.format import Format, parse_format
 from billing.files.lines import UsageFileError
 from billing.usage.importer import ImportResult, Refeed, import_file, read_corrected, refeed_as_they_are, refeed_lines
-from billing.usage.load_store import LoadCounts, NewImport, UsageStoreError, connection, lock_source
-from billing.usage.rejects import UsageError, drop_rejects, list_imports, list_rejects
+from billing.usage.load_store import LoadCounts, NewImport, lock_source
+from billing.usage.store import UsageError, drop_rejects, list_imports, list_rejects
 from tests.billing.usage.usage_files import CALLS, CALLS_HEADER, NOW, call, calls
 
 NEW = NewImport("switch", "calls", CALLS, "calls.csv", "accept", "test")
@@ -222,9 +223,9 @@ def test_a_file_that_is_mostly_wrong_is_refused_whole(database, sql) -> None:
 
 
 def test_one_import_of_a_source_at_a_time(database, sql) -> None:
-    with connection(database.dsn) as other:
+    with import_connection(database.dsn) as other:
         lock_source(other, "switch")
-        with pytest.raises(UsageStoreError, match="another import of source 'switch' is under way"):
+        with pytest.raises(ImportStoreError, match="another import of source 'switch' is under way"):
             load(database, call(1))
     assert load(database, call(1)).counts.accepted == 1
 
@@ -343,7 +344,7 @@ def test_corrected_rejects_act_and_are_done_with(database, sql) -> None:
     outcome = refeed_lines(database.dsn, Refeed(first.import_id, found), lines, calls(), CALLS_HEADER.strip(), new)
     assert outcome.counts == LoadCounts(1, 1, 0, 0, 0)
     assert rejects_of(database, first.import_id) == [(4, "quantity")]
-    with pytest.raises(UsageStoreError, match="1 of these lines are no open rejects of import 1"):
+    with pytest.raises(ImportStoreError, match="1 of these lines are no open rejects of import 1"):
         refeed_lines(database.dsn, Refeed(first.import_id, found), lines, calls(), CALLS_HEADER.strip(), new)
 
 
@@ -373,5 +374,5 @@ def test_any_raw_bytes_of_a_reject_are_kept(database, sql) -> None:
 
 
 def test_a_database_that_is_away_is_one_sentence() -> None:
-    with pytest.raises(UsageStoreError, match="the database refused"):
+    with pytest.raises(ImportStoreError, match="the database refused"):
         import_file("host=127.0.0.1 port=1 dbname=none", io.BytesIO(b""), calls(), NEW)

@@ -13,7 +13,7 @@ from billing.cycle import run as cycle_run
 from billing.cycle.plan import NewRun
 from billing.cycle.shard import ShardJob, ShardWorker
 from billing.usage.ratable import Ratable
-from billing.usage.rejects import UsageError
+from billing.usage.store import UsageError
 from billing.usage.void_file import correction_of, read_corrections
 from billing.usage.voids import Correction, VoidRequest, correct_events, list_voids, void_events
 from billing.verification.invoices import verify_cycle

@@ -111,7 +111,11 @@ CORRUPTIONS: list[tuple[int, str, list[str]]] = [
     (
         1,
         "accounts.balance_minor is numeric",
-        ["DROP TRIGGER accounts_dunning_lift ON accounts", "ALTER TABLE accounts ALTER balance_minor TYPE numeric"],
+        [
+            "DROP TRIGGER accounts_dunning_lift ON accounts",
+            "DROP TRIGGER accounts_balance_bears ON accounts",
+            "ALTER TABLE accounts ALTER balance_minor TYPE numeric",
+        ],
     ),
     (2, "balances sum to", ["UPDATE accounts SET balance_minor = 1 WHERE number = '79031112233'"]),
     (2, "account 79161234567", ["UPDATE accounts SET balance_minor = 24999 WHERE number = '79161234567'"]),

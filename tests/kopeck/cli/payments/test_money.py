@@ -199,7 +199,7 @@ def test_above_the_sum_a_second_person_decides_and_both_have_proven_who_they_are
     assert "add --as LOGIN" in money.kopeck("account", "approve", "1").err
     wrong = money.kopeck("account", "approve", "1", "--as", "oleg", stdin="a guess of a password\n")
     assert "login or password is wrong" in wrong.err
-    assert money.one("SELECT failed_count FROM users WHERE login = 'oleg'") == 1
+    assert money.one("SELECT max(tries) FROM sign_in_tries WHERE scope = 'login'") == 1
     assert money.balance(A) == 0
     approved = money.kopeck("account", "approve", "1", "--as", "oleg", stdin=f"{PASSWORD}\n")
     assert f"account {A}: balance 0.00 before, 100.00 after" in approved.out

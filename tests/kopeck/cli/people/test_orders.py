@@ -250,7 +250,7 @@ def test_files_are_imported_with_every_bad_line_told(desk, tmp_path) -> None:
     people.write_text("number,parent\nx1,firm\nx2,ghost\n", "utf-8")
     refused = desk("customer", "import", str(people))
     assert refused.status == 2
-    assert f"{people}:3: there is no active customer ghost, or his line is bad\n" in refused.err
+    assert f"{people}:3: there is no active customer ghost, or its line is bad\n" in refused.err
     assert "nothing was loaded: 1 of 2 lines are bad" in refused.err
     assert desk("customer", "import", "--skip-bad", str(people)).out.startswith(
         "loaded 1 customers, 0 exist already, 1 bad, 2 lines; "

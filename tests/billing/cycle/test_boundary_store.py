@@ -14,8 +14,8 @@ from billing.cycle.posting import CycleRefused
 from billing.files.format import parse_format
 from billing.usage.importer import import_file
 from billing.usage.load_store import NewImport
-from billing.usage.unbilled import list_unbilled
 from billing.verification.invoices import verify_cycle
+from billing.verification.unbilled import list_unbilled
 from kopeck.databases.transactions import in_transaction
 from tests.billing.cycle.base import FEBRUARY, MARCH, Base, cycle_base
 from tests.billing.cycle.test_schedules import FORMAT

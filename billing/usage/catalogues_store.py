@@ -7,10 +7,12 @@ read refuses nothing: billing says so of the orders on it.
 Does not know: events.
 """
 
-from typing import Any, Final
+from typing import Final
 
 from billing.catalogue.nodes import CatalogueError
 from billing.catalogue.store import Source, catalogue_of
+from billing.database.adbc import rows
+from billing.database.cursors import ColumnConnection
 from billing.usage.ratable import Ratable, ratable_under
 
 _MICRO_DECIMALS: Final = 6
@@ -36,14 +38,14 @@ _MAIN_FILE: Final = "SELECT main_file FROM catalogue_versions WHERE id = $1::big
 _FILES: Final = "SELECT name, content FROM catalogue_files WHERE version_id = $1::bigint"
 
 
-def ratable_now(load: Any) -> Ratable:
+def ratable_now(load: ColumnConnection) -> Ratable:
     """What the catalogues in force could rate; nothing is known while there is none.
 
     Args:
         load: a connection of ADBC, inside the caller's transaction.
     """
-    divisors = {str(item): 10 ** (_MICRO_DECIMALS - int(decimals)) for item, decimals in _rows(load, _ITEMS)}
-    by_number = {str(item): _ids(versions) for item, versions in _rows(load, _BY_NUMBER)}
+    divisors = {str(item): 10 ** (_MICRO_DECIMALS - int(decimals)) for item, decimals in rows(load, _ITEMS)}
+    by_number = {str(item): _ids(versions) for item, versions in rows(load, _BY_NUMBER)}
     catalogues = {}
     for version in sorted(set[int]().union(*by_number.values())):
         try:
@@ -55,15 +57,9 @@ def ratable_now(load: Any) -> Ratable:
 
 
 def _ids(text: str) -> set[int]:
-    return {int(one) for one in text.strip("{}").split(",")}
+    return {int(version) for version in text.strip("{}").split(",")}
 
 
-def _source(load: Any, version: int) -> Source:
-    main_file = str(_rows(load, _MAIN_FILE, (version,))[0][0])
-    return Source(main_file, {str(name): bytes(content) for name, content in _rows(load, _FILES, (version,))})
-
-
-def _rows(load: Any, statement: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    with load.cursor() as cur:
-        cur.execute(statement, parameters or None)
-        return list(cur.fetchall())
+def _source(load: ColumnConnection, version: int) -> Source:
+    main_file = str(rows(load, _MAIN_FILE, (version,))[0][0])
+    return Source(main_file, {str(name): bytes(content) for name, content in rows(load, _FILES, (version,))})

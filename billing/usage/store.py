@@ -17,7 +17,7 @@ PAGE_MAX: Final = 100_000
 
 
 class UsageError(Refusal):
-    """A clear sentence for whoever asked for the impossible."""
+    """What was asked of usage cannot be."""
 
     default_code = "usage_refused"
 

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from billing.cycle.posting import CycleRefused
+from billing.database.adbc import do, rows
 from billing.database.cursors import ColumnConnection
-from billing.database.link import do, rows
 
 _HOLD: Final = "SELECT open_from FROM usage_open FOR UPDATE"
 

@@ -53,7 +53,8 @@ _UNCOVERED: Final = f"""
 """
 
 #: Late events that a complete run saw, the period of the order they belong to, and what of it was billed since. What an
-#: order in advance has on its arrears part alone is left to cycle_verify_periods: no such record, no late usage.
+#: order in advance has on its arrears part alone is left to billing.verification.periods: without such a record there
+#: is no late usage.
 _LATE: Final = f"""
     WITH {_ITEMS}, last AS (
         SELECT r.id, r.usage_until FROM bill_runs r
@@ -172,7 +173,7 @@ _LIST: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Unbilled:
+class UnbilledUsage:
     """Events of an account and an item. why: 'no order', 'closed account', 'end moved' (they passed to an order
     that was billed before them), or 'next run', which bills them."""
 
@@ -185,10 +186,10 @@ class Unbilled:
     last_at: datetime
 
 
-async def list_unbilled(cur: Cursor, account: str, limit: int) -> list[Unbilled]:
+async def list_unbilled(cur: Cursor, account: str, limit: int) -> list[UnbilledUsage]:
     """Closed usage that is on no invoice. account: a number, or '' for all."""
     await cur.execute(_LIST, {"account": account, "limit": limit})
-    return [Unbilled(*row) for row in await cur.fetchall()]
+    return [UnbilledUsage(*row) for row in await cur.fetchall()]
 
 
 async def check_usage(cur: Cursor) -> Check:
