@@ -233,6 +233,14 @@ class ShardInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Range:
+    """Accounts whose ids are in [first, last]."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class Windows:
     """Usage a shard needs: at in [from_s, until_s) of the account; windows of an account do not overlap."""
 

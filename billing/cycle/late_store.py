@@ -1,11 +1,11 @@
 """What a shard needs beside what is due: settled orders, and usage that came after its period was billed.
 
-Rules. As in cycle_store. Late events are few and have an index of their own, so that asking for them where there are
-none costs a look at it. Late usage goes back as far as the newest run that was done for everybody; where it left
-something of a payer unbilled, further. Closed accounts get no invoice: their late usage is told by `kopeck usage
+Rules. As in billing.cycle.store. Late events are few and have an index of their own, so that asking for them where
+there are none costs a look at it. Late usage goes back as far as the newest run that was done for everybody; where it
+left something of a payer unbilled, further. Closed accounts get no invoice: their late usage is told by `kopeck usage
 unbilled`.
 
-Does not know: what late usage makes of a period (cycle_late).
+Does not know: what late usage makes of a period (billing.charging.late).
 """
 
 from collections.abc import Iterator
@@ -22,22 +22,9 @@ from billing.charging.late import BilledPeriods, all_windows, find_late
 from billing.charging.pools import with_neighbours
 from billing.charging.records import ARREARS, AdvanceAmounts, CreditedLate, Orders, ShardInput, Suspensions, UsageEvents
 from billing.charging.tariffs import Tariffs
-from billing.cycle.store import (
-    EVENT_COLUMNS,
-    Claim,
-    ReadRequest,
-    codes_in,
-    events_of,
-    ints,
-    orders_in,
-    read_buyers,
-    read_payers,
-    read_usage,
-    seconds,
-    suspensions_in,
-    wheres_of,
-    without_void,
-)
+from billing.cycle.columns import ints, seconds
+from billing.cycle.store import Claim, ReadRequest, codes_in, orders_in, read_buyers, read_payers, suspensions_in
+from billing.cycle.usage_store import EVENT_COLUMNS, events_of, read_usage, wheres_of, without_void
 from billing.database.adbc import columns, do, rows
 from billing.database.arrays import int_array
 from billing.database.cursors import ColumnConnection
@@ -162,7 +149,8 @@ def read_rest(
     if billed is not None:
         shard = replace(shard, late=find_late(shard, tariffs, due, late, billed))
         shard = _with_credited(opened, _with_advances(opened, shard))
-    return replace(shard, events=read_usage(opened, claim, all_windows(shard, tariffs, due))), due
+    windows = all_windows(shard, tariffs, due)
+    return replace(shard, events=read_usage(opened, claim.accounts, windows, claim.usage_until_s)), due
 
 
 def _read_late(opened: ColumnConnection, claim: Claim) -> UsageEvents:
@@ -203,7 +191,7 @@ def _with_settled(
     starts = [int(one.min()) for one in since if len(one)]
     found = pa.concat_tables(
         columns(opened, _SETTLED.format(accounts=where, from_s=min(starts)))
-        for where in wheres_of("o.account_id", accounts, claim)
+        for where in wheres_of("o.account_id", accounts, claim.accounts)
     ).combine_chunks()
     found = found.filter(pa.array(np.isin(ints(found, "account_id"), accounts))).combine_chunks()
     if not found.num_rows:

@@ -29,8 +29,8 @@ from billing.cycle.store import (
     read_catalogues,
     read_shard,
     read_terms,
-    write_shard,
 )
+from billing.cycle.write_store import write_shard
 from billing.database.cursors import ColumnConnection
 from billing.database.link import RECONNECT_LIMIT_S, CycleStoreError, DatabaseAway, Link
 from billing.orders.terms import OrderTerms

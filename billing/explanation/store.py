@@ -19,16 +19,8 @@ from billing.catalogue.store import find_version, read_version
 from billing.charging.records import NONE
 from billing.database.arrays import int_array
 from billing.database.cursors import Cursor
-from billing.explanation.lines import (
-    BilledAhead,
-    Explained,
-    OrderFacts,
-    RecordFacts,
-    UsageFacts,
-    explain_line,
-    has_period,
-    owner_of,
-)
+from billing.explanation.lines import explain_line, has_period, owner_of
+from billing.explanation.records import BilledAhead, Explained, OrderFacts, RecordFacts, UsageFacts
 from billing.orders.terms import OrderTerms
 from ratingcore import tariff as core
 

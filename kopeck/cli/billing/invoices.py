@@ -233,7 +233,7 @@ def explain(context: Context, number: str, line: int | None, language: str) -> N
 
 
 def _derivation(line: "Line", judged: "JudgedLine | None", language: str, currency: str) -> Iterator[str]:
-    from billing.explanation.lines import explain_words
+    from billing.explanation.words import explain_words
     from billing.invoicing.documents import line_words
     from billing.rating.report import Words
 
