@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from billing.charging.bills import bill_shard
 from billing.charging.due import find_due
-from billing.charging.lines import bill_shard
 from billing.charging.tariffs import Tariffs, prepare_tariffs
 from billing.cycle.late_store import read_rest
 from billing.cycle.posting import CycleRefused, approve_shard, post_shard

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from billing.charging.lines import bill_shard
+from billing.charging.bills import bill_shard
 from billing.charging.tariffs import prepare_tariffs
 from billing.cycle import run as cycle_run
 from billing.cycle.plan import NewRun
