@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from billing.charging.short import lock_short, mark_short, suspend_unborne
+from billing.cycle.short_store import lock_short, mark_short, suspend_unborne
 from billing.database.adbc import columns, do, ingest, rows
 from billing.database.arrays import int_array
 from billing.database.cursors import ColumnConnection
