@@ -23,13 +23,15 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
+from billing.refusals import Refusal
+
 DEFAULT_FILE = "kopeck.toml"
 PREFIX = "KOPECK_"
 #: Environment names with our prefix that are not settings: the file's own name, tests, children of `kopeck run`.
 NOT_SETTINGS = ("KOPECK_CONFIG", "KOPECK_TEST_", "KOPECK_SUPERVISED")
 
 
-class SettingsError(Exception):
+class SettingsError(Refusal):
     """The settings cannot be used; the message names the place and is meant for the operator."""
 
 

@@ -16,9 +16,10 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.web import Application, RequestHandler
 
 from web.console.billing import invoices
-from web.console.partners import admin
+from web.console.partners import partners
 from web.console.payments import attempts, payments
-from web.console.people import sign_in as people
+from web.console.people import sign_in, users
+from web.console.system import audit
 from web.site import page
 from web.site.site import Site, WebOptions
 
@@ -37,10 +38,10 @@ _LOGIN: Final = "([a-z0-9][a-z0-9._@-]{1,63})"
 
 ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/", page.Start),
-    ("/sign-in", people.SignInPage),
-    ("/sign-out", people.SignOutPage),
-    ("/language", people.LanguagePage),
-    ("/profile", people.ProfilePage),
+    ("/sign-in", sign_in.SignInPage),
+    ("/sign-out", sign_in.SignOutPage),
+    ("/language", sign_in.LanguagePage),
+    ("/profile", sign_in.ProfilePage),
     ("/payments", payments.PaymentsPage),
     ("/payments[.]csv", payments.PaymentsExport),
     ("/payments/open", payments.OpenPayment),
@@ -49,12 +50,12 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/attempts", attempts.AttemptsPage),
     ("/invoices/([^/]{1,60})", invoices.InvoicePage),
     ("/invoices/([^/]{1,60})/pdf", invoices.InvoicePdf),
-    ("/partners", admin.PartnersPage),
-    (f"/partners/{_CODE}", admin.PartnerPage),
-    (f"/partners/{_CODE}/state", admin.PartnerStatePage),
-    ("/users", admin.UsersPage),
-    (f"/users/{_LOGIN}", admin.UserPage),
-    ("/audit", admin.AuditPage),
+    ("/partners", partners.PartnersPage),
+    (f"/partners/{_CODE}", partners.PartnerPage),
+    (f"/partners/{_CODE}/state", partners.PartnerStatePage),
+    ("/users", users.UsersPage),
+    (f"/users/{_LOGIN}", users.UserPage),
+    ("/audit", audit.AuditPage),
 )
 
 

@@ -1,7 +1,7 @@
 """What a catalogue may not hold although it can be read: the linter's errors that need no example of a bill.
 
 Rules. They are errors of the linter and not of the reader, so that a version saved before a rule was known is still
-read and what was billed by it is still explained: `kopeck catalog load` refuses a new version that breaks one.
+read and what was billed by it is still explained: `kopeck catalogue load` refuses a new version that breaks one.
 
 Does not know: prices, what something costs.
 """

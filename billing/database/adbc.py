@@ -18,9 +18,10 @@ from adbc_driver_postgresql import dbapi
 
 from billing.database.cursors import ColumnConnection
 from billing.database.session import IDLE_IMPORT_S, session_dsn
+from billing.refusals import Unavailable
 
 
-class ImportStoreError(Exception):
+class ImportStoreError(Unavailable):
     """The database did not take a file, and nothing of the file is kept. The message is for people."""
 
 

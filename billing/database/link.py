@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from billing.database.adbc import connect, do, rows, sentence_of
 from billing.database.session import IDLE_BILLING_S
+from billing.refusals import Unavailable
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ _SESSION: Final = (
 )
 
 
-class CycleStoreError(Exception):
+class CycleStoreError(Unavailable):
     """The database refused, and nothing of the transaction is kept. The message is for people."""
 
 

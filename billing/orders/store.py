@@ -217,7 +217,7 @@ async def newest_catalogue(cur: Cursor, name: str = "") -> Catalogue:
         raise OrderError(f"there are several catalogues, name one by --catalogue: {', '.join(names)[:300]}")
     version = await find_version(cur, name or names[0]) if names else None
     if version is None:
-        raise OrderError(f"there is no catalogue{f' {name[:40]!r}' if name else ': `kopeck catalog load` loads one'}")
+        raise OrderError(f"there is no catalogue{f' {name[:40]!r}' if name else ': `kopeck catalogue load` loads one'}")
     return await read_version(cur, version)
 
 

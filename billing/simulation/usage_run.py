@@ -142,7 +142,7 @@ def rate_base(
     try:
         stored = with_draft(link.run(newest_catalogues), draft)
         if not stored:
-            raise MonthError("there is no catalogue: `kopeck catalog load`, or name a draft by --catalog")
+            raise MonthError("there is no catalogue: `kopeck catalogue load`, or name a draft by --catalogue")
         catalogues = {one.catalogue_id: catalogue_of(one.source) for one in stored}
         zone = _zone(list(catalogues.values()), plan, draft)
         from_s, until_s = month.bounds_s(zone)

@@ -6,15 +6,19 @@ Does not know: any command.
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from billing.database.cursors import Cursor
+from kopeck.cli.person import os_actor
+from kopeck.databases.stores import Stores, open_stores
+from kopeck.databases.transactions import in_transaction
+from kopeck.logs import configure_logs
 from kopeck.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from kopeck.databases.stores import Stores
 
 T = TypeVar("T")
 
@@ -36,8 +40,6 @@ class Context:
     @contextmanager
     def stores(self) -> Iterator["Stores"]:
         """The databases the settings name, for one command; what it logs goes to the error output."""
-        from kopeck.databases.stores import open_stores
-        from kopeck.logs import configure_logs
 
         configure_logs(self.settings.log, "cli")
         with open_stores(self.settings) as stores:
@@ -45,7 +47,6 @@ class Context:
 
     def in_transaction(self, work: Callable[[Cursor], Awaitable[T]]) -> T:
         """Run an async function of a cursor in one transaction on the database the settings name."""
-        from kopeck.databases.transactions import in_transaction
 
         with self.stores() as stores:
             return in_transaction(stores.dsn, work)
@@ -87,6 +88,24 @@ class Instant(click.ParamType):  # type: ignore[type-arg]
 
 INSTANT = Instant()
 
+
+class AliasedOption(click.Option):
+    """An option with one name in `--help` and older names that go on working."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The line of `--help`, with the first name alone."""
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        names, meaning = record
+        return names.replace("".join(f", {name}" for name in self.opts[1:]), ""), meaning
+
+
+#: Of what is printed.
+LANGUAGE = click.option(
+    "--language", "--lang", cls=AliasedOption, type=click.Choice(("en", "ru")), default="en", show_default=True
+)
+
 #: Of files that people write; those of usage say it in their format (billing.files.format.CHARSETS).
 CHARSETS = ("utf-8", "cp1251", "cp866", "koi8-r", "iso-8859-5")
 #: What messages say of a file that is in another charset than was said.
@@ -99,16 +118,12 @@ CHARSET = click.option(
 
 def actor() -> str:
     """How records name who acts at the terminal without a login of ours; kopeck/cli/person.py says what that proves."""
-    from kopeck.cli.person import os_actor
 
     return os_actor()
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
     """Print a table, or its cells with tabs between them where nobody looks at it (a pipe): row by row as they come."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     console = Console()
     if not console.is_terminal:

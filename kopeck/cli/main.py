@@ -1,193 +1,88 @@
 """The ``kopeck`` command: everything an operator does without a browser.
 
-Rules. One clear sentence on standard error for what went wrong, never a traceback: status 2 when the input was wrong,
-1 when the work failed. Results go to standard output. Nothing heavy is imported before it is needed, so that
-``--help`` is quick.
+Rules. One clear sentence on standard error for what went wrong, never a traceback: status 2 when the input was wrong
+(`Refusal`), 1 when the work failed (`Unavailable`). Results go to standard output. A command's module is imported when
+the command is called (kopeck.cli.lazy), so that ``--help`` is quick.
 
 Does not know: SQL, protocols; each command calls the room that does.
 """
 
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
-from kopeck.cli.context import Context, pass_context
-from kopeck.settings import Settings, SettingsError
+from billing.refusals import Refusal, Unavailable
+from kopeck.cli.context import Context
+from kopeck.cli.lazy import Lazy, LazyGroup
+
+#: Every command: where it stands, and its line in `kopeck --help`. Without a line: an alias.
+COMMANDS: Final = {
+    # money.py hangs further commands on the group of accounts.py, so the group is taken from there
+    "account": Lazy("kopeck.cli.payments.money:account", "Subscribers' accounts, and money posted by hand."),
+    "attempts": Lazy("kopeck.cli.payments.attempts:attempts", "Calls that changed no payment: delete old ones."),
+    "bill": Lazy("kopeck.cli.billing.bill:bill", "The billing cycle: orders become invoices."),
+    "catalog": Lazy("kopeck.cli.billing.catalogue:catalogue"),
+    "catalogue": Lazy("kopeck.cli.billing.catalogue:catalogue", "Tariffs: items, plans, prices, promotions."),
+    "customer": Lazy("kopeck.cli.people.customers:customer", "Customers: who buys, who pays, who sells to them."),
+    "demo": Lazy("kopeck.cli.system.demo:demo", "What runs here: processes, addresses, requests to try."),
+    "dunning": Lazy("kopeck.cli.billing.dunning:dunning", "What happens to those who do not pay."),
+    "invoice": Lazy("kopeck.cli.billing.invoices:invoice", "Invoices and credit notes."),
+    "journal": Lazy("kopeck.cli.payments.journal:journal", "The payment journal that people search."),
+    "migrate": Lazy("kopeck.cli.system.migrate:migrate", "Bring the database to the schema of this program."),
+    "order": Lazy("kopeck.cli.people.orders:order", "Orders: plans and items that customers have ordered."),
+    "partner": Lazy("kopeck.cli.partners.partners:partner", "Partners: their contracts and keys."),
+    "rate": Lazy("kopeck.cli.billing.catalogue:rate", "Rate a usage file under a catalogue file."),
+    "run": Lazy("kopeck.cli.system.run:run", "Run everything on this machine."),
+    "serve": Lazy("kopeck.cli.system.serve:serve", "Run one process with the roles named."),
+    "settings": Lazy("kopeck.cli.system.settings:settings", "Show every setting with its present value."),
+    "usage": Lazy("kopeck.cli.billing.usage:usage", "Files of usage: what subscribers used."),
+    "user": Lazy("kopeck.cli.system.users:user", "People who sign in to the pages."),
+    "verify": Lazy("kopeck.cli.payments.journal:verify", "Check that money, usage and the journal add up."),
+    "whatif": Lazy("kopeck.cli.billing.whatif:whatif", "Rate a month again under a draft catalogue."),
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option("--config", metavar="FILE", help="Settings file (TOML); else KOPECK_CONFIG, else ./kopeck.toml.")
 @click.version_option(package_name="kopeck", message="kopeck %(version)s")
 @click.pass_context
 def cli(context: click.Context, config: str | None) -> None:
     """Kopeck accepts payments from aggregators and bills subscribers.
 
-    `kopeck run` starts everything on this machine. Settings: docs/operators.md.
+    `kopeck run` starts everything on this machine: gateways for partners, one process of back-office work, one of
+    pages, and the databases that settings do not name; `kopeck demo` says what runs. Settings: docs/operators.md.
     """
     context.obj = Context(config)
 
 
-@cli.command()
-@click.option("--demo/--no-demo", default=None, help="Fill an empty embedded database with demo data (the default).")
-@pass_context
-def run(context: Context, demo: bool | None) -> None:
-    """Run gateways, relay and pages on this machine, and the embedded databases.
-
-    Databases that settings do not name are embedded, with their data under data_dir. Ctrl-C stops everything.
-    """
-    from kopeck.local.run import run_all
-
-    _logs(context.settings, "run")
-    run_all(context.settings, context.config, demo=demo)
-
-
-@cli.command()
-@click.option("--status", "only_status", is_flag=True, help="Only say what is applied and what is pending.")
-@pass_context
-def migrate(context: Context, only_status: bool) -> None:
-    """Bring the database to the schema this program needs. Needs database.owner_dsn."""
-    from kopeck.databases import migrate as migrations
-    from kopeck.databases.stores import open_stores
-
-    _logs(context.settings, "cli")
-    with open_stores(context.settings, may_make=True) as stores:
-        if only_status:
-            status = migrations.status(stores.owner_dsn or stores.dsn)
-            for name in status.applied:
-                click.echo(f"applied  {name}")
-            for name in status.pending:
-                click.echo(f"pending  {name}")
-            for name in status.unknown:
-                click.echo(f"unknown  {name}  (applied by a newer Kopeck)")
-            return
-        if not stores.owner_dsn:
-            raise click.UsageError("database.owner_dsn is not set: migrations run as the owner (docs/operators.md)")
-        for name in migrations.migrate(stores.owner_dsn):
-            click.echo(f"applied  {name}")
-        click.echo("the database is up to date")
-
-
-@cli.group()
-def serve() -> None:
-    """Run one process; for a service manager. `kopeck run` runs them all."""
-
-
-@serve.command("gateway")
-@click.option("--index", type=click.IntRange(0, 999), default=0, help="Which gateway of this host: its metrics port.")
-@pass_context
-def serve_gateway(context: Context, index: int) -> None:
-    """The partner port. Several may run on one host and port."""
-    _logs(context.settings, f"gateway-{index}")
-    from kopeck.serve.gateway import run_gateway
-
-    run_gateway(context.settings, index)
-
-
-@serve.command("web")
-@pass_context
-def serve_web(context: Context) -> None:
-    """The pages for people."""
-    _logs(context.settings, "web")
-    from kopeck.serve.web import run_web
-
-    run_web(context.settings)
-
-
-@serve.command("relay")
-@pass_context
-def serve_relay(context: Context) -> None:
-    """The way from the database to the journal. Several may run."""
-    _logs(context.settings, "relay")
-    from kopeck.serve.relay import run_relay
-
-    run_relay(context.settings)
-
-
-@cli.command()
-@pass_context
-def demo(context: Context) -> None:
-    """Print addresses of the Kopeck that runs here, the demo's login, and three requests with fresh ids."""
-    from kopeck.databases.stores import attach
-    from kopeck.local.run import announcement
-
-    attach(context.settings)  # or there is nothing to play with
-    click.echo(announcement(context.settings, context.config))
-
-
-@cli.command()
-@click.option("--markdown", is_flag=True, help="The table of docs/operators.md instead, with the defaults.")
-@pass_context
-def settings(context: Context, markdown: bool) -> None:
-    """Show every setting with its present value."""
-    from kopeck.cli.context import show_table
-    from kopeck.settings import documented_settings, effective_settings
-
-    if markdown:
-        click.echo("| setting | environment | default | meaning |\n| --- | --- | --- | --- |")
-        for doc in documented_settings():
-            click.echo(f"| `{doc.name}` | `{doc.environment}` | {doc.default} | {doc.meaning} |")
-        return
-    show_table(("setting", "value", "meaning"), [tuple(row) for row in effective_settings(context.settings)])
-
-
-def register() -> None:
-    """Hang the groups of the other modules on the command."""
-    import kopeck.cli.payments.money  # noqa: F401 - hangs its commands on `account`
-    from kopeck.cli.billing.bill import bill
-    from kopeck.cli.billing.catalog import catalog, rate
-    from kopeck.cli.billing.dunning import dunning
-    from kopeck.cli.billing.invoices import invoice
-    from kopeck.cli.billing.usage import usage
-    from kopeck.cli.billing.whatif import whatif
-    from kopeck.cli.partners.partners import partner
-    from kopeck.cli.payments.accounts import account
-    from kopeck.cli.payments.attempts import attempts
-    from kopeck.cli.payments.journal import journal, verify
-    from kopeck.cli.people.customers import customer
-    from kopeck.cli.people.orders import order
-    from kopeck.cli.system.users import user
-
-    people, money = (account, customer, order, partner, user), (dunning, bill, catalog, invoice, rate, usage, whatif)
-    for command in (*people, *money, attempts, verify, journal):
-        cli.add_command(command)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the ``kopeck`` command; ``arguments`` stand in for those of the process. Always exits."""
-    register()
     try:
         sys.exit(cli.main(arguments, prog_name="kopeck", standalone_mode=False) or 0)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
-    except click.ClickException as error:
-        error.show()
+    except click.UsageError as error:
+        error.show()  # with the command's usage
         sys.exit(2)
-    except SettingsError as error:
-        _fail(str(error), 2)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has left
+        sys.stderr.close()  # the reader of our output has left
         sys.exit(1)
+    except Refusal as error:
+        _fail(str(error), 2)
+    except (Unavailable, OSError) as error:
+        _fail(str(error), 1)
     except Exception as error:  # noqa: BLE001 - the last place where it can become a sentence
-        _fail(*_explained(error))
-
-
-def _explained(error: Exception) -> tuple[str, int]:
-    """A sentence and an exit status for what a command raised; imports only what has been imported anyway."""
-    from billing.refusals import Refusal, Unavailable
-    from kopeck.databases.migrate import MigrateError
-    from kopeck.databases.postgres import EmbeddedError
-    from kopeck.databases.transactions import CommandFailed
-    from kopeck.serve.process import ProcessError
-
-    if isinstance(error, Refusal):
-        return str(error), 2
-    if isinstance(error, Unavailable | EmbeddedError | MigrateError | ProcessError | CommandFailed | OSError):
-        return str(error), 1
-    place = f"{type(error).__name__} at {_place(error)}"
-    return f"internal error, please report it: {place}: {error}", 1
+        _fail(f"internal error, please report it: {type(error).__name__} at {_place(error)}: {error}", 1)
 
 
 def _place(error: Exception) -> str:
@@ -200,9 +95,3 @@ def _place(error: Exception) -> str:
 def _fail(message: str, status: int) -> None:
     click.echo(f"kopeck: {message}", err=True)
     sys.exit(status)
-
-
-def _logs(settings: Settings, process: str) -> None:
-    from kopeck.logs import configure_logs
-
-    configure_logs(settings.log, process)

@@ -11,15 +11,17 @@ Does not know: what the person does.
 import os
 import pwd
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from billing.database.cursors import Cursor
-
-if TYPE_CHECKING:
-    from billing.ledger.posting_requests import Person
-    from kopeck.databases.stores import Stores
+from billing.ledger.posting_requests import Person
+from kopeck.databases.stores import Stores
+from kopeck.databases.transactions import in_transaction
+from web.access.audit import record
+from web.access.throttle import TooManyTries
+from web.access.users import PasswordExpired, Role, UserError, authenticate, may, user_by_login
 
 AS_LOGIN = click.option(
     "--as", "login", metavar="LOGIN", help="Act as this user; the password is asked for, or read from standard input."
@@ -40,10 +42,6 @@ def person_at(stores: "Stores", login: str | None) -> "Person":
     Raises:
         UserError: wrong login or password, a password that has to be replaced first, or a role that moves no money.
     """
-    from billing.ledger.posting_requests import Person
-    from kopeck.databases.transactions import in_transaction
-    from web.access.throttle import TooManyTries
-    from web.access.users import PasswordExpired, Role, UserError, may
 
     if login is None:
         return Person(os_actor(), "os")
@@ -72,8 +70,6 @@ def claims() -> dict[str, str]:
 
 
 async def _signed_in(cur: Cursor, login: str, password: str) -> Any:
-    from web.access.audit import record
-    from web.access.users import authenticate, user_by_login
 
     user = await authenticate(cur, login, password, "terminal")
     if user is None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import IO
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 #: How often a line is written where nobody watches a bar.
 LINE_EVERY_S = 10.0
@@ -23,15 +25,6 @@ def progress(what: str, total: int | None = None) -> Iterator[Report]:
 
     The text that it reports with is shown as it is; the share of the total is added.
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     console = Console(stderr=True)
     if not console.is_terminal:

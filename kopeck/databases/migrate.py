@@ -22,12 +22,13 @@ from yoyo.connections import parse_uri
 from yoyo.migrations import Migration, StepCollector
 
 from billing.database.session import IDLE_COMMAND_S, session_dsn
+from billing.refusals import Unavailable
 
 #: pg_advisory_lock key: "kopeck" as a number, so that it is found in pg_locks by whoever looks.
 ADVISORY_LOCK = int.from_bytes(b"kopeck", "big")
 
 
-class MigrateError(Exception):
+class MigrateError(Unavailable):
     """The database could not be brought up to date; the message is for the operator."""
 
 

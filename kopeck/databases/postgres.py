@@ -32,6 +32,7 @@ import psycopg2
 import structlog
 from psycopg2 import sql
 
+from billing.refusals import Unavailable
 from kopeck import children
 
 SUPERUSER = "postgres"
@@ -56,7 +57,7 @@ _WAL_LEAST_BYTES, _WAL_MOST_BYTES = 1 << 30, 16 << 30
 log = structlog.get_logger("kopeck.databases.stores")
 
 
-class EmbeddedError(Exception):
+class EmbeddedError(Unavailable):
     """An embedded server cannot run; the message says why and what to do."""
 
 

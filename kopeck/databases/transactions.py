@@ -12,6 +12,7 @@ import psycopg2
 from billing.database.aiopg import cancelled_as, connect
 from billing.database.cursors import Cursor
 from billing.database.session import IDLE_COMMAND_S
+from billing.refusals import Unavailable
 
 T = TypeVar("T")
 
@@ -19,7 +20,7 @@ CONNECT_TIMEOUT_S = 10.0
 STATEMENT_TIMEOUT_S = 600.0
 
 
-class CommandFailed(Exception):
+class CommandFailed(Unavailable):
     """The database did not do it; nothing was changed. The message is for the person at the terminal."""
 
 

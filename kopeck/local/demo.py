@@ -33,8 +33,10 @@ from billing.ledger.transfers import Transfer, post_transfers
 from gateway.partners.contracts import add_key, add_partner, list_partners
 from kopeck.databases.postgres import write_private
 from kopeck.databases.transactions import in_transaction
+from kopeck.local.store import add_opening_posting, subscriber_ids, unbilled_since
 from kopeck.settings import Settings
 from ratingcore.money import Minor
+from web.access.users import add_user
 
 ACTOR = "system:demo"
 LOGIN = "admin"
@@ -44,12 +46,6 @@ SUBSCRIBERS = 3_000
 INACTIVE_EVERY = 100
 #: The subscriber the printed lines pay; always active.
 FIRST_NUMBER = 79161234567
-
-#: When the demo's orders began, where their first month is still to be billed and nobody else has billed anything.
-_UNBILLED = """
-    SELECT starts_at FROM orders
-    WHERE number = 'demo-1' AND NOT EXISTS (SELECT FROM bill_runs WHERE state = 'done' OR actor <> %s)
-"""
 
 _SURNAMES = (
     "Иванов Смирнов Кузнецов Попов Васильев Петров Соколов Михайлов Новиков Фёдоров Морозов Волков "
@@ -91,17 +87,16 @@ def make_demo(settings: Settings, dsn: str) -> bool:
 
 
 async def _is_complete(cur: Cursor) -> bool:
-    return bool(await list_partners(cur)) and await _unbilled_since(cur) is None
-
-
-async def _unbilled_since(cur: Cursor) -> datetime | None:
-    await cur.execute(_UNBILLED, (ACTOR,))
-    row = await cur.fetchone()
-    return row[0] if row else None
+    return bool(await list_partners(cur)) and await unbilled_since(cur, ACTOR) is None
 
 
 def _make(settings: Settings, dsn: str) -> None:
-    from kopeck.local.demo_billing import PEOPLE, bill_month, month_before, open_for_business
+    from kopeck.local.demo_billing import (  # heavy: this process only
+        PEOPLE,
+        bill_month,
+        month_before,
+        open_for_business,
+    )
 
     people = [(account.number, account.name) for account, _ in itertools.islice(_subscribers(), PEOPLE)]
     keys = _load_or_make_secrets(settings)
@@ -112,7 +107,7 @@ def _make(settings: Settings, dsn: str) -> None:
             await open_for_business(cur, people, month_before(datetime.now(UTC)), ACTOR)
 
     in_transaction(dsn, fill)
-    since = in_transaction(dsn, _unbilled_since)
+    since = in_transaction(dsn, lambda cur: unbilled_since(cur, ACTOR))
     if since is not None:
         bill_month(dsn, _folder(settings), [number for number, _ in people], since, ACTOR)
 
@@ -178,15 +173,9 @@ async def _open_accounts(cur: Cursor) -> None:
     """Subscribers, and what they brought along: one manual posting with a transfer each."""
     wanted = list(_subscribers())
     await create_accounts(cur, [account for account, _ in wanted])
-    await cur.execute(
-        "INSERT INTO manual_postings (key, actor, why) VALUES ('demo:opening', %s, 'opening balances of the demo') "
-        "RETURNING id",
-        (ACTOR,),
-    )
-    posting_id = int((await cur.fetchone())[0])
+    posting_id = await add_opening_posting(cur, ACTOR)
     adjustment = await system_account(cur, "adjustment", "", "RUB")
-    await cur.execute("SELECT number, id FROM accounts WHERE kind = 'subscriber'")
-    ids = dict(await cur.fetchall())
+    ids = await subscriber_ids(cur)
     transfers = [
         Transfer("manual", posting_id, f"open-{ids[account.number]}", adjustment, ids[account.number], amount, "RUB")
         for account, amount in wanted
@@ -214,8 +203,6 @@ def _name(chance: random.Random) -> str:
 
 
 async def _add_person(cur: Cursor, password: str) -> None:
-    from web.access.users import add_user
-
     await add_user(cur, LOGIN, password, "administrator")
 
 

@@ -30,7 +30,7 @@ from billing.orders.orders import add_order, end_order, suspend_order
 from billing.orders.records import ManualCharge, WantedOrder
 from billing.usage.importer import import_file
 from billing.usage.load_store import NewImport
-from kopeck.cli.billing.catalog import load_catalogue
+from kopeck.cli.billing.catalogue import load_catalogue
 from web.access.audit import record
 
 EXAMPLES: Final = Path(__file__).parents[1] / "examples"

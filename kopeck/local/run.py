@@ -14,10 +14,13 @@ import structlog
 
 from kopeck.databases import migrate
 from kopeck.databases.stores import Stores, host_stores
+from kopeck.databases.transactions import in_transaction
 from kopeck.local.demo import LOGIN, demo_lines, demo_password, make_demo
+from kopeck.local.processes import running_processes, table_of
 from kopeck.local.supervisor import Supervisor
 from kopeck.serve.exposure import require_no_failpoints, warn_of_root
 from kopeck.settings import Settings
+from web.access.users import list_users
 
 #: What to try of billing; the demo's first invoice has that number.
 BILLING_LINES = ("invoice list", "invoice pdf I-000001", "invoice explain I-000001")
@@ -40,22 +43,27 @@ def run_all(settings: Settings, config: str | None, demo: bool | None) -> None:
         supervisor = Supervisor(settings, servers, config)
         try:
             if supervisor.start():
-                click.echo(f"\nKopeck is running.\n{announcement(settings, config)}")
+                click.echo(f"\nKopeck is running.\n{announcement(settings, stores, config)}")
                 supervisor.watch()
         finally:
             log.info("stopping")
             supervisor.stop()
 
 
-def announcement(settings: Settings, config: str | None = None) -> str:
-    """Where everything is, for the person who started it. config: the settings file that was named, if any."""
+def announcement(settings: Settings, stores: Stores, config: str | None = None) -> str:
+    """What runs and where, for the person who started it. config: the settings file that was named, if any."""
     web_scheme = "https" if settings.web.tls_cert else "http"
     gateway_scheme = "https" if settings.gateway.tls_cert else "http"
     lines = [
         f"  pages      {web_scheme}://{settings.web.host}:{settings.web.port}/",
         f"  partners   {gateway_scheme}://{settings.gateway.host}:{settings.gateway.port}/pay/CODE",
     ]
+    processes = running_processes(settings)
+    if processes:
+        lines += ["", *(f"  {line}" for line in table_of(processes)), ""]
     password = demo_password(settings)
+    if not in_transaction(stores.dsn, list_users):
+        lines += [f"  sign in    no user yet: {_typed_command(config)} user add LOGIN --role administrator"]
     if password:
         check, pay, signed = demo_lines(settings, datetime.now(UTC))
         command = _typed_command(config)

@@ -3,8 +3,8 @@
 Rules. A child that ends is started again, at once the first time and then after a pause that doubles up to half a
 minute; a minute of life makes it new again. A child whose health port has been silent for ``metrics.silent_s`` is
 killed and replaced: its loop turns no more, and SIGTERM would wait for the loop. An answer of 503 is no silence.
-At the end those who serve people and partners drain first, then the relay, and the databases last. Children do not
-outlive us (kopeck.children), and what a ``kill -9`` left over is ended before ours start.
+At the end the processes that serve people and partners drain first, then the back office, and the databases last.
+Children do not outlive us (kopeck.children), and what a ``kill -9`` left over is ended before ours start.
 
 Does not know: what the children do beyond their health port.
 """
@@ -24,6 +24,7 @@ import structlog
 from kopeck import children
 from kopeck.databases.stores import Servers
 from kopeck.serve.process import ProcessError, can_listen
+from kopeck.serve.roles import BACK_OFFICE, ROLES, health_port
 from kopeck.settings import Settings
 
 #: Names the parent and the data folder in a child's environment, so that an orphan is known for one.
@@ -43,6 +44,7 @@ class ChildSpec:
     """A process to keep alive. stage: those of a lower stage are stopped first."""
 
     name: str
+    roles: tuple[str, ...]
     arguments: tuple[str, ...]
     health_port: int
     drain_s: float
@@ -62,16 +64,18 @@ class _Child:
 
 def child_specs(settings: Settings) -> tuple[ChildSpec, ...]:
     """The processes `kopeck run` keeps alive, in the order they are started."""
-    gateway = settings.gateway
-    gateways = tuple(
-        ChildSpec(
-            f"gateway-{index}", ("gateway", "--index", str(index)), gateway.metrics_port + index, gateway.drain_s, 0
-        )
-        for index in range(gateway.processes)
+    back_office = _spec(settings, "back-office", BACK_OFFICE, stage=1)
+    pages = _spec(settings, "pages", ("web",), stage=0)
+    gateways = (
+        _spec(settings, f"gateway-{index}", ("gateway",), 0, index) for index in range(settings.gateway.processes)
     )
-    web = ChildSpec("web", ("web",), settings.web.metrics_port, settings.web.drain_s, 0)
-    relay = ChildSpec("relay", ("relay",), settings.relay.metrics_port, 10, 1)
-    return (relay, web, *gateways)
+    return (back_office, pages, *gateways)
+
+
+def _spec(settings: Settings, name: str, roles: tuple[str, ...], stage: int, index: int | None = None) -> ChildSpec:
+    arguments = roles if index is None else (*roles, "--index", str(index))
+    drain_s = max(ROLES[role].drain_s(settings) for role in roles)
+    return ChildSpec(name, roles, arguments, health_port(settings, roles, index or 0), drain_s, stage)
 
 
 class Supervisor:

@@ -1,6 +1,6 @@
-"""Composition root of a gateway process: the partner port.
+"""Composition root of the role gateway: the partner port.
 
-Several share one port (SO_REUSEPORT) and nothing else but the database.
+Several processes share one port (SO_REUSEPORT) and nothing else but the database.
 """
 
 import asyncio
@@ -11,42 +11,41 @@ import resource
 import structlog
 
 from gateway.payments import failpoints
-from gateway.payments.lanes import CoreOptions
+from gateway.payments.driver import CoreOptions
 from gateway.port.port import Gateway, PortOptions
-from kopeck.databases.stores import attach
-from kopeck.serve.exposure import require_no_failpoints, warn_of_exposure
-from kopeck.serve.process import ProcessError, finished_before, listen, run_process, tls_context, wait_for_database
+from kopeck.databases.stores import Stores
+from kopeck.serve.exposure import require_no_failpoints
+from kopeck.serve.process import ProcessError, RoleParts, finished_before, listen, tls_context, wait_for_database
 from kopeck.settings import Settings, SettingsError
 
 log = structlog.get_logger("kopeck.gateway")
 
 
-def run_gateway(settings: Settings, index: int = 0) -> None:
-    """Serve partners until SIGTERM. index: which of this host's gateway processes it is, for its metrics port."""
+async def serve_gateway(settings: Settings, stores: Stores, stop: asyncio.Event, parts: RoleParts) -> None:
+    """Serve partners until the end is asked for, then answer what is in flight.
+
+    Raises:
+        SettingsError: failpoints where they may not be, or that do not exist.
+        ProcessError: the port is taken, its TLS cannot be used, or the system allows too few open files.
+    """
     require_no_failpoints(settings, os.environ)
-    stores = attach(settings)
-    warn_of_exposure(settings, ("gateway", "metrics"))
     _allow_descriptors(settings.gateway.connections_max)
     tls_context("gateway", settings.gateway.tls_cert, settings.gateway.tls_key)  # the port loads them; here they speak
     try:
         failpoints.arm(settings.gateway.failpoints)
     except ValueError as error:
         raise SettingsError(f"gateway.failpoints: {error}") from error
-
-    async def work(stop: asyncio.Event, parts: dict[str, bool]) -> None:
-        if not await wait_for_database(stores.dsn, stop):
-            return
-        gateway = Gateway(core_options(settings, stores.dsn), port_options(settings))
-        try:
-            if await finished_before(stop, gateway.prepare()):
-                gateway.listen(listen(settings.gateway.host, settings.gateway.port, shared=True))
-                log.info("serving", host=settings.gateway.host, port=settings.gateway.port)
-                parts["started"] = True
-                await _watch(gateway, stop, parts)
-        finally:
-            await gateway.stop(settings.gateway.drain_s)
-
-    run_process(settings, settings.gateway.metrics_port + index, work)
+    if not await wait_for_database(stores.dsn, stop):
+        return
+    gateway = Gateway(core_options(settings, stores.dsn), port_options(settings))
+    try:
+        if await finished_before(stop, gateway.prepare()):
+            gateway.listen(listen(settings.gateway.host, settings.gateway.port, shared=True))
+            log.info("serving", host=settings.gateway.host, port=settings.gateway.port)
+            parts["started"] = True
+            await _watch(gateway, stop, parts)
+    finally:
+        await gateway.stop(settings.gateway.drain_s)
 
 
 #: Descriptors a gateway needs beside partners' connections: databases, logs, the health port.
@@ -73,7 +72,7 @@ def _allow_descriptors(connections_max: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-async def _watch(gateway: Gateway, stop: asyncio.Event, parts: dict[str, bool]) -> None:
+async def _watch(gateway: Gateway, stop: asyncio.Event, parts: RoleParts) -> None:
     """Keep the health report true until the end is asked for."""
     while not stop.is_set():
         parts["ready"] = gateway.is_ready

@@ -10,41 +10,45 @@ import asyncio
 import contextlib
 import signal
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from socket import SO_REUSEADDR, SOL_SOCKET, socket
 from typing import Any
 
 import structlog
 from tornado.netutil import bind_sockets
 
+from billing.refusals import Unavailable
 from kopeck.databases.migrate import DatabaseUnreachable, require_current
 from kopeck.serve.health import Parts, serve_health
 from kopeck.settings import Settings
 
 log = structlog.get_logger("kopeck.serve.process")
 
-#: What a process does until ``stop`` is set: it fills ``parts`` with its health and returns when it has drained.
-Work = Callable[[asyncio.Event, dict[str, bool]], Awaitable[None]]
+#: A role's part of the health report: a name, and whether that works.
+RoleParts = dict[str, bool]
+#: What a process does until the event is set: it fills its roles' parts and returns when all have drained.
+Work = Callable[[asyncio.Event, Mapping[str, RoleParts]], Awaitable[None]]
 
 
-class ProcessError(Exception):
+class ProcessError(Unavailable):
     """The process cannot run; the message is for the operator."""
 
 
-def run_process(settings: Settings, metrics_port: int, work: Work) -> None:
+def run_process(settings: Settings, metrics_port: int, roles: Sequence[str], work: Work) -> None:
     """Run ``work`` until a signal asks for the end. Raises ProcessError when a port is taken."""
-    asyncio.run(_run(settings, metrics_port, work))
+    asyncio.run(_run(settings, metrics_port, roles, work))
 
 
-async def _run(settings: Settings, metrics_port: int, work: Work) -> None:
+async def _run(settings: Settings, metrics_port: int, roles: Sequence[str], work: Work) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, stop.set)
-    parts: dict[str, bool] = {"started": False}
+    parts: dict[str, RoleParts] = {role: {"started": False} for role in roles}
 
     def health() -> Parts:
-        return {**parts, "not_draining": not stop.is_set()}
+        of_roles = {f"{role}.{name}": works for role in roles for name, works in parts[role].items()}
+        return {**of_roles, "not_draining": not stop.is_set()}
 
     try:
         side = serve_health(settings.metrics.host, metrics_port, health)

@@ -1,4 +1,4 @@
-"""Composition root of a web process: pages for people.
+"""Composition root of the role web: pages for people.
 
 A person's cancel goes the way a partner's does, through a gateway core of this process's own.
 """
@@ -9,46 +9,44 @@ import structlog
 
 from gateway.journal.journal import Journal
 from gateway.payments.lanes import Core
-from kopeck.databases.stores import Stores, attach
-from kopeck.serve.exposure import warn_of_exposure
+from kopeck.databases.stores import Stores
 from kopeck.serve.gateway import core_options
-from kopeck.serve.process import listen, run_process, tls_context, wait_for_database
+from kopeck.serve.process import RoleParts, listen, tls_context, wait_for_database
 from kopeck.serve.requests_in_flight import Counted
 from kopeck.settings import Settings
-from web.app import WebOptions, close, make_app, make_server
+from web.app import close, make_app, make_server
+from web.site.site import WebOptions
 
 log = structlog.get_logger("kopeck.web")
 
 
-def run_web(settings: Settings) -> None:
-    """Serve pages until SIGTERM."""
-    stores = attach(settings)
-    warn_of_exposure(settings, ("web", "metrics"))
+async def serve_web(settings: Settings, stores: Stores, stop: asyncio.Event, parts: RoleParts) -> None:
+    """Serve pages until the end is asked for, then answer what is in flight.
+
+    Raises:
+        ProcessError: the port is taken, or its TLS cannot be used.
+    """
     tls = tls_context("web", settings.web.tls_cert, settings.web.tls_key)
-
-    async def work(stop: asyncio.Event, parts: dict[str, bool]) -> None:
-        if not await wait_for_database(stores.dsn, stop):
-            return
-        core = Core(core_options(settings, stores.dsn))
-        journal = Journal(stores.journal_uri, stores.journal_database)
-        app = make_app(web_options(settings, stores, journal, core))
-        requests = Counted(app)
-        server = make_server(requests, tls)
-        try:
-            core.start()
-            server.add_sockets(listen(settings.web.host, settings.web.port, shared=True))
-            log.info("serving", host=settings.web.host, port=settings.web.port)
-            parts["started"] = True
-            await stop.wait()
-        finally:
-            server.stop()
-            await requests.drain(settings.web.drain_s)
-            await server.close_all_connections()
-            await core.stop(settings.web.drain_s)
-            await close(app)
-            journal.close()
-
-    run_process(settings, settings.web.metrics_port, work)
+    if not await wait_for_database(stores.dsn, stop):
+        return
+    core = Core(core_options(settings, stores.dsn))
+    journal = Journal(stores.journal_uri, stores.journal_database)
+    app = make_app(web_options(settings, stores, journal, core))
+    requests = Counted(app)
+    server = make_server(requests, tls)
+    try:
+        core.start()
+        server.add_sockets(listen(settings.web.host, settings.web.port, shared=True))
+        log.info("serving", host=settings.web.host, port=settings.web.port)
+        parts["started"] = True
+        await stop.wait()
+    finally:
+        server.stop()
+        await requests.drain(settings.web.drain_s)
+        await server.close_all_connections()
+        await core.stop(settings.web.drain_s)
+        await close(app)
+        journal.close()
 
 
 def web_options(settings: Settings, stores: Stores, journal: Journal, core: Core | None) -> WebOptions:

@@ -65,7 +65,7 @@ def base(kopeck, database, tmp_path, monkeypatch) -> None:
 
 def test_each_page_has_its_transcripts() -> None:
     assert [[command for command, _ in transcripts(page)] for page in PAGES] == [
-        ["kopeck whatif --catalog draft.yaml --period 2026-10", "kopeck usage rate --period 2026-10"]
+        ["kopeck whatif --catalogue draft.yaml --period 2026-10", "kopeck usage rate --period 2026-10"]
     ] * 2
 
 

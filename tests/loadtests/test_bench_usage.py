@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from kopeck.cli.billing.catalog import load_catalogue
+from kopeck.cli.billing.catalogue import load_catalogue
 from loadtests.bench_usage import (
     ACCOUNTS,
     FIRST_ACCOUNT,

@@ -19,10 +19,12 @@ from psycopg2 import sql
 from tornado.netutil import bind_sockets
 
 from gateway.journal.journal import Journal
-from gateway.payments.lanes import Core, CoreOptions
+from gateway.payments.driver import CoreOptions
+from gateway.payments.lanes import Core
 from kopeck.databases.postgres import APP, DATABASE, OWNER, SUPERUSER
 from tests.web import seed
-from web.app import WebOptions, close, make_app, make_server
+from web.app import close, make_app, make_server
+from web.site.site import WebOptions
 
 
 @pytest.fixture(autouse=True, scope="session")

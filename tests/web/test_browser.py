@@ -1,5 +1,6 @@
 """The pages in a real browser: Debian's Chromium, driven by Playwright. Screenshots go to test-output/web."""
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -60,6 +61,13 @@ def sign_in(page: Page, address: str, login: str) -> None:
 def test_no_page_scrolls_sideways_and_each_is_pictured(site, tab, size, viewport):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     tab.set_viewport_size(viewport)
+    site.rows(
+        "INSERT INTO audit (actor, action, object_kind, object_id, detail)"
+        " VALUES ('system:cli:root', 'catalogue_loaded', 'catalogue', 'mobile', %s),"
+        " ('user:anna', 'customer_changed', 'customer', '1001', %s)",
+        json.dumps({"version": 2, "sha256": "0123456789abcdef" * 4, "changes": 5}),
+        json.dumps({"state": ["", "active"], "unheard_of_by_pages": "f" * 90}),
+    )
     ids = site.seeded.ids
     tab.goto(f"{site.address}/sign-in")
     picture(tab, f"sign-in-{size}")
@@ -93,6 +101,10 @@ def picture(page: Page, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
     too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert too_wide <= 0, f"{name} is {too_wide} px wider than the window"
+    misplaced = page.locator("dl > :not(div):not(dt):not(dd), dl > div:not(:has(> dt)), dl > div:not(:has(> dd))")
+    assert misplaced.count() == 0, (
+        f"{name} has a list of terms with what is neither term nor meaning (axe: definition-list)"
+    )
 
 
 def listed(page: Page) -> list[str]:

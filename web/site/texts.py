@@ -4,10 +4,14 @@ Rules. A key has both languages (the type says so); a missing key is an error, n
 by name. What is counted has its forms in `FORMS`, for Russian has three. Words of codes are built from the code's own
 name (`state.posted`, `reason.conflict`), and tests walk every code.
 
+Long because it is a table of words and little else; what administrators alone see is in web.site.admin_texts.
+
 Does not know: HTML; templates escape what comes from here like everything else.
 """
 
 from typing import Final
+
+from web.site.admin_texts import CONTRACT, DETAILS
 
 LANGUAGES: Final = ("ru", "en")
 
@@ -27,6 +31,8 @@ _GENERAL: Final[dict[str, _Pair]] = {
     "nav.profile": ("Профиль", "Profile"),
     "nav.sign_out": ("Выйти", "Sign out"),
     "none": ("—", "—"),
+    "yes": ("да", "yes"),
+    "no": ("нет", "no"),
     "all": ("Все", "All"),
     "apply": ("Применить", "Apply"),
     "reset": ("Сбросить фильтр", "Reset filter"),
@@ -85,7 +91,10 @@ _SIGN_IN: Final[dict[str, _Pair]] = {
 
 _LISTS: Final[dict[str, _Pair]] = {
     "payments.title": ("Платежи", "Payments"),
-    "payments.search": ("Номер, счёт, телефон, ключ партнёра, сумма", "Number, account, phone, partner's key, amount"),
+    "payments.search": (
+        "Номер, лицевой счёт, телефон, ключ партнёра, сумма",
+        "Number, account, phone, partner's key, amount",
+    ),
     "payments.empty": ("Платежи не найдены", "No payments found"),
     "list.empty": (
         "За период {period} под фильтр ничего не подходит.",
@@ -174,7 +183,10 @@ _LISTS: Final[dict[str, _Pair]] = {
         "Повторы, отказы, конфликты и чужие запросы: ни одного платежа они не изменили.",
         "Repeats, refusals, conflicts and foreign requests: they changed no payment.",
     ),
-    "attempts.search": ("Счёт, ключ партнёра, номер платежа, адрес", "Account, partner's key, payment No., address"),
+    "attempts.search": (
+        "Лицевой счёт, ключ партнёра, номер платежа, адрес",
+        "Account, partner's key, payment No., address",
+    ),
     "attempts.empty": ("Запросы не найдены", "No requests found"),
     "attempts.conflicts": (
         "За период есть конфликты: тот же ключ пришёл с другим содержанием. Их должен разобрать человек.",
@@ -209,7 +221,8 @@ _PAYMENT: Final[dict[str, _Pair]] = {
     "payment.created": ("Получен", "Received"),
     "payment.updated": ("Изменён", "Changed"),
     "payment.extras": ("Дополнительные поля", "Extra fields"),
-    "payment.no_account": ("Такого счёта нет", "No such account"),
+    "payment.of_account": ("Платежи этого лицевого счёта", "Payments of this account"),
+    "payment.no_account": ("Такого лицевого счёта нет", "No such account"),
     "payment.tombstone": ("Отменён до прихода", "Cancelled before it arrived"),
     "payment.timeline": ("Ход платежа", "Timeline"),
     "payment.request": ("Запрос партнёра", "Partner's request"),
@@ -237,7 +250,7 @@ _PAYMENT: Final[dict[str, _Pair]] = {
     "conflict.sum_posted": ("зачислено {was}, партнёр прислал {came}", "{was} posted, partner sent {came}"),
     "conflict.sum": ("в платеже {was}, партнёр прислал {came}", "the payment has {was}, partner sent {came}"),
     "conflict.account": (
-        "в платеже счёт {was}, партнёр прислал {came}",
+        "в платеже лицевой счёт {was}, партнёр прислал {came}",
         "the payment has account {was}, partner sent {came}",
     ),
     "conflict.service": (
@@ -247,7 +260,7 @@ _PAYMENT: Final[dict[str, _Pair]] = {
     "conflict.show": ("К запросу", "Show the request"),
     "cancel.title": ("Возврат платежа № {id}", "Reverse payment No. {id}"),
     "cancel.effect_reverse": (
-        "{sum} будут списаны со счёта {account} и возвращены партнёру {partner}. Действие необратимо.",
+        "{sum} будут списаны с лицевого счёта {account} и возвращены партнёру {partner}. Действие необратимо.",
         "{sum} will be taken from account {account} and given back to partner {partner}. This cannot be undone.",
     ),
     "cancel.effect_void": (
@@ -256,18 +269,18 @@ _PAYMENT: Final[dict[str, _Pair]] = {
         "{sum} are held and not yet posted; they go back to partner {partner}, and the payment is voided. "
         "This cannot be undone.",
     ),
-    "cancel.balance_now": ("На счёте сейчас", "Balance now"),
+    "cancel.balance_now": ("На лицевом счёте сейчас", "Balance now"),
     "cancel.balance_after": ("Станет после возврата", "Balance after"),
     "cancel.no_cover": (
-        "На счёте меньше, чем сумма платежа, а уходить в долг этому счёту нельзя: вернуть платёж сейчас не получится.",
+        "На лицевом счёте меньше, чем сумма платежа, а уходить в долг ему нельзя: вернуть платёж сейчас не получится.",
         "The balance is less than the payment, and this account may not owe: the payment cannot be reversed now.",
     ),
     "cancel.may_owe": (
-        "Понимаю, что после возврата счёт будет должен {sum}",
+        "Понимаю, что после возврата лицевой счёт будет должен {sum}",
         "I understand that the account will owe {sum} afterwards",
     ),
     "cancel.error.may_owe": (
-        "Подтвердите, что счёт может уйти в долг",
+        "Подтвердите, что лицевой счёт может уйти в долг",
         "Confirm that the account may owe",
     ),
     "cancel.returned": (
@@ -317,7 +330,7 @@ _INVOICE: Final[dict[str, _Pair]] = {
     "invoice.unpaid": ("Не оплачено", "Unpaid"),
     "invoice.total": ("Сумма счёта", "Invoice total"),
     "invoice.suspended": (
-        "Услуги, которые оплачивает счёт {account}, приостановлены за долг с {since}.",
+        "Услуги, которые оплачивает лицевой счёт {account}, приостановлены за долг с {since}.",
         "Services that account {account} pays for have been suspended for debt since {since}.",
     ),
     "invoice.delayed": ("Отсрочка до {until} включительно: {reason}", "Put off through {until}: {reason}"),
@@ -458,12 +471,6 @@ _ADMIN: Final[dict[str, _Pair]] = {
     "audit.address": ("Адрес", "Address"),
     "audit.object_hint": ("Номер платежа, код партнёра, логин", "Payment No., partner's code, login"),
     "audit.changes": ("Только изменения", "Changes only"),
-    "detail.reason": ("Ответ", "Answer"),
-    "detail.note": ("Причина", "Reason"),
-    "detail.rows": ("Строк", "Rows"),
-    "detail.role": ("Роль", "Role"),
-    "detail.state": ("Состояние", "State"),
-    "detail.path": ("Адрес страницы", "Page"),
     "audit.empty": ("Записей не найдено", "No entries found"),
 }
 
@@ -484,8 +491,8 @@ _STATES: Final[dict[str, _Pair]] = {
     "event.post": ("Зачислен", "Posted"),
     "event.void": ("Аннулирован, удержание снято", "Voided, hold released"),
     "event.reverse": ("Возвращён партнёру", "Reversed, given back to the partner"),
-    "event.refund": ("Возврат со счёта вручную", "Refunded by hand"),
-    "event.move": ("Перенесён на другой счёт вручную", "Moved to another account by hand"),
+    "event.refund": ("Возврат с лицевого счёта вручную", "Refunded by hand"),
+    "event.move": ("Перенесён на другой лицевой счёт вручную", "Moved to another account by hand"),
     "step.hold": ("Удержание", "Hold"),
     "step.post": ("Зачисление", "Post"),
     "step.void": ("Снятие", "Void"),
@@ -524,9 +531,9 @@ _REASONS: Final[dict[str, _Pair]] = {
     "reason.bad_signature": ("Неверная подпись", "Bad signature"),
     "reason.bad_source": ("Запрос с чужого адреса", "Foreign sender"),
     "reason.bad_service": ("Неизвестная услуга", "Unknown service"),
-    "reason.bad_account_format": ("Неверный формат счёта", "Malformed account number"),
-    "reason.account_not_found": ("Счёт не найден", "Account not found"),
-    "reason.account_inactive": ("Счёт не действует", "Account is not active"),
+    "reason.bad_account_format": ("Неверный формат лицевого счёта", "Malformed account number"),
+    "reason.account_not_found": ("Лицевой счёт не найден", "Account not found"),
+    "reason.account_inactive": ("Лицевой счёт не действует", "Account is not active"),
     "reason.forbidden": ("Запрещено", "Forbidden"),
     "reason.bad_amount": ("Неверная сумма", "Bad amount"),
     "reason.amount_too_small": ("Сумма слишком мала", "Amount too small"),
@@ -568,7 +575,7 @@ _ACTIONS: Final[dict[str, _Pair]] = {
     "action.customer_changed": ("Изменение клиента", "Changed customer"),
     "action.customer_moved": ("Смена родителя или плательщика", "Moved customer"),
     "action.customer_closed": ("Закрытие клиента", "Closed customer"),
-    "action.customer_account_added": ("Ещё один счёт клиента", "Added account of customer"),
+    "action.customer_account_added": ("Ещё один лицевой счёт клиента", "Added account of customer"),
     "action.customers_imported": ("Загрузка клиентов из файла", "Imported customers"),
     "action.legal_entity_set": ("Изменение продавца", "Set legal entity"),
     "action.posting_requested": ("Запрос проводки вручную", "Asked for a posting by hand"),
@@ -644,6 +651,7 @@ _ERRORS: Final[dict[str, _Pair]] = {
 
 CATALOGUE: Final[dict[str, _Pair]] = {
     **_GENERAL, **_SIGN_IN, **_LISTS, **_PAYMENT, **_INVOICE, **_ADMIN, **_STATES, **_REASONS, **_ACTIONS, **_ERRORS,
+    **CONTRACT, **DETAILS,
 }  # fmt: skip
 
 #: Russian: 1, 2 to 4, 5 and more. English: one, many.

@@ -14,15 +14,24 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from billing.cycle.plan import NewRun
+from billing.cycle.posting import CycleRefused
+from billing.cycle.run import Crew, RunResult, go_on, newest, run_under_way, start_run, summary_of
+from billing.cycle.run import abandon as abandon_run
+from billing.cycle.run import approve as approve_run
+from billing.cycle.run import void_review as void_run
+from billing.cycle.shard import ShardDone
+from billing.cycle.workers import WorkersLost
+from billing.database.link import CycleStoreError
+from kopeck.cli.billing.bill_report import outcome_json, outcome_lines, summary_json, summary_lines
 from kopeck.cli.context import Context, Day, actor, pass_context, show_table, shown_time
-
-if TYPE_CHECKING:
-    from billing.cycle.run import Crew, RunResult
-    from billing.cycle.shard import ShardDone
+from kopeck.databases.transactions import CommandFailed
 
 _STOPPED = 130
 
@@ -63,12 +72,10 @@ def run(
 
     What a run was stopped at, `kopeck bill resume` goes on with. What was billed before is never billed again.
     """
-    from billing.cycle.plan import NewRun
-    from billing.cycle.run import start_run
 
     day = bill_on.date()
     _check_date(day, ahead)
-    with _speaking(), context.stores() as stores:
+    with context.stores() as stores:
         new = NewRun(day, "review" if review else "post", actor(), account, context.settings.billing.shard_payers)
         crew = _crew(context, workers, dask)
         _go_on(stores.dsn, start_run(stores.dsn, new), crew, as_json)
@@ -87,7 +94,7 @@ def _check_date(day: date, ahead: bool) -> None:
 @pass_context
 def resume(context: Context, leave_failed: bool, workers: int | None, dask: str, as_json: bool) -> None:
     """Go on with the run that was stopped, whatever stopped it; shards that failed are tried again."""
-    with _speaking(), context.stores() as stores:
+    with context.stores() as stores:
         _go_on(stores.dsn, _under_way(stores.dsn), _crew(context, workers, dask), as_json, leave_failed)
 
 
@@ -100,9 +107,8 @@ def approve(context: Context, run_id: int | None, workers: int | None, dask: str
 
     Refused while a prepaid account cannot bear its invoice any more.
     """
-    from billing.cycle.run import approve as approve_run
 
-    with _speaking(), context.stores() as stores:
+    with context.stores() as stores:
         number = _under_way(stores.dsn) if run_id is None else run_id
         approve_run(stores.dsn, number, actor())
         _go_on(stores.dsn, number, _crew(context, workers, dask), as_json)
@@ -118,10 +124,8 @@ def abandon(context: Context, run_id: int | None, why: str) -> None:
     Shards that are done stay billed, and their invoices are numbered without a gap and issued. What is in the others is
     due again, for the next run. A review is voided instead.
     """
-    from billing.cycle.run import abandon as abandon_run
-    from kopeck.cli.billing.bill_report import summary_lines
 
-    with _speaking(), context.stores() as stores:
+    with context.stores() as stores:
         number = _under_way(stores.dsn) if run_id is None else run_id
         summary = abandon_run(stores.dsn, number, actor(), why)
     for line in summary_lines(summary):
@@ -133,9 +137,8 @@ def abandon(context: Context, run_id: int | None, why: str) -> None:
 @pass_context
 def void_review(context: Context, run_id: int | None) -> None:
     """Delete the drafts of a review; what they billed is due again."""
-    from billing.cycle.run import void_review as void_run
 
-    with _speaking(), context.stores() as stores:
+    with context.stores() as stores:
         number = _under_way(stores.dsn) if run_id is None else run_id
         void_run(stores.dsn, number)
     click.echo(f"run {number} is void; what it drafted is due again")
@@ -148,10 +151,8 @@ def void_review(context: Context, run_id: int | None) -> None:
 @pass_context
 def status(context: Context, run_id: int | None, limit: int, as_json: bool) -> None:
     """List runs, newest first, or tell everything of one RUN."""
-    from billing.cycle.run import newest, summary_of
-    from kopeck.cli.billing.bill_report import summary_json, summary_lines
 
-    with _speaking(), context.stores() as stores:
+    with context.stores() as stores:
         found = newest(stores.dsn, limit) if run_id is None else [summary_of(stores.dsn, run_id)]
     if as_json:
         told = [summary_json(one) for one in found]
@@ -181,7 +182,6 @@ def status(context: Context, run_id: int | None, limit: int, as_json: bool) -> N
 
 
 def _crew(context: Context, workers: int | None, dask: str) -> "Crew":
-    from billing.cycle.run import Crew
 
     if workers and dask:
         raise click.UsageError("--workers are processes of this machine; with --dask the cluster has its own")
@@ -191,8 +191,6 @@ def _crew(context: Context, workers: int | None, dask: str) -> "Crew":
 
 
 def _under_way(dsn: str) -> int:
-    from billing.cycle.posting import CycleRefused
-    from billing.cycle.run import run_under_way
 
     found = run_under_way(dsn)
     if found is None:
@@ -201,11 +199,6 @@ def _under_way(dsn: str) -> int:
 
 
 def _go_on(dsn: str, run_id: int, crew: "Crew", as_json: bool, leave_failed: bool = False) -> None:
-    from billing.cycle.run import go_on
-    from billing.cycle.workers import WorkersLost
-    from billing.database.link import CycleStoreError
-    from kopeck.cli.billing.bill_report import outcome_json, outcome_lines
-    from kopeck.databases.transactions import CommandFailed
 
     begun = time.monotonic()
     try:
@@ -257,15 +250,6 @@ def _stoppable() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def _progress(run_id: int) -> Iterator[Callable[[int, "ShardDone"], None]]:
     """A progress bar with invoices/s on a terminal, nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -292,18 +276,3 @@ def _progress(run_id: int) -> Iterator[Callable[[int, "ShardDone"], None]]:
             bar.update(task, total=left, advance=1, said=said)
 
         yield show
-
-
-@contextmanager
-def _speaking() -> Iterator[None]:
-    """Errors of the cycle as sentences: status 2 for what is refused, 1 where the database did not do it."""
-    from billing.cycle.posting import CycleRefused
-    from billing.database.link import CycleStoreError
-    from kopeck.databases.transactions import CommandFailed
-
-    try:
-        yield
-    except CycleRefused as error:
-        raise click.ClickException(str(error)) from error
-    except CycleStoreError as error:
-        raise CommandFailed(str(error)) from error

@@ -4,14 +4,12 @@ Does not know: how a run is done, where its text goes.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from billing.cycle.run import RunResult
+from billing.cycle.summary import MoneyTotals, Reconciled, Summary
 from kopeck.cli.context import shown_time
 from ratingcore.money import format_minor
-
-if TYPE_CHECKING:
-    from billing.cycle.run import RunResult
-    from billing.cycle.summary import MoneyTotals, Reconciled, Summary
 
 
 def outcome_lines(outcome: "RunResult", took_s: float) -> Iterator[str]:

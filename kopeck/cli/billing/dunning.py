@@ -9,17 +9,30 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, datetime
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from billing.database.cursors import Cursor
+from billing.invoicing.dunning import (
+    DunningResult,
+    added,
+    count_accounts,
+    list_steps,
+    parse_steps,
+    run_chunk,
+    set_steps,
+)
+from billing.invoicing.dunning_delays import delay_account, withdraw_delay
+from billing.invoicing.dunning_preview import Debtor, Preview, preview_span
+from billing.invoicing.dunning_settings import set_days_between, set_minimum, settings_of
+from billing.invoicing.dunning_standing import Blocked, Standing, history_of, list_blocked, next_step, standing_of
 from kopeck.cli.context import Context, Day, actor, pass_context, show_table, shown_time
-from kopeck.cli.people.customers import AS_JSON, show_json
-
-if TYPE_CHECKING:
-    from billing.invoicing.dunning_preview import Debtor, Preview
-    from billing.invoicing.dunning_standing import Blocked, Standing
+from kopeck.cli.output import AS_JSON, show_json, suspended_words
+from kopeck.databases.transaction_steps import in_steps
+from ratingcore.money import format_minor, parse_minor
 
 #: Rows of the list of blocked services read at a time.
 PAGE = 5_000
@@ -57,8 +70,6 @@ def run(
         return
     if listed is not None:
         raise click.UsageError("--list goes with --dry-run")
-    from billing.invoicing.dunning import DunningResult, added, count_accounts, run_chunk
-    from kopeck.databases.transaction_steps import in_steps
 
     total = DunningResult(0, {}, 0, 0)
     with context.stores() as stores, _progress() as progress:
@@ -84,15 +95,6 @@ def run(
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int | None], None]]:
     """A progress bar of accounts looked at on a terminal, nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -111,10 +113,6 @@ def _progress() -> Iterator[Callable[[int, int | None], None]]:
 
 
 def _preview(context: Context, today: date | None, largest: int, listed: IO[str] | None, as_json: bool) -> None:
-    from billing.invoicing.dunning import count_accounts
-    from billing.invoicing.dunning_preview import Preview, preview_span
-    from billing.invoicing.dunning_settings import settings_of
-    from kopeck.databases.transaction_steps import in_steps
 
     preview, after, looked, days = Preview(largest), 0, 0, 0
     tell = _list_writer(listed)
@@ -145,7 +143,6 @@ def _preview(context: Context, today: date | None, largest: int, listed: IO[str]
 
 
 def _list_writer(listed: IO[str] | None) -> "Callable[[Iterable[Debtor]], None]":
-    from ratingcore.money import format_minor
 
     if listed is None:
         return lambda _debtors: None
@@ -161,7 +158,6 @@ def _list_writer(listed: IO[str] | None) -> "Callable[[Iterable[Debtor]], None]"
 
 
 def _show_preview(preview: "Preview", days: int) -> None:
-    from ratingcore.money import format_minor
 
     click.echo("a run would do this; nothing is changed")
     show_table(
@@ -187,7 +183,6 @@ def _show_preview(preview: "Preview", days: int) -> None:
 
 
 def _show_debtors(debtors: "Sequence[Debtor]") -> None:
-    from ratingcore.money import format_minor
 
     show_table(
         ("account", "customer", "overdue", "currency", "oldest unpaid invoice was due on", "would get"),
@@ -212,7 +207,6 @@ def steps() -> None:
 @pass_context
 def list_(context: Context, as_json: bool) -> None:
     """Show the steps of every group; (all) is for those whose group has none."""
-    from billing.invoicing.dunning import list_steps
 
     found = context.in_transaction(list_steps)
     if as_json:
@@ -235,14 +229,10 @@ def set_(context: Context, words: tuple[str, ...], group: str) -> None:
     None at all gives a group back to the steps of everybody. A step before the due date has days below zero (write --
     before the first one).
     """
-    from billing.invoicing.dunning import parse_steps, set_steps
 
     wanted = parse_steps(words)
 
-    async def work(cur: Cursor) -> None:
-        await set_steps(cur, group, wanted)
-
-    context.in_transaction(work)
+    context.in_transaction(lambda cur: set_steps(cur, group, wanted))
     click.echo(f"{group or '(all)'}: {len(wanted)} steps")
 
 
@@ -256,8 +246,6 @@ def settings() -> None:
 @pass_context
 def show_settings(context: Context, as_json: bool) -> None:
     """Show the settings."""
-    from billing.invoicing.dunning_settings import settings_of
-    from ratingcore.money import format_minor
 
     found = context.in_transaction(settings_of)
     if as_json:
@@ -283,8 +271,6 @@ def _days_said(days: int) -> str:
 @pass_context
 def set_settings(context: Context, days_between: int | None, minimum: str | None, currency: str) -> None:
     """Change the settings; what is not named stays."""
-    from billing.invoicing.dunning_settings import set_days_between, set_minimum
-    from ratingcore.money import format_minor, parse_minor
 
     if days_between is None and minimum is None:
         raise click.UsageError("say --days-between, --minimum, or both")
@@ -319,7 +305,6 @@ def delay(context: Context, account: str, until: datetime | None, withdraw: bool
     No step comes to it meanwhile, and what its debt has suspended goes on at once. On the day after, what is due is due
     again, unless it was paid.
     """
-    from billing.invoicing.dunning_delays import delay_account, withdraw_delay
 
     if (until is not None) == withdraw:
         raise click.UsageError("say --until DATE or --withdraw")
@@ -345,7 +330,6 @@ def blocked(context: Context, reason: str, as_json: bool) -> None:
 
     With tabs between the cells where the output is no terminal.
     """
-    from kopeck.cli.people.orders import suspended_words
 
     found = [*_blocked(context, reason)]
     if as_json:
@@ -369,8 +353,6 @@ def blocked(context: Context, reason: str, as_json: bool) -> None:
 
 
 def _blocked(context: Context, reason: str) -> "list[Blocked]":
-    from billing.invoicing.dunning_standing import list_blocked
-    from kopeck.databases.transaction_steps import in_steps
 
     found: list[Blocked] = []
     with context.stores() as stores:
@@ -391,8 +373,6 @@ def _blocked(context: Context, reason: str) -> "list[Blocked]":
 @pass_context
 def show(context: Context, account: str, limit: int, as_json: bool) -> None:
     """Show what an account owes overdue and what happened to it, in this debt and in those before."""
-    from billing.invoicing.dunning_standing import history_of, next_step, standing_of
-    from ratingcore.money import format_minor
 
     async def work(cur: Cursor) -> Any:
         found = await standing_of(cur, account)
@@ -421,7 +401,6 @@ def show(context: Context, account: str, limit: int, as_json: bool) -> None:
 
 
 def _tell_standing(found: "Standing") -> None:
-    from ratingcore.money import format_minor
 
     oldest = f", the oldest unpaid invoice was due on {found.oldest_due_on}" if found.oldest_due_on else ""
     click.echo(f"overdue {format_minor(found.overdue)} {found.currency}{oldest}")

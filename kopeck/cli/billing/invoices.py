@@ -5,21 +5,39 @@ how a document looks.
 """
 
 import json
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from billing.database.cursors import Cursor
-from kopeck.cli.context import Context, Day, actor, pass_context, show_table
-
-if TYPE_CHECKING:
-    from billing.explanation.store import JudgedLine
-    from billing.invoicing.invoices import Invoice, InvoiceDetails, InvoiceFilter, Line
-    from ratingcore.money import Minor
+from billing.explanation.store import KINDS, JudgedLine, judge_lines
+from billing.explanation.words import explain_words
+from billing.invoicing.credit_notes import CreditRequest, allocate_payment, credit_invoice
+from billing.invoicing.documents import document_of, file_name_of, line_words, make_pdf, new_compiler, state_words
+from billing.invoicing.invoices import (
+    Invoice,
+    InvoiceDetails,
+    InvoiceError,
+    InvoiceFilter,
+    InvoiceState,
+    Line,
+    draft_id_of,
+    invoice_details,
+    invoice_id_of,
+    list_invoices,
+)
+from billing.rating.report import Words
+from kopeck.cli.billing.invoice_files import write_run
+from kopeck.cli.context import LANGUAGE, AliasedOption, Context, Day, actor, pass_context, show_table
+from kopeck.cli.progress import progress
+from kopeck.databases.transactions import in_transaction
+from ratingcore.money import Minor, format_minor, parse_minor
 
 DAY = Day()
 #: Invoices that a list reads at a time.
@@ -34,7 +52,6 @@ class Sum(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Minor":
         """Text to minor units."""
-        from ratingcore.money import parse_minor
 
         try:
             return parse_minor(value)
@@ -84,8 +101,6 @@ def list_(
     as_json: bool,
 ) -> None:
     """List invoices, the newest first. They are read and written page by page, so --all needs no memory in a pipe."""
-    from billing.invoicing.invoices import InvoiceFilter, InvoiceState
-    from ratingcore.money import format_minor
 
     wanted = InvoiceFilter(
         account=account,
@@ -123,8 +138,6 @@ def list_(
 
 def _listed(dsn: str, wanted: "InvoiceFilter", limit: int | None) -> "Iterator[Invoice]":
     """Invoices page by page, each page below the last of the one before. limit: None for all."""
-    from billing.invoicing.invoices import list_invoices
-    from kopeck.databases.transactions import in_transaction
 
     left = limit
     while left is None or left > 0:
@@ -147,12 +160,11 @@ def _print_json(rows: Iterator[Any]) -> None:
 
 @invoice.command()
 @click.argument("number")
-@click.option("--language", type=click.Choice(("ru", "en")), default="en", show_default=True)
+@LANGUAGE
 @click.option("--json", "as_json", is_flag=True, help="As JSON; sums in minor units.")
 @pass_context
 def show(context: Context, number: str, language: str, as_json: bool) -> None:
     """Show an invoice with its lines, taxes and payments. A draft is named as lists name it: "draft 123" or 123."""
-    from billing.invoicing.documents import document_of, state_words
 
     found = _details(context, number)
     if as_json:
@@ -187,7 +199,6 @@ def show(context: Context, number: str, language: str, as_json: bool) -> None:
 
 
 def _details(context: Context, number: str) -> "InvoiceDetails":
-    from billing.invoicing.invoices import InvoiceError, draft_id_of, invoice_details, invoice_id_of
 
     async def work(cur: Cursor) -> Any:
         draft = draft_id_of(number)
@@ -205,15 +216,13 @@ def _details(context: Context, number: str) -> "InvoiceDetails":
 @invoice.command()
 @click.argument("number")
 @click.option("--line", type=click.IntRange(1), help="Only this line.")
-@click.option("--language", type=click.Choice(("ru", "en")), default="en", show_default=True)
+@LANGUAGE
 @pass_context
 def explain(context: Context, number: str, line: int | None, language: str) -> None:
     """Derive the lines of an invoice: events, price, steps, share, promotions, rounding, tax.
 
     Each line is computed again by the judge; exit status 1 where it does not come to what was billed.
     """
-    from billing.explanation.store import KINDS, judge_lines
-    from billing.invoicing.invoices import InvoiceError
 
     found = _details(context, number)
     lines = [one for one in found.lines if line is None or one.line == line]
@@ -221,10 +230,7 @@ def explain(context: Context, number: str, line: int | None, language: str) -> N
         raise InvoiceError(f"{number} has no line {line}")
     wanted = [(found.invoice.id, one.line) for one in lines if one.kind in KINDS]
 
-    async def work(cur: Cursor) -> Any:
-        return await judge_lines(cur, wanted, {})
-
-    judged = {one.line.line: one for one in context.in_transaction(work)}
+    judged = {one.line.line: one for one in context.in_transaction(lambda cur: judge_lines(cur, wanted, {}))}
     for one in lines:
         for text in _derivation(one, judged.get(one.line), language, found.invoice.currency):
             click.echo(text)
@@ -233,9 +239,6 @@ def explain(context: Context, number: str, line: int | None, language: str) -> N
 
 
 def _derivation(line: "Line", judged: "JudgedLine | None", language: str, currency: str) -> Iterator[str]:
-    from billing.explanation.words import explain_words
-    from billing.invoicing.documents import line_words
-    from billing.rating.report import Words
 
     words = Words(language, currency)
     kind = line_words(language, f"kind.{line.kind}")
@@ -255,7 +258,9 @@ def _derivation(line: "Line", judged: "JudgedLine | None", language: str, curren
 @click.argument("number", required=False)
 @click.option("--run", "run_id", type=int, help="All invoices of this billing run.")
 @click.option("--out", type=click.Path(path_type=Path), help="File, or with --run the folder.")
-@click.option("--language", type=click.Choice(("ru", "en")), help="Instead of the customer's own.")
+@click.option(
+    "--language", "--lang", cls=AliasedOption, type=click.Choice(("ru", "en")), help="Instead of the customer's own."
+)
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes, with --run. [default: one a processor]")
 @pass_context
 def pdf(
@@ -274,7 +279,6 @@ def pdf(
             raise click.UsageError("--run needs --out FOLDER")
         _pdfs(context, run_id, out, language, workers)
         return
-    from billing.invoicing.documents import document_of, file_name_of, make_pdf, new_compiler
 
     assert number is not None
     found = _details(context, number)
@@ -288,11 +292,6 @@ def pdf(
 
 
 def _pdfs(context: Context, run_id: int, out: Path, language: str | None, workers: int | None) -> None:
-    import os
-    import time
-
-    from kopeck.cli.billing.invoice_files import write_run
-    from kopeck.cli.progress import progress
 
     began = time.monotonic()
     with context.stores() as stores, progress(f"PDFs of run {run_id}", 1_000) as report:
@@ -326,17 +325,14 @@ def credit(
     why: str,
 ) -> None:
     """Write a credit note on an issued invoice and post it."""
-    from billing.invoicing.credit_notes import CreditRequest, credit_invoice
-    from ratingcore.money import format_minor
 
     if [lines is not None, everything, amount is not None].count(True) != 1 or (amount is None) != (line is None):
         raise click.UsageError("say what to credit: --lines 1,3, or --all, or --amount X --line N")
     wanted = CreditRequest((line,) if line is not None else lines, amount)
 
-    async def work(cur: Cursor) -> Any:
-        return await credit_invoice(cur, number, wanted, key=key, actor=actor(), why=why)
-
-    note, is_new = context.in_transaction(work)
+    note, is_new = context.in_transaction(
+        lambda cur: credit_invoice(cur, number, wanted, key=key, actor=actor(), why=why)
+    )
     said = "" if is_new else "was written before with this key: it "
     word = "credits" if note.total <= 0 else "charges"  # what takes a negative line back
     click.echo(f"{note.number} {said}{word} {format_minor(abs(note.total))} {note.currency} of {number}")
@@ -354,16 +350,11 @@ def allocate(
     context: Context, number: str, payment_id: int | None, transfer_id: int | None, amount: "Minor | None"
 ) -> None:
     """Say that a payment is for this invoice; what nobody directs goes to the oldest."""
-    from billing.invoicing.credit_notes import allocate_payment
-    from ratingcore.money import format_minor
 
     if (payment_id is None) == (transfer_id is None):
         raise click.UsageError("name the payment with --payment or the transfer with --transfer")
 
-    async def work(cur: Cursor) -> Any:
-        return await allocate_payment(
-            cur, number, amount, payment_id=payment_id, transfer_id=transfer_id, actor=actor()
-        )
-
-    directed, is_new = context.in_transaction(work)
+    directed, is_new = context.in_transaction(
+        lambda cur: allocate_payment(cur, number, amount, payment_id=payment_id, transfer_id=transfer_id, actor=actor())
+    )
     click.echo(f"{format_minor(directed)} {'go' if is_new else 'went already'} to {number}")

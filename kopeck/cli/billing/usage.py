@@ -13,22 +13,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 from zoneinfo import ZoneInfo
 
 import click
 
 from billing.database.cursors import Cursor
+from billing.files.format import MAX_FORMAT_BYTES, Format, FormatError, parse_format
+from billing.files.lines import UsageFileError
+from billing.usage.importer import ImportResult, Refeed, import_file, read_corrected, refeed_as_they_are, refeed_lines
+from billing.usage.load_store import LoadCounts, NewImport
+from billing.usage.mediation import mediate
+from billing.usage.store import (
+    PAGE_MAX,
+    ImportFormat,
+    KeptReject,
+    count_reasons,
+    drop_rejects,
+    import_format,
+    list_imports,
+    list_rejects,
+)
+from billing.usage.values import MICRO, Known
 from kopeck.cli.billing.usage_open import reopen, unbilled
 from kopeck.cli.billing.usage_rate import rate_stored
 from kopeck.cli.billing.usage_voids import correct, void, voids
 from kopeck.cli.context import Context, actor, pass_context, show_table, shown_name, shown_time
-
-if TYPE_CHECKING:
-    from billing.files.format import Format
-    from billing.usage.importer import ImportResult
-    from billing.usage.load_store import LoadCounts, NewImport
-    from billing.usage.store import ImportFormat, KeptReject
+from kopeck.cli.progress import progress, size_of
 
 MAX_CORRECTED_BYTES = 1 << 30
 _SAMPLE_ROWS = 5
@@ -47,7 +58,6 @@ for _command in (rate_stored, void, correct, voids, unbilled, reopen):
 @pass_context
 def formats(context: Context) -> None:
     """List the formats in the folder usage.formats_dir."""
-    from billing.files.format import FormatError
 
     folder = _folder(context)
     rows: list[tuple[str, ...]] = []
@@ -74,13 +84,10 @@ def check_format(context: Context, name: str, sample: IO[bytes] | None) -> None:
     made, _, path = _find_format(context, name)
     click.echo(f"{path}: a good format of kind {made.kind}, source {made.source}")
     if sample is not None:
-        with _speaking():
-            _show_sample(made, sample)
+        _show_sample(made, sample)
 
 
 def _show_sample(made: "Format", sample: IO[bytes]) -> None:
-    from billing.usage.mediation import mediate
-    from billing.usage.values import MICRO, Known
 
     zone = ZoneInfo(made.time.zone)
     read = rejected = shown = 0
@@ -117,12 +124,10 @@ def import_(context: Context, file: IO[bytes], name: str, late: str | None, agai
     `kopeck usage rejects`. Status 0 also where lines were rejected. Ends by telling the seconds of each stage; the
     next lines are read while the database takes those before.
     """
-    from billing.usage.importer import import_file
-    from billing.usage.load_store import NewImport
 
     made, text, path = _find_format(context, name)
     new = NewImport(made.source, path.stem, text, shown_name(file), late or made.late, actor())
-    with _speaking(), context.stores() as stores, _unpacked(file) as source, _progress(file) as progress:
+    with context.stores() as stores, _unpacked(file) as source, _progress(file) as progress:
         begun = time.monotonic()
         outcome = import_file(stores.dsn, source, made, new, again=again, progress=progress)
     if as_json:
@@ -139,12 +144,8 @@ def import_(context: Context, file: IO[bytes], name: str, late: str | None, agai
 @pass_context
 def imports(context: Context, limit: int) -> None:
     """List imports, newest first."""
-    from billing.usage.store import list_imports
 
-    async def work(cur: Cursor) -> Any:
-        return await list_imports(cur, limit)
-
-    found = context.in_transaction(work)
+    found = context.in_transaction(lambda cur: list_imports(cur, limit))
     numbers = ("import", "lines", "accepted", "repeated", "rejected", "late", "open")
     show_table(
         ("import", "at", "source", "file", "state", *numbers[1:], "failure"),
@@ -176,14 +177,12 @@ def rejects() -> None:
 @pass_context
 def list_(context: Context, import_id: int, state: str, limit: int) -> None:
     """List rejects of an import in order of their lines, after how many open ones have which reason."""
-    from billing.usage.store import count_reasons, import_format, list_rejects
 
     async def work(cur: Cursor) -> Any:
         await import_format(cur, import_id)
         return await count_reasons(cur, import_id), await list_rejects(cur, import_id, state, limit)
 
-    with _speaking():
-        reasons, found = context.in_transaction(work)
+    reasons, found = context.in_transaction(work)
     for reason, count in reasons:
         click.echo(f"{count} open: {reason}")
     rows = [(str(one.id), str(one.line), one.reason, one.detail, _shown_raw(one)) for one in found]
@@ -199,8 +198,6 @@ def export(context: Context, import_id: int, output: IO[bytes]) -> None:
 
     Lines that begin with #| say what is wrong and are passed over. A line left out stays open.
     """
-    from billing.files.format import parse_format
-    from billing.usage.store import PAGE_MAX, import_format, list_rejects
 
     async def work(cur: Cursor) -> None:
         how = await import_format(cur, import_id)
@@ -214,8 +211,7 @@ def export(context: Context, import_id: int, output: IO[bytes]) -> None:
                 output.write(_comment(f"line {one.line}: {one.detail}{cut}", charset))
                 output.write(b"%d|%s\n" % (one.id, one.raw))
 
-    with _speaking():
-        context.in_transaction(work)
+    context.in_transaction(work)
 
 
 def _comment(text: str, charset: str) -> bytes:
@@ -231,15 +227,9 @@ def refeed(context: Context, import_id: int, file: IO[bytes] | None) -> None:
 
     The latter is for causes outside the file, such as an account that has been opened since.
     """
-    from billing.files.format import parse_format
-    from billing.usage.importer import Refeed, read_corrected, refeed_as_they_are, refeed_lines
-    from billing.usage.store import import_format
 
-    async def work(cur: Cursor) -> Any:
-        return await import_format(cur, import_id)
-
-    with _speaking(), context.stores() as stores:
-        how: ImportFormat = context.in_transaction(work)
+    with context.stores() as stores:
+        how: ImportFormat = context.in_transaction(lambda cur: import_format(cur, import_id))
         made = parse_format(how.format_text, how.format_name)
         new = _refeed_record(how, import_id, shown_name(file) if file else f"rejects of import {import_id}")
         begun = time.monotonic()
@@ -255,7 +245,6 @@ def refeed(context: Context, import_id: int, file: IO[bytes] | None) -> None:
 
 
 def _refeed_record(how: "ImportFormat", import_id: int, name: str) -> "NewImport":
-    from billing.usage.load_store import NewImport
 
     return NewImport(how.source, how.format_name, how.format_text, name, how.late, actor(), import_id)
 
@@ -268,16 +257,12 @@ def _refeed_record(how: "ImportFormat", import_id: int, name: str) -> "NewImport
 @pass_context
 def drop(context: Context, import_id: int, ids: tuple[int, ...], all_: bool, why: str) -> None:
     """Give up rejects. They are kept, with who did it and why."""
-    from billing.usage.store import drop_rejects
 
     if bool(ids) == all_:
         raise click.UsageError("name rejects, or say --all")
 
-    async def work(cur: Cursor) -> Any:
-        return await drop_rejects(cur, import_id, None if all_ else ids, why, actor())
-
-    with _speaking():
-        click.echo(f"{context.in_transaction(work)} rejects dropped")
+    dropped = context.in_transaction(lambda cur: drop_rejects(cur, import_id, None if all_ else ids, why, actor()))
+    click.echo(f"{dropped} rejects dropped")
 
 
 def _shown_raw(reject: "KeptReject") -> str:
@@ -291,17 +276,12 @@ def _folder(context: Context) -> Path:
 
 def _find_format(context: Context, name: str) -> tuple["Format", str, Path]:
     """The format with this name or in this file, its text and its file."""
-    from billing.files.format import FormatError
 
     path = Path(name) if name.endswith(".toml") else _folder(context) / f"{name}.toml"
-    try:
-        return *_read_format(path), path
-    except FormatError as error:
-        raise click.ClickException(str(error)) from error
+    return *_read_format(path), path
 
 
 def _read_format(path: Path) -> tuple["Format", str]:
-    from billing.files.format import MAX_FORMAT_BYTES, FormatError, parse_format
 
     try:
         with path.open("rb") as file:
@@ -314,25 +294,8 @@ def _read_format(path: Path) -> tuple["Format", str]:
 
 
 @contextmanager
-def _speaking() -> Iterator[None]:
-    """Errors of usage as sentences: status 2 for input that is wrong, 1 where the database did not do it."""
-    from billing.database.adbc import ImportStoreError
-    from billing.files.lines import UsageFileError
-    from billing.usage.store import UsageError
-    from kopeck.databases.transactions import CommandFailed
-
-    try:
-        yield
-    except (UsageError, UsageFileError) as error:
-        raise click.ClickException(str(error)) from error
-    except ImportStoreError as error:
-        raise CommandFailed(str(error)) from error
-
-
-@contextmanager
 def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
     """The file's contents; a packed file that is broken is told as a sentence."""
-    from billing.files.lines import UsageFileError
 
     if not shown_name(file).endswith(".gz"):
         yield file
@@ -347,7 +310,6 @@ def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
 @contextmanager
 def _progress(file: IO[bytes]) -> Iterator[Callable[[int, "LoadCounts"], None]]:
     """Rows, rows/s and the share of the file, which of a packed one is not known."""
-    from kopeck.cli.progress import progress, size_of
 
     begun = time.monotonic()
     with progress("import of usage", None if shown_name(file).endswith(".gz") else size_of(file)) as report:

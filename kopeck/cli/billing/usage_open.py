@@ -5,11 +5,11 @@ Does not know: whose usage is whose (billing.verification.unbilled), who closes 
 
 import json
 from datetime import datetime
-from typing import Any
 
 import click
 
-from billing.database.cursors import Cursor
+from billing.cycle.run import reopen_usage
+from billing.verification.unbilled import list_unbilled
 from kopeck.cli.context import Context, pass_context, show_table, shown_time
 
 _MICRO = 1_000_000
@@ -26,12 +26,8 @@ def unbilled(context: Context, account: str, limit: int, as_json: bool) -> None:
     "no order": no order of the account had the item when it was used. "closed account": it came after the account was
     closed. "next run": it came after its period was billed, and the next run bills it.
     """
-    from billing.verification.unbilled import list_unbilled
 
-    async def work(cur: Cursor) -> Any:
-        return await list_unbilled(cur, account, limit)
-
-    found = context.in_transaction(work)
+    found = context.in_transaction(lambda cur: list_unbilled(cur, account, limit))
     rows = [
         (one.account, one.item, one.why, one.events, _quantity(one.quantity_micro), one.first_at, one.last_at)
         for one in found
@@ -57,15 +53,9 @@ def reopen(context: Context) -> None:
 
     For a database whose usage was closed too far ahead. Nothing that was billed is opened again.
     """
-    from billing.cycle.run import reopen_usage
-    from billing.database.link import CycleStoreError
-    from kopeck.databases.transactions import CommandFailed
 
-    try:
-        with context.stores() as stores:
-            before, after = reopen_usage(stores.dsn)
-    except CycleStoreError as error:
-        raise CommandFailed(str(error)) from error
+    with context.stores() as stores:
+        before, after = reopen_usage(stores.dsn)
     if before == after:
         click.echo(f"usage is open from {_shown(before)}, as runs over all payers need it: nothing to do")
     else:

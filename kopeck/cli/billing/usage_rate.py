@@ -10,17 +10,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from kopeck.cli.billing.catalog import FILE, load_catalogue, refuse_errors
-from kopeck.cli.context import Context, pass_context, show_table
+from billing.catalogue.store import catalogue_of
+from billing.simulation.store import month_of
+from billing.simulation.usage import ItemTotal, Key
+from billing.simulation.usage_run import RatedMonth, rate_base
+from kopeck.cli.billing.catalogue import FILE, load_catalogue, refuse_errors
+from kopeck.cli.context import AliasedOption, Context, pass_context, show_table
+from kopeck.cli.progress import progress
 from ratingcore.money import format_minor
-
-if TYPE_CHECKING:
-    from billing.simulation.usage import ItemTotal, Key
-    from billing.simulation.usage_run import RatedMonth
 
 #: A reason that is no mistake: what is charged for time may be used as well.
 _NO_MISTAKE = "not_metered"
@@ -28,33 +29,37 @@ _NO_MISTAKE = "not_metered"
 
 @click.command("rate")
 @click.option("--period", required=True, metavar="YYYY-MM", help="A calendar month of the catalogue's zone.")
-@click.option("--catalog", "catalog_file", type=FILE, help="A draft instead of the stored catalogue of its name.")
+@click.option(
+    "--catalogue",
+    "--catalog",
+    "catalogue_file",
+    cls=AliasedOption,
+    type=FILE,
+    help="A draft instead of the stored catalogue of its name.",
+)
 @click.option("--plan", default="", help="Whose prices usage has that no order covers; else everybody's.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes of this machine; else one a core.")
 @click.option("--json", "as_json", is_flag=True, help="Integers for programs instead of words.")
 @pass_context
 def rate_stored(
-    context: Context, period: str, catalog_file: Path | None, plan: str, workers: int | None, as_json: bool
+    context: Context, period: str, catalogue_file: Path | None, plan: str, workers: int | None, as_json: bool
 ) -> None:
     """Rate the imported usage of a month; nothing is written.
 
     Totals by plan and item of what was used: without charges for time, promotions, minimums of orders and tax. Exit
     status: 0, 1 when usage could not be rated, 2 for bad input.
     """
-    from billing.simulation.store import month_of
-    from billing.simulation.usage_run import rate_base
 
-    with month_errors():
-        month = month_of(period)
-    draft = load_catalogue(catalog_file) if catalog_file else None
+    month = month_of(period)
+    draft = load_catalogue(catalogue_file) if catalogue_file else None
     if draft:
         refuse_errors(draft[0], 2)
-    with month_errors(), context.stores() as stores, month_progress(f"usage of {month.label}", "rows") as progress:
+    with context.stores() as stores, month_progress(f"usage of {month.label}", "rows") as progress:
         rated = rate_base(stores.dsn, month, draft, plan, workers or 0, progress)
     if as_json:
         click.echo(json.dumps(_as_json(rated), ensure_ascii=False, indent=1))
     else:
-        _tell(rated, catalog_file)
+        _tell(rated, catalogue_file)
     raise click.exceptions.Exit(1 if any(reason != _NO_MISTAKE for reason in rated.rejects) else 0)
 
 
@@ -92,7 +97,6 @@ def _shown_quantity(steps: int, decimals: int) -> str:
 
 
 def _units(rated: "RatedMonth") -> dict[tuple[str, str], tuple[str, int]]:
-    from billing.catalogue.store import catalogue_of
 
     found = {}
     for stored in rated.catalogues:
@@ -142,25 +146,8 @@ def named_catalogues(stored: Any, draft: Path | None) -> str:
 
 
 @contextmanager
-def month_errors() -> Iterator[None]:
-    """Errors of rating a month as sentences: status 2 for what makes no sense, 1 where it could not be done."""
-    from billing.database.link import CycleStoreError
-    from billing.simulation.store import MonthError
-    from billing.simulation.workers import WorkerDied
-    from kopeck.databases.transactions import CommandFailed
-
-    try:
-        yield
-    except MonthError as error:
-        raise click.ClickException(str(error)) from error
-    except (CycleStoreError, WorkerDied) as error:
-        raise CommandFailed(str(error)) from error
-
-
-@contextmanager
 def month_progress(what: str, counted: str) -> Iterator[Callable[[int, int, int], None]]:
     """Ranges of accounts done of how many, and what was counted in them."""
-    from kopeck.cli.progress import progress
 
     begun = time.monotonic()
     with progress(what, 100) as report:

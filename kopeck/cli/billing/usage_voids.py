@@ -3,17 +3,17 @@
 Does not know: what may be voided, how (billing.usage.voids), how a cell is read (billing.usage.void_file).
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import IO, Any
 
 import click
 
+from billing.database.adbc import import_connection
 from billing.database.cursors import Cursor
+from billing.usage.catalogues_store import ratable_now
+from billing.usage.void_file import correction_of, read_corrections
+from billing.usage.voids import Correction, Voided, VoidRequest, correct_events, list_voids, void_events
 from kopeck.cli.context import Context, actor, pass_context, show_table, shown_name, shown_time
-
-if TYPE_CHECKING:
-    from billing.usage.voids import Correction, Voided
 
 MAX_FILE_BYTES = 64 << 20
 
@@ -38,20 +38,17 @@ def void(context: Context, ids: tuple[int, ...], file: IO[bytes] | None, key: st
     Failures of a billing run name events by number. A file has an event a line. Events that are billed are refused:
     their invoice needs a credit note.
     """
-    from billing.usage.void_file import read_corrections
-    from billing.usage.voids import VoidRequest, void_events
 
     if bool(ids) == (file is not None):
         raise click.UsageError("name events, or a --file of them")
     name = shown_name(file) if file is not None else ""
-    with _speaking():
-        if file is not None:
-            ids = tuple(one.event_id for one in read_corrections(name, file.read(MAX_FILE_BYTES), only_events=True))
+    if file is not None:
+        ids = tuple(one.event_id for one in read_corrections(name, file.read(MAX_FILE_BYTES), only_events=True))
 
-        async def work(cur: Cursor) -> "Voided":
-            return await void_events(cur, ids, VoidRequest(key, why, actor(), name))
+    async def work(cur: Cursor) -> "Voided":
+        return await void_events(cur, ids, VoidRequest(key, why, actor(), name))
 
-        done = context.in_transaction(work)
+    done = context.in_transaction(work)
     click.echo(f"{done.events} events are void{' already' if done.is_repeat else ''}")
 
 
@@ -80,16 +77,12 @@ def correct(
     columns event, item, quantity, duration, destination; an empty cell changes nothing. What was billed is refused.
     For another account or time, void the event and import it as it should be under another key.
     """
-    from billing.database.adbc import import_connection
-    from billing.usage.catalogues_store import ratable_now
-    from billing.usage.void_file import correction_of, read_corrections
-    from billing.usage.voids import VoidRequest, correct_events
 
     said = {"item": item, "quantity": quantity, "duration": duration, "destination": destination}
     if (event is None) == (file is None) or (file is not None and any(value is not None for value in said.values())):
         raise click.UsageError("name one event and what it should say, or a --file of them")
     name = shown_name(file) if file is not None else ""
-    with _speaking(), context.stores() as stores:
+    with context.stores() as stores:
         corrections: list[Correction]
         if file is not None:
             corrections = read_corrections(name, file.read(MAX_FILE_BYTES))
@@ -112,10 +105,6 @@ def correct(
 @pass_context
 def voids(context: Context, limit: int) -> None:
     """List events that are void, newest first, with who did it and why."""
-    from billing.usage.voids import list_voids
-
-    async def work(cur: Cursor) -> Any:
-        return await list_voids(cur, limit)
 
     show_table(
         ("event", "account", "item", "at", "replaced by", "voided", "by", "key", "why"),
@@ -131,22 +120,7 @@ def voids(context: Context, limit: int) -> None:
                 one.key,
                 one.why,
             )
-            for one in context.in_transaction(work)
+            for one in context.in_transaction(lambda cur: list_voids(cur, limit))
         ],
         right=("event", "replaced by"),
     )
-
-
-@contextmanager
-def _speaking() -> Iterator[None]:
-    """Errors as sentences: status 2 for what cannot be done, 1 where the database did not do it."""
-    from billing.database.adbc import ImportStoreError
-    from billing.usage.store import UsageError
-    from kopeck.databases.transactions import CommandFailed
-
-    try:
-        yield
-    except UsageError as error:
-        raise click.ClickException(str(error)) from error
-    except ImportStoreError as error:
-        raise CommandFailed(str(error)) from error

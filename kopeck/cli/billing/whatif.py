@@ -12,15 +12,26 @@ from pathlib import Path
 
 import click
 
-from kopeck.cli.billing.catalog import FILE, load_catalogue, refuse_errors
-from kopeck.cli.billing.usage_rate import month_errors, month_progress
-from kopeck.cli.context import INSTANT, Context, pass_context
+from billing.simulation.store import month_of
+from billing.simulation.whatif_run import compare_base
+from kopeck.cli.billing.catalogue import FILE, load_catalogue, refuse_errors
+from kopeck.cli.billing.usage_rate import month_progress
+from kopeck.cli.billing.whatif_report import whatif_html, whatif_json, whatif_lines, whatif_svg
+from kopeck.cli.context import INSTANT, AliasedOption, Context, pass_context
 
 _WRITTEN = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 
 @click.command()
-@click.option("--catalog", "catalog_file", type=FILE, required=True, help="The draft, a YAML file.")
+@click.option(
+    "--catalogue",
+    "--catalog",
+    "catalogue_file",
+    cls=AliasedOption,
+    type=FILE,
+    required=True,
+    help="The draft, a YAML file.",
+)
 @click.option("--period", required=True, metavar="YYYY-MM", help="A calendar month, in the zone of each order.")
 @click.option("--prices-of", "as_of", type=INSTANT, help="Rate by the prices the draft has on this date, not then.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes of this machine; else one a core.")
@@ -30,7 +41,7 @@ _WRITTEN = click.Path(dir_okay=False, writable=True, path_type=Path)
 @pass_context
 def whatif(
     context: Context,
-    catalog_file: Path,
+    catalogue_file: Path,
     period: str,
     as_of: datetime | None,
     workers: int | None,
@@ -45,17 +56,13 @@ def whatif(
     dates its changes into the future changes nothing in a past month: --prices-of rates it as it will be then. Exit
     status: 0, 1 when accounts cannot be billed under the draft, 2 for bad input.
     """
-    from billing.simulation.store import month_of
-    from billing.simulation.whatif_run import compare_base
-    from kopeck.cli.billing.whatif_report import whatif_html, whatif_json, whatif_lines, whatif_svg
 
-    with month_errors():
-        month = month_of(period)
-    draft = load_catalogue(catalog_file)
+    month = month_of(period)
+    draft = load_catalogue(catalogue_file)
     refuse_errors(draft[0], 2)
     as_of_s = None if as_of is None else int(as_of.timestamp())
-    name = catalog_file.name if as_of is None else f"{catalog_file.name} at the prices of {as_of.date()}"
-    with month_errors(), context.stores() as stores, month_progress(f"what if {month.label}", "orders") as progress:
+    name = catalogue_file.name if as_of is None else f"{catalogue_file.name} at the prices of {as_of.date()}"
+    with context.stores() as stores, month_progress(f"what if {month.label}", "orders") as progress:
         found = compare_base(stores.dsn, month, draft, as_of_s, workers or 0, progress)
     for file, text in ((picture, whatif_svg), (page, whatif_html)):
         if file is not None:

@@ -9,15 +9,12 @@ Does not know: how things are compared, where its text goes.
 from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from billing.simulation.whatif import EDGES
+from billing.simulation.whatif import EDGES, Compared, Paid, Side
+from billing.simulation.whatif_run import WhatIf
 from kopeck.cli.billing.bill_report import percent_of, signed
 from ratingcore.money import format_minor
-
-if TYPE_CHECKING:
-    from billing.simulation.whatif import Compared, Paid, Side
-    from billing.simulation.whatif_run import WhatIf
 
 _WIDTH: Final = 48
 _ITEMS: Final = 20

@@ -12,9 +12,25 @@ from datetime import UTC, datetime
 from typing import IO, Any
 
 import click
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
+from adapters.protocols import cautions, contract_from_json, describe_fields
 from billing.database.cursors import Cursor
+from gateway.partners import contracts
+from gateway.partners.contracts import (
+    ContractError,
+    add_partner,
+    list_keys,
+    list_partners,
+    set_contract,
+    set_partner_state,
+)
+from gateway.partners.key_material import generated_password
+from gateway.partners.keys import KeyWarning, key_warnings, warning_sentences
 from kopeck.cli.context import INSTANT, Context, actor, pass_context, show_table, shown_name, shown_time
+from ratingcore.money import format_minor
+from web.access.audit import record
 
 Pairs = tuple[str, ...]
 
@@ -28,8 +44,6 @@ def partner() -> None:
 @pass_context
 def list_(context: Context) -> None:
     """List partners with protocol, state and clearing balance."""
-    from gateway.partners.contracts import list_partners
-    from ratingcore.money import format_minor
 
     rows = context.in_transaction(list_partners)
     show_table(
@@ -47,8 +61,6 @@ def list_(context: Context) -> None:
 @pass_context
 def show(context: Context, code: str) -> None:
     """Show a partner's contract (as JSON that `set --file` takes) and keys."""
-    from gateway.partners.contracts import list_keys
-    from gateway.partners.keys import KeyWarning, key_warnings, warning_sentences
 
     async def work(cur: Cursor) -> tuple[Any, list[Any], list[KeyWarning]]:
         passphrase = context.settings.gateway.key_passphrase
@@ -70,8 +82,6 @@ def show(context: Context, code: str) -> None:
 @click.argument("protocol", required=False)
 def fields(protocol: str | None) -> None:
     """Explain the fields of a contract; with PROTOCOL those of its dialect too."""
-    from adapters.protocols import describe_fields
-    from gateway.partners.contracts import ContractError
 
     try:
         notes = describe_fields(protocol)
@@ -92,8 +102,6 @@ def add(context: Context, code: str, name: str, protocol: str | None, file: IO[b
 
     For example: kopeck partner add qiwi --name QIWI --protocol osmp --set max_minor=1500000
     """
-    from gateway.partners.contracts import add_partner
-    from web.access.audit import record
 
     body = _from_file(file) if file else {}
     if protocol:
@@ -122,8 +130,6 @@ def set_(context: Context, code: str, file: IO[bytes] | None, unset: Pairs, pair
 
     Values are JSON, or plain text. For example: kopeck partner set qiwi max_minor=500000 dialect.cancel=prv_txn
     """
-    from gateway.partners.contracts import set_contract
-    from web.access.audit import record
 
     if not (file or pairs or unset):
         raise click.UsageError("say what to change: FIELD=VALUE, --unset FIELD or --file")
@@ -195,9 +201,6 @@ def add_key(
     valid_to: datetime | None,
 ) -> None:
     """Add a key beside those there are."""
-    from gateway.partners import contracts
-    from gateway.partners.keys import KeyWarning, key_warnings, warning_sentences
-    from web.access.audit import record
 
     if generate == bool(file):
         raise click.UsageError("give either --file or --generate")
@@ -235,8 +238,6 @@ def add_key(
 @pass_context
 def retire_key(context: Context, key_id: int, at: datetime | None) -> None:
     """End a key's validity."""
-    from gateway.partners import contracts
-    from web.access.audit import record
 
     moment = at or datetime.now(UTC)
 
@@ -250,15 +251,12 @@ def retire_key(context: Context, key_id: int, at: datetime | None) -> None:
 
 def _caution(code: str, body: dict[str, Any]) -> None:
     """Say what the contract allows that few mean; it has been stored, so it is one."""
-    from adapters.protocols import cautions, contract_from_json
 
     for sentence in cautions(contract_from_json(0, code, 1, body, True)):
         click.echo(f"warning: {sentence}", err=True)
 
 
 def _set_state(context: Context, code: str, state: str) -> None:
-    from gateway.partners.contracts import set_partner_state
-    from web.access.audit import record
 
     async def work(cur: Cursor) -> None:
         await set_partner_state(cur, code, state)
@@ -270,7 +268,6 @@ def _set_state(context: Context, code: str, state: str) -> None:
 
 
 async def _row(cur: Cursor, code: str) -> Any:
-    from gateway.partners.contracts import ContractError, list_partners
 
     for row in await list_partners(cur):
         if row.code == code:
@@ -324,7 +321,6 @@ def _text(file: IO[bytes] | None) -> str:
 
 def _made(purpose: str, code: str, bits: int) -> tuple[str, str]:
     """New material, and what of it the partner is told."""
-    from gateway.partners.key_material import generated_password
 
     if purpose == "sign":
         return _generated(bits)
@@ -334,8 +330,6 @@ def _made(purpose: str, code: str, bits: int) -> tuple[str, str]:
 
 def _generated(bits: int) -> tuple[str, str]:
     """A new private key and its public half, both PEM."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
 
     private = rsa.generate_private_key(public_exponent=65_537, key_size=bits)
     return (

@@ -3,11 +3,21 @@
 Does not know: the rules of accounts (billing.ledger.accounts) and of the file (billing.ledger.account_import).
 """
 
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import click
 
 from billing.database.cursors import Cursor
+from billing.invoicing.dunning_standing import why_suspended
+from billing.ledger.account_import import ImportRefused, import_accounts
+from billing.ledger.accounts import (
+    AccountError,
+    NewAccount,
+    StatementLine,
+    account_by_number,
+    create_accounts,
+    statement,
+)
 from kopeck.cli.context import (
     CHARSET,
     CHARSET_HINT,
@@ -19,9 +29,9 @@ from kopeck.cli.context import (
     shown_name,
     shown_time,
 )
-
-if TYPE_CHECKING:
-    from billing.ledger.accounts import StatementLine
+from kopeck.cli.output import suspended_words
+from kopeck.cli.progress import progress, size_of
+from ratingcore.money import format_minor
 
 
 @click.group()
@@ -35,10 +45,6 @@ def account() -> None:
 @pass_context
 def show(context: Context, number: str, limit: int) -> None:
     """Show an account, its balance and its newest transfers."""
-    from billing.invoicing.dunning_standing import why_suspended
-    from billing.ledger.accounts import AccountError, account_by_number, statement
-    from kopeck.cli.people.orders import suspended_words
-    from ratingcore.money import format_minor
 
     async def work(cur: Cursor) -> tuple[Any, list[Any], list[str]]:
         found = await account_by_number(cur, number)
@@ -88,7 +94,6 @@ def cause(line: "StatementLine") -> str:
 @pass_context
 def add(context: Context, number: str, name: str, kind: str, currency: str, state: str) -> None:
     """Open an account with balance zero."""
-    from billing.ledger.accounts import AccountError, NewAccount, create_accounts
 
     async def work(cur: Cursor) -> None:
         if not await create_accounts(cur, [NewAccount(number, kind, currency, name, state)]):
@@ -110,8 +115,6 @@ def import_(context: Context, file: IO[bytes], dry_run: bool, charset: str) -> N
     state, balance (opening balance, such as 150.00). Accounts that exist are left as they are, so a file may be
     imported again.
     """
-    from billing.ledger.account_import import ImportRefused, import_accounts
-    from kopeck.cli.progress import progress, size_of
 
     def told(lines: int) -> None:
         report(file.tell() if file.seekable() else 0, f"{lines:,} lines")

@@ -5,15 +5,17 @@ Does not know: what attempts are (gateway.payments.attempts), how the journal ke
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import click
 
 from billing.database.cursors import Cursor
+from gateway.journal.journal import Journal
+from gateway.journal.search import JournalAway
+from gateway.payments.store import forget_attempts
 from kopeck.cli.context import Context, actor, pass_context, shown_time
-
-if TYPE_CHECKING:
-    from kopeck.databases.stores import Stores
+from kopeck.databases.stores import Stores
+from kopeck.databases.transactions import CommandFailed, in_transaction
+from web.access.audit import record
 
 #: Attempts deleted in one transaction.
 SLICE = 10_000
@@ -32,8 +34,6 @@ def forget(context: Context, days: int | None) -> None:
 
     In slices, while gateways run; an interrupted run is continued by the next. Meant to be run daily by cron.
     """
-    from kopeck.databases.transactions import in_transaction
-    from web.access.audit import record
 
     age_days = days or context.settings.gateway.attempts_keep_days
     before = datetime.now(UTC) - timedelta(days=age_days)
@@ -49,22 +49,14 @@ def forget(context: Context, days: int | None) -> None:
 
 
 def _forget(stores: "Stores", before: datetime) -> int:
-    from gateway.payments.store import forget_attempts
-    from kopeck.databases.transactions import in_transaction
-
-    async def work(cur: Cursor) -> int:
-        return await forget_attempts(cur, before, SLICE)
 
     deleted = 0
-    while gone := in_transaction(stores.dsn, work):
+    while gone := in_transaction(stores.dsn, lambda cur: forget_attempts(cur, before, SLICE)):
         deleted += gone
     return deleted
 
 
 async def _forget_in_journal(stores: "Stores", before: datetime) -> int:
-    from gateway.journal.journal import Journal
-    from gateway.journal.search import JournalAway
-    from kopeck.databases.transactions import CommandFailed
 
     journal = Journal(stores.journal_uri, stores.journal_database)
     try:

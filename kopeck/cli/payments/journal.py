@@ -6,16 +6,26 @@ Does not know: what is verified, how a document is made.
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
 
 import click
+from rich.console import Console
 
+from billing.verification.invoices import verify_cycle
+from billing.verification.slices import Say
+from billing.verification.usage import verify_usage
+from gateway.journal.journal import Journal
+from gateway.journal.relay import DatabaseAway, Rebuilt, RelayOptions, run_relay
+from gateway.journal.relay import rebuild as make_again
+from gateway.journal.search import JournalAway, JournalError
+from gateway.journal.totals import verify_payment_totals
+from gateway.partners.keys import key_warnings, warning_sentences
+from gateway.verification.payments import Report, VerifyAway
+from gateway.verification.payments import verify as examine
+from gateway.verification.postings import verify_postings
 from kopeck.cli.context import Context, pass_context
-
-if TYPE_CHECKING:
-    from billing.verification.slices import Say
-    from gateway.verification.payments import Report
-    from kopeck.databases.stores import Stores
+from kopeck.databases.stores import Stores
+from kopeck.databases.transactions import CommandFailed, in_transaction
 
 
 @click.command()
@@ -32,9 +42,6 @@ def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_line
     Reads slice by slice while gateways run on. Prints what was examined and every row that differs; exit status 1 on
     any difference. Warns of partners' keys that are short or that two partners share.
     """
-    from gateway.partners.keys import key_warnings, warning_sentences
-    from gateway.verification.payments import VerifyAway
-    from kopeck.databases.transactions import CommandFailed, in_transaction
 
     with context.stores() as stores:
         try:
@@ -54,7 +61,6 @@ def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_line
 @contextmanager
 def progress() -> Iterator["Say"]:
     """Shows what is looked at and how far, on one line of standard error; nothing where that is no terminal."""
-    from rich.console import Console
 
     console = Console(stderr=True)
     with console.status("begins") as status:
@@ -66,15 +72,6 @@ def progress() -> Iterator["Say"]:
 
 
 async def _verify(stores: "Stores", wait_s: int, no_journal: bool, lines: int | None, say: "Say") -> "Report":
-    from functools import partial
-
-    from billing.verification.invoices import verify_cycle
-    from billing.verification.usage import verify_usage
-    from gateway.journal.journal import Journal
-    from gateway.journal.relay import RelayOptions, run_relay
-    from gateway.journal.totals import verify_payment_totals
-    from gateway.verification.payments import verify as examine
-    from gateway.verification.postings import verify_postings
 
     journal = None if no_journal else Journal(stores.journal_uri, stores.journal_database)
     stop = asyncio.Event()
@@ -107,16 +104,10 @@ def rebuild(context: Context, after_payment: int, after_attempt: int) -> None:
 
     What it cannot bring back: attempts that retention has deleted from PostgreSQL.
     """
-    from rich.console import Console
-
-    from gateway.journal.relay import DatabaseAway, Rebuilt
-    from gateway.journal.relay import rebuild as make_again
-    from kopeck.databases.transactions import CommandFailed
 
     reached = Rebuilt(after_payment=after_payment, after_attempt=after_attempt)
 
     async def work(stores: "Stores") -> Rebuilt:
-        from gateway.journal.journal import Journal
 
         into = Journal(stores.journal_uri, stores.journal_database)
         try:
@@ -128,8 +119,6 @@ def rebuild(context: Context, after_payment: int, after_attempt: int) -> None:
         nonlocal reached
         reached = done
         status.update(f"{done.payments} payments, {done.attempts} attempts")
-
-    from gateway.journal.search import JournalAway, JournalError
 
     with context.stores() as stores, Console(stderr=True).status("starting") as status:
         try:

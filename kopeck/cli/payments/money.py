@@ -8,18 +8,21 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from billing.database.cursors import Cursor
+from billing.ledger.posting_requests import Kind, Person, PostingRequest, RequestState, WantedPosting, list_requests
+from gateway.payments.manual_money import PostingOutcome, ask
+from gateway.payments.manual_money import approve as approve_request
+from gateway.payments.manual_money import reject as reject_request
 from kopeck.cli.context import Context, pass_context, show_table, shown_time
 from kopeck.cli.payments.accounts import account
 from kopeck.cli.person import AS_LOGIN, claims, person_at
-
-if TYPE_CHECKING:
-    from billing.ledger.posting_requests import Person, PostingRequest
-    from gateway.payments.manual_money import PostingOutcome
+from kopeck.databases.transactions import in_transaction
+from ratingcore.money import Minor, format_minor, parse_minor
+from web.access.audit import record
 
 KINDS = ("cash", "bank", "correction", "write-off")
 
@@ -31,7 +34,6 @@ class SignedSum(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Text to minor units."""
-        from ratingcore.money import parse_minor
 
         try:
             return parse_minor(value.removeprefix("-")) * (-1 if value.startswith("-") else 1)
@@ -127,8 +129,6 @@ def payout(context: Context, /, number: str, login: str | None, dry_run: bool, *
 @pass_context
 def pending(context: Context, everything: bool, limit: int, before: int | None, as_json: bool) -> None:
     """List postings by hand that wait for a second person."""
-    from billing.ledger.posting_requests import RequestState, list_requests
-    from ratingcore.money import format_minor
 
     state = None if everything else RequestState.PENDING
     requests = context.in_transaction(lambda cur: list_requests(cur, state, before, limit))
@@ -166,7 +166,6 @@ def pending(context: Context, everything: bool, limit: int, before: int | None, 
 @pass_context
 def approve(context: Context, request_id: int, why: str, login: str | None, dry_run: bool) -> None:
     """Post a request of another person; give your own login with --as."""
-    from gateway.payments.manual_money import approve as approve_request
 
     async def work(cur: Cursor, person: "Person") -> "PostingOutcome":
         return await approve_request(cur, request_id, person, why, datetime.now(UTC))
@@ -181,8 +180,6 @@ def approve(context: Context, request_id: int, why: str, login: str | None, dry_
 @pass_context
 def reject(context: Context, request_id: int, why: str, login: str | None) -> None:
     """Reject a request; nothing is posted. Who asked for it may withdraw it so."""
-    from gateway.payments.manual_money import PostingOutcome
-    from gateway.payments.manual_money import reject as reject_request
 
     async def work(cur: Cursor, person: "Person") -> "PostingOutcome":
         return PostingOutcome(await reject_request(cur, request_id, person, why), True)
@@ -192,14 +189,11 @@ def reject(context: Context, request_id: int, why: str, login: str | None) -> No
 
 
 def _ask(context: Context, login: str | None, dry_run: bool, *, kind: str, **given: Any) -> None:
-    from billing.ledger.posting_requests import Kind, WantedPosting
-    from gateway.payments.manual_money import ask
 
     wanted = WantedPosting(Kind(kind), **given)
     limit = context.settings.billing.second_person_above_minor
 
     async def work(cur: Cursor, person: "Person") -> "PostingOutcome":
-        from ratingcore.money import Minor
 
         return await ask(cur, wanted, person, Minor(limit), datetime.now(UTC))
 
@@ -214,8 +208,6 @@ def _decided(
     dry_run: bool,
 ) -> "PostingOutcome":
     """Prove the person, act, and write the audit record in the same transaction."""
-    from kopeck.databases.transactions import in_transaction
-    from web.access.audit import record
 
     async def act(cur: Cursor) -> "PostingOutcome":
         outcome = await work(cur, person)
@@ -236,7 +228,6 @@ def _decided(
 
 
 def _done(outcome: "PostingOutcome", dry_run: bool) -> None:
-    from ratingcore.money import format_minor
 
     request = outcome.request
     amount = f"{format_minor(request.amount)} {request.currency}"

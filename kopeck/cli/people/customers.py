@@ -6,23 +6,38 @@ the audit record, from what to what, in the same transaction.
 Does not know: the rules (billing.customers.customers), files of customers (billing.customers.importer).
 """
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 
+from billing.customers.customers import add_account as add_to_customer
+from billing.customers.customers import (
+    add_customer,
+    close_customer,
+    edit_customer,
+    move_customer,
+    recordable,
+)
+from billing.customers.importer import import_customers
+from billing.customers.legal_entities import set_entity
+from billing.customers.legal_entities_store import list_entities as all_of_them
+from billing.customers.records import BilledAccount, Customer, FurtherAccount, LegalEntity, NewCustomer
+from billing.customers.rules import changed, merge_texts
+from billing.customers.store import accounts_of, find_customer, list_customers, lock_customer
 from billing.database.cursors import Cursor
-from kopeck.cli.context import CHARSET, Context, actor, pass_context, show_table, shown_name, shown_time
-
-if TYPE_CHECKING:
-    from billing.customers.records import BilledAccount, Customer, LegalEntity
+from billing.database.locks import hold_customer_tree
+from billing.orders.store import list_orders
+from kopeck.cli.context import CHARSET, AliasedOption, Context, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli.importing import run_import
+from kopeck.cli.output import AS_JSON, ORDER_HEADINGS, order_json, order_row, show_json, suspended_words
+from ratingcore.money import format_minor
+from web.access.audit import record
 
 T = TypeVar("T")
 
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 PAYS = click.option("--parent-pays/--pays-himself", default=False, help="Who gets the invoices: the parent, or he.")
 
 
@@ -45,25 +60,8 @@ CONTACT = click.option("--contact", "contacts", type=Texts(), multiple=True, hel
 DETAIL = click.option("--detail", "details", type=Texts(), multiple=True, help="inn or kpp of a company.")
 
 
-def in_store(context: Context, work: Any) -> Any:
-    """Run in one transaction; what cannot be is the caller's mistake."""
-    from billing.catalogue.store import CatalogueStoreError
-    from billing.customers.rules import CustomerError
-    from billing.orders.rules import OrderError
-
-    try:
-        return context.in_transaction(work)
-    except (CustomerError, OrderError, CatalogueStoreError) as error:
-        raise click.ClickException(str(error)) from error
-
-
 async def recorded(cur: Cursor, number: str, action: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
     """Change a customer, and put what changed on the audit record. Whoever else changes one waits."""
-    from billing.customers.customers import recordable
-    from billing.customers.rules import changed
-    from billing.customers.store import lock_customer
-    from billing.database.locks import hold_customer_tree
-    from web.access.audit import record
 
     if action != "customer_changed":  # the tree stays as it is, so an import may be under way
         await hold_customer_tree(cur)
@@ -74,19 +72,6 @@ async def recorded(cur: Cursor, number: str, action: str, work: Callable[[Cursor
     if changes:
         await record(cur, actor(), action, "", "customer", number, **changes)
     return done
-
-
-def show_json(found: Any) -> None:
-    """Print JSON for programs; instants in ISO 8601, UTC."""
-    from datetime import UTC, date, datetime
-
-    def plain(value: Any) -> str:
-        if isinstance(value, datetime):
-            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        assert isinstance(value, date), type(value)
-        return value.isoformat()
-
-    click.echo(json.dumps(found, ensure_ascii=False, indent=1, default=plain))
 
 
 @click.group()
@@ -100,7 +85,7 @@ def customer() -> None:
 @click.option("--group", default="", help="Customer group: prices and dunning go by it.")
 @click.option("--parent", default="", metavar="NUMBER", help="The customer whose child he is.")
 @PAYS
-@click.option("--language", default="ru", show_default=True, help="Of invoices: ru or en.")
+@click.option("--language", "--lang", cls=AliasedOption, default="ru", show_default=True, help="Of invoices: ru or en.")
 @CONTACT
 @DETAIL
 @click.option(
@@ -114,15 +99,12 @@ def customer() -> None:
 @pass_context
 def add(context: Context, /, **facts: Any) -> None:
     """Add a customer and his account; the very same customer again is nothing new."""
-    from billing.customers.customers import add_customer
-    from billing.customers.records import NewCustomer
 
     new = NewCustomer(**{**facts, "contacts": dict(facts["contacts"]), "details": dict(facts["details"])})
 
-    async def work(cur: Cursor) -> bool:
-        return await recorded(cur, new.number, "customer_added", lambda cur: add_customer(cur, new))
-
-    is_new = in_store(context, work)
+    is_new = context.in_transaction(
+        lambda cur: recorded(cur, new.number, "customer_added", lambda cur: add_customer(cur, new))
+    )
     click.echo(f"customer {new.number} {'is added' if is_new else 'was there already, just so'}")
 
 
@@ -132,16 +114,13 @@ def add(context: Context, /, **facts: Any) -> None:
 @pass_context
 def show(context: Context, number: str, as_json: bool) -> None:
     """Show a customer, his accounts, his children and his orders."""
-    from billing.customers.store import accounts_of, find_customer, list_customers
-    from billing.orders.store import list_orders
-    from kopeck.cli.people.orders import ORDER_HEADINGS, order_json, order_row
 
     async def work(cur: Cursor) -> Any:
         found = await find_customer(cur, number)
         children = await list_customers(cur, parent=number, limit=1_000)
         return found, await accounts_of(cur, found.id), children, await list_orders(cur, customer=number, limit=1_000)
 
-    found, accounts, children, orders = in_store(context, work)
+    found, accounts, children, orders = context.in_transaction(work)
     if as_json:
         parts = {
             "accounts": [_account_json(one) for one in accounts],
@@ -171,7 +150,6 @@ def _tell(found: "Customer") -> None:
 
 def _state(one: "Customer | BilledAccount") -> str:
     """The state, and why services are suspended."""
-    from kopeck.cli.people.orders import suspended_words
 
     return ", ".join([one.state, *map(suspended_words, one.suspended)])
 
@@ -187,7 +165,6 @@ _ACCOUNT_HEADINGS = ("account", "kind", "state", "balance", "currency", "paid by
 
 
 def _account_row(one: "BilledAccount") -> tuple[str, ...]:
-    from ratingcore.money import format_minor
 
     balance, paid_by = format_minor(one.balance_minor), "itself" if one.payer_id == one.id else one.payer
     return (
@@ -210,12 +187,8 @@ def _account_json(one: "BilledAccount") -> dict[str, Any]:
 @pass_context
 def list_(context: Context, /, as_json: bool, **wanted: Any) -> None:
     """List customers in order of their numbers."""
-    from billing.customers.store import list_customers
 
-    async def work(cur: Cursor) -> Any:
-        return await list_customers(cur, **wanted)
-
-    found = in_store(context, work)
+    found = context.in_transaction(lambda cur: list_customers(cur, **wanted))
     if as_json:
         show_json([_customer_json(one) for one in found])
         return
@@ -235,7 +208,7 @@ def list_(context: Context, /, as_json: bool, **wanted: Any) -> None:
 @click.argument("number")
 @click.option("--name")
 @click.option("--group")
-@click.option("--language")
+@click.option("--language", "--lang", cls=AliasedOption)
 @CONTACT
 @DETAIL
 @click.option("--zone", help="Of all his accounts, for orders to come; those there are keep theirs.")
@@ -244,7 +217,6 @@ def list_(context: Context, /, as_json: bool, **wanted: Any) -> None:
 @pass_context
 def edit(context: Context, /, number: str, **given: Any) -> None:
     """Change facts of a customer; what is not named stays. `--contact email=` takes the email away."""
-    from billing.customers.customers import edit_customer
 
     changes = {name: value for name, value in given.items() if value not in (None, ())}
     for name in ("contacts", "details"):
@@ -253,10 +225,9 @@ def edit(context: Context, /, number: str, **given: Any) -> None:
     if not changes:
         raise click.UsageError("say what to change")
 
-    async def work(cur: Cursor) -> Any:
-        return await recorded(cur, number, "customer_changed", lambda cur: edit_customer(cur, number, changes))
-
-    in_store(context, work)
+    context.in_transaction(
+        lambda cur: recorded(cur, number, "customer_changed", lambda cur: edit_customer(cur, number, changes))
+    )
     click.echo(f"customer {number} is changed")
 
 
@@ -271,7 +242,6 @@ def move(context: Context, number: str, parent: str | None, no_parent: bool, par
 
     Future invoices go to who pays then, with what is not billed yet; invoices there are stay where they are.
     """
-    from billing.customers.customers import move_customer
 
     if bool(parent) == no_parent:
         raise click.UsageError("say --parent NUMBER or --no-parent")
@@ -280,7 +250,7 @@ def move(context: Context, number: str, parent: str | None, no_parent: bool, par
         to = (number, parent or "", parent_pays, actor())
         await recorded(cur, number, "customer_moved", lambda cur: move_customer(cur, *to))
 
-    in_store(context, work)
+    context.in_transaction(work)
     where = (
         f"is a child of {parent}, {'who pays' if parent_pays else 'and pays himself'}"
         if parent
@@ -294,12 +264,11 @@ def move(context: Context, number: str, parent: str | None, no_parent: bool, par
 @pass_context
 def close(context: Context, number: str) -> None:
     """Close a customer and his accounts for good: when all is billed and paid and no child is left."""
-    from billing.customers.customers import close_customer
 
     async def work(cur: Cursor) -> bool:
         return await recorded(cur, number, "customer_closed", lambda cur: close_customer(cur, number))
 
-    click.echo(f"customer {number} is closed{'' if in_store(context, work) else ' already'}")
+    click.echo(f"customer {number} is closed{'' if context.in_transaction(work) else ' already'}")
 
 
 @customer.group()
@@ -321,15 +290,12 @@ def add_account(context: Context, /, number: str, account_number: str, **named: 
 
     What is not named is as on his first account. A parent who pays for him pays for it too, in its currency.
     """
-    from billing.customers.customers import add_account as add_to_customer
-    from billing.customers.records import FurtherAccount
 
     further = FurtherAccount(account_number, **named)
 
-    async def work(cur: Cursor) -> bool:
-        return await recorded(cur, number, "customer_account_added", lambda cur: add_to_customer(cur, number, further))
-
-    is_new = in_store(context, work)
+    is_new = context.in_transaction(
+        lambda cur: recorded(cur, number, "customer_account_added", lambda cur: add_to_customer(cur, number, further))
+    )
     click.echo(f"account {account_number} of {number} {'is added' if is_new else 'was there already, just so'}")
 
 
@@ -343,12 +309,8 @@ def entity() -> None:
 @pass_context
 def list_entities(context: Context, as_json: bool) -> None:
     """List legal entities."""
-    from billing.customers.legal_entities_store import list_entities as all_of_them
 
-    async def work(cur: Cursor) -> Any:
-        return await all_of_them(cur)
-
-    found = in_store(context, work)
+    found = context.in_transaction(lambda cur: all_of_them(cur))
     if as_json:
         show_json([asdict(one) for one in found])
         return
@@ -381,26 +343,20 @@ def set_(
     credit_note_prefix: str | None,
 ) -> None:
     """Make a legal entity, or change what is named of one. `--detail kpp=` takes the KPP away."""
-    from billing.customers.legal_entities import set_entity
-    from billing.customers.legal_entities_store import list_entities
-    from billing.customers.records import LegalEntity
-    from billing.customers.rules import changed, merge_texts
-    from web.access.audit import record
-
     given = {"invoice": invoice_prefix, "credit_note": credit_note_prefix}
     prefixes = {kind: prefix for kind, prefix in given.items() if prefix is not None}
 
     async def work(cur: Cursor) -> None:
         nobody = LegalEntity(number, "", {}, {})
-        before = {one.number: one for one in await list_entities(cur)}.get(number, nobody)
+        before = {one.number: one for one in await all_of_them(cur)}.get(number, nobody)
         merged = merge_texts(before.details, dict(details))
         await set_entity(cur, LegalEntity(number, before.name if name is None else name, merged, prefixes))
-        after = {one.number: one for one in await list_entities(cur)}[number]
+        after = {one.number: one for one in await all_of_them(cur)}[number]
         changes = changed(_entity_texts(before), _entity_texts(after))
         if changes:
             await record(cur, actor(), "legal_entity_set", "", "legal_entity", number, **changes)
 
-    in_store(context, work)
+    context.in_transaction(work)
     click.echo(f"legal entity {number} is set")
 
 
@@ -432,8 +388,6 @@ def import_(
     language, person, email, phone, address, inn, kpp, account, kind, currency, zone, legal_entity, due_days.
     Any bad line, and nothing is loaded, unless --skip-bad. The very same customer again is nothing new.
     """
-    from billing.customers.importer import import_customers
-    from kopeck.cli.people.orders import run_import
 
     load = partial(import_customers, actor=actor(), file_name=shown_name(file))
     run_import(context, file, load, "customers", skip_bad, dry_run, rejects, as_json, charset)

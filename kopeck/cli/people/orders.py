@@ -7,34 +7,48 @@ Does not know: the rules (billing.orders.orders, billing.orders.rules), files of
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, date, datetime
-from typing import IO, TYPE_CHECKING, Any
+from datetime import datetime
+from typing import IO, Any
 
 import click
 
+from billing.calendar import period_containing
+from billing.catalogue.units import PERCENT_DECIMALS, parse_decimal
 from billing.database.cursors import Cursor
+from billing.orders.charges import add_charge
+from billing.orders.importer import import_orders
+from billing.orders.orders import add_order, end_order, replace_order, resume_order, suspend_order, withdraw_end
+from billing.orders.periods import end_of_period
+from billing.orders.records import ManualCharge, Order, WantedOrder
+from billing.orders.rules import parse_instant
+from billing.orders.store import events_of, find_order, list_orders, periods_of_order, periods_to_come, suspensions_of
 from kopeck.cli.context import (
     CHARSET,
-    CHARSET_HINT,
-    NOT_UTF_8,
     Context,
     Day,
     actor,
     pass_context,
     show_table,
-    shown_name,
     shown_time,
 )
-from kopeck.cli.people.customers import AS_JSON, in_store, show_json
+from kopeck.cli.importing import run_import
+from kopeck.cli.output import (
+    AS_JSON,
+    ORDER_HEADINGS,
+    interval_words,
+    order_json,
+    order_row,
+    plain_instant,
+    show_json,
+    shown_or_dash,
+    state_of,
+    suspended_words,
+    suspension_json,
+)
+from ratingcore.money import format_minor, parse_minor
 
-if TYPE_CHECKING:
-    from billing.files.tables import BadLine, Loaded
-    from billing.orders.records import Order
-
-#: Bad lines of a file told at the terminal; --rejects writes them all.
-MAX_TOLD = 200
 WHEN = click.option("--now", "when", flag_value="now", help="From this moment.")
 WHEN_PERIOD_ENDS = click.option(
     "--at-period-end", "when", flag_value="period_end", help="When the period that is under way ends."
@@ -83,13 +97,8 @@ def order() -> None:
 @pass_context
 def add(context: Context, /, **given: Any) -> None:
     """Add an order on a plan or an item for ACCOUNT, by the newest version of the catalogue."""
-    from billing.orders.orders import add_order
-    from billing.orders.records import WantedOrder
 
-    async def work(cur: Cursor) -> Any:
-        return await add_order(cur, WantedOrder(**given), actor(), _now_s())
-
-    found, is_new = in_store(context, work)
+    found, is_new = context.in_transaction(lambda cur: add_order(cur, WantedOrder(**given), actor(), _now_s()))
     click.echo(f"order {found.number} {'is added' if is_new else 'was there already, just so'}")
 
 
@@ -104,7 +113,6 @@ def _now_s() -> int:
 @pass_context
 def show(context: Context, number: str, limit: int, as_json: bool) -> None:
     """Show the life of an order: what was billed, what is due next, pauses, and what people did."""
-    from billing.orders.store import events_of, find_order, periods_of_order, periods_to_come, suspensions_of
 
     async def work(cur: Cursor) -> Any:
         found = await find_order(cur, number)
@@ -116,12 +124,12 @@ def show(context: Context, number: str, limit: int, as_json: bool) -> None:
             await events_of(cur, found.id, limit),
         )
 
-    found, billed, periods, suspensions, events = in_store(context, work)
+    found, billed, periods, suspensions, events = context.in_transaction(work)
     if as_json:
         parts = {
             "billed": [asdict(one) for one in billed],
             "next": [_period_json(one) for one in periods],
-            "suspensions": [_suspension_json(one) for one in suspensions],
+            "suspensions": [suspension_json(one) for one in suspensions],
             "events": [asdict(one) for one in events],
         }
         show_json(order_json(found) | parts)
@@ -130,16 +138,10 @@ def show(context: Context, number: str, limit: int, as_json: bool) -> None:
     _show_periods(found, billed, periods)
     zone = found.contents.terms.zone
     for one in suspensions:
-        until = "further notice" if one.until_s is None else _shown(one.until_s, zone)
-        click.echo(f"{suspended_words(one.reason)} from {_shown(one.from_s, zone)} until {until}")
+        until = "further notice" if one.until_s is None else shown_or_dash(one.until_s, zone)
+        click.echo(f"{suspended_words(one.reason)} from {shown_or_dash(one.from_s, zone)} until {until}")
     rows = [(shown_time(one.at), one.event, _joined(one.details), one.actor) for one in events]
     show_table(("at (UTC)", "event", "details", "by"), rows)
-
-
-def _shown(time_s: int | None, zone: str) -> str:
-    from billing.orders.periods import format_instant
-
-    return "-" if time_s is None else format_instant(time_s, zone)
 
 
 def _joined(details: Any) -> str:
@@ -147,24 +149,23 @@ def _joined(details: Any) -> str:
 
 
 def _tell(found: "Order") -> None:
-    from ratingcore.money import format_minor
 
     new, terms = found.contents, found.contents.terms
     click.echo(
         f"{found.number}  {terms.what} x {new.quantity}, catalogue {terms.catalogue}, for account {found.account}"
     )
-    ends = _shown(new.ends_s, terms.zone) if new.ends_s is not None else "further notice"
+    ends = shown_or_dash(new.ends_s, terms.zone) if new.ends_s is not None else "further notice"
     state = ", never begins" if found.never_begins else ", billed to its end" if found.is_settled else ""
     if found.pause is not None:
-        state = f", {state_of(found)} since {_shown(found.pause.from_s, terms.zone)}"
-    click.echo(f"from {_shown(new.starts_s, terms.zone)} until {ends}, {terms.zone}{state}")
+        state = f", {state_of(found)} since {shown_or_dash(found.pause.from_s, terms.zone)}"
+    click.echo(f"from {shown_or_dash(new.starts_s, terms.zone)} until {ends}, {terms.zone}{state}")
     if terms.kind == "recurring":
         how = "in advance" if terms.in_advance else "in arrears"
-        click.echo(f"every {_period(found)} {_anchor(found)}, {how}, broken periods by {terms.proration}")
+        click.echo(f"every {interval_words(found)} {_anchor(found)}, {how}, broken periods by {terms.proration}")
     else:
         click.echo("billed once")
     said = {
-        "trial until": None if new.trial_until_s is None else _shown(new.trial_until_s, terms.zone),
+        "trial until": None if new.trial_until_s is None else shown_or_dash(new.trial_until_s, terms.zone),
         "at least": f"{format_minor(new.minimum_minor)} {terms.currency} a period" if new.minimum_minor else None,
         "price": None if new.price_minor is None else f"{format_minor(new.price_minor)} {terms.currency}",
         "codes": ", ".join(new.codes),
@@ -178,45 +179,21 @@ def _tell(found: "Order") -> None:
             click.echo(f"{name}: {value}")
 
 
-def _period(found: "Order") -> str:
-    terms = found.contents.terms
-    return terms.interval_unit if terms.interval_count == 1 else f"{terms.interval_count} {terms.interval_unit}s"
-
-
 def _anchor(found: "Order") -> str:
     """Where periods start, in words: a day of the month, or a date where that does not say it."""
-    from billing.calendar import period_containing
 
     terms = found.contents.terms
     if terms.cadence.interval.steps == 1 and terms.interval_unit != "week":
         return f"from day {terms.anchor_day}" if terms.interval_unit == "month" else "from midnight"
-    return f"counted from {_shown(period_containing(terms.cadence, found.contents.starts_s)[0], terms.zone)}"
-
-
-def suspended_words(reason: str) -> str:
-    """How a person reads why an order is suspended."""
-    said = {"dunning": "for debt", "asked": "on request", "balance": "for lack of money"}.get(reason, f"({reason})")
-    return f"suspended {said}"
-
-
-def state_of(found: "Order") -> str:
-    """How an order stands now: open, suspended and why, ended, settled (billed to its end), or taken back."""
-    if found.never_begins:
-        return "taken back"
-    if found.is_settled:
-        return "settled"
-    if found.pause is not None:
-        return suspended_words(found.pause.reason)
-    return "open" if found.covers(_now_s()) else "ended"
+    return f"counted from {shown_or_dash(period_containing(terms.cadence, found.contents.starts_s)[0], terms.zone)}"
 
 
 def _show_periods(found: "Order", billed: Sequence[Any], periods: Sequence[Any]) -> None:
-    from ratingcore.money import format_minor
 
     zone = found.contents.terms.zone
     rows = [
         (
-            *(one.part, _shown(int(one.start.timestamp()), zone), _shown(int(one.end.timestamp()), zone)),
+            *(one.part, shown_or_dash(int(one.start.timestamp()), zone), shown_or_dash(int(one.end.timestamp()), zone)),
             *(one.outcome if not one.reason else f"{one.outcome}: {one.reason}", f"{one.active_num}/{one.active_den}"),
             *(format_minor(one.amount_minor), one.invoice or "-"),
         )
@@ -224,43 +201,19 @@ def _show_periods(found: "Order", billed: Sequence[Any], periods: Sequence[Any])
     ]
     show_table(("part", "from", "until", "outcome", "share", "amount", "invoice"), rows, right=("share", "amount"))
     coming = [
-        (str(one.number), _shown(one.start_s, zone), _shown(one.end_s, zone), _shown(one.due_s, zone))
+        (
+            str(one.number),
+            shown_or_dash(one.start_s, zone),
+            shown_or_dash(one.end_s, zone),
+            shown_or_dash(one.due_s, zone),
+        )
         for one in periods
     ]
     show_table(("next period", "from", "until", "billed on or after"), coming, right=("next period",))
 
 
-ORDER_HEADINGS = ("order", "account", "what", "quantity", "from", "until", "every", "state")
-
-
-def order_row(found: "Order") -> tuple[str, ...]:
-    """An order as a row of a list, under ORDER_HEADINGS."""
-    new, terms = found.contents, found.contents.terms
-    every = _period(found) if terms.kind == "recurring" else "once"
-    life = (_shown(new.starts_s, terms.zone), _shown(new.ends_s, terms.zone))
-    return (found.number, found.account, terms.what, str(new.quantity), *life, every, state_of(found))
-
-
-def order_json(found: "Order") -> dict[str, Any]:
-    """An order for programs."""
-    contents: dict[str, Any] = asdict(found.contents)
-    times = {name.removesuffix("_s"): _instant(contents.pop(name)) for name in ("starts_s", "ends_s", "trial_until_s")}
-    names = ("account", "payer", "replaces", "replaced_by", "is_settled", "created_at")
-    terms: dict[str, Any] = contents.pop("terms")
-    now = {"state": state_of(found), "suspension": None if found.pause is None else _suspension_json(found.pause)}
-    return terms | contents | times | {name: getattr(found, name) for name in names} | now
-
-
-def _instant(time_s: int | None) -> datetime | None:
-    return None if time_s is None else datetime.fromtimestamp(time_s, UTC)
-
-
 def _period_json(one: Any) -> dict[str, Any]:
-    return {"number": one.number} | {name: _instant(getattr(one, f"{name}_s")) for name in ("start", "end", "due")}
-
-
-def _suspension_json(one: Any) -> dict[str, Any]:
-    return {"from": _instant(one.from_s), "until": _instant(one.until_s), "reason": one.reason, "actor": one.actor}
+    return {"number": one.number} | {name: plain_instant(getattr(one, f"{name}_s")) for name in ("start", "end", "due")}
 
 
 @order.command("list")
@@ -273,13 +226,12 @@ def _suspension_json(one: Any) -> dict[str, Any]:
 @pass_context
 def list_(context: Context, /, after: str, as_json: bool, **wanted: Any) -> None:
     """List orders in the order in which they were made."""
-    from billing.orders.store import find_order, list_orders
 
     async def work(cur: Cursor) -> Any:
         after_id = (await find_order(cur, after)).id if after else 0
         return await list_orders(cur, after=after_id, **wanted)
 
-    found = in_store(context, work)
+    found = context.in_transaction(work)
     if as_json:
         show_json([order_json(one) for one in found])
         return
@@ -320,8 +272,6 @@ def change_quantity(context: Context, number: str, quantity: int, when: str | No
 
 
 def _replace(context: Context, /, number: str, when: str | None, text: str, **wanted: Any) -> None:
-    from billing.orders.orders import replace_order
-    from billing.orders.store import find_order
 
     if (when is not None) + bool(text) != 1:
         raise click.UsageError("say one of --now, --at-period-end, --at DATE")
@@ -330,16 +280,14 @@ def _replace(context: Context, /, number: str, when: str | None, text: str, **wa
         at_s = _at(await find_order(cur, number), when, text)
         return await replace_order(cur, number, at_s, actor(), is_exact=bool(text), **wanted)
 
-    found, is_new = in_store(context, work)
-    starts = _shown(found.contents.starts_s, found.contents.terms.zone)
+    found, is_new = context.in_transaction(work)
+    starts = shown_or_dash(found.contents.starts_s, found.contents.terms.zone)
     said = f"order {found.number} replaces {number} from {starts}"
     click.echo(f"{said}{'' if is_new else ' already'}")
 
 
 def _at(found: "Order", when: str | None, text: str) -> int:
     """The instant that options name."""
-    from billing.orders.periods import end_of_period
-    from billing.orders.rules import parse_instant
 
     if text:
         return parse_instant(text, found.contents.terms.zone)
@@ -359,8 +307,6 @@ def cancel(context: Context, number: str, when: str | None, text: str, withdraw:
 
     What was billed in advance beyond the end comes back with the next run.
     """
-    from billing.orders.orders import end_order, withdraw_end
-    from billing.orders.store import find_order
 
     if (when is not None) + bool(text) + withdraw != 1:
         raise click.UsageError("say one of --now, --at-period-end, --at DATE, --withdraw")
@@ -371,9 +317,9 @@ def cancel(context: Context, number: str, when: str | None, text: str, withdraw:
         at_s = _at(await find_order(cur, number), when, text)
         return await end_order(cur, number, at_s, actor(), why, is_exact=bool(text)), await find_order(cur, number)
 
-    is_new, found = in_store(context, work)
+    is_new, found = context.in_transaction(work)
     ends_s = found.contents.ends_s
-    said = "goes on" if ends_s is None else f"ends at {_shown(ends_s, found.contents.terms.zone)}"
+    said = "goes on" if ends_s is None else f"ends at {shown_or_dash(ends_s, found.contents.terms.zone)}"
     click.echo(f"order {number} {said}{'' if is_new else ' already'}")
 
 
@@ -385,15 +331,13 @@ def cancel(context: Context, number: str, when: str | None, text: str, withdraw:
 @pass_context
 def suspend(context: Context, number: str, from_text: str, until_text: str, why: str) -> None:
     """Pause an order: nothing recurring is charged for the time."""
-    from billing.orders.orders import suspend_order
-    from billing.orders.store import find_order
 
     async def work(cur: Cursor) -> Any:
         found = await find_order(cur, number)
         until_s = _at(found, None, until_text) if until_text else None
         return await suspend_order(cur, number, _at(found, "now", from_text), until_s, actor(), why)
 
-    is_new = in_store(context, work)
+    is_new = context.in_transaction(work)
     click.echo(f"order {number} is suspended{'' if is_new else ' already'}")
 
 
@@ -403,13 +347,11 @@ def suspend(context: Context, number: str, from_text: str, until_text: str, why:
 @pass_context
 def resume(context: Context, number: str, text: str) -> None:
     """End the pause of an order, or take back one that has not begun."""
-    from billing.orders.orders import resume_order
-    from billing.orders.store import find_order
 
     async def work(cur: Cursor) -> Any:
         return await resume_order(cur, number, _at(await find_order(cur, number), "now", text), actor())
 
-    is_new = in_store(context, work)
+    is_new = context.in_transaction(work)
     click.echo(f"order {number} {'goes on' if is_new else 'is not suspended'}")
 
 
@@ -425,10 +367,6 @@ def resume(context: Context, number: str, text: str) -> None:
 @pass_context
 def charge(context: Context, /, account: str, amount: str, tax: str, bill_on: datetime | None, **given: Any) -> None:
     """Write a line by hand for the next invoice of ACCOUNT (or of who pays for it)."""
-    from billing.catalogue.units import PERCENT_DECIMALS, parse_decimal
-    from billing.orders.charges import add_charge
-    from billing.orders.records import ManualCharge
-    from ratingcore.money import parse_minor
 
     try:
         amount_minor = parse_minor(amount.removeprefix("-")) * (-1 if amount.startswith("-") else 1)
@@ -438,10 +376,7 @@ def charge(context: Context, /, account: str, amount: str, tax: str, bill_on: da
     day = bill_on.date() if bill_on else None
     wanted = ManualCharge(account=account, amount_minor=amount_minor, tax_ppm=tax_ppm, bill_on=day, **given)
 
-    async def work(cur: Cursor) -> tuple[date, bool]:
-        return await add_charge(cur, wanted, actor())
-
-    found, is_new = in_store(context, work)
+    found, is_new = context.in_transaction(lambda cur: add_charge(cur, wanted, actor()))
     click.echo(
         f"charge {wanted.key} {'is written' if is_new else 'was written already'}, for a run on or after {found}"
     )
@@ -471,73 +406,5 @@ def import_(
     minimum, price, codes (separated by blanks), note. They mean what the options of `kopeck order add` mean. Any bad
     line, and nothing is loaded, unless --skip-bad. The very same order again is nothing new.
     """
-    from billing.orders.importer import import_orders
 
     run_import(context, file, import_orders, "orders", skip_bad, dry_run, rejects, as_json, charset)
-
-
-def run_import(
-    context: Context,
-    file: IO[bytes],
-    load: "Callable[..., Loaded]",
-    what: str,
-    skip_bad: bool,
-    dry_run: bool,
-    rejects: IO[str] | None,
-    as_json: bool,
-    charset: str,
-) -> None:
-    """Load a file of customers or orders and tell what came of it."""
-    from billing.database.adbc import ImportStoreError
-    from billing.files.tables import How, ImportFileError
-    from kopeck.cli.progress import progress, size_of
-    from kopeck.databases.transactions import CommandFailed
-
-    begun = time.monotonic()
-    try:
-        with context.stores() as stores, progress(f"import of {what}", size_of(file)) as report:
-
-            def told(lines: int) -> None:
-                pace = lines / max(0.001, time.monotonic() - begun)
-                report(file.tell() if file.seekable() else 0, f"{lines:,} lines, {pace:,.0f} rows/s")
-
-            done = load(stores.dsn, file, How(not dry_run, skip_bad, told, charset))
-    except ImportFileError as error:
-        hint = f"\n{CHARSET_HINT}" if NOT_UTF_8 in str(error) else ""
-        raise click.ClickException(f"{shown_name(file)}: {error}{hint}") from error
-    except ImportStoreError as error:
-        raise CommandFailed(str(error)) from error
-    lines = [f"{shown_name(file)}:{one.line}: {one.reason}" for one in done.bad]
-    _tell_bad(lines, rejects)
-    if any(one.reason.startswith(NOT_UTF_8) for one in done.bad):
-        click.echo(CHARSET_HINT, err=True)
-    took_s = time.monotonic() - begun
-    if as_json:
-        show_json(_loaded_json(done, took_s))
-    if done.is_refused:
-        raise click.ClickException(f"nothing was loaded: {len(done.bad)} of {done.lines} lines are bad")
-    if not as_json:
-        said = f"{'would load' if dry_run else 'loaded'} {done.added} {what}, {done.repeated} exist already"
-        click.echo(f"{said}, {len(done.bad)} bad, {done.lines} lines; {done.lines / max(0.001, took_s):,.0f} rows/s")
-
-
-def _tell_bad(lines: Sequence[str], rejects: IO[str] | None) -> None:
-    if rejects is not None:
-        rejects.writelines(f"{line}\n" for line in lines)
-    for line in lines[:MAX_TOLD]:
-        click.echo(line, err=True)
-    if len(lines) > MAX_TOLD:
-        more = "" if rejects else "; --rejects FILE writes them all"
-        click.echo(f"... and {len(lines) - MAX_TOLD} more{more}", err=True)
-
-
-def _loaded_json(done: "Loaded", took_s: float) -> dict[str, Any]:
-    def plain(one: "BadLine") -> dict[str, Any]:
-        return {"line": one.line, "reason": one.reason}
-
-    return {
-        **{name: getattr(done, name) for name in ("lines", "added", "repeated", "is_refused")},
-        "bad": [plain(one) for one in done.bad],
-        "stages_s": {name: round(spent, 3) for name, spent in done.stages_s.items()},
-        "rows_per_s": round(done.lines / max(0.001, took_s)),
-    }

@@ -13,6 +13,9 @@ import click
 
 from billing.database.cursors import Cursor
 from kopeck.cli.context import Context, actor, pass_context, show_table, shown_time
+from web.access.audit import record
+from web.access.sessions import end_sessions_of
+from web.access.users import add_user, list_users, set_password, temporary_password
 
 ROLES = ("viewer", "operator", "administrator")
 
@@ -29,8 +32,6 @@ def user() -> None:
 @pass_context
 def add(context: Context, login: str, role: str, generate: bool) -> None:
     """Add a person; the password is asked for, or read from standard input."""
-    from web.access.audit import record
-    from web.access.users import add_user, temporary_password
 
     password = temporary_password() if generate else _asked_password()
 
@@ -51,9 +52,6 @@ def add(context: Context, login: str, role: str, generate: bool) -> None:
 @pass_context
 def passwd(context: Context, login: str, generate: bool) -> None:
     """Replace a password, lift a lock and end the person's sessions."""
-    from web.access.audit import record
-    from web.access.sessions import end_sessions_of
-    from web.access.users import set_password, temporary_password
 
     password = temporary_password() if generate else _asked_password()
 
@@ -72,7 +70,6 @@ def passwd(context: Context, login: str, generate: bool) -> None:
 @pass_context
 def list_(context: Context) -> None:
     """List people with role, state and last sign-in."""
-    from web.access.users import list_users
 
     show_table(
         ("login", "role", "state", "last sign-in"),

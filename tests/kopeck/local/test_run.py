@@ -25,9 +25,9 @@ PORTS = ("GATEWAY__PORT", "WEB__PORT", "WEB__METRICS_PORT", "RELAY__METRICS_PORT
 class Run:
     """One `kopeck run` on one data folder."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], *more: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kopeck", "run"],
+            [sys.executable, "-m", "kopeck", "run", *more],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -106,12 +106,29 @@ def test_the_printed_lines_work_and_everything_survives_a_kill_and_stops_at_ctrl
         [sys.executable, "-m", "kopeck", "verify"], env=environment, capture_output=True, text=True
     )
     assert verified.returncode == 0, verified.stdout + verified.stderr
+    said_again = subprocess.run(
+        [sys.executable, "-m", "kopeck", "demo"], env=environment, capture_output=True, text=True
+    )
+    for said in (second.said, said_again.stdout):
+        table = dict(re.findall(r"^  ([\w-]+) +([0-9]+)  +[0-9,]+ MB  ", said, re.MULTILINE))
+        assert list(table) == ["run", "postgresql", "journal", "back-office", "pages", "gateway-0"]
+        assert set(table.values()) <= {str(process.pid) for process in family}
+        assert "no user yet" not in said
     status, err = second.ended(signal.SIGINT)
     assert status == 0, err
     assert "Traceback" not in err
     gone, alive = psutil.wait_procs(family, timeout=10)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     assert gone
+
+
+def test_without_a_demo_and_without_users_the_start_says_how_to_add_one(environment) -> None:
+    run = Run(environment, "--no-demo")
+    try:
+        assert "  sign in    no user yet: kopeck user add LOGIN --role administrator\n" in run.said
+    finally:
+        status, err = run.ended(signal.SIGTERM)
+    assert status == 0, err
 
 
 def test_a_taken_port_is_told_before_anything_is_started_on_it(environment) -> None:

@@ -13,20 +13,25 @@ from kopeck import children
 from kopeck.databases.postgres import free_port
 from kopeck.databases.stores import Servers
 from kopeck.local.supervisor import ChildSpec, Supervisor, _Child, answers, child_specs, restart_pause_s
+from kopeck.serve.roles import ROLES
 from kopeck.settings import Gateway, Metrics, Settings
 
 
 def test_a_host_runs_as_many_gateways_as_settings_say_each_with_a_port_of_its_own() -> None:
     specs = child_specs(Settings(gateway=Gateway(processes=3, metrics_port=9200)))
-    assert [spec.name for spec in specs] == ["relay", "web", "gateway-0", "gateway-1", "gateway-2"]
+    assert [spec.name for spec in specs] == ["back-office", "pages", "gateway-0", "gateway-1", "gateway-2"]
     ports = [spec.health_port for spec in specs]
     assert ports[2:] == [9200, 9201, 9202]
     assert len(set(ports)) == len(ports)
 
 
 def test_the_relay_is_stopped_after_those_who_write_for_it() -> None:
-    stages = {spec.name: spec.stage for spec in child_specs(Settings())}
-    assert stages["relay"] > max(stages["web"], stages["gateway-0"], stages["gateway-1"])
+    stages = {role: spec.stage for spec in child_specs(Settings()) for role in spec.roles}
+    assert stages["relay"] > max(stages["web"], stages["gateway"])
+
+
+def test_every_role_has_its_process() -> None:
+    assert {role for spec in child_specs(Settings()) for role in spec.roles} == set(ROLES)
 
 
 def test_a_child_that_fails_again_and_again_is_started_ever_more_rarely() -> None:
@@ -92,7 +97,7 @@ def test_a_child_that_is_silent_is_killed_and_replaced_and_one_that_answers_is_n
         child.started_at = child.answered_at = time.monotonic()
 
     monkeypatch.setattr(supervisor, "_launch", launch)
-    stuck, sound = (_Child(ChildSpec(f"child-{port}", (), port, 1, 0)) for port in ports)
+    stuck, sound = (_Child(ChildSpec(f"child-{port}", (), (), port, 1, 0)) for port in ports)
     supervisor._children = [stuck, sound]
     watcher = threading.Thread(target=supervisor.watch)
     try:

@@ -2,19 +2,21 @@
 
 import re
 import string
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from adapters.messages import Op, Reason
+from adapters.messages import Contract, Op, Reason
 from billing.invoicing.invoices import InvoiceState
 from gateway.payments.states import Effect, Event, State
 from web.access import audit
 from web.access.users import Role
-from web.console.partners import admin
+from web.console.partners import partners
 from web.console.payments.attempts import KINDS
 from web.console.payments.payments import EXPORT_COLUMNS
 from web.site import filters, texts
+from web.site.admin_texts import DETAILS
 
 WEB = Path(texts.__file__).parents[1]
 #: Keys whose last part is a code: the prefix, and every code there is.
@@ -38,7 +40,17 @@ CODED = {
     "profile.": ["current", "new", "repeat"],
     "payment.": ["registered", "partner_time", "created", "updated"],
     "filter.": ["from", "to", "min", "max", *(f"all_{mark}" for mark in ("state", "kind", "action"))],
-    "detail.": list(admin._TOLD),
+    "detail.": sorted(key.removeprefix("detail.") for key in DETAILS),
+    "detail.state.": ["active", "inactive", "closed", "disabled"],
+    "contract.": [
+        *(field.name for field in fields(Contract) if field.name not in partners._TOLD_ELSEWHERE),
+        "days",
+        "hours",
+        "minutes",
+        "seconds",
+    ],
+    "contract.display.": ["name", "balance"],
+    "contract.any.": ["sources", "services", "re_examine", "display"],
     "column.": EXPORT_COLUMNS,
 }
 #: Beginnings by which a key is known where it is not the argument of t().
@@ -53,7 +65,7 @@ def literal_keys():
     """Every key that stands as text in code or template, with where."""
     found = {}
     for path, text in sources().items():
-        if path.name == "texts.py":
+        if path.name in ("texts.py", "admin_texts.py"):
             continue
         for key in re.findall(r"""\bt\(\s*f?"([a-z0-9_.]+)"\s*[,)]""", text):
             found.setdefault(key, path.name)
@@ -74,7 +86,7 @@ def test_every_prefix_a_page_completes_with_a_code_is_walked_here():
         prefix
         for path, text in sources().items()
         for prefix in re.findall(r"""\bt\(f?"([a-z_]+\.)(?:"\s*\+|\{)""", text)
-        if path.name != "texts.py"
+        if path.name not in ("texts.py", "admin_texts.py")
     }
     assert prefixes
     assert prefixes - {"error.", "partners."} <= set(CODED)
@@ -105,7 +117,7 @@ def test_english_has_no_russian_letters():
 
 
 def test_no_text_is_left_that_no_page_shows():
-    everything = "\n".join(text for path, text in sources().items() if path.name != "texts.py")
+    everything = "\n".join(text for path, text in sources().items() if path.name not in ("texts.py", "admin_texts.py"))
     coded = {prefix + str(getattr(code, "value", code)) for prefix, codes in CODED.items() for code in codes}
     built = coded | {f"error.{status}{more}" for status in (400, 403, 404, 405, 500) for more in ("", ".hint")}
     built |= {"partners.active_notice", "partners.paused_notice", "language.name"}

@@ -26,47 +26,52 @@ class InvoicePage(Page):
 
     async def get(self, number: str) -> None:
         """The invoice with its state and what is unpaid of it."""
-        found, standing = await self._load(number)
-        document = document_of(found, self.language)
-        say_money = partial(money_words, currency=found.invoice.currency, language=self.language)
+        details, standing = await load_invoice(self, number)
+        document = document_of(details, self.language)
+        say_money = partial(money_words, currency=details.invoice.currency, language=self.language)
         await self.show(
             "invoice.html",
             document=document,
-            invoice=found.invoice,
-            corrects=found.corrects_number,
-            notes=found.notes,
+            invoice=details.invoice,
+            corrects=details.corrects_number,
+            notes=details.notes,
             say_money=say_money,
             standing=standing,
             day=partial(day, zone=self.site.zone),
         )
 
-    async def _load(self, number: str) -> tuple[InvoiceDetails, Standing]:
-        """An issued invoice and how its account stands now, with the view on record. Drafts have no number, no page."""
-        if "\0" in number:  # PostgreSQL has no such text
-            raise HTTPError(404, "invoice.not_found")
-        async with self.site.transaction("ISOLATION LEVEL REPEATABLE READ") as cur:
-            try:
-                [found] = await invoice_details(cur, [await invoice_id_of(cur, number)])
-                standing = await standing_of(cur, found.invoice.account)
-            except InvoiceError as error:
-                raise HTTPError(404, "invoice.not_found") from error
-            await self.record("invoice_viewed", "invoice", found.invoice.number, cur)
-        return found, standing
+
+async def load_invoice(page: Page, number: str) -> tuple[InvoiceDetails, Standing]:
+    """An issued invoice and how its account stands now, with the view on record. Drafts have no number, no page.
+
+    Raises:
+        HTTPError: 404, there is none.
+    """
+    if "\0" in number:  # PostgreSQL has no such text
+        raise HTTPError(404, "invoice.not_found")
+    async with page.site.transaction("ISOLATION LEVEL REPEATABLE READ") as cur:
+        try:
+            [details] = await invoice_details(cur, [await invoice_id_of(cur, number)])
+            standing = await standing_of(cur, details.invoice.account)
+        except InvoiceError as error:
+            raise HTTPError(404, "invoice.not_found") from error
+        await page.record("invoice_viewed", "invoice", details.invoice.number, cur)
+    return details, standing
 
 
-class InvoicePdf(InvoicePage):
+class InvoicePdf(Page):
     """GET /invoices/NUMBER/pdf."""
 
     async def get(self, number: str) -> None:
         """The document as the customer gets it."""
-        found, _ = await self._load(number)
-        pdf = await asyncio.to_thread(_pdf, found)
-        name = quote(file_name_of(found.invoice.number, found.invoice.id))
+        details, _ = await load_invoice(self, number)
+        pdf = await asyncio.to_thread(_pdf, details)
+        name = quote(file_name_of(details.invoice.number, details.invoice.id))
         self.set_header("Content-Type", "application/pdf")
         self.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{name}")
         self.finish(pdf)
 
 
-def _pdf(found: InvoiceDetails) -> Any:
+def _pdf(details: InvoiceDetails) -> Any:
     """A compiler of its own: one is not for several threads at once."""
-    return make_pdf(new_compiler(), document_of(found), found.issued_at)
+    return make_pdf(new_compiler(), document_of(details), details.issued_at)

@@ -216,7 +216,7 @@ class PaymentPage(Page):
 
     async def get(self, number: str) -> None:
         """Everything about one payment."""
-        document = await self._load(number, "payment_viewed")
+        document = await load_payment(self, number, "payment_viewed")
         attempts: list[Document] | None = None
         with contextlib.suppress(JournalAway):  # the page says so; the payment itself is here
             attempts = await self.site.journal.attempts_of_payment(
@@ -224,23 +224,30 @@ class PaymentPage(Page):
             )
         back = list_target(self.request.headers.get("Referer", ""), self.request.host)
         told = conflicts_told(self.t, {document["_id"]: document}, attempts or [])
-        values = {"may_cancel": self._may_cancel(document), "back": back}
+        values = {"may_cancel": may_cancel(self, document), "back": back}
         values |= {"conflict_words": told, "conflicts": distinct(told)}
         await self.show("payment.html", payment=document, attempts=attempts, **values)
 
-    async def _load(self, number: str, action: str) -> Document:
-        """The payment as PostgreSQL has it now, with its view on record."""
-        payment_id = payment_id_of(number)
-        async with self.site.transaction("ISOLATION LEVEL REPEATABLE READ") as cur:
-            documents = await payment_documents(cur, [payment_id])
-            if not documents:
-                raise HTTPError(404, "payment.not_found")
-            await self.record(action, "payment", str(payment_id), cur)
-        return documents[0]
 
-    def _may_cancel(self, document: Document) -> bool:
-        is_open = State(document["state"]) in CANCELLABLE and document["amount"] > 0 and not document.get("returned")
-        return is_open and self.site.core is not None and may(self.user.role, Role.OPERATOR)
+async def load_payment(page: Page, number: str, action: str) -> Document:
+    """The payment as PostgreSQL has it now, with its view on record.
+
+    Raises:
+        HTTPError: 404, there is none.
+    """
+    payment_id = payment_id_of(number)
+    async with page.site.transaction("ISOLATION LEVEL REPEATABLE READ") as cur:
+        documents = await payment_documents(cur, [payment_id])
+        if not documents:
+            raise HTTPError(404, "payment.not_found")
+        await page.record(action, "payment", str(payment_id), cur)
+    return documents[0]
+
+
+def may_cancel(page: Page, document: Document) -> bool:
+    """Whether the payment can be taken back now, and by this person."""
+    is_open = State(document["state"]) in CANCELLABLE and document["amount"] > 0 and not document.get("returned")
+    return is_open and page.site.core is not None and may(page.user.role, Role.OPERATOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,21 +269,22 @@ class Balances:
         return self.are_borne and self.after < 0
 
 
-class CancelPage(PaymentPage):
+class CancelPage(Page):
     """/payments/ID/cancel: what would happen, why, and yes."""
 
     needs = Role.OPERATOR
+    section = "payments"
 
     async def get(self, number: str) -> None:
         """The step of thinking twice."""
-        await self._ask(await self._load(number, "payment_viewed"), "", {})
+        await self._ask(await load_payment(self, number, "payment_viewed"), "", {})
 
     async def post(self, number: str) -> None:
         """Take the payment back, or say what is missing."""
         note = " ".join(self.get_body_argument("reason", "").split())
         errors = cancel_errors(note, self.get_body_argument("confirmed", ""))
         may_owe = self.get_body_argument("may_owe", "") == "yes"
-        document = await self._load(number, "payment_cancel_asked")
+        document = await load_payment(self, number, "payment_cancel_asked")
         balances = await self._balances(document)
         if balances is not None and balances.will_owe and not may_owe:
             errors["may_owe"] = "cancel.error.may_owe"
@@ -294,17 +302,17 @@ class CancelPage(PaymentPage):
 
     async def _ask(self, document: Document, note: str, errors: dict[str, str]) -> None:
         bounds = {"least": NOTE_MIN, "most": NOTE_MAX}
-        may_cancel = self._may_cancel(document)
+        is_open = may_cancel(self, document)
         balances = await self._balances(document)
         is_borne = balances is None or balances.are_borne
-        if not (may_cancel and is_borne) and not errors:
+        if not (is_open and is_borne) and not errors:
             self.set_status(409)
-        values = {"may_cancel": may_cancel, "balances": balances, "is_borne": is_borne}
+        values = {"may_cancel": is_open, "balances": balances, "is_borne": is_borne}
         await self.show("cancel.html", payment=document, note=note, errors=errors, bounds=bounds, **values)
 
     async def _balances(self, document: Document) -> "Balances | None":
         """What the account of a posted payment has now and would have afterwards; None where nothing would move it."""
-        if not self._may_cancel(document) or document["state"] != State.POSTED:
+        if not may_cancel(self, document) or document["state"] != State.POSTED:
             return None
         async with self.site.cursor() as cur:
             account = await account_by_number(cur, document["account"])

@@ -88,7 +88,7 @@ def test_a_run_that_failed_is_resumed(kopeck, base: Base) -> None:
     assert said.err == "kopeck: run 1 is not complete: `kopeck bill resume` tries again\n"
     base.rows("ALTER TABLE invoices DROP CONSTRAINT broken")
     assert kopeck("bill", "resume").status == 0
-    assert kopeck("bill", "resume").err == "Error: no run is under way: see `kopeck bill status`\n"
+    assert kopeck("bill", "resume").err == "kopeck: no run is under way: see `kopeck bill status`\n"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_a_format_is_checked_against_a_sample_without_a_database(kopeck, desk, m
 def test_a_wrong_format_is_one_sentence_with_its_line(kopeck, desk) -> None:
     (desk / "mine.toml").write_text(CALLS.replace("key =", "keys ="), "utf-8")
     said = kopeck("usage", "import", "calls.csv", "--format", "mine.toml")
-    assert (said.status, said.err) == (2, "Error: mine.toml:5: keys: there is no setting 'keys' here\n")
+    assert (said.status, said.err) == (2, "kopeck: mine.toml:5: keys: there is no setting 'keys' here\n")
     assert "cannot read format usage-formats/none.toml" in kopeck("usage", "check-format", "none").err
 
 
@@ -87,14 +87,14 @@ def test_rejects_are_dropped_with_a_reason(kopeck, desk) -> None:
     kopeck("usage", "import", "calls.csv", "--format", "calls")
     assert kopeck("usage", "rejects", "drop", "1", "--why", "test").status == 2
     assert kopeck("usage", "rejects", "drop", "1", "--all", "--why", "test").out == "2 rejects dropped\n"
-    assert kopeck("usage", "rejects", "list", "9").err == "Error: there is no import 9\n"
+    assert kopeck("usage", "rejects", "list", "9").err == "kopeck: there is no import 9\n"
 
 
 def test_a_packed_file_is_unpacked_and_a_broken_one_refused_whole(kopeck, desk) -> None:
     packed = gzip.compress((desk / "calls.csv").read_bytes())
     (desk / "calls.csv.gz").write_bytes(packed[:-10])
     said = kopeck("usage", "import", "calls.csv.gz", "--format", "calls")
-    assert (said.status, said.err[:32]) == (2, "Error: the packed file is broken")
+    assert (said.status, said.err[:33]) == (2, "kopeck: the packed file is broken")
     (desk / "calls.csv.gz").write_bytes(packed)
     assert "1 accepted" in kopeck("usage", "import", "calls.csv.gz", "--format", "calls").out
 
@@ -106,10 +106,10 @@ def test_standard_input_is_a_file_too(kopeck, desk) -> None:
 
 def test_an_empty_file_and_a_wrong_header_are_told(kopeck, desk) -> None:
     (desk / "calls.csv").write_text("", "utf-8")
-    assert kopeck("usage", "import", "calls.csv", "--format", "calls").err == "Error: the file is empty\n"
+    assert kopeck("usage", "import", "calls.csv", "--format", "calls").err == "kopeck: the file is empty\n"
     (desk / "calls.csv").write_text("id;phone\n1;2\n", "utf-8")
     said = kopeck("usage", "import", "calls.csv", "--format", "calls")
-    assert (said.status, said.err) == (2, "Error: the header has no column 'type': id, phone\n")
+    assert (said.status, said.err) == (2, "kopeck: the header has no column 'type': id, phone\n")
 
 
 # ---- wrong events
@@ -123,13 +123,13 @@ def test_an_event_is_voided_and_corrected_with_a_reason_and_a_key(kopeck, desk) 
     assert kopeck("usage", "void", "1", *asked).out == "1 events are void\n"
     assert kopeck("usage", "void", "1", *asked).out == "1 events are void already\n"
     said = kopeck("usage", "void", "2", *asked)
-    assert (said.status, said.err) == (2, "Error: key 'T-1' was used for other events\n")
+    assert (said.status, said.err) == (2, "kopeck: key 'T-1' was used for other events\n")
     said = kopeck("usage", "correct", "2", "--quantity", "60", "--why", "half a minute", "--key", "T-2")
     assert re.fullmatch(r"1 events are corrected\nevent 2: event \d+ is in its place\n", said.out)
     (desk / "fixes.csv").write_text("event,quantity\n3,x\n", "utf-8")
     by_file = ("usage", "correct", "--file", "fixes.csv", "--why", "all", "--key", "T-3")
     said = kopeck(*by_file)
-    assert (said.status, said.err.partition("'x'")[0]) == (2, "Error: fixes.csv:2: quantity: ")
+    assert (said.status, said.err.partition("'x'")[0]) == (2, "kopeck: fixes.csv:2: quantity: ")
     (desk / "fixes.csv").write_text("event,quantity\n3,7\n", "utf-8")
     assert kopeck(*by_file).out.startswith("1 events are corrected\n")
     listed = kopeck("usage", "voids").out

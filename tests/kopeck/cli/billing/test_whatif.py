@@ -140,5 +140,5 @@ def test_usage_that_cannot_be_rated_is_told_and_the_status_says_so(kopeck, base:
     said = kopeck("usage", "rate", *PERIOD)
     assert said.status == 1
     assert "not rated: 1 unknown_item\n4 rows of 4 accounts, 3 rated\n" in said.out
-    assert kopeck("usage", "rate", "--period", "x").err == "Error: a period is a month such as 2026-10, not 'x'\n"
-    assert kopeck("usage", "rate", *PERIOD, "--plan", "gold").err == "Error: no catalogue has a plan 'gold'\n"
+    assert kopeck("usage", "rate", "--period", "x").err == "kopeck: a period is a month such as 2026-10, not 'x'\n"
+    assert kopeck("usage", "rate", *PERIOD, "--plan", "gold").err == "kopeck: no catalogue has a plan 'gold'\n"

@@ -44,7 +44,7 @@ def test_a_whole_life_of_a_customer_is_run_from_the_shell(desk) -> None:
     assert (refused.status, refused.err.splitlines()) == (
         2,
         [
-            "Error: customer desk cannot be closed yet: 2 orders that are not billed to their end "
+            "kopeck: customer desk cannot be closed yet: 2 orders that are not billed to their end "
             "(A1 has ended: the next billing run bills it), 1 manual lines not billed"
         ],
     )
@@ -80,7 +80,7 @@ def test_periods_start_where_the_order_does_or_on_the_anchor_date(desk) -> None:
     assert json.loads(desk("order", "show", "A2", "--json").out)["anchor_phase"] in (0, 1)
     refused = desk(*add, "--number", "A3", "--anchor-date", "2026-09-10", "--anchor-day", "1")
     assert (refused.status, refused.err) == (
-        2, "Error: an anchor date says the anchor day and month as well: leave those out\n",
+        2, "kopeck: an anchor date says the anchor day and month as well: leave those out\n",
     )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def test_a_plan_or_quantity_changes_at_a_date_past_or_to_come(desk) -> None:
     assert desk(*change, "2026-02-10").out == "order A2 replaces A1 from 2026-02-10 already\n"
     refused = desk(*change, "2026-02-11")
     assert (refused.status, refused.err) == (
-        2, "Error: order A1 is replaced by A2 already, from 2026-02-10: cancel that one\n",
+        2, "kopeck: order A1 is replaced by A2 already, from 2026-02-10: cancel that one\n",
     )  # fmt: skip
     assert "replaced by: A2" in desk("order", "show", "A1").out
     assert "replaces: A1" in desk("order", "show", "A2").out
@@ -208,7 +208,7 @@ def test_legal_entities_are_set_and_listed(kopeck) -> None:
     )
     assert "main\tООО Связь\tС-\tC-\tinn=77, kpp=78\n" in kopeck("customer", "entity", "list").out
     refused = kopeck("customer", "entity", "set", "main", "--detail", "fax=1")
-    assert refused.err.startswith("Error: 'fax' is none of: inn, kpp, ogrn, address, phone, email")
+    assert refused.err.startswith("kopeck: 'fax' is none of: inn, kpp, ogrn, address, phone, email")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_legal_entities_are_set_and_listed(kopeck) -> None:
 def test_a_mistake_is_a_sentence_and_status_two(desk, command) -> None:
     said = desk(*command)
     assert (said.status, said.out) == (2, "")
-    assert "Error: " in said.err
+    assert "kopeck: " in said.err
 
 
 def test_files_are_imported_with_every_bad_line_told(desk, tmp_path) -> None:
@@ -268,7 +268,7 @@ def test_files_are_imported_with_every_bad_line_told(desk, tmp_path) -> None:
 def test_a_wrong_file_is_one_sentence(desk) -> None:
     said = desk("order", "import", "-", stdin="number\nA1\n")
     assert (said.status, said.out) == (2, "")
-    assert said.err.startswith("Error: standard input: line 1 must name the columns, number and account and starts")
+    assert said.err.startswith("kopeck: standard input: line 1 must name the columns, number and account and starts")
 
 
 def test_the_page_for_staff_is_true(kopeck, tmp_path, monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""``kopeck catalog`` and ``kopeck rate``: look at tariffs, and at what they make of usage.
+"""``kopeck catalogue`` and ``kopeck rate``: look at tariffs, and at what they make of usage.
 
 Rules. Status 2 for a file that cannot be read as what it should be, 1 for findings that forbid publishing (check, load)
 and for rows that were not billed (rate), 0 otherwise. Neither `check` nor `rate` needs a database. A load is one
@@ -10,31 +10,65 @@ Does not know: the format (billing.catalogue.reader), findings (billing.catalogu
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import click
 
+from billing.catalogue.diff import (
+    Change,
+    changes_of_the_past,
+    charged_otherwise,
+    diff_catalogues,
+    plans_changed_at_once,
+)
+from billing.catalogue.linter import check_catalogue
+from billing.catalogue.model import Catalogue
+from billing.catalogue.nodes import CatalogueError, Problem, near
+from billing.catalogue.reader import read_catalogue
+from billing.catalogue.sheet import price_sheet
+from billing.catalogue.steps import MAX_CARD_BYTES
+from billing.catalogue.store import (
+    CatalogueStoreError,
+    Source,
+    find_version,
+    list_versions,
+    lock_catalogue,
+    now_s,
+    read_source,
+    read_version,
+    save_version,
+)
 from billing.database.cursors import Cursor
-from kopeck.cli.context import CHARSET, INSTANT, Context, actor, pass_context, show_table, shown_name, shown_time
-
-if TYPE_CHECKING:
-    from billing.catalogue.diff import Change
-    from billing.catalogue.model import Catalogue
-    from billing.catalogue.nodes import Problem
-    from billing.catalogue.store import Source
-    from billing.rating.bills import Bill, BillTerms
-    from billing.rating.usage_file import RejectedRow, Usage
+from billing.orders.store import is_sold_in_advance
+from billing.rating.bills import Bill, BillTerms, month_of, rate_plan, rate_usage
+from billing.rating.bulk import JUDGED_ROWS, rate_in_bulk
+from billing.rating.report import as_json as bills_json
+from billing.rating.report import report
+from billing.rating.usage_file import RejectedRow, Usage, read_usage
+from kopeck.cli.context import (
+    CHARSET,
+    INSTANT,
+    LANGUAGE,
+    AliasedOption,
+    Context,
+    actor,
+    pass_context,
+    show_table,
+    shown_name,
+    shown_time,
+)
+from web.access.audit import record
 
 MAX_PRINTED = 200
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group()
-def catalog() -> None:
+def catalogue() -> None:
     """Tariffs: items, plans, prices, promotions. The format: docs/tariffs.md."""
 
 
-@catalog.command()
+@catalogue.command()
 @click.argument("file", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Findings as JSON.")
 def check(file: Path, as_json: bool) -> None:
@@ -43,7 +77,6 @@ def check(file: Path, as_json: bool) -> None:
     Prints every finding with the place, an example that shows it and a hint. Exit status: 0 good or only warnings,
     1 errors, 2 no catalogue.
     """
-    from billing.catalogue.linter import check_catalogue
 
     catalogue = load_catalogue(file, as_json)[0]
     findings = check_catalogue(catalogue)
@@ -55,7 +88,7 @@ def check(file: Path, as_json: bool) -> None:
     raise click.exceptions.Exit(1 if errors else 0)
 
 
-@catalog.command()
+@catalogue.command()
 @click.argument("file", type=FILE)
 @click.option("--note", default="", help="Why, for whoever reads the list of versions.")
 @click.option("--rewrite-past", is_flag=True, help="Also when prices of use before this moment change.")
@@ -70,10 +103,6 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool, yes_change
     is made with the new contents, those of periods before included. While orders pay in advance, an item cannot turn
     from a price by the period to one by use, or back: sell it under another number.
     """
-    from billing.catalogue.diff import changes_of_the_past, charged_otherwise, diff_catalogues, plans_changed_at_once
-    from billing.catalogue.store import find_version, lock_catalogue, now_s, read_version, save_version
-    from billing.orders.store import is_sold_in_advance
-    from web.access.audit import record
 
     catalogue, source = load_catalogue(file)
     refuse_errors(catalogue, 1)
@@ -103,7 +132,7 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool, yes_change
         return saved, is_new, changes
 
     try:
-        saved, is_new, changes = _in_store(context, work)
+        saved, is_new, changes = context.in_transaction(work)
     except _RefusedError as refused:
         _show_changes(refused.changes, err=True)
         click.echo(f"kopeck: nothing was loaded: {refused}", err=True)
@@ -112,14 +141,12 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool, yes_change
     click.echo(f"catalogue {saved.name} has version {saved.version}{'' if is_new else ', as before'}")
 
 
-@catalog.command()
+@catalogue.command()
 @click.argument("file", type=FILE)
 @click.option("--version", type=click.IntRange(1), help="Compare with this version; else with the newest.")
 @pass_context
 def diff(context: Context, file: Path, version: int | None) -> None:
     """Show what loading a catalogue would change, for whom and from when."""
-    from billing.catalogue.diff import diff_catalogues, plans_changed_at_once
-    from billing.catalogue.store import CatalogueStoreError, find_version, read_version
 
     catalogue, _ = load_catalogue(file)
 
@@ -129,14 +156,14 @@ def diff(context: Context, file: Path, version: int | None) -> None:
             raise CatalogueStoreError(f"there is no catalogue {catalogue.name!r}{_of(version)} to compare with")
         return found, diff_catalogues(await read_version(cur, found), catalogue)
 
-    found, changes = _in_store(context, work)
+    found, changes = context.in_transaction(work)
     _show_changes(changes)
     if plans := plans_changed_at_once(changes):
         click.echo(_at_once(plans))
     click.echo(f"{len(changes)} changes against {found.name} version {found.version}")
 
 
-@catalog.command()
+@catalogue.command()
 @click.argument("name")
 @click.option("--version", type=click.IntRange(1), help="Else the newest.")
 @click.option("--to", "folder", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True)
@@ -144,7 +171,6 @@ def diff(context: Context, file: Path, version: int | None) -> None:
 @pass_context
 def export(context: Context, name: str, version: int | None, folder: Path, force: bool) -> None:
     """Write the files of a version into a folder, to the byte."""
-    from billing.catalogue.store import CatalogueStoreError, find_version, read_source
 
     async def work(cur: Cursor) -> Any:
         found = await find_version(cur, name, version)
@@ -152,7 +178,7 @@ def export(context: Context, name: str, version: int | None, folder: Path, force
             raise CatalogueStoreError(f"there is no catalogue {name!r}{_of(version)}")
         return found, await read_source(cur, found)
 
-    found, source = _in_store(context, work)
+    found, source = context.in_transaction(work)
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in source.files.items():
         target = folder / file
@@ -164,16 +190,14 @@ def export(context: Context, name: str, version: int | None, folder: Path, force
     click.echo(f"catalogue {found.name} version {found.version}, main file {found.main_file}")
 
 
-@catalog.command()
+@catalogue.command()
 @click.argument("name")
 @click.option("--version", type=click.IntRange(1), help="Else the newest.")
 @click.option("--at", type=INSTANT, help="Prices in force at this instant; else now.")
-@click.option("--language", "--lang", type=click.Choice(("en", "ru")), default="en", show_default=True)
+@LANGUAGE
 @pass_context
 def show(context: Context, name: str, version: int | None, at: datetime | None, language: str) -> None:
     """Show what a catalogue sells: items, plans, and prices in force. `export` writes its files."""
-    from billing.catalogue.sheet import price_sheet
-    from billing.catalogue.store import CatalogueStoreError, find_version, now_s, read_version
 
     async def work(cur: Cursor) -> Any:
         found = await find_version(cur, name, version)
@@ -181,7 +205,7 @@ def show(context: Context, name: str, version: int | None, at: datetime | None, 
             raise CatalogueStoreError(f"there is no catalogue {name!r}{_of(version)}")
         return found, await read_version(cur, found)
 
-    found, catalogue = _in_store(context, work)
+    found, catalogue = context.in_transaction(work)
     sheet = price_sheet(catalogue, int(at.timestamp()) if at else now_s(), language)
     click.echo(f"catalogue {found.name} version {found.version}, {catalogue.currency}, zone {catalogue.zone}")
     click.echo("")
@@ -192,21 +216,17 @@ def show(context: Context, name: str, version: int | None, at: datetime | None, 
     show_table(("price of", "for", "from", "price", "currency"), sheet.prices)
 
 
-@catalog.command("list")
+@catalogue.command("list")
 @click.argument("name", required=False)
 @pass_context
 def list_(context: Context, name: str | None) -> None:
     """List catalogues and their versions, the newest of each first."""
-    from billing.catalogue.store import list_versions
-
-    async def work(cur: Cursor) -> Any:
-        return await list_versions(cur, name)
 
     show_table(
         ("catalogue", "version", "loaded", "by", "sha256", "note"),
         [
             (one.name, str(one.version), shown_time(one.loaded_at), one.actor, one.sha256[:12], one.note)
-            for one in _in_store(context, work)
+            for one in context.in_transaction(lambda cur: list_versions(cur, name))
         ],
         right=("version",),
     )
@@ -228,16 +248,6 @@ def _of(version: int | None) -> str:
     return "" if version is None else f" version {version}"
 
 
-def _in_store(context: Context, work: Any) -> Any:
-    """Run in one transaction; what is not there is the caller's mistake."""
-    from billing.catalogue.store import CatalogueStoreError
-
-    try:
-        return context.in_transaction(work)
-    except CatalogueStoreError as error:
-        raise click.ClickException(str(error)) from error
-
-
 def _show_changes(changes: "list[Change]", err: bool = False) -> None:
     for one in changes:
         whom = f" ({one.whom})" if one.whom else ""
@@ -247,7 +257,15 @@ def _show_changes(changes: "list[Change]", err: bool = False) -> None:
 
 
 @click.command()
-@click.option("--catalog", "catalog_file", type=FILE, required=True, help="The catalogue, a YAML file.")
+@click.option(
+    "--catalogue",
+    "--catalog",
+    "catalogue_file",
+    cls=AliasedOption,
+    type=FILE,
+    required=True,
+    help="The catalogue, a YAML file.",
+)
 @click.option("--usage", type=click.File("rb"), help="Usage, a CSV file; - reads standard input.")
 @CHARSET
 @click.option("--plan", default="", help="For rows that name no plan; without --usage: price this plan.")
@@ -257,9 +275,9 @@ def _show_changes(changes: "list[Change]", err: bool = False) -> None:
 @click.option("--since", default="", metavar="YYYY-MM", help="First month of the orders; else that of the first row.")
 @click.option("--explain", is_flag=True, help="The derivation of every line.")
 @click.option("--json", "as_json", is_flag=True, help="Integers for programs instead of words.")
-@click.option("--language", "--lang", type=click.Choice(("en", "ru")), default="en", show_default=True)
+@LANGUAGE
 def rate(
-    catalog_file: Path,
+    catalogue_file: Path,
     usage: IO[bytes] | None,
     charset: str,
     plan: str,
@@ -276,15 +294,11 @@ def rate(
     The usage file has a line of column names, account, item, time and quantity among them, and optionally duration,
     destination, plan, group, id (docs/tariffs.md). Exit status: 0, 1 when rows could not be billed, 2 for bad files.
     """
-    from billing.catalogue.nodes import CatalogueError
-    from billing.rating.bills import BillTerms, rate_usage
-    from billing.rating.bulk import JUDGED_ROWS, rate_in_bulk
-    from billing.rating.usage_file import read_usage
 
-    catalogue = load_catalogue(catalog_file)[0]
+    catalogue = load_catalogue(catalogue_file)[0]
     refuse_errors(catalogue, 2)
     if plan and plan not in catalogue.plans:
-        raise click.UsageError(f"there is no plan {plan!r} in {catalog_file.name}")
+        raise click.UsageError(f"there is no plan {plan!r} in {catalogue_file.name}")
     _check_terms(catalogue, codes, currency)
     terms = BillTerms(currency or catalogue.currency, codes, _month(since))
     if usage is None:
@@ -321,8 +335,6 @@ def _show_bills(
     as_json: bool,
     language: str,
 ) -> None:
-    from billing.rating.report import as_json as bills_json
-    from billing.rating.report import report
 
     if as_json:
         found = bills_json(catalogue, bills, rejected, terms.currency, explain)
@@ -334,8 +346,6 @@ def _show_bills(
 
 def _priced(catalogue: "Catalogue", plan: str, group: str, terms: "BillTerms") -> "Bill":
     """The bill of a plan without use: in its first month, which is this one unless --since says another."""
-    from billing.catalogue.store import now_s
-    from billing.rating.bills import month_of, rate_plan
 
     month = terms.first_month or month_of(min(max(now_s(), catalogue.start_s), catalogue.end_s - 1), catalogue.zone)
     bill = rate_plan(catalogue, plan, group, terms, month)
@@ -346,9 +356,6 @@ def _priced(catalogue: "Catalogue", plan: str, group: str, terms: "BillTerms") -
 
 def load_catalogue(file: Path, as_json: bool = False) -> "tuple[Catalogue, Source]":
     """The catalogue in a file, and all files it is made of; ends the command with status 2 when it is none."""
-    from billing.catalogue.nodes import CatalogueError
-    from billing.catalogue.reader import read_catalogue
-    from billing.catalogue.store import Source
 
     files = {file.name: read_bounded(file)}
 
@@ -364,7 +371,6 @@ def load_catalogue(file: Path, as_json: bool = False) -> "tuple[Catalogue, Sourc
 
 def read_bounded(file: Path) -> bytes:
     """A file's bytes, no more than just too many: whoever reads them refuses what is too long."""
-    from billing.catalogue.steps import MAX_CARD_BYTES
 
     with file.open("rb") as source:
         return source.read(MAX_CARD_BYTES + 1)
@@ -396,7 +402,6 @@ def _problem_json(one: "Problem") -> dict[str, Any]:
 
 def refuse_errors(catalogue: "Catalogue", status: int) -> None:
     """End the command when some order could not be billed under this catalogue."""
-    from billing.catalogue.linter import check_catalogue
 
     errors = [one for one in check_catalogue(catalogue) if one.severity == "error"]
     if errors:
@@ -405,7 +410,6 @@ def refuse_errors(catalogue: "Catalogue", status: int) -> None:
 
 
 def _check_terms(catalogue: "Catalogue", codes: tuple[str, ...], currency: str) -> None:
-    from billing.catalogue.nodes import near
 
     known = sorted({one.code for one in catalogue.promotions if one.code})
     for code in codes:
@@ -418,7 +422,6 @@ def _check_terms(catalogue: "Catalogue", codes: tuple[str, ...], currency: str) 
 
 def _check_since(rows: "list[Usage]", first_month: tuple[int, int] | None, zone: str) -> None:
     """Orders begin before they are used."""
-    from billing.rating.bills import month_of
 
     early = [one for one in rows if first_month is not None and month_of(one.time_s, zone) < first_month]
     if early:

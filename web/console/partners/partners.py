@@ -1,0 +1,170 @@
+"""Partners: who they are, what their contract says, what they owe, and whether they may pay.
+
+Rules. Everyone sees partners; an administrator also sees contracts, and pauses and resumes. A change and its entry in
+the audit record are one transaction. Key material never leaves the database: pages name a key by its purpose and
+validity. A contract is told in words; one that cannot be read is shown as it is stored.
+
+Does not know: how a contract is enforced.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from tornado.web import HTTPError
+
+from adapters.messages import Contract
+from adapters.protocols import contract_from_json
+from gateway.partners.contracts import PartnerRow, list_keys, list_partners, set_partner_state
+from gateway.partners.keys import key_warnings
+from web.access.users import Role
+from web.site import formatting
+from web.site.page import Page
+from web.site.texts import CATALOGUE
+
+#: Fields of a contract that the page tells elsewhere.
+_TOLD_ELSEWHERE: Final = ("partner_id", "partner", "version", "protocol", "active", "dialect")
+
+
+class PartnersPage(Page):
+    """GET /partners."""
+
+    section = "partners"
+
+    async def get(self) -> None:
+        """The list."""
+        async with self.site.cursor() as cur:
+            partners = await list_partners(cur)
+            await self.record("partners_listed", "", "", cur)
+        rows = [(partner, contract_of(partner)) for partner in partners]
+        await self.show("partners.html", partners=rows, totals=settlement_totals(rows))
+
+
+class PartnerPage(Page):
+    """GET /partners/CODE: the contract."""
+
+    needs = Role.ADMINISTRATOR
+    section = "partners"
+
+    async def get(self, code: str) -> None:
+        """The newest version and the keys' validity."""
+        async with self.site.cursor() as cur:
+            partner = next((row for row in await list_partners(cur) if row.code == code), None)
+            if partner is None:
+                raise HTTPError(404, "partners.not_found")
+            keys = await list_keys(cur, code)
+            warnings = await key_warnings(cur, code)
+            await self.record("partner_viewed", "partner", code, cur)
+        body = json.dumps(partner.body, ensure_ascii=False, indent=2, sort_keys=True)
+        contract = contract_of(partner)
+        terms = None if contract is None else contract_words(self.t, contract)
+        values = {"partner": partner, "contract": contract, "terms": terms, "keys": keys, "warnings": warnings}
+        await self.show("partner.html", body=body, **values)
+
+
+class PartnerStatePage(Page):
+    """POST /partners/CODE/state."""
+
+    needs = Role.ADMINISTRATOR
+
+    async def post(self, code: str) -> None:
+        """Pause or resume; in force at the gateways within their poll of contracts."""
+        state = self.get_body_argument("state", "")
+        if state not in ("active", "paused"):
+            raise HTTPError(400)
+        action = "partner_paused" if state == "paused" else "partner_resumed"
+        async with self.site.transaction() as cur:
+            if code not in [partner.code for partner in await list_partners(cur)]:
+                raise HTTPError(404, "partners.not_found")
+            await set_partner_state(cur, code, state)
+            await self.record(action, "partner", code, cur)
+        await self.notify(f"partners.{state}_notice", partner=code)
+        self.redirect(f"/partners/{code}", status=303)
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementTotal:
+    """What partners owe us and what we owe partners, minor units, of one currency; the two are not set off."""
+
+    currency: str
+    owed_to_us: int
+    owed_by_us: int
+
+
+def settlement_totals(rows: Iterable[tuple[PartnerRow, Contract | None]]) -> list[SettlementTotal]:
+    """Totals of the partners' clearing balances per currency; a clearing account is negative by what is owed to us."""
+    balances: dict[str, list[int]] = {}
+    for partner, contract in rows:
+        balances.setdefault(currency_of(contract), []).append(partner.clearing_balance)
+    return [
+        SettlementTotal(currency, -sum(min(balance, 0) for balance in owed), sum(max(balance, 0) for balance in owed))
+        for currency, owed in sorted(balances.items())
+    ]
+
+
+def currency_of(contract: Contract | None) -> str:
+    """The contract's currency; of a contract that cannot be read, the platform's own."""
+    return contract.currency if contract else "RUB"
+
+
+def contract_of(partner: PartnerRow) -> Contract | None:
+    """The validated contract; None for one that no longer holds, which the page then says."""
+    try:
+        return contract_from_json(
+            partner.id, partner.code, partner.version, partner.body, active=partner.state == "active"
+        )
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ContractWords:
+    """A contract for people: (what, value) in words; dialect: (setting, value) of the protocol, by its own names."""
+
+    terms: list[tuple[str, str]]
+    dialect: list[tuple[str, str]]
+
+
+def contract_words(t: Callable[..., str], contract: Contract) -> ContractWords:
+    """Every term of a contract, those left at their defaults included."""
+    names = [field.name for field in fields(contract) if field.name not in _TOLD_ELSEWHERE]
+    terms = [(t(f"contract.{name}"), _value_words(t, contract, name, getattr(contract, name))) for name in names]
+    settings = fields(contract.dialect)
+    dialect = [
+        (field.name, _value_words(t, contract, field.name, getattr(contract.dialect, field.name))) for field in settings
+    ]
+    return ContractWords(terms, dialect)
+
+
+def _value_words(t: Callable[..., str], contract: Contract, name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return t("yes" if value else "no")
+    if value is None:
+        return t("contract.unlimited")
+    if name.endswith("_minor"):
+        return formatting.money(value, contract.currency)
+    if name.endswith("_s"):
+        return _duration_words(t, int(value))
+    if isinstance(value, tuple | list | frozenset):
+        words = [_code_words(t, name, str(item)) for item in value]
+        empty = f"contract.any.{name}"
+        return ", ".join(sorted(words) if isinstance(value, frozenset) else words) or t(
+            empty if empty in CATALOGUE else "none"
+        )
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {item}" for key, item in sorted(value.items())) or t("none")
+    return str(value) or t("none")
+
+
+def _code_words(t: Callable[..., str], name: str, code: str) -> str:
+    """A code of a list in words, where it is one that has words."""
+    key = f"reason.{code}" if name == "re_examine" else f"contract.{name}.{code}"
+    return t(key) if key in CATALOGUE else code
+
+
+def _duration_words(t: Callable[..., str], seconds: int) -> str:
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds and seconds % size == 0:
+            return t(f"contract.{unit}", n=seconds // size)
+    return t("contract.seconds", n=seconds)
