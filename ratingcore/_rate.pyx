@@ -18,6 +18,8 @@ Why it looks like this (figures: one thread of a shared 2-core machine, 2 M even
 - Several threads share the columns; each picks the events of its own range of lines, so no two write one meter or
   pool, and events keep their order within a line. Picking first spares every thread a guess at each event.
 
+Long because the steps call one another without a call's cost only within one file.
+
 ``int128`` is GCC's and Clang's ``__int128``; bounds that exclude its overflow are asserted in ratingcore.tariff.
 """
 

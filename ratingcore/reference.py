@@ -12,6 +12,8 @@ from zero. So the charges of a line sum to F(everything), however the events wer
 A rejected event costs nothing and leaves every meter and pool as it was. No amount passes 10^15 minor units on its
 way, no event's amount 9 * 10^18 micro: beyond is a reject.
 
+Long because it is the specification: one step after the other, each read beside its neighbours.
+
 Does not know: speed.
 """
 

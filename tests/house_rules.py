@@ -38,6 +38,11 @@ SQL_PACKAGES: Final = {
 SQL_MODULES: Final[Mapping[str, str]] = {
     "gateway/journal/totals.py": "counting is the statement: each row is in one of two tables, and all read both",
     "gateway/payments/fence_store.py": "the store of fences: their locks and sessions are none of a batch's",
+    "billing/cycle/plan.py": "planning is one transaction: its statements in their order are the plan",
+    "billing/cycle/posting.py": "what a shard posts and in which order its rows are locked is told by the statements",
+    "billing/cycle/summary.py": "a summary is its sums, and the sums are statements",
+    "billing/cycle/abandon.py": "one statement, and the rule of which runs may be given up is in it",
+    "billing/cycle/run.py": "one statement: which run is resumed",
     "billing/invoicing/dunning.py": "which steps are due is one statement over debts, delays and what happened before: "
     "its rules are those statements, numbered at its head",
 }

@@ -4,13 +4,13 @@ Rules. Whose an event is, at which plan, price and pool, goes by the time it hap
 arrears and has usage since is billed again as a part ``late``: what the whole period comes to with all that is known
 now, less what it comes to with what was known when it was last billed, line by line, both by the prices of this run. So
 tiers, pools, minimums and percentages come out as if the usage had come in time, and a price that was corrected since
-acts on the late usage alone. Periods that share pools with it are due again as well, for what one draws the other has
-not. Where nothing came late, nothing of this is done.
+acts on the late usage alone. What goes back of a line is at most what credit notes left of it. Periods that share pools
+with it are due again as well, for what one draws the other has not. Where nothing came late, nothing of this is done.
 
 Does not know: where events and records come from; how a period's lines are made (the caller says).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 from billing.charging.amounts import Cause, Drafts
 from billing.charging.due import Due, Periods, baskets_of, codes_of, failing_periods, shares_of
 from billing.charging.pools import joined_windows, periods_at, pooled_orders, windows, with_neighbours
-from billing.charging.records import ARREARS, LATE, MINIMUM, LatePeriods, ShardInput, UsageEvents, Windows
+from billing.charging.records import ARREARS, KINDS, LATE, MINIMUM, LatePeriods, ShardInput, UsageEvents, Windows
 from billing.charging.tariffs import Tariffs
 from billing.charging.usage import orders_of_events
 from ratingcore.arrays import Ints
@@ -116,7 +116,25 @@ def late_lines(shard: ShardInput, tariffs: Tariffs, due: Due, arrears_of: Arrear
         causes += more
         events -= known
     late = replace(periods, part=np.full(len(every), LATE, np.uint8))
-    return LateLines(late, _difference(found, signs), causes, events)
+    left = _left_of(shard, tariffs) if shard.credited else {}
+    return LateLines(late, _difference(found, signs, left), causes, events)
+
+
+def _left_of(shard: ShardInput, tariffs: Tariffs) -> dict[tuple[int, ...], int]:
+    """What credit notes left of late periods' lines, by period, kind, item, tax and whether it is inside."""
+    late = shard.late
+    order_ids = shard.orders.order_id[late.order].tolist()
+    periods = {key: period for period, key in enumerate(zip(order_ids, late.start_s.tolist(), strict=True))}
+    return {
+        (
+            periods[line.order_id, line.start_s],
+            KINDS.index(line.kind),
+            tariffs.item_code(line.item),
+            line.tax_ppm,
+            int(line.inside),
+        ): line.left_minor
+        for line in shard.credited
+    }
 
 
 def _periods_of(shard: ShardInput, tariffs: Tariffs, due: Due) -> Periods:
@@ -167,8 +185,12 @@ def _some_events(events: UsageEvents, rows: Ints) -> UsageEvents:
     return UsageEvents(**kept, items=events.items, destination=destination)
 
 
-def _difference(drafts: list[Drafts], signs: list[Ints]) -> Drafts:
-    """What lines come to with one sign and the other, by period, kind, item and tax; what is as it was is left out."""
+def _difference(drafts: list[Drafts], signs: list[Ints], left: Mapping[tuple[int, ...], int]) -> Drafts:
+    """What lines come to with one sign and the other, by period, kind, item and tax; what is as it was is left out.
+
+    Args:
+        left: what at most goes back of some of them, by all these.
+    """
     columns: dict[str, Any] = {
         name: np.concatenate([getattr(one, name) for one in drafts]) for name in Drafts.__dataclass_fields__
     }
@@ -183,6 +205,11 @@ def _difference(drafts: list[Drafts], signs: list[Ints]) -> Drafts:
         np.add.at(sums[name], code.reshape(-1), columns[name] * sign)
     kept = np.flatnonzero((sums["amount_minor"] != 0) | (sums["quantity"] != 0))
     period, place, kind, item, tax_ppm, inside = distinct[kept].T
+    amount = sums["amount_minor"][kept]
+    if left:
+        for row, key in enumerate(zip(*(one.tolist() for one in (period, kind, item, tax_ppm, inside)), strict=True)):
+            if amount[row] < 0 and key in left:
+                amount[row] = max(int(amount[row]), -max(0, left[key]))
     quantity = np.where(kind == MINIMUM, 1, sums["quantity"][kept])
     line, _ = codes_of(period << 16 | place)
     nth = np.arange(len(kept)) - np.searchsorted(line, line)
@@ -194,7 +221,7 @@ def _difference(drafts: list[Drafts], signs: list[Ints]) -> Drafts:
         nth,
         quantity,
         sums["discount_minor"][kept],
-        sums["amount_minor"][kept],
+        amount,
         tax_ppm,
         inside,
     )

@@ -1,59 +1,42 @@
-"""Bills of a shard: what is due becomes lines, lines become invoices, what cannot be billed is told with the reason.
+"""Lines of what is due in a shard, each kind from columns of all periods at once.
 
-Rules. Lines are made in this order, each kind from columns of all periods at once: recurring charges, usage,
-percentages of both, adjustments of what was billed in advance, minimums; then lines that people wrote. A recurring line
-is flat x quantity x share, rounded to the micro and then once to the minor unit. What cannot be billed fails its period
-and what follows it (cycle_failures) and is due again; the rest of its payer is billed. A payer with a line has one
-invoice. What is computed of a payer depends on no other payer's rows, so shards may be cut anywhere.
+Rules. Lines are made in this order: recurring charges, usage, percentages of both, adjustments of what was billed in
+advance, minimums, and what late usage makes of periods that were billed. A recurring line is flat x quantity x share,
+rounded to the micro and then once to the minor unit.
 
-Does not know: where columns come from and go to, numbers of invoices, posting.
+Does not know: invoices, payers.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
-from billing.calendar import NEVER
 from billing.catalogue.tables import NO_ROW
 from billing.charging.amounts import Cause, Drafts, Unrounded, amounts_of, joined
-from billing.charging.due import Due, Flags, Periods, find_due, shares_of
-from billing.charging.failures import Asked, hold_floors, without_fault
+from billing.charging.due import Due, Flags, Periods, shares_of
 from billing.charging.late import late_lines
-from billing.charging.pools import with_neighbours
-from billing.charging.prices import RowTable
 from billing.charging.records import (
     ADJUSTED,
     ADJUSTMENT,
     ADVANCE,
     ARREARS,
     BILLED,
-    MANUAL,
     MINIMUM,
-    NO_FLOOR,
     NONE,
-    NOTHING_TO_BILL,
     ONCE,
     ONE_TIME,
-    PARTS,
     PERCENTAGE,
     RECURRING,
-    Counts,
-    Failure,
-    InvoiceColumns,
-    LineColumns,
-    ManualBilled,
-    PeriodColumns,
-    ShardBill,
     ShardInput,
 )
-from billing.charging.tariffs import ChargeTable, ChargeTables, Tariffs, charge_tables_of, reject_reason
-from billing.charging.usage import reject_words, usage_lines
+from billing.charging.tariffs import ChargeTable, Tariffs, charge_tables_of
+from billing.charging.usage import usage_lines
+from billing.charging.work import Work
 from ratingcore import tariff as core
 from ratingcore.arrays import Indices, Ints
-from ratingcore.lines import Sums, Taxed, add_events, new_sums, tax_lines
-from ratingcore.money import MAX_MINOR, format_minor
+from ratingcore.lines import Sums, add_events, new_sums
+from ratingcore.money import MAX_MINOR
 from ratingcore.rate import close_lines, make_events, make_lines, new_accumulators, rate_events
 from ratingcore.rounding import MICRO_PER_MINOR, divide
 from ratingcore.shares import share_amounts
@@ -62,46 +45,10 @@ from ratingcore.shares import share_amounts
 _LAST_PLACE: Final = 2**15 - 1
 #: An order's own price in micro is an event's amount at most (ratingcore.tariff.MAX_EVENT_MICRO).
 _LARGEST_OWN: Final = core.MAX_EVENT_MICRO // MICRO_PER_MINOR
-#: An invoice is bounded as a line is: 10^15 minor units.
-_LARGEST_WHOLE: Final = MAX_MINOR // MICRO_PER_MINOR
 
 
-@dataclass
-class _Work:
-    """A shard on its way: what is known of it, and what came up so far. Lives for one ``bill_shard``."""
-
-    shard: ShardInput
-    tariffs: Tariffs
-    due: Due
-    charge_tables: ChargeTables
-    table: RowTable
-    drafts: list[Drafts] = field(default_factory=list)
-    causes: list[Cause] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    events: int = 0
-
-    def order_of(self, period: Ints) -> Ints:
-        return self.due.periods.order[period]
-
-    def fail_periods(self, period: Ints, reject: Any, what: Iterable[str]) -> None:
-        """A cause for every one of these periods, by a reject of the core and what could not be rated."""
-        for one, code, name in zip(period.tolist(), reject.tolist(), what, strict=True):
-            self.causes.append(Cause(one, reject_reason(code), f"item {name} cannot be billed: {reject_words(code)}"))
-
-
-def bill_shard(shard: ShardInput, tariffs: Tariffs, due: Due | None = None) -> ShardBill:
-    """Everything a shard comes to.
-
-    Args:
-        due: what ``find_due`` said of the same orders, if it was asked.
-
-    Raises:
-        ValueError: columns that are not sorted as ``cycle_records`` says.
-    """
-    found = find_due(shard, tariffs) if due is None else due
-    if found.beside is None:
-        found = with_neighbours(found, shard, tariffs)
-    work = _Work(shard, tariffs, found, charge_tables_of(tariffs, found.charge_sets), tariffs.prices.table())
+def add_lines(work: Work) -> None:
+    """Make every line of the shard's periods, and say of which there can be none."""
     _add_recurring(work)
     _add_usage(work)
     _add_once(work)
@@ -109,13 +56,12 @@ def bill_shard(shard: ShardInput, tariffs: Tariffs, due: Due | None = None) -> S
     _add_adjustments(work)
     _add_minimums(work)
     _add_late(work)
-    return _bill_of(work)
 
 
 # ---- lines of periods
 
 
-def _charged(work: _Work) -> Flags:
+def _charged(work: Work) -> Flags:
     """Periods in which recurring items are charged: those with a share of the part that has them."""
     periods, terms = work.due.periods, work.tariffs.terms
     ahead = terms.in_advance[work.shard.orders.terms_id[periods.order]]
@@ -123,7 +69,7 @@ def _charged(work: _Work) -> Flags:
     return charged
 
 
-def _add_recurring(work: _Work) -> None:
+def _add_recurring(work: Work) -> None:
     periods, orders, table, charge_table = work.due.periods, work.shard.orders, work.table, work.charge_tables.recurring
     charged = np.flatnonzero(_charged(work))
     rows, entry = charge_table.expand(periods.charge_set[charged])
@@ -145,13 +91,13 @@ def _add_recurring(work: _Work) -> None:
     _round(work, charge_table, good, period, entry, kind, orders.quantity[order], shared.sums, version)
 
 
-def _add_usage(work: _Work) -> None:
+def _add_usage(work: Work) -> None:
     parts, causes, work.events = usage_lines(work.shard, work.tariffs, work.due, work.charge_tables.metered, work.table)
     work.causes += causes
     _keep(work, parts)
 
 
-def _add_once(work: _Work) -> None:
+def _add_once(work: Work) -> None:
     """One-time orders on metered items: one event of so many whole units, closed at once."""
     periods, orders, charge_table = work.due.periods, work.shard.orders, work.charge_tables.metered
     once = np.flatnonzero(periods.part == ONCE)
@@ -172,7 +118,7 @@ def _add_once(work: _Work) -> None:
     )
 
 
-def _add_percentages(work: _Work) -> None:
+def _add_percentages(work: Work) -> None:
     """Percentages, level by level: those of percentages come after what they are taken of."""
     recurring, metered = work.charge_tables.taken_recurring, work.charge_tables.taken_metered
     periods = work.due.periods
@@ -182,7 +128,7 @@ def _add_percentages(work: _Work) -> None:
         _take_percentages(work, metered, rest, level, always=False)
 
 
-def _take_percentages(work: _Work, charge_table: ChargeTable, among: Ints, level: int, always: bool) -> None:
+def _take_percentages(work: Work, charge_table: ChargeTable, among: Ints, level: int, always: bool) -> None:
     periods = work.due.periods
     rows, entry = charge_table.expand(periods.charge_set[among])
     here = np.flatnonzero((charge_table.level[entry] == level) & (charge_table.row[entry] != NO_ROW))
@@ -199,7 +145,7 @@ def _take_percentages(work: _Work, charge_table: ChargeTable, among: Ints, level
     _round(work, charge_table, good, period, entry, np.full(len(period), PERCENTAGE), base, rated.sums, rated.version)
 
 
-def _bases(work: _Work, charge_table: ChargeTable, period: Ints, entry: Ints) -> Ints:
+def _bases(work: Work, charge_table: ChargeTable, period: Ints, entry: Ints) -> Ints:
     """What each percentage is taken of: the amounts of those items in its period."""
     wanted = sorted(
         {item for one in np.flatnonzero(np.bincount(entry)).tolist() for item in charge_table.charges[one].of_items}
@@ -224,9 +170,7 @@ class _Alone:
     good: Ints
 
 
-def _rate_alone(
-    work: _Work, charge_table: ChargeTable, period: Ints, entry: Ints, at_s: Ints, quantity: Ints
-) -> _Alone:
+def _rate_alone(work: Work, charge_table: ChargeTable, period: Ints, entry: Ints, at_s: Ints, quantity: Ints) -> _Alone:
     """One event on a fresh line each, without pools, closed at its own instant."""
     table, row = work.table, charge_table.row[entry]
     sums, version = new_sums(len(row)), np.zeros(len(row), np.int64)
@@ -250,7 +194,7 @@ def _rate_alone(
 
 
 def _round(
-    work: _Work,
+    work: Work,
     charge_table: ChargeTable,
     good: Ints,
     period: Ints,
@@ -277,7 +221,7 @@ def _round(
     _keep(work, parts)
 
 
-def _keep(work: _Work, parts: Unrounded) -> None:
+def _keep(work: Work, parts: Unrounded) -> None:
     drafts, causes = amounts_of(parts, work.table, work.tariffs.discounts, work.tariffs.item_names)
     work.drafts.append(drafts)
     work.causes += causes
@@ -286,7 +230,7 @@ def _keep(work: _Work, parts: Unrounded) -> None:
 # ---- minimums
 
 
-def _add_minimums(work: _Work) -> None:
+def _add_minimums(work: Work) -> None:
     """What is missing from the minimums of orders, at the arrears part of their periods."""
     periods, orders = work.due.periods, work.shard.orders
     period = np.flatnonzero((periods.part == ARREARS) & (orders.minimum_minor[periods.order] > 0) & (periods.num > 0))
@@ -313,7 +257,7 @@ def _add_minimums(work: _Work) -> None:
     )
 
 
-def _advanced(work: _Work, period: Ints, billed: Ints) -> Ints:
+def _advanced(work: Work, period: Ints, billed: Ints) -> Ints:
     """What the advance part of the same periods came to, in this run or before, and their adjustments."""
     periods, before = work.due.periods, work.shard.advances
     amounts = _trued_up(work, period, billed)
@@ -334,7 +278,7 @@ def _advanced(work: _Work, period: Ints, billed: Ints) -> Ints:
     return amounts
 
 
-def _trued_up(work: _Work, period: Ints, billed: Ints) -> Ints:
+def _trued_up(work: Work, period: Ints, billed: Ints) -> Ints:
     """What adjustments of this run come to for the same periods."""
     periods = work.due.periods
     key = periods.order << 37 | periods.start_s
@@ -346,7 +290,7 @@ def _trued_up(work: _Work, period: Ints, billed: Ints) -> Ints:
     return np.where(key[found] == key[period], billed[found], 0)
 
 
-def _minimum_versions(work: _Work, period: Ints) -> tuple[Ints, Flags]:
+def _minimum_versions(work: Work, period: Ints) -> tuple[Ints, Flags]:
     """(the version whose tax a minimum takes, whether there is one): that of the first item with a price in force."""
     periods = work.due.periods
     entitlement, at_s = work.due.entitlement[periods.order[period]], periods.until_s[period] - 1
@@ -363,7 +307,7 @@ def _minimum_versions(work: _Work, period: Ints) -> tuple[Ints, Flags]:
 # ---- adjustments
 
 
-def _add_adjustments(work: _Work) -> None:
+def _add_adjustments(work: Work) -> None:
     """Adjust what was billed in advance to the share it turned out to be; each record is a period of its own."""
     orders, ups = work.shard.orders, work.shard.adjustments
     row = work.due.active.rows_of(ups.order_id)
@@ -398,7 +342,7 @@ def _add_adjustments(work: _Work) -> None:
     work.drafts.append(Drafts(period, none + ADJUSTMENT, item, place, none, quantity, none, bounded, tax, inside))
 
 
-def _in_arrears(work: _Work, order: Ints, item: Indices) -> Flags:
+def _in_arrears(work: Work, order: Ints, item: Indices) -> Flags:
     """Which lines are percentages of metered items: they are of the arrears part, though on the same invoice."""
     found, entitlement = np.zeros(len(item), np.bool_), work.due.entitlement[order]
     for number in np.unique(entitlement).tolist():
@@ -415,7 +359,7 @@ def _adjustment(billed: int, credited: int, num: int, den: int, billed_num: int,
     return max(amount, -max(0, left)) if billed >= 0 else min(amount, -min(0, left))
 
 
-def _append_periods(work: _Work, order: Ints, start: Ints, end: Ints, num: Ints, den: Ints) -> None:
+def _append_periods(work: Work, order: Ints, start: Ints, end: Ints, num: Ints, den: Ints) -> None:
     """Adjustments as periods behind those that were due."""
     periods, orders = work.due.periods, work.shard.orders
     low = np.maximum(start, orders.starts_s[order])
@@ -439,7 +383,7 @@ def _append_periods(work: _Work, order: Ints, start: Ints, end: Ints, num: Ints,
 # ---- late usage
 
 
-def _add_late(work: _Work) -> None:
+def _add_late(work: Work) -> None:
     """What usage that came late makes of periods that were billed; each is a period of its own."""
     if not len(work.shard.late.order):
         return
@@ -455,268 +399,9 @@ def _add_late(work: _Work) -> None:
 
 def _arrears_of(shard: ShardInput, tariffs: Tariffs, due: Due) -> tuple[Drafts, list[Cause], int]:
     """Lines of periods in arrears, all of them or as far as some usage goes."""
-    work = _Work(shard, tariffs, due, charge_tables_of(tariffs, due.charge_sets), tariffs.prices.table())
+    work = Work(shard, tariffs, due, charge_tables_of(tariffs, due.charge_sets), tariffs.prices.table())
     _add_recurring(work)
     _add_usage(work)
     _add_percentages(work)
     _add_minimums(work)
     return joined(work.drafts), work.causes, work.events
-
-
-# ---- invoices
-
-
-def _bill_of(work: _Work) -> ShardBill:
-    """Lines to invoices, without what cannot be billed."""
-    payer = _payer_rows(work)
-    manual = work.shard.manual
-    by_hand = np.searchsorted(work.shard.payers.account_id, manual.payer_account_id)
-    drafts = joined(work.drafts)
-    taxed = tax_lines(drafts.amount_minor, drafts.tax_ppm, drafts.inside)
-    own = tax_lines(manual.amount_minor, manual.tax_ppm, manual.inside)
-    kept, hand = _without_fault(work, payer), np.ones(len(by_hand), np.bool_)
-    _hold_floors(work, _Charged(drafts, taxed, own), payer, by_hand, kept, hand)
-    drafts, taxed = _kept_lines(drafts, taxed, kept[drafts.period])
-    net_minor, tax_minor, billed = _totals(work, payer[work.order_of(drafts.period)], by_hand, taxed, own, hand)
-    large = _too_large(work, net_minor, tax_minor)
-    if large.any():
-        kept &= ~large[payer[work.due.periods.order]]
-        hand &= ~large[by_hand]
-        drafts, taxed = _kept_lines(drafts, taxed, kept[drafts.period])
-    who = np.flatnonzero(billed & ~large)
-    invoice = np.full(len(billed), NONE, np.int64)
-    invoice[who] = np.arange(len(who))
-    net, tax = (_whole(one, large)[who] for one in (net_minor, tax_minor))
-    billed_periods = _periods_of(work, drafts, payer, invoice, kept)
-    lines = _lines_of(
-        work, drafts, taxed, own, invoice[payer[work.order_of(drafts.period)]], np.where(hand, invoice[by_hand], NONE)
-    )
-    counts = Counts(
-        len(billed), work.shard.live_orders, work.events, len(billed_periods.order_id), len(lines.line), len(who)
-    )
-    return ShardBill(
-        billed_periods,
-        lines,
-        InvoiceColumns(who, work.shard.payers.account_id[who], net, tax, net + tax),
-        ManualBilled(manual.manual_line_id[hand], invoice[by_hand[hand]]),
-        _settled(work, kept),
-        tuple(sorted(work.failures, key=lambda one: (one.payer_account_id, one.order_id, one.start_s, one.part))),
-        tuple(work.tariffs.item_names),
-        counts,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Charged:
-    """Lines of periods with their tax, and the tax of lines that people wrote."""
-
-    drafts: Drafts
-    taxed: Taxed
-    own: Taxed
-
-
-def _kept_lines(drafts: Drafts, taxed: Taxed, kept: Flags) -> tuple[Drafts, Taxed]:
-    if kept.all():
-        return drafts, taxed
-    rows = np.flatnonzero(kept)
-    return (
-        Drafts(*(getattr(drafts, one.name)[rows] for one in fields(Drafts))),
-        Taxed(*(getattr(taxed, one.name)[rows] for one in fields(Taxed))),
-    )
-
-
-def _totals(work: _Work, payer: Ints, by_hand: Ints, taxed: Taxed, own: Taxed, hand: Flags) -> tuple[Sums, Sums, Flags]:
-    """(net, tax, whether there is anything) by payer. payer: of each line."""
-    size, rows = len(work.shard.payers.account_id), np.flatnonzero(hand)
-    net, tax, billed = new_sums(size), new_sums(size), np.zeros(size, np.bool_)
-    for sums, of_orders, of_people in ((net, taxed.net_minor, own.net_minor), (tax, taxed.tax_minor, own.tax_minor)):
-        add_events(sums, payer, of_orders)
-        add_events(sums, by_hand[rows], of_people[rows])
-    billed[payer] = True
-    billed[by_hand[rows]] = True
-    return net, tax, billed
-
-
-def _payer_rows(work: _Work) -> Ints:
-    """The row of every order's payer."""
-    accounts, wanted = work.shard.payers.account_id, work.shard.orders.payer_account_id
-    if (np.diff(accounts) <= 0).any():
-        raise ValueError("payers are sorted by account_id")
-    manual = work.shard.manual.payer_account_id
-    for column in (wanted, manual):
-        rows = np.searchsorted(accounts, column)
-        if len(column) and (rows.max() >= len(accounts) or (accounts[rows] != column).any()):
-            raise ValueError("an order or a manual line has a payer who is not in the shard")
-    return np.searchsorted(accounts, wanted)
-
-
-def _without_fault(work: _Work, payer: Ints) -> Flags:
-    """Which periods can be billed; why others cannot goes to the work's failures."""
-    shard, periods = work.shard, work.due.periods
-    bad_period, bad_order = np.zeros(len(periods.order), np.bool_), np.zeros(len(payer), np.bool_)
-    offers = [
-        shard.currencies.index(one.currency) if one.currency in shard.currencies else NONE
-        for one in work.tariffs.offers
-    ]
-    currency = np.array(offers or [NONE], np.int64)[work.tariffs.terms.offer[shard.orders.terms_id]]
-    due = np.zeros(len(payer), np.bool_)
-    due[periods.order] = True
-    for order in np.flatnonzero(due & (currency != shard.payers.currency[payer])).tolist():
-        bad_order[order] = True
-        _fail(work, order, NONE, "other_currency", "its currency is not that of the payer's account")
-    for one in work.due.failures:
-        if one.period == NONE:
-            bad_order[one.order] = True
-        else:
-            bad_period[one.period] = True
-        _fail(work, one.order, one.period, one.reason, one.detail)
-    for cause in work.causes:
-        bad_period[cause.period] = True
-        _fail(work, int(periods.order[cause.period]), cause.period, cause.reason, cause.detail, usage_id=cause.usage_id)
-    return without_fault(periods, bad_period, bad_order)
-
-
-def _fail(
-    work: _Work,
-    order: int,
-    period: int,
-    reason: str,
-    detail: str,
-    amount_minor: int | None = None,
-    usage_id: int | None = None,
-) -> None:
-    orders, periods = work.shard.orders, work.due.periods
-    start, part = (int(periods.start_s[period]), PARTS[periods.part[period]]) if period != NONE else (NONE, "")
-    payer, number = int(orders.payer_account_id[order]), int(orders.order_id[order])
-    work.failures.append(Failure(payer, number, start, part, reason, detail, amount_minor, usage_id))
-
-
-def _fail_payer(work: _Work, row: int, reason: str, detail: str, amount_minor: int | None = None) -> None:
-    account = int(work.shard.payers.account_id[row])
-    work.failures.append(Failure(account, NONE, NONE, "", reason, detail, amount_minor))
-
-
-def _too_large(work: _Work, net: Sums, tax: Sums) -> Flags:
-    """Payers whose invoice passes the largest sum: nothing of theirs is billed."""
-    large: Flags = np.zeros(len(net.whole), np.bool_)
-    for sums in (net, tax):
-        large |= (sums.whole > _LARGEST_WHOLE) | (sums.whole < -_LARGEST_WHOLE)
-    for row in np.flatnonzero(large).tolist():
-        _fail_payer(work, row, "out_of_range", "the invoice comes to too large a sum")
-    return large
-
-
-def _whole(sums: Sums, large: Flags) -> Ints:
-    """Sums as integers, 0 where they are too large."""
-    return np.where(large, 0, sums.whole) * MICRO_PER_MINOR + np.where(large, 0, sums.rest)
-
-
-def _hold_floors(work: _Work, charged: _Charged, payer: Ints, by_hand: Ints, kept: Flags, hand: Flags) -> None:
-    """Leave what prepaid payers' balances do not bear, and say so."""
-    payers, periods, manual = work.shard.payers, work.due.periods, work.shard.manual
-    has_floor = payers.floor_minor != NO_FLOOR
-    if not has_floor.any():
-        return
-    gross = np.zeros(len(periods.order), np.int64)
-    np.add.at(gross, charged.drafts.period, charged.taxed.net_minor + charged.taxed.tax_minor)
-    asked = Asked(payer[periods.order], gross, by_hand, charged.own.net_minor + charged.own.tax_minor)
-    bears = np.where(has_floor, payers.balance_minor - np.where(has_floor, payers.floor_minor, 0), NEVER)
-    for one in hold_floors(periods, manual, asked, bears, kept, hand):
-        currency = work.shard.currencies[payers.currency[one.payer]]
-        due, left = (f"{format_minor(amount)} {currency}" for amount in (one.amount_minor, one.left_minor))
-        if one.order == NONE:
-            detail = f"a charge by hand comes to {due}, and the balance bears {left} of it"
-            _fail_payer(work, one.payer, "balance_too_low", detail, one.amount_minor)
-        else:
-            detail = f"{due} are due from then on, and the balance bears {left} of it"
-            _fail(work, one.order, one.period, "balance_too_low", detail, one.amount_minor)
-
-
-def _periods_of(work: _Work, drafts: Drafts, payer: Ints, invoice: Ints, kept: Flags) -> PeriodColumns:
-    periods, orders = work.due.periods, work.shard.orders
-    amount, billed = np.zeros(len(periods.order), np.int64), np.zeros(len(periods.order), np.bool_)
-    np.add.at(amount, drafts.period, drafts.amount_minor)
-    billed[drafts.period] = True
-    reason = np.where(billed, BILLED, np.where(periods.num > 0, NOTHING_TO_BILL, periods.reason)).astype(np.uint8)
-    rows = np.flatnonzero(kept)
-    return PeriodColumns(
-        orders.order_id[periods.order[rows]],
-        periods.part[rows],
-        periods.start_s[rows],
-        periods.end_s[rows],
-        reason[rows],
-        periods.num[rows],
-        periods.den[rows],
-        amount[rows],
-        np.where(billed, invoice[payer[periods.order]], NONE)[rows],
-    )
-
-
-def _lines_of(work: _Work, drafts: Drafts, taxed: Taxed, own: Taxed, invoice: Ints, by_hand: Ints) -> LineColumns:
-    """Lines in the order of their invoices; manual lines are the last of theirs."""
-    periods, manual = work.due.periods, work.shard.manual
-    rank = np.empty(len(periods.order), np.int64)
-    # Rows are below 2^24, instants below 2^35, parts below 8.
-    rank[np.argsort(_by_id(work)[periods.order] << 38 | periods.start_s << 3 | periods.part, kind="stable")] = (
-        np.arange(len(rank))
-    )
-    by_rank = np.argsort(rank[drafts.period] << 24 | drafts.place << 8 | drafts.part, kind="stable")
-    rows = by_rank[invoice[by_rank] != NONE]
-    hand = np.flatnonzero(by_hand != NONE)
-    period, none, one = drafts.period[rows], np.full(len(hand), NONE), np.ones(len(hand), np.int64)
-    columns = {
-        "invoice": (invoice[rows], by_hand[hand]),
-        "kind": (drafts.kind[rows], none * 0 + MANUAL),
-        "order_id": (work.shard.orders.order_id[periods.order[period]], none),
-        "manual_line_id": (np.full(len(rows), NONE), manual.manual_line_id[hand]),
-        "item": (drafts.item[rows], none * 0),
-        "start_s": (periods.from_s[period], manual.day_s[hand]),
-        "end_s": (periods.until_s[period], manual.day_s[hand]),
-        "quantity": (drafts.quantity[rows], one),
-        "discount_minor": (drafts.discount_minor[rows], none * 0),
-        "amount_minor": (drafts.amount_minor[rows], manual.amount_minor[hand]),
-        "tax_ppm": (drafts.tax_ppm[rows], manual.tax_ppm[hand]),
-        "inside": (drafts.inside[rows], manual.inside[hand]),
-        "net_minor": (taxed.net_minor[rows], own.net_minor[hand]),
-        "tax_minor": (taxed.tax_minor[rows], own.tax_minor[hand]),
-    }
-    merged = (
-        {name: np.concatenate(pair) for name, pair in columns.items()}
-        if len(hand)
-        else {name: pair[0] for name, pair in columns.items()}
-    )
-    if len(hand):
-        by_invoice = np.argsort(merged["invoice"], kind="stable")
-        merged = {name: column[by_invoice] for name, column in merged.items()}
-    begins = np.flatnonzero(np.diff(merged["invoice"], prepend=-1))
-    counts = np.diff(np.append(begins, len(merged["invoice"])))
-    merged["line"] = np.arange(1, len(merged["invoice"]) + 1) - np.repeat(begins, counts)
-    types = {"kind": np.uint8, "inside": np.uint8, "item": np.int32, "line": np.int32, "tax_ppm": np.int32}
-    return LineColumns(
-        **{
-            name.name: merged[name.name].astype(types.get(name.name, np.int64), copy=False)
-            for name in fields(LineColumns)
-        }
-    )
-
-
-def _by_id(work: _Work) -> Ints:
-    """The place of every order among all of the shard's, by payer and id."""
-    orders, live = work.shard.orders, work.shard.live_orders
-    place = np.arange(len(orders.order_id))
-    if live < len(place):  # settled ones stand behind the others
-        place[np.lexsort((orders.order_id, orders.payer_account_id))] = np.arange(len(place))
-    return place
-
-
-def _settled(work: _Work, kept: Flags) -> Ints:
-    """Orders whose life is over and of which nothing is left to record."""
-    orders, periods = work.shard.orders, work.due.periods
-    once = work.tariffs.terms.once[orders.terms_id]
-    done = (orders.ends_s <= work.due.bound_s) & ~once
-    done |= once & ((orders.once_done > 0) | (orders.ends_s <= np.minimum(orders.starts_s, work.due.bound_s)))
-    done[periods.order[periods.part == ONCE]] = True
-    done[periods.order[~kept]] = False
-    done[[one.order for one in work.due.failures]] = False
-    done[work.shard.live_orders :] = False  # those are settled
-    return orders.order_id[np.flatnonzero(done)]

@@ -2,7 +2,7 @@
 
 Rules. A row is one resolved price: buyers who pay the same share it. Rows of a catalogue are compiled together for the
 kernel, again only when a shard brought a price that none before it had. For each version the table holds what a line
-without usage comes to when it closes (by the judge, so flats, caps and minimums of a period cost no kernel call), its
+without usage comes to when it closes (asked of the kernel once a version, so that recurring charges cost no call), its
 tax and rounding, and which versions of the row go into one line (`group`: those of one tax and rounding).
 
 An order's own price for an item that the catalogue gives none stands in rows without steps: the item's tax over time.
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from billing.catalogue.model import Buyer, Catalogue, Promotion, Resolved, resolve_price
 from billing.catalogue.tables import NO_ROW, narrowed
-from ratingcore import reference
 from ratingcore import tariff as core
 from ratingcore.arrays import Bytes, Codes, Ints
 from ratingcore.compile import Compiled, compile_catalogue
+from ratingcore.rate import close_lines, make_lines, new_accumulators
 from ratingcore.rounding import Rounding
 
 #: Instants are below it, so that row * SPAN + instant orders versions of all rows in one column.
@@ -181,17 +181,18 @@ def _core_of(catalogue: Catalogue, prices: Iterable[core.Price]) -> core.Catalog
 
 
 def _row_of(catalogue_id: int, book: PriceBook, item: str, price: core.Price) -> Row:
-    tables = _core_of(book.catalogue, [price])
     horizon = (book.catalogue.start_s, book.catalogue.end_s)
-    versions = []
-    for since_s, tariff in price.versions:
-        # A version that begins after the horizon is never in force; its close is a reject that nobody meets.
-        closed, _ = reference.close_line(
-            tables, [reference.Line(0, 0)], reference.State(), 0, max(since_s, book.catalogue.start_s)
+    # A fresh line for each version. One that begins after the horizon is never in force: its close is a reject.
+    row = np.arange(len(price.versions))
+    lines = make_lines(compile_catalogue(_core_of(book.catalogue, [price])), np.zeros_like(row), row)
+    begins = np.array([max(since_s, book.catalogue.start_s) for since_s, _ in price.versions], np.int64)
+    closed = close_lines(lines, new_accumulators(lines), row, begins)
+    versions = [
+        VersionInForce(max(0, since_s), amount_micro, reject, tariff.tax, tariff.rounding)
+        for (since_s, tariff), amount_micro, reject in zip(
+            price.versions, closed.amount_micro.tolist(), closed.reject.tolist(), strict=True
         )
-        versions.append(
-            VersionInForce(max(0, since_s), closed.amount_micro, closed.reject, tariff.tax, tariff.rounding)
-        )
+    ]
     needs_close = any(
         isinstance(step, core.MinimumCommitment | core.Flat) for _, tariff in price.versions for step in tariff.steps
     )

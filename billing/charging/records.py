@@ -186,12 +186,28 @@ class LatePeriods:
 
 
 @dataclass(frozen=True, slots=True)
+class CreditedLate:
+    """Lines of a late period's kind, item and tax that credit notes took something off. start_s: of the period.
+
+    kind: of KINDS; left_minor: what was billed of them, in the period's arrears and late parts, less the notes.
+    """
+
+    order_id: int
+    start_s: int
+    kind: str
+    item: str
+    tax_ppm: int
+    inside: bool
+    left_minor: int
+
+
+@dataclass(frozen=True, slots=True)
 class ShardInput:
     """All that a shard's bills follow from, but for prices. buyers: (group, number of a named customer or '').
 
     live: how many of the orders are unsettled; NONE: all. The settled ones stand behind them: an event belongs to the
     lowest order that covers it, settled or not, and orders of one period share its pools. late: periods that were
-    billed before usage of them came.
+    billed before usage of them came. credited: what of those periods credit notes took back; notes are few.
     """
 
     bill_on: date
@@ -207,12 +223,21 @@ class ShardInput:
     manual: ManualLines = field(default_factory=ManualLines)
     events: UsageEvents = field(default_factory=UsageEvents)
     live: int = NONE
-    late: "LatePeriods" = field(default_factory=lambda: LatePeriods())
+    late: LatePeriods = field(default_factory=LatePeriods)
+    credited: tuple[CreditedLate, ...] = ()
 
     @property
     def live_orders(self) -> int:
         """How many of the orders are unsettled."""
         return len(self.orders.order_id) if self.live == NONE else self.live
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Accounts whose ids are in [first, last]."""
+
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """What a shard needs beside what is due: settled orders, and usage that came after its period was billed.
 
-Rules. As in cycle_store. Late events are few and have an index of their own, so that asking for them where there are
-none costs a look at it. Late usage goes back as far as the newest run that was done for everybody; where it left
-something of a payer unbilled, further. Closed accounts get no invoice: their late usage is told by `kopeck usage
+Rules. As in billing.cycle.store. Late events are few and have an index of their own, so that asking for them where
+there are none costs a look at it. Late usage goes back as far as the newest run that was done for everybody; where it
+left something of a payer unbilled, further. Closed accounts get no invoice: their late usage is told by `kopeck usage
 unbilled`.
 
-Does not know: what late usage makes of a period (cycle_late).
+Does not know: what late usage makes of a period (billing.charging.late).
 """
 
 from collections.abc import Iterator
@@ -20,24 +20,11 @@ from billing.calendar import HORIZON_END_S
 from billing.charging.due import Due, activity_of, entitlements_of
 from billing.charging.late import BilledPeriods, all_windows, find_late
 from billing.charging.pools import with_neighbours
-from billing.charging.records import ARREARS, AdvanceAmounts, Orders, ShardInput, Suspensions, UsageEvents
+from billing.charging.records import ARREARS, AdvanceAmounts, CreditedLate, Orders, ShardInput, Suspensions, UsageEvents
 from billing.charging.tariffs import Tariffs
-from billing.cycle.store import (
-    EVENT_COLUMNS,
-    Claim,
-    ReadRequest,
-    codes_in,
-    events_of,
-    ints,
-    orders_in,
-    read_buyers,
-    read_payers,
-    read_usage,
-    seconds,
-    suspensions_in,
-    wheres_of,
-    without_void,
-)
+from billing.cycle.columns import ints, seconds
+from billing.cycle.store import Claim, ReadRequest, codes_in, orders_in, read_buyers, read_payers, suspensions_in
+from billing.cycle.usage_store import EVENT_COLUMNS, events_of, read_usage, wheres_of, without_void
 from billing.database.adbc import columns, do, rows
 from billing.database.arrays import int_array
 from billing.database.cursors import ColumnConnection
@@ -124,6 +111,25 @@ _ADVANCES: Final = """
     GROUP BY p.order_id, p.period_start ORDER BY p.order_id, p.period_start
 """
 
+#: The sums of a late period's lines that credit notes took something off. A note waits for the shards of its payer.
+_CREDITED: Final = """
+    SELECT p.order_id, extract(epoch FROM p.period_start)::bigint, l.kind, l.item, l.tax_ppm, l.tax_inside,
+           (sum(l.amount_minor) + sum(c.amount_minor))::bigint
+    FROM unnest($1::text::bigint[], $2::text::bigint[]) AS w (order_id, start_s)
+    JOIN order_periods p
+      ON p.order_id = w.order_id AND p.part IN ('arrears', 'late') AND p.period_start = to_timestamp(w.start_s)
+    JOIN invoice_lines l
+      ON l.invoice_id = p.invoice_id AND l.order_id = p.order_id
+     AND l.kind IN ('recurring', 'usage', 'percentage', 'minimum')
+     AND l.period_start >= p.period_start AND l.period_start < p.period_end
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS count, coalesce(sum(c.amount_minor), 0) AS amount_minor
+        FROM invoices n JOIN invoice_lines c ON c.invoice_id = n.id AND c.line = l.line
+        WHERE n.corrects_id = l.invoice_id) c
+    GROUP BY p.order_id, p.period_start, l.kind, l.item, l.tax_ppm, l.tax_inside
+    HAVING sum(c.count) > 0
+"""
+
 
 def late_payers(opened: ColumnConnection, until_s: int) -> Ints:
     """Who pays for accounts with usage that came late, and may not be billed yet."""
@@ -142,8 +148,9 @@ def read_rest(
     due = with_neighbours(due, shard, tariffs)
     if billed is not None:
         shard = replace(shard, late=find_late(shard, tariffs, due, late, billed))
-        shard = _with_advances(opened, shard)
-    return replace(shard, events=read_usage(opened, claim, all_windows(shard, tariffs, due))), due
+        shard = _with_credited(opened, _with_advances(opened, shard))
+    windows = all_windows(shard, tariffs, due)
+    return replace(shard, events=read_usage(opened, claim.accounts, windows, claim.usage_until_s)), due
 
 
 def _read_late(opened: ColumnConnection, claim: Claim) -> UsageEvents:
@@ -184,7 +191,7 @@ def _with_settled(
     starts = [int(one.min()) for one in since if len(one)]
     found = pa.concat_tables(
         columns(opened, _SETTLED.format(accounts=where, from_s=min(starts)))
-        for where in wheres_of("o.account_id", accounts, claim)
+        for where in wheres_of("o.account_id", accounts, claim.accounts)
     ).combine_chunks()
     found = found.filter(pa.array(np.isin(ints(found, "account_id"), accounts))).combine_chunks()
     if not found.num_rows:
@@ -229,6 +236,15 @@ def _read_billed(opened: ColumnConnection, late: UsageEvents) -> BilledPeriods:
     return BilledPeriods(
         ints(found, "order_id"), seconds(found, "period_start"), seconds(found, "period_end"), ints(found, "seen_s")
     )
+
+
+def _with_credited(opened: ColumnConnection, shard: ShardInput) -> ShardInput:
+    """What credit notes took of the lines of late periods."""
+    if not len(shard.late.order):
+        return shard
+    periods = (shard.orders.order_id[shard.late.order], shard.late.start_s)
+    found = rows(opened, _CREDITED, tuple(int_array(column.tolist()) for column in periods))
+    return replace(shard, credited=tuple(CreditedLate(*row) for row in found))
 
 
 def _with_advances(opened: ColumnConnection, shard: ShardInput) -> ShardInput:

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from billing.charging.short import lock_short, mark_short, suspend_unborne
+from billing.cycle.short_store import lock_short, mark_short, suspend_unborne
 from billing.database.adbc import columns, do, ingest, rows
 from billing.database.arrays import int_array
 from billing.database.cursors import ColumnConnection
@@ -123,8 +123,8 @@ _RUN_STATE: Final = """
 
 # ---- void: everything the drafts claimed becomes due again
 
-#: While a review waits nobody but its shards settles orders, but for one-time orders that are taken back. Who pays is
-#: asked again: what seemed billed did not move with its account.
+#: While a review waits, only its shards settle orders, but for one-time orders that are taken back. Who pays is asked
+#: again: what seemed billed did not move with its account.
 _UNSETTLE: Final = """
     UPDATE orders o
     SET settled_at = NULL,
@@ -132,6 +132,10 @@ _UNSETTLE: Final = """
             (SELECT payer_account_id FROM billing_accounts b WHERE b.account_id = o.account_id), o.payer_account_id)
     FROM bill_runs r, order_terms t
     WHERE r.id = $1::int AND o.settled_at >= r.started_at
+      AND (r.state <> 'approving' OR EXISTS (
+          SELECT FROM bill_shards s
+          WHERE s.run_id = r.id AND s.state = 'drafted'
+            AND o.payer_account_id BETWEEN s.first_account_id AND s.last_account_id))
       AND t.id = o.terms_id AND NOT (t.kind = 'one_time' AND coalesce(o.ends_at = o.starts_at, false))
 """
 
@@ -141,20 +145,31 @@ _FREE_MANUAL: Final = """
         payer_account_id = coalesce(
             (SELECT payer_account_id FROM billing_accounts p WHERE p.account_id = m.account_id), m.payer_account_id)
     FROM invoice_blocks b
-    WHERE b.run_id = $1::int AND m.invoice_id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
+    WHERE b.run_id = $1::int AND b.state = 'draft'
+      AND m.invoice_id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
 """
 
 _VOID_BLOCKS: Final = "UPDATE invoice_blocks SET state = 'void' WHERE run_id = $1::int AND state = 'draft'"
 
+#: Of a run that was approved, the periods of shards that were posted stay.
 _DELETE: Final = (
-    "DELETE FROM order_periods WHERE run_id = $1::int",
+    """
+    DELETE FROM order_periods p USING bill_runs r
+    WHERE p.run_id = $1::int AND r.id = p.run_id
+      AND (r.state = 'void' OR CASE WHEN p.invoice_id IS NULL
+           THEN EXISTS (SELECT FROM orders o JOIN bill_shards s
+                          ON o.payer_account_id BETWEEN s.first_account_id AND s.last_account_id
+                        WHERE o.id = p.order_id AND s.run_id = r.id AND s.state = 'drafted')
+           ELSE EXISTS (SELECT FROM invoice_blocks b WHERE b.id = p.invoice_id >> 20 AND b.state = 'void') END)
+    """,
     """
     DELETE FROM invoice_lines l USING invoice_blocks b
-    WHERE b.run_id = $1::int AND l.invoice_id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
+    WHERE b.run_id = $1::int AND b.state = 'void'
+      AND l.invoice_id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
     """,
     """
     DELETE FROM invoices i USING invoice_blocks b
-    WHERE b.run_id = $1::int AND i.id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
+    WHERE b.run_id = $1::int AND b.state = 'void' AND i.id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
     """,
 )
 
@@ -246,7 +261,8 @@ def approve_shard(opened: ColumnConnection, run_id: int, shard_no: int, worker: 
     low = [TooLow(*row) for row in rows(opened, _TOO_LOW_OF_SHARD, (run_id, shard_no))]
     if low:
         raise CycleStoreError(
-            f"{_too_low_words(low)}. Bring their balances up; `kopeck bill resume` then posts the shard"
+            f"{_too_low_words(low)}. Bring their balances up; `kopeck bill resume` then posts the shard, or `kopeck "
+            f"bill abandon` makes what is not posted due again"
         )
     do(opened, _BLOCKS_POSTED, (run_id, shard_no))
     do(opened, _SHARD_POSTED, (run_id, shard_no, worker))
@@ -326,9 +342,19 @@ def void_review(opened: ColumnConnection, run_id: int) -> None:
         raise CycleRefused(
             f"run {run_id} is {'a posting run' if kind == 'post' else state}: nothing of it can be voided"
         )
+    release_drafts(opened, run_id)
+    do(opened, _RUN_STATE, (run_id, "void", ""))
+    delete_drafts(opened, run_id)
+
+
+def release_drafts(opened: ColumnConnection, run_id: int) -> None:
+    """Make due again what the drafts of a review claimed; ``delete_drafts`` follows once the run is over."""
     do(opened, _UNSETTLE, (run_id,))
     do(opened, _FREE_MANUAL, (run_id,))
-    do(opened, _RUN_STATE, (run_id, "void", ""))
+
+
+def delete_drafts(opened: ColumnConnection, run_id: int) -> None:
+    """Make the drafts of a run that is void, or that was given up, void too, and delete them with their periods."""
     do(opened, _VOID_BLOCKS, (run_id,))
     for statement in _DELETE:
         do(opened, statement, (run_id,))

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from billing.charging.bills import bill_shard
 from billing.charging.due import find_due
-from billing.charging.lines import bill_shard
 from billing.charging.tariffs import Tariffs, prepare_tariffs
 from billing.cycle.late_store import read_rest
 from billing.cycle.posting import CycleRefused, approve_shard, post_shard
@@ -29,8 +29,8 @@ from billing.cycle.store import (
     read_catalogues,
     read_shard,
     read_terms,
-    write_shard,
 )
+from billing.cycle.write_store import write_shard
 from billing.database.away import DatabaseAway
 from billing.database.cursors import ColumnConnection
 from billing.database.link import RECONNECT_LIMIT_S, CycleStoreError, Link

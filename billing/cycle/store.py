@@ -1,66 +1,44 @@
-"""A shard of the billing cycle out of PostgreSQL and back into it, in columns.
+"""A shard of the billing cycle out of PostgreSQL, in columns: its claim, its run's prices, its orders and payers.
 
 Rules. Functions take the caller's connection; the shard is one transaction of the caller. Reading is by binary COPY,
 which takes no parameters, so ranges are written into the statements, integers alone. Everything of a shard's payers is
-found by the range of their ids; accounts that lie elsewhere (children whose parent pays) are listed one by one. Events
-of most accounts are read as one range of the index and sifted here, which costs a quarter of looking each account up;
-where only a few are due, they are looked up.
+found by the range of their ids; accounts that lie elsewhere (children whose parent pays) are listed by their ids.
 
-Does not know: what is due, what it costs, when the transaction ends.
+Does not know: usage (usage_store), what goes back (write_store), what is due, when the transaction ends.
 """
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from billing.calendar import HORIZON_END_S, NEVER, local_midnight
 from billing.catalogue.model import Catalogue
 from billing.catalogue.nodes import CatalogueError
 from billing.catalogue.store import Source, catalogue_of
 from billing.charging.records import (
-    KINDS,
-    LATE,
     NO_FLOOR,
     NONE,
-    PARTS,
-    REASONS,
     Adjustments,
     AdvanceAmounts,
     ManualLines,
     Orders,
     Payers,
-    ShardBill,
+    Range,
     ShardInput,
     Suspensions,
-    UsageEvents,
-    Windows,
 )
-from billing.database.adbc import columns, do, ingest, rows
-from billing.database.arrays import int_array
+from billing.cycle.columns import bytes_in, dictionary_in, ints, seconds
+from billing.cycle.usage_store import wheres_of
+from billing.database.adbc import columns, do, rows
 from billing.database.cursors import ColumnConnection
-from billing.database.link import CycleStoreError
 from billing.orders.terms import OrderTerms
 from ratingcore.arrays import Ints
-
-#: Bits of an invoice's id that are its place in its block (migration 0006).
-PLACE_BITS: Final = 20
-
-#: Below this share of a shard's accounts, events are looked up account by account.
-_DENSE: Final = 0.25
-#: Windows that begin before those of this share of the accounts are looked up too, not to read old months for all.
-_EARLY: Final = 0.05
-
-_MICROSECONDS: Final = 1_000_000
-#: Bits for instants of a run's usage in microseconds: 50 days.
-_INSTANT_BITS: Final = 42
-_UTC: Final = pa.timestamp("us", "UTC")
 
 # ---- the claim
 
@@ -76,14 +54,6 @@ _CLAIM: Final = f"""
 _SHARD_FAILED: Final = """
     UPDATE bill_shards SET state = 'failed', failure = $3, worker = $4, finished_at = now()
     WHERE run_id = $1::int AND shard_no = $2::int AND state IN ('due', 'failed')
-"""
-
-_SHARD_DONE: Final = """
-    UPDATE bill_shards
-    SET state = $3, failure = NULL, worker = $4, accounts_count = $5, orders_count = $6, events_count = $7,
-        periods_count = $8, invoices_count = $9, lines_count = $10, failures_count = $11,
-        duration_ms = extract(epoch FROM clock_timestamp() - now()) * 1000, finished_at = clock_timestamp()
-    WHERE run_id = $1::int AND shard_no = $2::int
 """
 
 # ---- what a run rates by
@@ -217,58 +187,6 @@ _MANUAL: Final = """
     ORDER BY m.payer_account_id, m.id
 """
 
-EVENT_COLUMNS: Final = "e.account_id, e.item, e.at, e.counts_at, e.quantity_micro, e.duration_s, e.destination, e.id"
-
-_EVENTS_OF_RANGE: Final = f"""
-    SELECT {EVENT_COLUMNS} FROM usage_events e
-    WHERE e.account_id BETWEEN {{first}} AND {{last}} AND e.counts_at = e.at
-      AND e.counts_at >= to_timestamp({{from_s}}) AND e.counts_at < to_timestamp({{until_s}})
-"""
-
-_EVENTS_OF_WINDOWS: Final = f"""
-    SELECT {EVENT_COLUMNS}
-    FROM unnest('{{ids}}'::bigint[], '{{froms}}'::bigint[], '{{untils}}'::bigint[]) AS w (account_id, from_s, until_s)
-    JOIN usage_events e ON e.account_id = w.account_id
-     AND e.counts_at >= to_timestamp(w.from_s) AND e.counts_at < to_timestamp(w.until_s)
-    WHERE e.counts_at = e.at AND e.counts_at >= to_timestamp({{from_s}}) AND e.counts_at < to_timestamp({{until_s}})
-"""
-
-_LATE_EVENTS: Final = f"""
-    SELECT {EVENT_COLUMNS} FROM usage_events e
-    WHERE {{accounts}} AND e.counts_at > e.at AND e.at >= to_timestamp({{from_s}})
-      AND e.counts_at >= to_timestamp({{from_s}}) AND e.counts_at < to_timestamp({{until_s}})
-"""
-
-_VOIDS: Final = "SELECT usage_id FROM usage_voids WHERE account_id BETWEEN {first} AND {last}"
-
-# ---- back
-
-_NEW_BLOCK: Final = """
-    INSERT INTO invoice_blocks (series_id, run_id, shard_no, invoices_count, state)
-    SELECT id, $2::int, $3::int, $4::int, $5 FROM invoice_series WHERE legal_entity_id = $1::int AND kind = 'invoice'
-    RETURNING id
-"""
-
-_SETTLE: Final = "UPDATE orders SET settled_at = now() WHERE id = ANY ($1::text::bigint[])"
-
-_MANUAL_BILLED: Final = """
-    WITH billed AS (
-        UPDATE manual_lines m SET invoice_id = w.invoice_id
-        FROM unnest($1::text::bigint[], $2::text::bigint[]) AS w (id, invoice_id)
-        WHERE m.id = w.id AND m.invoice_id IS NULL
-        RETURNING 1
-    )
-    SELECT count(*) FROM billed
-"""
-
-_TOTALS: Final = """
-    INSERT INTO bill_shard_totals (run_id, shard_no, currency, net_minor, tax_minor, total_minor)
-    SELECT $1::int, $2::int, i.currency, sum(i.net_minor)::bigint, sum(i.tax_minor)::bigint, sum(i.total_minor)::bigint
-    FROM invoice_blocks b JOIN invoices i ON i.id BETWEEN b.id << 20 AND (b.id << 20) + b.invoices_count - 1
-    WHERE b.run_id = $1::int AND b.shard_no = $2::int
-    GROUP BY i.currency
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -283,6 +201,11 @@ class Claim:
     first_account_id: int
     last_account_id: int
     usage_until_s: int = HORIZON_END_S
+
+    @property
+    def accounts(self) -> Range:
+        """The payers of the shard."""
+        return Range(self.first_account_id, self.last_account_id)
 
 
 def claim_shard(opened: ColumnConnection, run_id: int, shard_no: int) -> Claim | None:
@@ -389,13 +312,13 @@ def orders_in(found: pa.Table, codes: Any, buyer: Any) -> Orders:
         buyer=buyer,
         advance_done_s=seconds(found, "advance_done", NONE),
         arrears_done_s=seconds(found, "arrears_done", NONE),
-        once_done=_bytes(found, "once_done"),
+        once_done=bytes_in(found, "once_done"),
     )
 
 
 def codes_in(found: pa.Table) -> tuple[Any, tuple[tuple[str, ...], ...]]:
     """Promotion codes of orders: 0 for none."""
-    codes, texts = _dictionary(found, "codes")
+    codes, texts = dictionary_in(found, "codes")
     return (codes + 1).astype(np.int32), ((), *(tuple(json.loads(text)) for text in texts))
 
 
@@ -408,7 +331,8 @@ def read_buyers(
     every = np.unique(accounts)
     words = {name: _literals(getattr(wanted, name)) for name in ("groups", "customers")}
     parts = [
-        columns(opened, _BUYERS.format(accounts=where, **words)) for where in wheres_of("b.account_id", every, claim)
+        columns(opened, _BUYERS.format(accounts=where, **words))
+        for where in wheres_of("b.account_id", every, claim.accounts)
     ]
     found = pa.concat_tables(parts).combine_chunks().sort_by("account_id")
     pairs = list(zip(found["customer_group"].to_pylist(), found["customer"].to_pylist(), strict=True))
@@ -430,16 +354,6 @@ def _literals(words: Iterable[str]) -> str:
     return ", ".join("'" + word.replace("'", "''") + "'" for word in sorted(words)) or "NULL"
 
 
-def wheres_of(column: str, accounts: Ints, claim: Claim) -> list[str]:
-    """Conditions that find these accounts (ascending): by the range of the shard's payers, and the others by name."""
-    low, high = np.searchsorted(accounts, [claim.first_account_id, claim.last_account_id + 1])
-    outside = np.concatenate([accounts[:low], accounts[high:]])
-    found = [f"{column} BETWEEN {accounts[low]} AND {accounts[high - 1]}"] if low < high else []
-    if len(outside):
-        found.append(f"{column} = ANY ('{int_array(outside.tolist())}'::bigint[])")
-    return found
-
-
 def _read_suspensions(opened: ColumnConnection, known: dict[str, str]) -> Suspensions:
     return suspensions_in(columns(opened, _SUSPENSIONS.format_map(known)))
 
@@ -451,7 +365,7 @@ def suspensions_in(found: pa.Table) -> Suspensions:
 
 def _read_adjustments(opened: ColumnConnection, known: dict[str, str]) -> tuple[Adjustments, tuple[str, ...]]:
     found = columns(opened, _ADJUSTMENTS.format_map(known))
-    items, names = _dictionary(found, "item")
+    items, names = dictionary_in(found, "item")
     adjustments = Adjustments(
         order_id=ints(found, "order_id"),
         start_s=seconds(found, "period_start"),
@@ -461,7 +375,7 @@ def _read_adjustments(opened: ColumnConnection, known: dict[str, str]) -> tuple[
         item=items,
         amount_minor=ints(found, "amount_minor"),
         tax_ppm=ints(found, "tax_ppm"),
-        inside=_bytes(found, "tax_inside"),
+        inside=bytes_in(found, "tax_inside"),
         credited_minor=ints(found, "credited_minor"),
     )
     return adjustments, names
@@ -476,7 +390,7 @@ def read_payers(opened: ColumnConnection, first: int, last: int, wanted: Ints) -
     """(those of a range of accounts that are wanted, their currencies)."""
     found = columns(opened, _PAYERS.format(first=first, last=last))
     found = found.filter(pa.array(np.isin(ints(found, "id"), wanted, assume_unique=True))).combine_chunks()
-    currency, names = _dictionary(found, "currency")
+    currency, names = dictionary_in(found, "currency")
     payers = Payers(
         account_id=ints(found, "id"),
         currency=currency,
@@ -496,319 +410,9 @@ def _read_manual(opened: ColumnConnection, first: int, last: int, bill_on: date)
         payer_account_id=ints(found, "payer_account_id"),
         amount_minor=ints(found, "amount_minor"),
         tax_ppm=ints(found, "tax_ppm"),
-        inside=_bytes(found, "tax_inside"),
+        inside=bytes_in(found, "tax_inside"),
         day_s=np.fromiter((_midnight(*day) for day in days), np.int64, found.num_rows),
     )
 
 
 _midnight = lru_cache(maxsize=4_096)(local_midnight)
-
-
-def read_usage(opened: ColumnConnection, claim: Claim, windows: Windows) -> UsageEvents:
-    """Events within the windows that are known by the claim's bound of usage, by account, time and id."""
-    if not len(windows.account_id):
-        return UsageEvents()
-    by_range = _by_range(claim, windows)
-    parts = [_late_of_windows(opened, claim, windows)]
-    if by_range.any():
-        parts.append(_events_of_range(opened, windows, by_range))
-    if not by_range.all():
-        parts.append(_events_of_windows(opened, windows, ~by_range))
-    low, high = int(windows.account_id.min()), int(windows.account_id.max())
-    return events_of(without_void(opened, pa.concat_tables(parts).combine_chunks(), low, high))
-
-
-def without_void(opened: ColumnConnection, found: pa.Table, first: int, last: int) -> pa.Table:
-    """Events of a range of accounts that are not void. Voids are few, and mostly there are none."""
-    if not found.num_rows:
-        return found
-    voids = ints(columns(opened, _VOIDS.format(first=first, last=last)), "usage_id")
-    return found.filter(pa.array(~np.isin(ints(found, "id"), voids))).combine_chunks() if len(voids) else found
-
-
-def read_usage_of_range(opened: ColumnConnection, first: int, last: int, from_s: int, until_s: int) -> UsageEvents:
-    """Usage of [from_s, until_s) of all accounts of a range of ids, whoever buys what."""
-    bounds = {"first": first, "last": last, "from_s": from_s, "until_s": until_s}
-    late = _read_late(opened, f"e.account_id BETWEEN {first} AND {last}", from_s, HORIZON_END_S)
-    late = late.filter(pa.array(seconds(late, "at") < until_s))
-    every = pa.concat_tables([columns(opened, _EVENTS_OF_RANGE.format_map(bounds)), late]).combine_chunks()
-    return events_of(without_void(opened, every, first, last))
-
-
-def _late_of_windows(opened: ColumnConnection, claim: Claim, windows: Windows) -> pa.Table:
-    """Those that came after their time was closed, and count later: few, by an index of their own."""
-    wheres = wheres_of("e.account_id", np.unique(windows.account_id), claim)
-    from_s = int(windows.from_s.min())
-    found = pa.concat_tables(_read_late(opened, where, from_s, claim.usage_until_s) for where in wheres)
-    return _within(found.combine_chunks(), windows.account_id, windows.from_s, windows.until_s)
-
-
-def _read_late(opened: ColumnConnection, accounts: str, from_s: int, until_s: int) -> pa.Table:
-    # Nobody has told the planner that few events are late.
-    do(opened, "SET LOCAL enable_seqscan = off")
-    found = columns(opened, _LATE_EVENTS.format(accounts=accounts, from_s=from_s, until_s=until_s))
-    do(opened, "SET LOCAL enable_seqscan = on")
-    return found
-
-
-def _by_range(claim: Claim, windows: Windows) -> Any:
-    """Which windows are read by one range of accounts and time: the many that are alike, if they are many."""
-    near = (windows.account_id >= claim.first_account_id) & (windows.account_id <= claim.last_account_id)
-    if not near.any():
-        return near
-    near &= windows.from_s >= np.quantile(windows.from_s[near], _EARLY, method="lower")
-    ids = windows.account_id[near]
-    few = len(ids) < _DENSE * (int(ids.max()) - int(ids.min()) + 1)
-    return np.zeros_like(near) if few else near
-
-
-def _events_of_range(opened: ColumnConnection, windows: Windows, which: Any) -> pa.Table:
-    ids, from_s, until_s = windows.account_id[which], windows.from_s[which], windows.until_s[which]
-    bounds = {"first": ids.min(), "last": ids.max(), "from_s": from_s.min(), "until_s": until_s.max()}
-    return _within(columns(opened, _EVENTS_OF_RANGE.format_map(bounds)), ids, from_s, until_s)
-
-
-def _within(found: pa.Table, ids: Ints, from_s: Ints, until_s: Ints) -> pa.Table:
-    """Those of the events that happened in one of these windows of their account."""
-    if not found.num_rows:
-        return found
-    accounts, at_s = ints(found, "account_id"), seconds(found, "at")
-    # Windows of an account do not overlap: the last one that begins at or before an event is the only one to look at.
-    order = np.lexsort((from_s, ids))
-    place = _last_not_after(ids[order], from_s[order], accounts, at_s)
-    chosen = order[np.maximum(place, 0)]
-    wanted = (place >= 0) & (ids[chosen] == accounts) & (at_s < until_s[chosen])
-    return found if wanted.all() else found.filter(pa.array(wanted)).combine_chunks()
-
-
-def _last_not_after(ids: Ints, from_s: Ints, accounts: Ints, at_s: Ints) -> Ints:
-    """Per event the place of the last (id, from_s), which are sorted, not after (account, at_s); -1 for none."""
-    if len(np.unique(ids)) == len(ids):
-        place = np.searchsorted(ids, accounts, side="right") - 1
-        return np.where((place >= 0) & (from_s[np.maximum(place, 0)] <= at_s), place, -1)
-    keys = np.empty(len(ids) + len(accounts), dtype=[("id", np.int64), ("at", np.int64)])
-    keys["id"], keys["at"] = np.concatenate([ids, accounts]), np.concatenate([from_s, at_s])
-    is_event = np.arange(len(keys)) >= len(ids)
-    order = np.lexsort((is_event, keys["at"], keys["id"]))
-    counted = np.cumsum(~is_event[order]) - 1
-    place = np.empty(len(keys), np.int64)
-    place[order] = counted
-    return place[len(ids) :]
-
-
-def _events_of_windows(opened: ColumnConnection, windows: Windows, which: Any) -> pa.Table:
-    ids, from_s, until_s = windows.account_id[which], windows.from_s[which], windows.until_s[which]
-    bounds = {"from_s": from_s.min(), "until_s": until_s.max()}
-    lists = {
-        name: int_array(values.tolist()) for name, values in (("ids", ids), ("froms", from_s), ("untils", until_s))
-    }
-    return columns(opened, _EVENTS_OF_WINDOWS.format_map(bounds | lists))
-
-
-def events_of(found: pa.Table) -> UsageEvents:
-    """Rows of usage_events by account, time and id."""
-    accounts, at, ids = ints(found, "account_id"), ints(found, "at"), ints(found, "id")
-    order = _by_account_and_time(accounts, at, ids)
-    items, names = _dictionary(found, "item")
-    destination = found["destination"].combine_chunks()
-    has_any = pc.max(pc.binary_length(destination)).as_py()
-    return UsageEvents(
-        account_id=accounts[order],
-        item=items[order],
-        at_s=at[order] // _MICROSECONDS,
-        counts_at_s=seconds(found, "counts_at")[order],
-        quantity_micro=ints(found, "quantity_micro")[order],
-        duration_s=ints(found, "duration_s")[order],
-        id=ids[order],
-        items=names,
-        destination=destination.take(pa.array(order)) if has_any else None,
-    )
-
-
-def _by_account_and_time(accounts: Ints, at: Ints, ids: Ints) -> Ints:
-    """The order of (account, at, id). The index gives a sorted run for each month, which one key merges at once."""
-    if len(ids):
-        account, instant = accounts - accounts.min(), at - at.min()
-        if int(account.max()) < 1 << (62 - _INSTANT_BITS) and int(instant.max()) < 1 << _INSTANT_BITS:
-            key = account << _INSTANT_BITS | instant
-            order = np.argsort(key, kind="stable")
-            sorted_key, sorted_ids = key[order], ids[order]
-            if not ((sorted_key[1:] == sorted_key[:-1]) & (sorted_ids[1:] < sorted_ids[:-1])).any():
-                return order
-    return np.lexsort((ids, at, accounts))
-
-
-# ---- writing
-
-
-def write_shard(opened: ColumnConnection, claim: Claim, shard: ShardInput, bill: ShardBill, worker: str) -> None:
-    """Write what a shard came to: records, invoices, lines, failures, and the shard's own row. Money does not move."""
-    state = "posted" if claim.kind == "post" else "drafted"
-    invoice_ids = _new_invoices(opened, claim, shard, bill, "posted" if state == "posted" else "draft")
-    ingest(opened, "order_periods", _period_rows(claim, bill, invoice_ids))
-    ingest(opened, "invoice_lines", _line_rows(bill, invoice_ids))
-    ingest(opened, "bill_failures", _failure_rows(claim, bill))
-    if len(bill.settled_order_ids):
-        do(opened, _SETTLE, (int_array(bill.settled_order_ids.tolist()),))
-    if len(bill.manual.manual_line_id):
-        _bill_manual(opened, bill.manual.manual_line_id, invoice_ids[bill.manual.invoice])
-    do(opened, _TOTALS, (claim.run_id, claim.shard_no))
-    of, failed = bill.counts, len(bill.failures)
-    counts = (of.payers, of.orders, of.events, of.periods, of.invoices, of.lines, failed)
-    do(opened, _SHARD_DONE, (claim.run_id, claim.shard_no, state, worker, *counts))
-
-
-def _bill_manual(opened: ColumnConnection, lines: Ints, invoice_ids: Ints) -> None:
-    """Claim manual lines for their invoices. One that moved to another payer meanwhile may be on his invoice already:
-    then the shard is read again."""
-    claimed = rows(opened, _MANUAL_BILLED, (int_array(lines.tolist()), int_array(invoice_ids.tolist())))
-    if int(claimed[0][0]) != len(lines):
-        raise CycleStoreError(f"{len(lines) - int(claimed[0][0])} manual lines were billed by another shard meanwhile")
-
-
-def _new_invoices(opened: ColumnConnection, claim: Claim, shard: ShardInput, bill: ShardBill, state: str) -> Ints:
-    """Make the blocks and the invoices in them; returns the id of each invoice of the shard."""
-    invoices = bill.invoices
-    entity = shard.payers.legal_entity_id[invoices.payer]
-    ids = np.zeros(len(invoices.payer), np.int64)
-    for entity_id in np.unique(entity).tolist():
-        places = np.flatnonzero(entity == entity_id)
-        made = rows(opened, _NEW_BLOCK, (entity_id, claim.run_id, claim.shard_no, len(places), state))
-        if not made:
-            raise CycleStoreError(f"legal entity {entity_id} has no series of invoices")
-        ids[places] = (int(made[0][0]) << PLACE_BITS) + np.arange(len(places))
-    days = (claim.bill_on - date(1970, 1, 1)) // timedelta(days=1)
-    due = days + shard.payers.due_days[invoices.payer]
-    currencies = pa.array(shard.currencies, pa.string()).take(pa.array(shard.payers.currency[invoices.payer]))
-    ingest(
-        opened,
-        "invoices",
-        pa.table(
-            {
-                "id": ids,
-                "account_id": invoices.account_id,
-                "currency": currencies,
-                "invoiced_on": pa.array(np.full(len(ids), days, np.int32)).cast(pa.date32()),
-                "due_on": pa.array(due.astype(np.int32)).cast(pa.date32()),
-                "net_minor": invoices.net_minor,
-                "tax_minor": invoices.tax_minor,
-                "total_minor": invoices.total_minor,
-            }
-        ),
-    )
-    return ids
-
-
-def _period_rows(claim: Claim, bill: ShardBill, invoice_ids: Ints) -> pa.Table:
-    periods = bill.periods
-    outcomes = np.where(periods.reason == 0, 0, 1).astype(np.uint8)
-    return pa.table(
-        {
-            "order_id": periods.order_id,
-            "part": _words(PARTS, periods.part),
-            "period_start": _instants(periods.start_s),
-            "period_end": _instants(periods.end_s),
-            "outcome": _words(("billed", "waived"), outcomes),
-            "reason": _words(REASONS, periods.reason),
-            "active_num": periods.num,
-            "active_den": periods.den,
-            "amount_minor": periods.amount_minor,
-            "invoice_id": _found(invoice_ids, periods.invoice),
-            "run_id": np.full(len(periods.order_id), claim.run_id, np.int32),
-            "supplement": np.where(periods.part == LATE, claim.run_id, 0).astype(np.int32),
-        }
-    )
-
-
-def _line_rows(bill: ShardBill, invoice_ids: Ints) -> pa.Table:
-    lines = bill.lines
-    return pa.table(
-        {
-            "invoice_id": invoice_ids[lines.invoice],
-            "line": lines.line.astype(np.int32, copy=False),
-            "kind": _words(KINDS, lines.kind),
-            "order_id": pa.array(lines.order_id, mask=lines.order_id == NONE),
-            "manual_line_id": pa.array(lines.manual_line_id, mask=lines.manual_line_id == NONE),
-            "item": _words(bill.items, lines.item),
-            "period_start": _instants(lines.start_s),
-            "period_end": _instants(lines.end_s),
-            "quantity": lines.quantity,
-            "discount_minor": lines.discount_minor,
-            "amount_minor": lines.amount_minor,
-            "tax_ppm": lines.tax_ppm.astype(np.int32, copy=False),
-            "tax_inside": lines.inside.astype(bool),
-            "net_minor": lines.net_minor,
-            "tax_minor": lines.tax_minor,
-        }
-    )
-
-
-def _failure_rows(claim: Claim, bill: ShardBill) -> pa.Table:
-    failures = bill.failures
-    starts = [None if one.start_s == NONE else one.start_s * _MICROSECONDS for one in failures]
-    return pa.table(
-        {
-            "run_id": pa.array([claim.run_id] * len(failures), pa.int32()),
-            "payer_account_id": pa.array([one.payer_account_id for one in failures], pa.int64()),
-            "order_id": pa.array([None if one.order_id == NONE else one.order_id for one in failures], pa.int64()),
-            "period_start": pa.array(starts, pa.int64()).cast(_UTC),
-            "part": pa.array([one.part or None for one in failures], pa.string()),
-            "reason": pa.array([one.reason for one in failures], pa.string()),
-            "detail": pa.array([one.detail.replace("\0", "?")[:1_000] for one in failures], pa.string()),
-            "amount_minor": pa.array([one.amount_minor for one in failures], pa.int64()),
-            "usage_id": pa.array([one.usage_id for one in failures], pa.int64()),
-        }
-    )
-
-
-# ---- columns
-
-
-def ints(table: pa.Table, name: str, missing: int | None = None) -> Ints:
-    """A column of integers or instants (microseconds) as int64; ``missing`` stands for NULL."""
-    found = table[name].combine_chunks()
-    found = found.cast(pa.int64()) if found.type != pa.int64() else found
-    if found.null_count:
-        if missing is None:
-            raise CycleStoreError(f"column {name} has a row without a value")
-        found = pc.fill_null(found, missing)
-    return np.asarray(found)
-
-
-def seconds(table: pa.Table, name: str, missing: int | None = None) -> Ints:
-    """A column of instants as UTC seconds; ``missing`` stands for NULL."""
-    column = table[name]
-    seconds = np.floor_divide(ints(table, name, 0), _MICROSECONDS)
-    if not column.null_count:
-        return seconds
-    if missing is None:
-        raise CycleStoreError(f"column {name} has a row without a value")
-    is_null = np.asarray(column.combine_chunks().is_null().cast(pa.uint8())).astype(bool)
-    return np.where(is_null, missing, seconds)
-
-
-def _bytes(table: pa.Table, name: str) -> Any:
-    return np.asarray(table[name].combine_chunks().cast(pa.uint8()))
-
-
-def _dictionary(table: pa.Table, name: str) -> tuple[Any, tuple[str, ...]]:
-    """A column of text as codes (int32) and words; NULL is code -1."""
-    found = table[name].combine_chunks().dictionary_encode()
-    codes = np.asarray(pc.fill_null(found.indices, -1)).astype(np.int32)
-    return codes, tuple(found.dictionary.to_pylist())
-
-
-def _words(words: tuple[str, ...], codes: Any) -> pa.Array:
-    return pa.array(words, pa.string()).take(pa.array(codes))
-
-
-def _found(values: Ints, places: Ints) -> pa.Array:
-    """values[places], NULL where a place is NONE."""
-    missing = places == NONE
-    if not len(values):
-        return pa.nulls(len(places), pa.int64())
-    return pa.array(values[np.where(missing, 0, places)], mask=missing)
-
-
-def _instants(seconds: Ints) -> pa.Array:
-    return pa.array(seconds * _MICROSECONDS).view(_UTC)

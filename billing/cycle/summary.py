@@ -28,14 +28,19 @@ _NEWEST: Final = "SELECT id FROM bill_runs ORDER BY id DESC LIMIT $1::int"
 
 _UNDER_WAY: Final = "SELECT id FROM bill_runs WHERE state IN ('running', 'reviewed', 'approving')"
 
+#: Drafts of a run that is done were given up and are gone.
 _SHARDS: Final = """
-    SELECT count(*) FILTER (WHERE state = 'due'), count(*) FILTER (WHERE state = 'drafted'),
-           count(*) FILTER (WHERE state = 'posted'), count(*) FILTER (WHERE state = 'failed'),
-           coalesce(sum(accounts_count), 0)::bigint, coalesce(sum(orders_count), 0)::bigint,
-           coalesce(sum(events_count), 0)::bigint, coalesce(sum(periods_count), 0)::bigint,
-           coalesce(sum(invoices_count), 0)::bigint, coalesce(sum(lines_count), 0)::bigint,
+    SELECT count(*) FILTER (WHERE s.state = 'due'), count(*) FILTER (WHERE s.state = 'drafted'),
+           count(*) FILTER (WHERE s.state = 'posted'), count(*) FILTER (WHERE s.state = 'failed'),
+           coalesce(sum(accounts_count) FILTER (WHERE is_there), 0)::bigint,
+           coalesce(sum(orders_count) FILTER (WHERE is_there), 0)::bigint,
+           coalesce(sum(events_count) FILTER (WHERE is_there), 0)::bigint,
+           coalesce(sum(periods_count) FILTER (WHERE is_there), 0)::bigint,
+           coalesce(sum(invoices_count) FILTER (WHERE is_there), 0)::bigint,
+           coalesce(sum(lines_count) FILTER (WHERE is_there), 0)::bigint,
            coalesce(sum(failures_count), 0)::bigint
-    FROM bill_shards WHERE run_id = $1::int
+    FROM (SELECT s.*, NOT (r.state = 'done' AND s.state = 'drafted') AS is_there
+          FROM bill_shards s JOIN bill_runs r ON r.id = s.run_id WHERE s.run_id = $1::int) s
 """
 
 #: Names of what _SHARDS counts, in its order.
@@ -58,8 +63,11 @@ _FAILED_SHARDS: Final = """
 """
 
 _TOTALS: Final = """
-    SELECT currency, sum(net_minor)::bigint, sum(tax_minor)::bigint, sum(total_minor)::bigint
-    FROM bill_shard_totals WHERE run_id = $1::int GROUP BY currency ORDER BY currency
+    SELECT t.currency, sum(t.net_minor)::bigint, sum(t.tax_minor)::bigint, sum(t.total_minor)::bigint
+    FROM bill_shard_totals t JOIN bill_runs r ON r.id = t.run_id
+    JOIN bill_shards s ON s.run_id = t.run_id AND s.shard_no = t.shard_no
+    WHERE t.run_id = $1::int AND NOT (r.state = 'done' AND s.state = 'drafted')
+    GROUP BY t.currency ORDER BY t.currency
 """
 
 _FAILURES: Final = """

@@ -2,23 +2,22 @@
 
 Rules. What is billed follows from rows that still stand: the order, its usage, the run's version of the catalogue, the
 share and the period on record. So every line can be computed again, and comes to the same kopeck (truth 9). The rules
-are those of cycle_lines and cycle_usage, written a second time, plainly and for one record: the two agree, or one of
+are those of billing.charging, written a second time, plainly and for one record: the two agree, or one of
 them is wrong. Only what decides which items are recurring is shared with them.
 
 A record's pools are those of all the account's orders with the same period, whenever they are billed; their usage is
 rated along, in order of (at, id), and not shown. A record of late usage is the whole period with what was known to its
-run, less the whole period with what was known before.
+run, less the whole period with what was known before, and gives back no more of a line than credit notes left.
 
 Does not know: the database (whoever asks brings the rows), columns, speed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from billing.calendar import NEVER, Cadence, Interval, boundaries
+from billing.calendar import Cadence, Interval, boundaries
 from billing.catalogue.model import (
-    Buyer,
     Catalogue,
     Discount,
     Promotion,
@@ -34,151 +33,16 @@ from billing.catalogue.model import (
 from billing.catalogue.nodes import Place
 from billing.catalogue.tables import is_recurring, steps_of_micro
 from billing.charging.records import NONE
+from billing.explanation.records import BilledAhead, Explained, OrderFacts, RecordFacts, UsageFacts
 from billing.orders.terms import OrderTerms
 from billing.rating.bills import BillLine, RatedEvent, TaxPart, part_of
-from billing.rating.report import event_texts, sum_texts
 from billing.rating.usage_file import Usage
-from billing.wording import Words
 from ratingcore import reference
 from ratingcore import tariff as core
 from ratingcore.money import Minor, split_minor
 from ratingcore.rounding import MICRO_PER_MINOR, Rounding, divide
 
 _HALF_DAY_S: Final = 43_200
-
-#: Sentences that only the cycle needs; the others are catalogue_report's.
-TEXTS: Final[dict[str, dict[str, str]]] = {
-    "en": {
-        "own": "the order's own price: {price}",
-        "share": "{price} x {quantity} x {num} / {den} of the period = {sum}",
-        "minimum": "minimum {asked} x {num} / {den} of the period = {target}, {had} charged: {amount} missing",
-        "adjustment": "{billed} billed for {num} / {den} of the period, {now_num} / {now_den} was used: {amount}",
-        "credited": "{credited} of it was credited before, so no more than the rest is given back: {amount}",
-        "late": "{now} with the usage that came later, {before} without it: {amount}",
-    },
-    "ru": {
-        "own": "цена из заказа: {price}",
-        "share": "{price} x {quantity} x {num} / {den} периода = {sum}",
-        "minimum": "минимум {asked} x {num} / {den} периода = {target}, начислено {had}: не хватает {amount}",
-        "adjustment": "за {num} / {den} периода начислено {billed}, использовано {now_num} / {now_den}: {amount}",
-        "credited": "из них {credited} уже вернула кредит-нота, поэтому возвращается не больше остатка: {amount}",
-        "late": "{now} с поступившими позже событиями, {before} без них: {amount}",
-    },
-}
-
-
-@dataclass(frozen=True, slots=True)
-class OrderFacts:
-    """A row of orders with its terms and its customer's group and number. ends_s: NEVER; price_minor: NONE."""
-
-    id: int
-    account_id: int
-    terms: OrderTerms
-    quantity: int
-    starts_s: int
-    ends_s: int
-    minimum_minor: int = 0
-    price_minor: int = NONE
-    codes: tuple[str, ...] = ()
-    group: str = ""
-    customer: str = ""
-
-    @property
-    def buyer(self) -> Buyer:
-        return Buyer(self.terms.currency, self.terms.plan, self.group, self.customer)
-
-
-@dataclass(frozen=True, slots=True)
-class UsageFacts:
-    """A usage event and the order it belongs to (``owner_of``). counts_at_s: when it was known, NONE: always."""
-
-    id: int
-    order_id: int
-    item: str
-    at_s: int
-    quantity_micro: int
-    duration_s: int = 0
-    destination: str = ""
-    counts_at_s: int = NONE
-
-
-@dataclass(frozen=True, slots=True)
-class BilledAhead:
-    """A recurring line or a percentage of an advance record, with the share it was billed for: what an adjustment
-    adjusts.
-
-    credited_minor: what notes written before the adjustment took off the amount, with its sign.
-    """
-
-    item: str
-    amount_minor: int
-    tax_ppm: int
-    inside: bool
-    num: int
-    den: int
-    credited_minor: int = 0
-
-    def changed_minor(self, num: int, den: int) -> int:
-        """What another share makes of the amount, credit notes apart."""
-        return divide(self.amount_minor * (num * self.den - den * self.num), den * self.num)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordFacts:
-    """A row of order_periods and what its lines followed from.
-
-    sharing: the account's other orders with the same period. usage: events that belong to the order or to one of those
-    and happened in the period, in any order. advance_minor: what the advance record of the same period and its
-    adjustment came to. billed: of an adjustment. known_s: the run saw what counts before it; seen_s: of late usage,
-    what was billed before counts before it.
-    """
-
-    order: OrderFacts
-    part: str
-    start_s: int
-    end_s: int
-    num: int
-    den: int
-    sharing: tuple[OrderFacts, ...] = ()
-    usage: tuple[UsageFacts, ...] = ()
-    advance_minor: int = 0
-    billed: tuple[BilledAhead, ...] = ()
-    known_s: int = NEVER
-    seen_s: int = 0
-
-    @property
-    def from_s(self) -> int:
-        return max(self.start_s, self.order.starts_s)
-
-    @property
-    def until_s(self) -> int:
-        return max(self.from_s, min(self.end_s, self.order.ends_s))
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """A line computed again. kind, item, quantity, amounts: as in invoice_lines.
-
-    bill: events and their derivations, promotions, and all parts of the line, where it comes from a price list;
-    flat_micro: of a recurring line, before quantity and share; had_minor, asked_minor: of a minimum, or of late usage:
-    what the line comes to without it and with it; ahead: of an adjustment.
-    """
-
-    record: RecordFacts
-    kind: str
-    item: str
-    quantity: int
-    discount_minor: int
-    part: TaxPart
-    bill: BillLine | None = None
-    flat_micro: int = NONE
-    asked_minor: int = 0
-    had_minor: int = 0
-    ahead: BilledAhead | None = None
-
-    @property
-    def amount_minor(self) -> int:
-        return self.part.amount
 
 
 def owner_of(orders: Sequence[OrderFacts], catalogue: Catalogue, item: str, at_s: int) -> OrderFacts | None:
@@ -234,7 +98,10 @@ def _late(catalogue: Catalogue, record: RecordFacts) -> list[Explained]:
         if quantity or has != had:
             bill = next((one.bill for one in now), None)
             shown = 1 if kind == "minimum" else quantity
-            part = _exact_part(has - had, tax)
+            amount = has - had
+            if amount < 0 and (kind, item, tax) in record.left:
+                amount = max(amount, -max(0, record.left[kind, item, tax]))
+            part = _exact_part(amount, tax)
             found.append(Explained(record, kind, item, shown, discount, part, bill, asked_minor=has, had_minor=had))
     return found
 
@@ -256,45 +123,6 @@ def explain_line(
         one for one in explain_record(catalogue, record) if (one.kind, one.item, one.part.tax) == (kind, item, tax)
     ]
     return found[place] if place < len(found) else None
-
-
-def explain_words(catalogue: Catalogue, one: Explained, words: Words) -> Iterator[str]:
-    """The derivation in sentences, every number of it.
-
-    Raises:
-        ValueError: a derivation does not come to the amount it explains.
-    """
-    texts, record = TEXTS[words.language], one.record
-    share = {"num": record.num, "den": record.den}
-    if record.part == "late":
-        if one.bill is not None:
-            yield from event_texts(catalogue, one.bill, words)
-            yield from sum_texts(one.bill, words)
-        money = {"now": one.asked_minor, "before": one.had_minor, "amount": one.amount_minor}
-        yield texts["late"].format(**{name: words.money(amount) for name, amount in money.items()})
-        return
-    if one.kind == "minimum":
-        target = words.money(one.had_minor + one.amount_minor)
-        money = {"asked": one.asked_minor, "had": one.had_minor, "amount": one.amount_minor}
-        shown = {name: words.money(amount) for name, amount in money.items()}
-        yield texts["minimum"].format(target=target, **share, **shown)
-    elif one.ahead is not None:
-        now = {"now_num": record.num, "now_den": record.den, "num": one.ahead.num, "den": one.ahead.den}
-        change = one.ahead.changed_minor(record.num, record.den)
-        money = {"billed": one.ahead.amount_minor, "amount": change, "credited": one.ahead.credited_minor}
-        shown = {name: words.money(amount) for name, amount in money.items()}
-        yield texts["adjustment"].format(**now, **shown)
-        if change != one.amount_minor:
-            yield texts["credited"].format(**shown | {"amount": words.money(one.amount_minor)})
-    if one.bill is not None:
-        yield from event_texts(catalogue, one.bill, words)
-    if one.flat_micro != NONE:
-        if one.bill is None:
-            yield texts["own"].format(price=words.price(one.flat_micro))
-        price, total = words.price(one.flat_micro), words.price(one.part.sum_micro)
-        yield texts["share"].format(price=price, quantity=one.quantity, sum=total, **share)
-    if one.bill is not None:
-        yield from sum_texts(one.bill, words)
 
 
 def _items_of(catalogue: Catalogue, terms: OrderTerms) -> tuple[str, ...]:

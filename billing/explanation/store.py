@@ -1,15 +1,17 @@
 """Rows that a line of an invoice followed from, out of the database, for the judge to compute it again (truth 9).
 
 Rules. A line's record is the one of its order on its invoice whose period holds the line's period. The judge gets the
-version of the catalogue that the run billed by. Everything else are rows as they stand: what could change a line after
-it was billed is refused by whoever changes orders, but for a customer's group, which is the present one.
+version of the catalogue that the run billed by, and the events that were not void when the line was written: an event
+of another order that shares the pool may be voided later. Everything else are rows as they stand: a change of an order
+that would change a billed line is refused; but a customer's group is the present one.
 
-Does not know: how a line comes about (cycle_explain).
+Does not know: how a line comes about (billing.explanation.lines).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 from billing.calendar import NEVER
 from billing.catalogue.model import Catalogue
@@ -17,17 +19,10 @@ from billing.catalogue.store import find_version, read_version
 from billing.charging.records import NONE
 from billing.database.arrays import int_array
 from billing.database.cursors import Cursor
-from billing.explanation.lines import (
-    BilledAhead,
-    Explained,
-    OrderFacts,
-    RecordFacts,
-    UsageFacts,
-    explain_line,
-    has_period,
-    owner_of,
-)
+from billing.explanation.lines import explain_line, has_period, owner_of
+from billing.explanation.records import BilledAhead, Explained, OrderFacts, RecordFacts, UsageFacts
 from billing.orders.terms import OrderTerms
+from ratingcore import tariff as core
 
 #: Kinds of lines that follow from an order.
 KINDS: Final = ("recurring", "usage", "one_time", "percentage", "minimum", "adjustment")
@@ -78,6 +73,8 @@ class _Record:
     account_id: int
     known_s: int
     seen_s: int
+    written_at: datetime | None
+    invoice_id: int
 
 
 _LINES: Final = """
@@ -93,9 +90,11 @@ _LINES: Final = """
            (SELECT coalesce(max(extract(epoch FROM n.usage_until)), 0)::bigint
             FROM recorded_periods b JOIN bill_runs n ON n.id = b.run_id
             WHERE p.part = 'late' AND b.order_id = p.order_id AND b.period_start = p.period_start
-              AND b.part IN ('arrears', 'late') AND b.run_id < p.run_id)
+              AND b.part IN ('arrears', 'late') AND b.run_id < p.run_id), k.written_at,
+           l.invoice_id
     FROM unnest(%(invoices)s::bigint[], %(lines)s::int[]) AS w (invoice_id, line)
     JOIN billed_lines l ON l.invoice_id = w.invoice_id AND l.line = w.line
+    LEFT JOIN invoice_blocks k ON k.id = l.invoice_id >> 20
     LEFT JOIN orders o ON o.id = l.order_id
     LEFT JOIN order_terms t ON t.id = o.terms_id
     LEFT JOIN recorded_periods p
@@ -130,7 +129,9 @@ _TERMS: Final = """
 #: Few events count later than they happened: those are found by an index of their own.
 _USAGE: Final = """
     SELECT DISTINCT e.account_id, e.id, e.item, extract(epoch FROM e.at)::bigint,
-           extract(epoch FROM e.counts_at)::bigint, e.quantity_micro, e.duration_s, e.destination
+           extract(epoch FROM e.counts_at)::bigint, e.quantity_micro, e.duration_s, e.destination,
+           (SELECT v.created_at FROM usage_voids v WHERE v.replaced_by = e.id),
+           (SELECT v.created_at FROM usage_voids v WHERE v.usage_id = e.id)
     FROM unnest(%(accounts)s::bigint[], %(starts)s::bigint[], %(ends)s::bigint[]) AS w (account_id, start_s, end_s)
     CROSS JOIN LATERAL (
         SELECT u.* FROM usage_events u
@@ -141,7 +142,6 @@ _USAGE: Final = """
         WHERE u.account_id = w.account_id AND u.counts_at > u.at AND u.counts_at >= to_timestamp(w.end_s)
     ) e
     WHERE e.at >= to_timestamp(w.start_s) AND e.at < to_timestamp(w.end_s)
-      AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
 """
 
 #: Whoever writes a credit note waits for a shard that may adjust (billing.invoicing.credit_notes): by ids of invoices,
@@ -161,6 +161,26 @@ _AHEAD: Final = """
       ON l.invoice_id = p.invoice_id AND l.order_id = p.order_id AND l.kind IN ('recurring', 'percentage')
      AND l.period_start >= p.period_start AND l.period_end <= p.period_end
     ORDER BY p.order_id, l.line
+"""
+
+#: What credit notes left of the lines that a late record could lower: notes and lines below its own invoice.
+_LEFT: Final = """
+    SELECT w.order_id, w.start_s, w.invoice_id, l.kind, l.item, l.tax_ppm, l.tax_inside,
+           (sum(l.amount_minor) + sum(c.amount_minor))::bigint
+    FROM unnest(%(orders)s::bigint[], %(starts)s::bigint[], %(invoices)s::bigint[]) AS w (order_id, start_s, invoice_id)
+    JOIN recorded_periods p
+      ON p.order_id = w.order_id AND p.part IN ('arrears', 'late') AND p.period_start = to_timestamp(w.start_s)
+     AND p.invoice_id < w.invoice_id
+    JOIN billed_lines l
+      ON l.invoice_id = p.invoice_id AND l.order_id = p.order_id
+     AND l.kind IN ('recurring', 'usage', 'percentage', 'minimum')
+     AND l.period_start >= p.period_start AND l.period_start < p.period_end
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS count, coalesce(sum(c.amount_minor), 0) AS amount_minor
+        FROM invoices n JOIN billed_lines c ON c.invoice_id = n.id AND c.line = l.line
+        WHERE n.corrects_id = l.invoice_id AND n.id < w.invoice_id) c
+    GROUP BY w.order_id, w.start_s, w.invoice_id, l.kind, l.item, l.tax_ppm, l.tax_inside
+    HAVING sum(c.count) > 0
 """
 
 _VERSIONS: Final = """
@@ -194,14 +214,29 @@ async def judge_lines(
     return [world.judged(line, of) for line, of in candidates.items()]
 
 
+class _KeptEvent(NamedTuple):
+    """An event, when it came in the place of a void one, and when it was voided itself."""
+
+    event: UsageFacts
+    corrects_at: datetime | None
+    voided_at: datetime | None
+
+    def counted_at(self, at: datetime | None) -> bool:
+        """Whether it counted then; None: before anything could be void."""
+        if at is None:
+            return self.corrects_at is None
+        return (self.corrects_at is None or self.corrects_at < at) and (self.voided_at is None or self.voided_at >= at)
+
+
 @dataclass(frozen=True, slots=True)
 class _LoadedFacts:
     """What some records followed from. versions: by (run, catalogue id); the rest by account, or by (order, start)."""
 
     versions: Mapping[tuple[int, int], Catalogue]
     orders: Mapping[int, Sequence[OrderFacts]]
-    usage: Mapping[int, Sequence[UsageFacts]]
+    usage: Mapping[int, Sequence[_KeptEvent]]
     ahead: Mapping[tuple[int, int], tuple[int, tuple[BilledAhead, ...]]]
+    left: Mapping[tuple[int, int, int], Mapping[tuple[str, str, core.Tax], int]]
 
     def judged(self, line: BilledLine, records: Iterable[_Record]) -> JudgedLine:
         """The line by the first record that explains it; where none does, what is wrong with the last."""
@@ -240,16 +275,17 @@ class _LoadedFacts:
         }
         together = sharing | {record.order_id}
         usage = [
-            replace(event, order_id=owner)
-            for event in self.usage.get(record.account_id, ())
-            if record.start_s <= event.at_s < record.end_s
-            and (owner := self._owner(record, event.item, event.at_s)) in together
+            replace(kept.event, order_id=owner)
+            for kept in self.usage.get(record.account_id, ())
+            if kept.counted_at(record.written_at)
+            and record.start_s <= kept.event.at_s < record.end_s
+            and (owner := self._owner(record, kept.event.item, kept.event.at_s)) in together
         ]
         advance_minor, billed = self.ahead.get((record.order_id, record.start_s), (0, ()))
         return RecordFacts(
             orders[record.order_id], record.part, record.start_s, record.end_s, record.num, record.den,
             tuple(orders[one] for one in sorted(sharing)), tuple(usage), advance_minor, billed, record.known_s,
-            record.seen_s,
+            record.seen_s, self.left.get((record.order_id, record.start_s, record.invoice_id), {}),
         )  # fmt: skip
 
     def _owner(self, record: _Record, item: str, at_s: int) -> int:
@@ -282,6 +318,7 @@ async def _read_world(cur: Cursor, records: Sequence[_Record], catalogues: dict[
         await _read_orders(cur, columns),
         await _read_usage(cur, of_usage),
         await _read_ahead(cur, columns),
+        await _read_left(cur, [record for record in records if record.part == "late"]),
     )
 
 
@@ -322,13 +359,29 @@ async def _read_orders(cur: Cursor, columns: Mapping[str, Any]) -> dict[int, lis
     return found
 
 
-async def _read_usage(cur: Cursor, columns: Mapping[str, Any]) -> dict[int, list[UsageFacts]]:
+async def _read_usage(cur: Cursor, columns: Mapping[str, Any]) -> dict[int, list[_KeptEvent]]:
     """Events by account; the order an event belongs to is not known yet."""
     await cur.execute(_USAGE, columns)
-    found: dict[int, list[UsageFacts]] = {}
-    for account_id, id_, item, at_s, counts_at_s, quantity, duration_s, destination in await cur.fetchall():
+    found: dict[int, list[_KeptEvent]] = {}
+    for account_id, id_, item, at_s, counts_at_s, quantity, duration_s, destination, *changed in await cur.fetchall():
         event = UsageFacts(id_, NONE, item, at_s, quantity, duration_s, destination, counts_at_s)
-        found.setdefault(account_id, []).append(event)
+        found.setdefault(account_id, []).append(_KeptEvent(event, *changed))
+    return found
+
+
+async def _read_left(
+    cur: Cursor, records: Sequence[_Record]
+) -> dict[tuple[int, int, int], dict[tuple[str, str, core.Tax], int]]:
+    """By order, start and invoice of late records: what credit notes left, by kind, item and tax."""
+    if not records:
+        return {}
+    keys = {(record.order_id, record.start_s, record.invoice_id) for record in records}
+    order_ids, starts, invoices = zip(*keys, strict=True)
+    columns = {"orders": int_array(order_ids), "starts": int_array(starts), "invoices": int_array(invoices)}
+    await cur.execute(_LEFT, columns)
+    found: dict[tuple[int, int, int], dict[tuple[str, str, core.Tax], int]] = {}
+    for order_id, start_s, invoice_id, kind, item, ppm, inside, left in await cur.fetchall():
+        found.setdefault((order_id, start_s, invoice_id), {})[kind, item, core.Tax(ppm, inside)] = left
     return found
 
 

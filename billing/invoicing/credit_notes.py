@@ -4,10 +4,11 @@ Rules.
  1. An issued invoice never changes. A credit note is an invoice with negative sums that names it, numbered without gaps
     in the credit-note series of the same legal entity, and posted to the ledger in the same transaction.
  2. A line of a credit note has the number of the line it corrects. It takes off no more than all notes together left,
-    and what an adjustment gave back of a line billed in advance (unless notes took that back). Tax goes off in
-    proportion, cumulatively: when all of a line is credited, exactly its tax is.
+    and what an adjustment gave back of a line billed in advance, or late usage of a line billed in arrears (unless
+    notes took that back). Tax goes off in proportion, cumulatively: when all of a line is credited, exactly its tax is.
  3. One key acts once: a repeat answers with the note that stands, and another correction under its key is refused.
- 4. Adjustments give back no more than notes left either (billing.charging.lines).
+ 4. Adjustments and late usage give back no more than notes left either (billing.charging). So a note on what an order
+    was charged waits for a shard that may lower it, and sees what it did; a shard that has not begun waits for it.
 
 Does not know: rows and locks (credit_store), payments directed to invoices (allocation_store), how a note looks.
 """

@@ -28,16 +28,48 @@ _SERIES: Final = """
     FOR UPDATE OF s
 """
 
-#: Whose shards may adjust what an invoice charged in advance.
-_TRUED_UP_BY: Final = """
-    SELECT DISTINCT o.payer_account_id
-    FROM billed_lines l JOIN orders o ON o.id = l.order_id JOIN order_terms t ON t.id = o.terms_id
-    WHERE l.invoice_id = %(id)s AND l.kind IN ('recurring', 'percentage') AND t.in_advance AND o.settled_at IS NULL
+#: Whose shards may lower what an invoice charged: an adjustment, or late usage, which goes to today's payer.
+_LOWERED_BY: Final = """
+    SELECT DISTINCT p.payer_account_id
+    FROM billed_lines l JOIN orders o ON o.id = l.order_id
+    LEFT JOIN billing_accounts b ON b.account_id = o.account_id
+    CROSS JOIN LATERAL (VALUES (o.payer_account_id), (b.payer_account_id)) AS p (payer_account_id)
+    WHERE l.invoice_id = %(id)s AND l.kind IN ('recurring', 'usage', 'percentage', 'minimum')
+      AND p.payer_account_id IS NOT NULL
     ORDER BY 1
 """
 
+#: Late usage that lowers lines of one kind, item and tax takes off them in their order, each up to what notes left.
 _CREDITABLE: Final = """
-    WITH taken AS (
+    WITH beside AS (
+        SELECT l.line, a.amount_minor >= 0 AS is_more, a.net_minor + g.net_minor AS net_minor,
+               a.tax_minor + g.tax_minor AS tax_minor, (a.invoice_id, a.line) < (l.invoice_id, l.line) AS is_before,
+               a.invoice_id = l.invoice_id AND a.line = l.line AS is_self
+        FROM billed_lines l
+        JOIN recorded_periods p
+          ON p.order_id = l.order_id AND p.part IN ('arrears', 'late') AND p.invoice_id = l.invoice_id
+         AND p.period_start <= l.period_start AND l.period_start < p.period_end
+        JOIN recorded_periods u
+          ON u.order_id = p.order_id AND u.part IN ('arrears', 'late') AND u.period_start = p.period_start
+        JOIN billed_lines a
+          ON a.invoice_id = u.invoice_id AND a.order_id = l.order_id
+         AND (a.kind, a.item, a.tax_ppm, a.tax_inside) = (l.kind, l.item, l.tax_ppm, l.tax_inside)
+         AND a.period_start >= p.period_start AND a.period_start < p.period_end
+        CROSS JOIN LATERAL (
+            SELECT coalesce(sum(c.net_minor), 0) AS net_minor, coalesce(sum(c.tax_minor), 0) AS tax_minor
+            FROM invoices n JOIN billed_lines c ON c.invoice_id = n.id AND c.line = a.line
+            WHERE n.corrects_id = a.invoice_id
+        ) g
+        WHERE l.invoice_id = %(id)s AND l.kind IN ('recurring', 'usage', 'percentage', 'minimum') AND l.amount_minor > 0
+    ), lowered AS (
+        SELECT line, coalesce(abs(sum(net_minor + tax_minor) FILTER (WHERE is_self)), 0) AS room,
+               coalesce(abs(sum(net_minor + tax_minor) FILTER (WHERE is_more AND is_before)), 0) AS before,
+               coalesce(abs(sum(net_minor + tax_minor) FILTER (WHERE NOT is_more)), 0) AS back,
+               coalesce(abs(sum(tax_minor) FILTER (WHERE NOT is_more)), 0) AS back_tax
+        FROM beside GROUP BY line
+    ), late AS (
+        SELECT line, back, back_tax, least(room, greatest(0, back - before)) AS off FROM lowered WHERE back > 0
+    ), taken AS (
         SELECT c.line, c.net_minor, c.tax_minor
         FROM invoices n JOIN billed_lines c ON c.invoice_id = n.id
         WHERE n.corrects_id = %(id)s
@@ -58,6 +90,9 @@ _CREDITABLE: Final = """
             WHERE n.corrects_id = a.invoice_id
         ) g
         WHERE l.invoice_id = %(id)s AND l.kind IN ('recurring', 'percentage')
+        UNION ALL
+        SELECT line, round(back_tax * off / back) - off, -round(back_tax * off / back)
+        FROM late WHERE off > 0
     )
     SELECT l.line, l.order_id, l.manual_line_id, l.item, l.period_start, l.period_end, l.quantity, l.tax_ppm,
            l.tax_inside, l.net_minor, l.tax_minor, -coalesce(sum(t.net_minor), 0)::bigint,
@@ -119,7 +154,7 @@ async def credit_invoice(
     original = await invoice_by_id(cur, await invoice_id_of(cur, number))
     if original.corrects_id is not None:
         raise InvoiceError(f"{number} is a credit note itself")
-    await cur.execute(_TRUED_UP_BY, {"id": original.id})
+    await cur.execute(_LOWERED_BY, {"id": original.id})
     await wait_for_billing(cur, [payer for (payer,) in await cur.fetchall()])
     await cur.execute(_SERIES, {"id": original.id})
     series = await cur.fetchone()

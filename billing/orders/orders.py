@@ -20,6 +20,7 @@ from typing import NoReturn
 from billing.catalogue.model import Catalogue
 from billing.database.cursors import Cursor
 from billing.database.zones import problem_with_zone
+from billing.orders.passing_store import passing_usage
 from billing.orders.periods import format_instant
 from billing.orders.reading import problem_with_order, read_order
 from billing.orders.records import NewOrder, Order, OrderingAccount, WantedOrder
@@ -158,7 +159,32 @@ async def end_order(cur: Cursor, number: str, at_s: int, actor: str, why: str = 
     return True
 
 
+async def _refuse_passing(cur: Cursor, order: Order, at_s: int | None) -> None:
+    """Refuse to move an end to ``at_s`` if usage would pass to, or from, an order that is billed for that time."""
+    ends_s, zone = order.contents.ends_s, order.contents.terms.zone
+    if ends_s == at_s:
+        return
+    is_earlier = at_s is not None and (ends_s is None or at_s < ends_s)
+    low, high = (at_s, ends_s) if is_earlier else (ends_s, at_s)
+    assert low is not None  # one of two that differ
+    passing = await passing_usage(cur, order.id, low, high)
+    if passing is None:
+        return
+    first, until = (format_instant(int(at.timestamp()), zone) for at in (passing.first_at, passing.until_at))
+    usage = f"{passing.events} events from {first} on"
+    other = f"order {passing.order}, which is billed until {until}"
+    if is_earlier:
+        raise OrderError(
+            f"order {order.number}: an end then gives {usage} to {other} without them; end it on {until}, or credit "
+            f"and charge by hand (`kopeck order charge`)"
+        )
+    raise OrderError(
+        f"order {order.number}: going on then takes {usage} from {other} with them; add another order instead"
+    )
+
+
 async def _set_end(cur: Cursor, order: Order, at_s: int, actor: str, why: str) -> None:
+    await _refuse_passing(cur, order, at_s)
     await set_end(cur, order.id, at_s)
     await note_event(cur, order.id, "ended", {"at": format_instant(at_s, order.contents.terms.zone), "why": why}, actor)
 
@@ -184,6 +210,7 @@ async def withdraw_end(cur: Cursor, number: str, actor: str) -> bool:
     if any(successor.covers(0) for successor in later):
         raise OrderError(f"order {number} is replaced by {order.replaced_by}: cancel that one first")
     await _guard(cur, order, ends_s, "going on")
+    await _refuse_passing(cur, order, None)
     await set_end(cur, order.id, None)
     await note_event(cur, order.id, "end_withdrawn", {"was": format_instant(ends_s, order.contents.terms.zone)}, actor)
     return True
@@ -236,6 +263,7 @@ async def replace_order(
     if (new.terms, new.quantity) == (old.terms, old.quantity):
         raise OrderError(f"order {number} is just that already")
     await _insert(cur, new, await newest_catalogue(cur, old.terms.catalogue), account, actor, order)
+    await _refuse_passing(cur, order, at_s)
     await set_end(cur, order.id, at_s)
     await note_event(cur, order.id, "replaced", {"at": format_instant(at_s, old.terms.zone), "by": new.number}, actor)
     return await find_order(cur, new.number), True

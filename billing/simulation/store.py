@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from billing.calendar import NEVER, local_midnight
 from billing.catalogue.store import Source
-from billing.charging.records import NO_FLOOR, NONE, Orders, Payers, ShardInput, Suspensions
+from billing.charging.records import NO_FLOOR, NONE, Orders, Payers, Range, ShardInput, Suspensions
 from billing.cycle.plan import cut_shards
 from billing.database.adbc import columns, rows
 from billing.database.arrays import int_array
@@ -118,14 +118,6 @@ class NewestCatalogue:
     name: str
     version: int
     source: Source
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Accounts whose ids are in [first, last]."""
-
-    first: int
-    last: int
 
 
 @dataclass(frozen=True, slots=True)

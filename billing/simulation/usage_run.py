@@ -15,8 +15,10 @@ from typing import Final
 
 from billing.catalogue.model import Catalogue
 from billing.catalogue.store import Source, catalogue_of
+from billing.charging.records import Range
 from billing.charging.tariffs import Tariffs, prepare_tariffs
-from billing.cycle.store import read_terms, read_usage_of_range
+from billing.cycle.store import read_terms
+from billing.cycle.usage_store import read_usage_of_range
 from billing.database.cursors import ColumnConnection
 from billing.database.link import Link
 from billing.orders.terms import OrderTerms
@@ -25,7 +27,6 @@ from billing.simulation.store import (
     MonthError,
     NamedBuyers,
     NewestCatalogue,
-    Range,
     newest_catalogues,
     ranges_of_usage,
     read_buyers,

@@ -18,8 +18,8 @@ from typing import Any, Final
 import numpy as np
 
 from billing.calendar import HORIZON_END_S, HORIZON_START_S, boundaries
+from billing.charging.bills import bill_shard
 from billing.charging.due import Due, Periods, find_due
-from billing.charging.lines import bill_shard
 from billing.charging.pools import windows, with_neighbours
 from billing.charging.records import NONE, ONCE, ShardBill, ShardInput, Windows
 from billing.charging.tariffs import Tariffs

@@ -12,8 +12,10 @@ from typing import Final
 
 from billing.catalogue.model import Catalogue, prices_as_of
 from billing.catalogue.store import Source, catalogue_of
+from billing.charging.records import Range
 from billing.charging.tariffs import Tariffs, prepare_tariffs
-from billing.cycle.store import Claim, read_terms, read_usage
+from billing.cycle.store import read_terms
+from billing.cycle.usage_store import read_usage
 from billing.database.cursors import ColumnConnection
 from billing.database.link import Link
 from billing.orders.terms import OrderTerms
@@ -22,7 +24,6 @@ from billing.simulation.store import (
     MonthError,
     NamedBuyers,
     NewestCatalogue,
-    Range,
     newest_catalogues,
     numbers_of,
     ranges_of_orders,
@@ -135,7 +136,6 @@ def _compared(
         _, after = due_in(shard, both[1], month)
         wanted = usage_of(shard, ((before, both[0]), (after, both[1])))
     with timed(seconds, "usage"):
-        claim = Claim(0, 0, "", "", "", month.following, accounts.first, accounts.last)
-        shard = replace(shard, events=read_usage(opened, claim, wanted))
+        shard = replace(shard, events=read_usage(opened, accounts, wanted))
     with timed(seconds, "rate"):
         return compare(shard, (before, both[0]), (after, both[1])), seconds

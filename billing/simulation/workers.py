@@ -14,8 +14,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from billing.charging.records import Range
 from billing.refusals import Unavailable
-from billing.simulation.store import Range
 
 J = TypeVar("J")
 T = TypeVar("T")

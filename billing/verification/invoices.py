@@ -113,7 +113,7 @@ _TRANSFERS: Final = """
     ORDER BY 1, 2 LIMIT %(limit)s
 """
 
-#: What the shards of a run wrote down beside what is there.
+#: What the shards of a run wrote down beside what is there. Drafts of a run that is done were given up.
 _RUNS: Final = """
     WITH held AS (
         SELECT b.run_id, b.shard_no, i.currency, sum(i.net_minor) AS net, sum(i.tax_minor) AS tax,
@@ -121,7 +121,10 @@ _RUNS: Final = """
         FROM invoices i JOIN invoice_blocks b ON b.id = i.id >> 20
         WHERE b.run_id IS NOT NULL GROUP BY b.run_id, b.shard_no, i.currency
     ), told AS (
-        SELECT t.* FROM bill_shard_totals t JOIN bill_runs r ON r.id = t.run_id WHERE r.state <> 'void'
+        SELECT t.* FROM bill_shard_totals t
+        JOIN bill_runs r ON r.id = t.run_id AND r.state <> 'void'
+        JOIN bill_shards s ON s.run_id = t.run_id AND s.shard_no = t.shard_no
+         AND NOT (r.state = 'done' AND s.state = 'drafted')
     )
     SELECT coalesce(h.run_id, t.run_id), coalesce(h.shard_no, t.shard_no), coalesce(h.currency, t.currency),
            t.total_minor, h.total::bigint, count(*) OVER ()
@@ -141,7 +144,8 @@ _COUNTS: Final = """
     FROM bill_shards s
     JOIN bill_runs r ON r.id = s.run_id AND r.state <> 'void'
     LEFT JOIN held h ON h.run_id = s.run_id AND h.shard_no = s.shard_no
-    WHERE s.state IN ('drafted', 'posted') AND s.invoices_count <> coalesce(h.count, 0)
+    WHERE (s.state = 'posted' OR (s.state = 'drafted' AND r.state <> 'done'))
+      AND s.invoices_count <> coalesce(h.count, 0)
     ORDER BY 1, 2 LIMIT %(limit)s
 """
 

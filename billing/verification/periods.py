@@ -64,7 +64,7 @@ _ORDERS: Final = """
         WHERE run_id = %(run_id)s AND order_id IS NULL AND reason <> 'balance_too_low'
     ), undone AS MATERIALIZED (
         SELECT first_account_id, last_account_id FROM bill_shards
-        WHERE run_id = %(run_id)s AND state IN ('due', 'failed')
+        WHERE run_id = %(run_id)s AND state IN ('due', 'failed', 'drafted')
     ), changed AS MATERIALIZED (SELECT DISTINCT order_id FROM order_events WHERE at > %(started_at)s),
     chunk AS (
         SELECT o.id, o.terms_id, floor(extract(epoch FROM o.starts_at))::bigint AS starts,

@@ -1,8 +1,10 @@
 """Usage that no invoice will show: events that no order covers, and late usage that was not billed.
 
 Rules. An event belongs to the order that covered its time. An event of closed usage that no order covered then is not
-billed, nor is late usage of a closed account, which gets no invoice. Both are listed, for a person to decide. Late
-usage that a run had to bill and did not is a difference, unless the run tells of a failure of its payer.
+billed; nor is late usage of a closed account, which gets no invoice, nor usage that passed to an order whose period was
+billed before, by an end that was moved (orders are kept from that now, dunning and earlier versions were not). All are
+listed, for a person to decide. Late usage that a run had to bill and did not is a difference, unless the run tells
+of a failure of its payer.
 
 Does not know: prices. Nothing is written.
 """
@@ -109,13 +111,56 @@ _WAITING: Final = (
 """
 )
 
+#: Usage of an order until its end was moved, after the period of the order that has it now was billed without it.
+_PASSED: Final = """
+    moved AS MATERIALIZED (
+        SELECT o.id, o.account_id, o.terms_id, o.starts_at, o.ends_at, t.zone, max(m.at) AS moved_at
+        FROM order_events m JOIN orders o ON o.id = m.order_id JOIN order_terms t ON t.id = o.terms_id
+        WHERE m.event IN ('ended', 'replaced') AND o.ends_at IS NOT NULL
+        GROUP BY o.id, t.zone
+    ), doubtful AS MATERIALIZED (
+        SELECT o.*, n.id AS other_id, p.period_start, p.period_end, r.usage_until,
+               coalesce(b.written_at, r.started_at) AS written_at
+        FROM moved o
+        CROSS JOIN LATERAL (SELECT n.id FROM orders n WHERE n.account_id = o.account_id AND n.id > o.id OFFSET 0) n
+        CROSS JOIN LATERAL (
+            SELECT p.* FROM order_periods p
+            WHERE p.order_id = n.id AND p.part = 'arrears' AND p.period_end > o.ends_at OFFSET 0) p
+        JOIN bill_runs r ON r.id = p.run_id LEFT JOIN invoice_blocks b ON b.id = p.invoice_id >> 20
+        WHERE o.moved_at > coalesce(b.written_at, r.started_at)
+    ), passed AS MATERIALIZED (
+        SELECT DISTINCT e.id, e.account_id, e.item, e.at, e.quantity_micro
+        FROM doubtful o
+        LEFT JOIN LATERAL (
+            SELECT w.event, (w.details ->> 'at')::timestamp AT TIME ZONE o.zone AS ended_at FROM order_events w
+            WHERE w.order_id = o.id AND w.event IN ('ended', 'replaced', 'end_withdrawn') AND w.at < o.written_at
+            ORDER BY w.id DESC LIMIT 1) before ON true
+        CROSS JOIN LATERAL (
+            SELECT e.* FROM usage_events e
+            WHERE e.account_id = o.account_id AND e.counts_at >= greatest(o.ends_at, o.period_start)
+              AND e.at >= greatest(o.ends_at, o.starts_at, o.period_start) AND e.at < o.period_end
+              AND coalesce(e.counts_at < o.usage_until, true) OFFSET 0) e
+        CROSS JOIN LATERAL (
+            SELECT n.id FROM orders n JOIN items k ON k.terms_id = n.terms_id AND k.item = e.item
+            WHERE n.account_id = e.account_id AND n.starts_at <= e.at AND e.at < coalesce(n.ends_at, 'infinity')
+            ORDER BY n.id LIMIT 1) n
+        WHERE n.id = o.other_id AND EXISTS (SELECT FROM items i WHERE i.terms_id = o.terms_id AND i.item = e.item)
+          AND (before.event IS NULL OR before.event = 'end_withdrawn' OR coalesce(before.ended_at > e.at, true))
+          AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
+    )
+"""
+
+_COUNT_PASSED: Final = f"WITH {_ITEMS}, {_PASSED} SELECT count(*) FROM passed"
+
 _LIST: Final = (
     _LATE
     + f"""
-    , nobody AS (
+    , {_PASSED}, nobody AS (
         SELECT e.account_id, e.item, e.at, e.quantity_micro, 'no order' AS why FROM usage_events e
         WHERE e.counts_at < (SELECT open_from FROM usage_open) AND NOT {_COVERED}
           AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
+        UNION ALL
+        SELECT account_id, item, at, quantity_micro, 'end moved' FROM passed
         UNION ALL
         SELECT account_id, item, at, quantity_micro, CASE WHEN is_closed THEN 'closed account' ELSE 'next run' END
         FROM missing
@@ -131,7 +176,8 @@ _LIST: Final = (
 
 @dataclass(frozen=True, slots=True)
 class UnbilledUsage:
-    """Events of an account and an item. why: 'no order', 'closed account', or 'next run', which bills them."""
+    """Events of an account and an item. why: 'no order', 'closed account', 'end moved' (they passed to an order
+    that was billed before them), or 'next run', which bills them."""
 
     account: str
     item: str
@@ -154,13 +200,18 @@ async def check_usage(cur: Cursor) -> Check:
     rows = await cur.fetchall()
     told = [f"{number} of item {item}" for _, item, number in rows if item is not None]
     unbilled = sum(row[2] for row in rows)
-    note = (
-        f"{unbilled} events that no order covers are not billed: {', '.join(told[:10])}; `kopeck usage unbilled`"
+    await cur.execute(_COUNT_PASSED)
+    passed = int((await cur.fetchone())[0])
+    notes = (
+        [f"{passed} events passed to an order that was billed before them: `kopeck usage unbilled`"] if passed else []
+    )
+    notes += (
+        [f"{unbilled} events that no order covers are not billed: {', '.join(told[:10])}; `kopeck usage unbilled`"]
         if told
-        else ""
+        else []
     )
     name = "each event of closed usage belongs to an order or is reported"
-    return Check(TRUTH, name, int(rows[0][0]), "events", note=note)
+    return Check(TRUTH, name, int(rows[0][0]), "events", note="; ".join(notes))
 
 
 async def check_late(cur: Cursor) -> Check:

@@ -16,8 +16,8 @@ from typing import Any
 import click
 
 from billing.database.cursors import Cursor
-from billing.explanation.lines import explain_words
 from billing.explanation.store import KINDS, JudgedLine, judge_lines
+from billing.explanation.words import explain_words
 from billing.invoicing.allocation_store import allocate_payment
 from billing.invoicing.credit_notes import CreditRequest
 from billing.invoicing.credit_store import credit_invoice

@@ -11,8 +11,8 @@ import pyarrow as pa
 from billing.calendar import NEVER
 from billing.catalogue.model import Catalogue
 from billing.catalogue.units import parse_instant
+from billing.charging.bills import bill_shard
 from billing.charging.due import find_due
-from billing.charging.lines import bill_shard
 from billing.charging.pools import windows, with_neighbours
 from billing.charging.records import (
     KINDS,

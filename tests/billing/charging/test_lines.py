@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.charging.lines import bill_shard
+from billing.charging.bills import bill_shard
 from billing.charging.records import ShardBill
 from tests.billing.catalogue.catalogues import HEAD, read
 from tests.billing.charging.shards import Event, Order, Payer, World, amounts, at, bill, lines, periods, shard_of

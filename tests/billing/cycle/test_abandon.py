@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 import aiopg
+import psycopg2
 import pytest
 
 from billing.cycle import run as cycle_run
@@ -105,8 +106,6 @@ def test_what_cannot_be_given_up_says_what_to_do(base: Base) -> None:
         if cycle_run.summary_of(base.dsn, run_id).state == "running":
             cycle_run.go_on(base.dsn, run_id, Crew(1))
     cycle_run.approve(base.dsn, run_id, "boss")
-    with pytest.raises(CycleRefused, match="is being approved: `kopeck bill resume`"):
-        abandon(base.dsn, run_id, "boss", "enough")
     cycle_run.go_on(base.dsn, run_id, Crew(1))
     with pytest.raises(CycleRefused, match="is done: nothing of it is left"):
         abandon(base.dsn, run_id, "boss", "enough")
@@ -114,3 +113,66 @@ def test_what_cannot_be_given_up_says_what_to_do(base: Base) -> None:
         abandon(base.dsn, 99, "boss", "enough")
     with pytest.raises(CycleRefused, match="say why"):
         abandon(base.dsn, run_id, "boss", " ")
+
+
+def approved(base: Base, poor: int) -> tuple[int, list[int]]:
+    """A review of three payers, approved, whose payer ``poor`` lost its balance since; with what each had."""
+    accounts = [base.subscriber(f"S{number}", kind="prepaid") for number in range(3)]
+    for account in accounts:
+        base.order(account, ends_at="2026-01-20T00:00:00+03:00")
+        base.pay(account, FEE)
+    base.rows(
+        "INSERT INTO manual_lines (key, account_id, payer_account_id, description, amount_minor, tax_ppm, tax_inside, "
+        "bill_on, actor, why) VALUES ('m', %s, %s, 'by hand', 100, 0, true, '2026-01-31', 'test', 'test')",
+        *(accounts[poor], accounts[poor]),
+    )
+    run_id = base.bill(kind="review", shard_payers=1).summary.run_id
+    cycle_run.approve(base.dsn, run_id, "boss")
+    base.pay(accounts[poor], -FEE)
+    return run_id, accounts
+
+
+def test_an_approval_that_a_balance_stops_is_given_up_for_the_payers_that_are_left(base: Base) -> None:
+    run_id, accounts = approved(base, 1)
+    hindered = cycle_run.go_on(base.dsn, run_id, Crew(1))
+    assert (hindered.summary.state, hindered.summary.posted, hindered.summary.drafted) == ("approving", 2, 1)
+    summary = abandon(base.dsn, run_id, "boss", "S1 spent its money")
+    assert (summary.state, summary.invoices, summary.payers) == ("done", 2, 2)
+    assert [(number, account) for number, account, _ in base.invoices()] == [
+        ("I-000001", accounts[0]),
+        ("I-000002", accounts[2]),
+    ]
+    assert base.rows("SELECT count(*) FROM order_periods GROUP BY order_id") == [(1,), (1,)]
+    assert base.rows("SELECT payer_account_id FROM orders WHERE settled_at IS NULL") == [(accounts[1],)]
+    assert base.rows("SELECT invoice_id FROM manual_lines") == [(None,)]
+    assert verified(base)[0] == []
+    base.pay(accounts[1], 2 * FEE)
+    assert base.bill().summary.is_clean
+    assert [(number, account) for number, account, _ in base.invoices()[2:]] == [("I-000003", accounts[1])]
+    assert base.differences() == []
+    assert verified(base)[0] == []
+
+
+def test_an_approval_of_which_nothing_is_posted_is_given_up_too(base: Base) -> None:
+    run_id, accounts = approved(base, 0)
+    assert abandon(base.dsn, run_id, "boss", "the wrong month").invoices == 0
+    assert base.one("SELECT count(*) FROM order_periods") == base.one("SELECT count(*) FROM invoices") == 0
+    assert base.one("SELECT count(*) FROM orders WHERE settled_at IS NOT NULL") == 0
+    assert verified(base)[0] == []
+    base.pay(accounts[0], 2 * FEE)
+    assert base.bill().summary.is_clean
+    assert [number for number, _, _ in base.invoices()] == ["I-000001", "I-000002", "I-000003"]
+    assert base.differences() == []
+
+
+def test_what_an_approval_posted_is_not_taken_back_with_the_rest(base: Base) -> None:
+    run_id, _ = approved(base, 1)
+    cycle_run.go_on(base.dsn, run_id, Crew(1))
+    abandon(base.dsn, run_id, "boss", "S1 spent its money")
+    for statement, words in (
+        ("DELETE FROM order_periods", "stays so"),
+        ("UPDATE orders SET settled_at = NULL", "is settled and stays so"),
+        ("UPDATE invoice_blocks SET state = 'void'", "stays so"),
+    ):
+        with pytest.raises(psycopg2.Error, match=words):
+            base.rows(statement)

@@ -330,7 +330,7 @@ def test_approval_is_refused_while_a_prepaid_balance_does_not_bear_the_draft(bas
     assert [one.state for one in hindered.troubles] == ["failed"]
     assert hindered.troubles[0].why == (
         "1 prepaid accounts cannot bear their invoices any more: S1. Bring their balances up; "
-        "`kopeck bill resume` then posts the shard"
+        "`kopeck bill resume` then posts the shard, or `kopeck bill abandon` makes what is not posted due again"
     )
     base.pay(account, 1)
     assert cycle_run.go_on(base.dsn, run_id, Crew(1)).summary.state == "done"

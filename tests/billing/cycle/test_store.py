@@ -12,10 +12,11 @@ from billing.catalogue.store import Source, catalogue_of
 from billing.charging.due import find_due
 from billing.charging.records import NO_FLOOR, NONE, ShardInput, Windows
 from billing.charging.tariffs import prepare_tariffs
-from billing.cycle import store as cycle_store
+from billing.cycle import usage_store
 from billing.cycle.late_store import read_rest
 from billing.cycle.plan import NewRun, plan_run
-from billing.cycle.store import Claim, ReadRequest, claim_shard, read_shard, read_terms, read_usage
+from billing.cycle.store import Claim, ReadRequest, claim_shard, read_shard, read_terms
+from billing.cycle.usage_store import read_usage
 from billing.database.link import Link
 from tests.billing.cycle.base import CATALOGUE, FEBRUARY, MARCH, Base, cycle_base
 
@@ -159,8 +160,8 @@ def test_usage_is_read_within_its_windows_either_way(base: Base, link: Link, mon
     )
     assert len(listed) > 10
     for dense in (0.0, 2.0):  # all by one range; all by their windows
-        monkeypatch.setattr(cycle_store, "_DENSE", dense)
-        found = link.run(lambda opened: read_usage(opened, whole(), windows))
+        monkeypatch.setattr(usage_store, "_DENSE", dense)
+        found = link.run(lambda opened: read_usage(opened, whole().accounts, windows))
         assert found.id.tolist() == [number for (number,) in listed]
         assert found.items == ("voice",)
         assert found.destination is None
@@ -249,6 +250,6 @@ def test_usage_is_in_order_of_account_instant_and_id(count: int, accounts: int, 
     chance = np.random.default_rng(count)
     account, at = chance.integers(0, accounts, count) + 7, chance.integers(0, instants, count)
     ids = chance.permutation(count)
-    order = cycle_store._by_account_and_time(account, at, ids)
+    order = usage_store._by_account_and_time(account, at, ids)
     expected = sorted(range(count), key=lambda row: (account[row], at[row], ids[row]))
     assert order.tolist() == expected

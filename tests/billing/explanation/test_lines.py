@@ -7,18 +7,9 @@ from hypothesis import given, settings
 
 from billing.calendar import NEVER
 from billing.charging.records import KINDS, PARTS, ShardBill
-from billing.explanation.lines import (
-    TEXTS,
-    BilledAhead,
-    Explained,
-    OrderFacts,
-    RecordFacts,
-    UsageFacts,
-    explain_line,
-    explain_record,
-    explain_words,
-    owner_of,
-)
+from billing.explanation.lines import explain_line, explain_record, owner_of
+from billing.explanation.records import BilledAhead, Explained, OrderFacts, RecordFacts, UsageFacts
+from billing.explanation.words import TEXTS, explain_words
 from billing.orders.terms import OrderTerms
 from billing.wording import Words
 from tests.billing.catalogue.catalogues import one_price, read

@@ -8,6 +8,7 @@ import aiopg
 import psycopg2
 import pytest
 
+from billing.catalogue.store import Source, catalogue_of, save_version
 from billing.cycle import run as cycle_run
 from billing.cycle.plan import NewRun
 from billing.cycle.shard import ShardJob, ShardWorker
@@ -17,9 +18,11 @@ from billing.usage.void_file import correction_of, read_corrections
 from billing.usage.voids import Correction, VoidRequest, correct_events, void_events
 from billing.usage.voids_store import list_voids
 from billing.verification.invoices import verify_cycle
+from billing.verification.lines import check_explained
 from billing.verification.usage import verify_usage
 from kopeck.databases.transactions import in_transaction
 from tests.billing.cycle.base import FEBRUARY, MARCH, Base, cycle_base
+from tests.billing.cycle.test_schedules import CATALOGUE
 
 FEE = 30_000
 ASKED = VoidRequest("k-1", "wrong switch", "anna")
@@ -69,7 +72,7 @@ def correct(base: Base, *corrections: Correction, asked: VoidRequest = ASKED, ra
 
 def verified(base: Base) -> list[str]:
     async def work(cur: Any) -> list[str]:
-        checks = [*await verify_usage(cur), *await verify_cycle(cur, None)]
+        checks = [*await verify_usage(cur), *await verify_cycle(cur, None), await check_explained(cur, None)]
         return [finding.what for check in checks for finding in check.findings]
 
     return in_transaction(base.dsn, work)
@@ -127,6 +130,30 @@ def test_an_event_that_no_order_bills_may_be_void_at_any_time(base: Base) -> Non
     used(base, account, 60_000_000, 71, at="2025-12-15T12:00:00+03:00")
     base.bill()
     assert void(base, 71).events == 1
+
+
+@pytest.mark.parametrize("is_corrected", [False, True])
+def test_a_line_is_judged_by_the_events_that_were_not_void_when_it_was_billed(base: Base, is_corrected: bool) -> None:
+    """The first order fails; what it drew from the pool was drawn when the second was billed, void or not since."""
+    source = Source("cycle.yaml", {"cycle.yaml": CATALOGUE})
+    in_transaction(base.dsn, lambda cur: save_version(cur, source, catalogue_of(source), "test"))
+    account = base.subscriber("A")
+    base.order(account, plan="small", ends_at="2026-01-10T00:00:00+03:00")
+    base.order(account, plan="large", starts_at="2026-01-10T00:00:00+03:00")
+    used(base, account, 1_500_000_000, 71, "2026-01-03T12:00:00+03:00")
+    used(base, account, 60_500_000, 72, "2026-01-04T12:00:00+03:00")
+    used(base, account, 2_400_000_000, 73, "2026-01-20T12:00:00+03:00")
+    assert [one.reason for one in base.bill().summary.listed] == ["bad_quantity"]
+    lines = "SELECT quantity, amount_minor FROM invoice_lines WHERE kind = 'usage' ORDER BY invoice_id, line"
+    assert base.rows(lines) == [(2_400, 255)]  # 5 of 40 minutes are beyond the 60 less 25
+    if is_corrected:
+        correct(base, Correction(71, quantity_micro=60_000_000), Correction(72, quantity_micro=60_000_000))
+    else:
+        void(base, 71, 72)
+    assert verified(base) == []
+    assert base.bill().summary.is_clean
+    assert base.rows(lines) == [(2_400, 255), *([(120, 0)] if is_corrected else [])]
+    assert verified(base) == []
 
 
 def test_a_key_acts_once(base: Base) -> None:

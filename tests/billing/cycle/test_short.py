@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from billing.charging.lines import bill_shard
+from billing.charging.bills import bill_shard
 from billing.charging.tariffs import prepare_tariffs
 from billing.cycle import run as cycle_run
 from billing.cycle.plan import NewRun
 from billing.cycle.posting import post_shard
 from billing.cycle.run import Crew
-from billing.cycle.store import ReadRequest, claim_shard, read_catalogues, read_shard, read_terms, write_shard
+from billing.cycle.store import ReadRequest, claim_shard, read_catalogues, read_shard, read_terms
+from billing.cycle.write_store import write_shard
 from billing.database.link import Link
 from billing.orders.orders import resume_order
 from billing.verification.periods import check_periods
