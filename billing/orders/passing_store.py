@@ -36,7 +36,8 @@ _PASSING: Final = """
         WHERE n.account_id = o.account_id AND n.id <> o.id AND n.starts_at <= e.at
           AND e.at < coalesce(n.ends_at, 'infinity')
         ORDER BY n.id LIMIT 1) n
-    JOIN recorded_periods p ON p.order_id = n.id AND p.part = 'arrears' AND p.period_start <= e.at AND e.at < p.period_end
+    JOIN recorded_periods p
+      ON p.order_id = n.id AND p.part = 'arrears' AND p.period_start <= e.at AND e.at < p.period_end
     JOIN bill_runs r ON r.id = p.run_id AND coalesce(r.usage_until > e.counts_at, true)
     WHERE o.id = %(order_id)s AND n.id > o.id AND o.starts_at <= e.at
       AND NOT EXISTS (SELECT FROM usage_voids v WHERE v.usage_id = e.id)
