@@ -36,8 +36,8 @@ SHRINK_MOST: Final = 0.1
 #: Windows given up one after the other, each a tenth of the one before: a server that is slow for all of them is busy.
 TRIES: Final = 4
 
-#: (first instant, end, rows wanted at most, 0: all) -> rows in order.
-Read = Callable[[datetime, datetime, int], Awaitable[list[Document]]]
+#: (first instant, end, rows wanted at most, 0: all, whether the window may be too wide) -> rows in order.
+Read = Callable[[datetime, datetime, int, bool], Awaitable[list[Document]]]
 Clock = Callable[[], float]
 
 
@@ -236,7 +236,7 @@ async def _windows(
         began = clock()
         start, end = (far, at) if span.is_forward else (at, far)
         try:
-            rows = await read(start, end, most)
+            rows = await read(start, end, most, step > least)
         except TooSlow as error:
             tries += 1
             if end - start <= MILLISECOND or tries >= TRIES:

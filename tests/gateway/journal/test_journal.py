@@ -396,7 +396,7 @@ def test_a_window_that_the_server_gives_up_is_cut(journal_uri: str, journal_name
 
         async def window(*arguments: Any) -> list[Document]:
             nonlocal refused
-            rows = await plain(*arguments[:-1], 0)
+            rows = await plain(*arguments[:-2], 0, False)
             if len(rows) > 10:
                 refused += 1
                 raise TooSlow

@@ -31,7 +31,7 @@ class Server:
     def clock(self) -> float:
         return self.now_s
 
-    async def read(self, start: datetime, end: datetime, most: int) -> list[Document]:
+    async def read(self, start: datetime, end: datetime, most: int, is_wide: bool) -> list[Document]:
         found = [document for document in self.documents if start <= document["at"] < end]
         self.now_s += 0.002 + COST_S * len(found)
         if len(found) > self.most_at_once and end - start > timedelta(milliseconds=1):
@@ -115,11 +115,11 @@ def test_a_server_that_is_slow_for_the_least_ends_the_page_and_not_the_person() 
     noon = DAY + timedelta(hours=12)
 
     class Slow(Server):
-        async def read(self, start: datetime, end: datetime, most: int) -> list[Document]:
+        async def read(self, start: datetime, end: datetime, most: int, is_wide: bool) -> list[Document]:
             if start < noon:
                 self.now_s += 1.0
                 raise TooSlow
-            return await super().read(start, end, most)
+            return await super().read(start, end, most, is_wide)
 
     server = Slow([DAY + timedelta(minutes=number) for number in range(1_000)], True)
     span = Span(DAY, DAY + timedelta(days=1), True, DAY + timedelta(hours=17))
