@@ -82,8 +82,10 @@ class TooManyTries(Exception):
         self.wait_s = wait_s
 
 
-async def take_try(cur: Cursor, login: str, address: str, browser: str) -> None:
-    """Count one try at a login before its password is looked at. ``browser``: the token of its cookie, or "".
+async def take_try(cur: Cursor, login: str, address: str, browser: str) -> bool:
+    """Count one try at a login before its password is looked at; returns whether it comes from a known browser.
+
+    ``browser``: the token of its cookie, or "".
 
     Raises:
         TooManyTries: it is not to be looked at; nothing was counted against the login.
@@ -91,12 +93,13 @@ async def take_try(cur: Cursor, login: str, address: str, browser: str) -> None:
     if browser:
         await cur.execute(_TAKE_OF_BROWSER, (_hash(browser), login))
         if await cur.fetchone() is not None:
-            return
+            return True
     await cur.execute(_FORGET_OLD)
     place = network_of(address)
     await _take(cur, "address", _hash(place), TRIES_PER_ADDRESS)
     await _take(cur, "pair", _hash(login, place), TRIES_PER_PAIR)
     await _take(cur, "login", _hash(login), FREE_TRIES_PER_LOGIN, spaced=True)
+    return False
 
 
 async def forget_tries(cur: Cursor, login: str, address: str = "") -> None:

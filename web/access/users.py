@@ -169,12 +169,13 @@ async def authenticate(cur: Cursor, login: str, password: str, address: str = ""
         PasswordExpired: the password is right and no longer serves.
     """
     name = login.strip().lower()
-    await take_try(cur, name[:200], address, browser)
+    is_known = await take_try(cur, name[:200], address, browser)
     stored, is_expired = await _password_of(cur, name) if _LOGIN.fullmatch(name) else (None, False)
     right = await _matches(stored or NOBODY_HASH, password)
     if stored is None or not right:
         return None
-    await forget_tries(cur, name, address)
+    if not is_known:  # a known browser's success says nothing of what strangers tried meanwhile
+        await forget_tries(cur, name, address)
     if is_expired:
         raise PasswordExpired
     renewed = await _hash(password) if _HASHER.check_needs_rehash(stored) else None
