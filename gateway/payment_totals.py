@@ -33,7 +33,7 @@ _FOLD: Final = """
         ON CONFLICT (hour, partner_id, currency, state) DO UPDATE
         SET payments = t.payments + excluded.payments, amount_minor = t.amount_minor + excluded.amount_minor
     )
-    SELECT count(*), coalesce(min(id), 0) FROM taken
+    SELECT count(*), coalesce(max(id), 0) FROM taken
 """
 
 #: Both tables; a part of an hour is not in them.
@@ -64,10 +64,10 @@ _PART_OF_AN_HOUR: Final = f"""
 
 _HOURS: Final = f"""
     SELECT hour, sum(payments)::bigint FROM ({_COUNTED}) c WHERE {_WANTED}
-    GROUP BY hour HAVING sum(payments) > 0 ORDER BY hour 
+    GROUP BY hour HAVING sum(payments) > 0 ORDER BY hour
 """
-_NEWEST_HOURS: Final = _HOURS + "DESC LIMIT %(limit)s"
-_OLDEST_HOURS: Final = _HOURS + "ASC LIMIT %(limit)s"
+_NEWEST_HOURS: Final = _HOURS + " DESC LIMIT %(limit)s"
+_OLDEST_HOURS: Final = _HOURS + " ASC LIMIT %(limit)s"
 
 _BEGIN_REBUILD: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 #: Before the snapshot: a fold is then either in it whole, or waits and is added afterwards.
@@ -120,15 +120,15 @@ class Totals:
 
 
 async def fold(cur: Any, floor: int = 0, limit: int = FOLD_MAX) -> tuple[int, int]:
-    """Move changes into the totals; safe beside other folds. Returns (rows moved, lowest id moved or 0).
+    """Move changes into the totals; safe beside other folds. Returns (rows moved, highest id moved or 0).
 
     Args:
         floor: changes with a lower id are left alone; a caller that remembers its place spares PostgreSQL the rows
             that are deleted and still kept for an old snapshot.
     """
     await cur.execute(_FOLD, {"floor": floor, "limit": limit})
-    count, lowest = await cur.fetchone()
-    return int(count), int(lowest)
+    count, highest = await cur.fetchone()
+    return int(count), int(highest)
 
 
 async def payment_totals(

@@ -23,7 +23,8 @@ import psycopg2
 
 from billing.verify import MAX_LISTED, Check, Finding, Guard, check_guards, check_of, count, listed, verify_ledger
 from gateway.documents import Document, payment_documents
-from gateway.journal import Journal, JournalAway, JournalError
+from gateway.journal import Journal
+from gateway.journal_search import JournalAway, JournalError
 from gateway.relay import drain
 from gateway.states import TABLE, Effect, Event, State
 from ratingcore.money import format_minor

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from gateway.contracts import PartnerRow, list_partners
 from gateway.documents import Document
-from gateway.journal import Filter
+from gateway.journal_search import Filter
 from web import filters
 from web.conflicts import conflicts_told
 from web.filters import Choices
