@@ -42,7 +42,7 @@ from gateway.journal_clauses import (
 )
 from gateway.journal_cursors import MILLISECOND, Position, format_cursor, parse_cursor
 from gateway.journal_search import Filter, Hours, JournalAway, JournalBusy, JournalError, Page
-from gateway.journal_windows import Rows, Span, TooSlow, merged, read_page, windows
+from gateway.journal_windows import Counts, Rows, Span, TooSlow, merged, read_page, windows
 
 SELECTION_TIMEOUT_S: Final = 2
 SOCKET_TIMEOUT_S: Final = 60
@@ -220,7 +220,7 @@ class Journal:
         Payments whose id or partner key is exactly the text come first on page one, whatever their date.
 
         Args:
-            hours: how many payments each hour has, to choose windows by; None: windows grow from a short one.
+            hours: how many payments there are when, to choose windows by; None: windows grow from a short one.
 
         Raises:
             ValueError: a cursor this code did not make, or a limit outside 1 to MAX_PAGE.
@@ -231,9 +231,10 @@ class Journal:
 
     async def export_payments(self, wanted: Filter, hours: Hours | None = None) -> AsyncIterator[list[Document]]:
         """Every payment of the filtered set, newest first, in portions that the server reads at once."""
-        read = partial(self._window, query_of(PAYMENTS, wanted), True)
+        query = query_of(PAYMENTS, wanted)
+        read = partial(self._window, query, True)
         span = Span(wanted.start, wanted.end, now=self._now())
-        async for rows, _ in windows(read, span, hours, time.monotonic):
+        async for rows, _ in windows(read, span, _counts(query, hours), time.monotonic):
             if rows:
                 yield rows
 
@@ -271,8 +272,9 @@ class Journal:
         span = self._span(wanted, position)
         if span is None:
             return Page([])
-        read = partial(self._window, query_of(of, wanted, position, without), span.is_forward)
-        rows = await read_page(read, span, limit + 1, PAGE_BUDGET_S, hours, time.monotonic)
+        query = query_of(of, wanted, position, without)
+        read = partial(self._window, query, span.is_forward)
+        rows = await read_page(read, span, limit + 1, PAGE_BUDGET_S, _counts(query, hours), time.monotonic)
         return _page_of(of, rows, limit, position)
 
     def _span(self, wanted: Filter, position: Position | None) -> Span | None:
@@ -312,6 +314,11 @@ class Journal:
             return rows
 
 
+def _counts(query: Query, hours: Hours | None) -> Counts | None:
+    """What the query's leads walk. More than the query finds is right too: windows are then shorter."""
+    return None if hours is None else Counts(hours, query.states, query.partners)
+
+
 def _page_of(of: ListKind, found: Rows, limit: int, position: Position | None) -> Page:
     """Rows in reading order as a page, newest first, with the ways on."""
     is_forward = position is None or position.is_forward
@@ -330,7 +337,7 @@ def _page_of(of: ListKind, found: Rows, limit: int, position: Position | None) -
     if not is_forward:
         rows.reverse()
         ways.reverse()
-    return Page(rows, ways[0], ways[1], reached=found.reached)
+    return Page(rows, ways[0], ways[1], reached=found.reached, is_backward=not is_forward)
 
 
 # -- the driver's words ------------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ Pipeline = list[dict[str, Any]]
 MAX_PAGE: Final = 500
 #: Attempts shown with one payment.
 MAX_ATTEMPTS_OF_PAYMENT: Final = 100
+#: Values of one field, each sought by a query of its own.
+MAX_LEADS: Final = 4
 #: What lists leave out of a document; `Journal.payment` gives it whole.
 NOT_IN_LISTS: Final = {"terms": 0, "timeline": 0, "transfers": 0}
 #: The state that nearly every payment ends in: leading with it is worth less than leading with a partner.
@@ -46,11 +48,16 @@ ATTEMPTS: Final = ListKind("attempts", "at", ("amount", "kind", "partner"))
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """leads: each finds some of the documents, together all; rest: what must hold for every one of them."""
+    """leads: each finds some of the documents, together all; rest: what must hold for every one of them.
+
+    states, partners: what the leads walk, empty for all: the hours of these are those that a window is measured by.
+    """
 
     list: ListKind
     leads: tuple[Clause, ...]
     rest: tuple[Clause, ...]
+    states: tuple[str, ...] = ()
+    partners: tuple[str, ...] = ()
 
 
 def query_of(of: ListKind, wanted: Filter, position: Position | None = None, without: Sequence[int] = ()) -> Query:
@@ -72,8 +79,10 @@ def query_of(of: ListKind, wanted: Filter, position: Position | None = None, wit
         rest = [*_fragment_clauses(first), *checks, *fields.values(), *rest]
         return Query(of, tuple({"terms": value} for value in first.values), tuple(rest))
     leading = _leading_field(of, wanted, fields)
-    lead = fields.pop(leading) if leading else {}
-    return Query(of, (lead,), (*fields.values(), *rest))
+    values = _values(fields.pop(leading)[leading]) if leading else ()
+    leads: tuple[Clause, ...] = tuple({leading: value} for value in values) or ({},)
+    states, partners = (values if leading == name else () for name in ("state", "partner"))
+    return Query(of, leads, (*fields.values(), *rest), states, partners)
 
 
 def window_pipelines(query: Query, start: datetime, end: datetime, is_forward: bool, limit: int) -> list[Pipeline]:
@@ -128,11 +137,18 @@ def _fragment_clauses(term: SearchTerm) -> list[Clause]:
 
 
 def _leading_field(of: ListKind, wanted: Filter, fields: dict[str, Clause]) -> str:
-    """The field whose equality leads; empty where there is none and the range of time leads alone."""
-    equal = [name for name in of.equalities if name in fields and not isinstance(fields[name][name], dict)]
-    if wanted.states == (_COMMON_STATE,) and "partner" in equal and "amount" not in equal:
+    """The field whose values lead; empty where the range of time leads alone."""
+    able = [name for name in of.equalities if name in fields and 0 < len(_values(fields[name][name])) <= MAX_LEADS]
+    if _COMMON_STATE in wanted.states and "partner" in able and "amount" not in able:
         return "partner"
-    return equal[0] if equal else ""
+    return able[0] if able else ""
+
+
+def _values(clause: Any) -> tuple[Any, ...]:
+    """The values that a field's clause allows, none for a range."""
+    if isinstance(clause, dict):
+        return tuple(clause.get("$in", ()))
+    return (clause,)
 
 
 def _field_clauses(wanted: Filter) -> dict[str, Clause]:

@@ -8,10 +8,10 @@ Does not know: MongoDB, PostgreSQL, pages.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.documents import BEGINNING, GRAM, Document, fold
 from gateway.journal_cursors import MAX_INT64
@@ -21,8 +21,31 @@ from ratingcore.money import format_minor, read_typed_sum
 MAX_TEXT: Final = 100
 MAX_WORDS: Final = 6
 
-#: (first instant, end, newest first, most) -> (hour, documents) of the hours that have any, in that order.
-Hours = Callable[[datetime, datetime, bool, int], Awaitable[Sequence[tuple[datetime, int]]]]
+Hour = tuple[datetime, int]
+
+
+class Hours(Protocol):
+    """How many payments there are when: what windows of a list are measured by."""
+
+    async def hours(
+        self,
+        start: datetime,
+        end: datetime,
+        newest_first: bool,
+        most: int,
+        states: Sequence[str],
+        partners: Sequence[str],
+    ) -> Sequence[Hour]:
+        """(hour of UTC, payments of these states and partners, empty for all) where there are any, ``most`` hours."""
+        ...
+
+    async def minutes(self, hour: datetime) -> Sequence[Hour]:
+        """(minute, payments of all states and partners) of one hour, in order."""
+        ...
+
+    async def seconds(self, minute: datetime) -> Sequence[Hour]:
+        """The same by seconds of one minute."""
+        ...
 
 
 class JournalAway(Exception):
@@ -84,7 +107,7 @@ class Page:
 
     exact: how many rows at the head were found by an exact payment id or key, whatever their date; only on page one.
     reached: the page ran out of time before it was full, and everything on the near side of this instant was looked
-        at; ``next`` (or ``previous``, for a page read backwards) goes on from there.
+        at; ``next`` goes on from there, or ``previous`` where the page is_backward: read from older to newer rows.
     """
 
     rows: list[Document]
@@ -92,6 +115,7 @@ class Page:
     previous: str | None = None
     exact: int = 0
     reached: datetime | None = None
+    is_backward: bool = False
 
     @property
     def is_everything(self) -> bool:

@@ -9,7 +9,7 @@ killed, repeats a batch, meets another relay, or carries an older version after 
 Does not know: the journal, pages.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -25,13 +25,17 @@ _FOLD: Final = """
         DELETE FROM payment_total_changes WHERE id = ANY (ARRAY(
             SELECT id FROM payment_total_changes WHERE id >= %(floor)s
             ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
-        RETURNING id, hour, partner_id, currency, state, payments, amount_minor
+        RETURNING id, minute, partner_id, currency, state, payments, amount_minor
     ), folded AS (
         INSERT INTO payment_totals AS t (hour, partner_id, currency, state, payments, amount_minor)
-        SELECT hour, partner_id, currency, state, sum(payments), sum(amount_minor) FROM taken
-        GROUP BY hour, partner_id, currency, state ORDER BY hour, partner_id, currency, state
+        SELECT date_trunc('hour', minute, 'UTC'), partner_id, currency, state, sum(payments), sum(amount_minor)
+        FROM taken GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
         ON CONFLICT (hour, partner_id, currency, state) DO UPDATE
         SET payments = t.payments + excluded.payments, amount_minor = t.amount_minor + excluded.amount_minor
+    ), folded_minutes AS (
+        INSERT INTO payment_minutes AS t (minute, payments)
+        SELECT minute, sum(payments) FROM taken GROUP BY 1 HAVING sum(payments) <> 0 ORDER BY 1
+        ON CONFLICT (minute) DO UPDATE SET payments = t.payments + excluded.payments
     )
     SELECT count(*), coalesce(max(id), 0) FROM taken
 """
@@ -41,8 +45,8 @@ _COUNTED: Final = """
     SELECT hour, partner_id, currency, state, payments, amount_minor FROM payment_totals
     WHERE hour >= %(start)s AND hour < %(end)s
     UNION ALL
-    SELECT hour, partner_id, currency, state, payments, amount_minor FROM payment_total_changes
-    WHERE hour >= %(start)s AND hour < %(end)s
+    SELECT date_trunc('hour', minute, 'UTC'), partner_id, currency, state, payments, amount_minor
+    FROM payment_total_changes WHERE minute >= %(start)s AND minute < %(end)s
 """
 
 _WANTED: Final = """
@@ -69,10 +73,34 @@ _HOURS: Final = f"""
 _NEWEST_HOURS: Final = _HOURS + " DESC LIMIT %(limit)s"
 _OLDEST_HOURS: Final = _HOURS + " ASC LIMIT %(limit)s"
 
+_MINUTES: Final = """
+    SELECT minute, sum(payments)::bigint FROM (
+        SELECT minute, payments FROM payment_minutes WHERE minute >= %(start)s AND minute < %(end)s
+        UNION ALL
+        SELECT minute, payments FROM payment_total_changes WHERE minute >= %(start)s AND minute < %(end)s
+    ) c
+    GROUP BY minute HAVING sum(payments) > 0 ORDER BY minute
+"""
+
+_SECONDS: Final = """
+    SELECT date_trunc('second', created_at), count(*) FROM payments
+    WHERE created_at >= %(start)s AND created_at < %(end)s GROUP BY 1 ORDER BY 1
+"""
+
 _BEGIN_REBUILD: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 #: Before the snapshot: a fold is then either in it whole, or waits and is added afterwards.
 _LOCK: Final = "LOCK TABLE payment_totals IN SHARE ROW EXCLUSIVE MODE"
 _EMPTY: Final = "DELETE FROM payment_totals"
+_EMPTY_MINUTES: Final = "DELETE FROM payment_minutes"
+_COUNT_MINUTES_AGAIN: Final = """
+    INSERT INTO payment_minutes (minute, payments)
+    SELECT minute, sum(payments) FROM (
+        SELECT date_trunc('minute', created_at) AS minute, count(*) AS payments FROM payments GROUP BY 1
+        UNION ALL
+        SELECT minute, -payments FROM payment_total_changes
+    ) c
+    GROUP BY minute HAVING sum(payments) <> 0
+"""
 _COUNT_AGAIN: Final = """
     INSERT INTO payment_totals (hour, partner_id, currency, state, payments, amount_minor)
     SELECT hour, partner_id, currency, state, sum(payments), sum(amount_minor) FROM (
@@ -80,7 +108,8 @@ _COUNT_AGAIN: Final = """
                count(*) AS payments, sum(amount_minor) AS amount_minor
         FROM payments GROUP BY 1, 2, 3, 4
         UNION ALL
-        SELECT hour, partner_id, currency, state, -payments, -amount_minor FROM payment_total_changes
+        SELECT date_trunc('hour', minute, 'UTC'), partner_id, currency, state, -payments, -amount_minor
+        FROM payment_total_changes
     ) c
     GROUP BY hour, partner_id, currency, state HAVING sum(payments) <> 0 OR sum(amount_minor) <> 0
 """
@@ -90,7 +119,8 @@ _DIFFERENCES: Final = """
     FROM (
         SELECT hour, partner_id, currency, state, payments, amount_minor FROM payment_totals
         UNION ALL
-        SELECT hour, partner_id, currency, state, payments, amount_minor FROM payment_total_changes
+        SELECT date_trunc('hour', minute, 'UTC'), partner_id, currency, state, payments, amount_minor
+        FROM payment_total_changes
         UNION ALL
         SELECT date_trunc('hour', created_at, 'UTC'), partner_id, currency, state, -count(*), -sum(amount_minor)
         FROM payments GROUP BY 1, 2, 3, 4
@@ -150,16 +180,14 @@ async def payment_totals(
     for currency, state, count, amount in rows:
         before = counts.get((currency, state), (0, 0))
         counts[currency, state] = (before[0] + int(count), before[1] + int(amount))
-    sums = tuple(Sum(*key, *counts[key]) for key in sorted(counts))
-    return Totals(sum(line.count for line in sums), sums)
+    return _totals(counts)
 
 
 async def payment_hours(
     cur: Any,
     start: datetime,
     end: datetime,
-    *,
-    newest_first: bool = True,
+    newest_first: bool,
     limit: int,
     states: Sequence[str] = (),
     partners: Sequence[str] = (),
@@ -171,11 +199,37 @@ async def payment_hours(
     return [(row[0].astimezone(UTC), int(row[1])) for row in await cur.fetchall()]
 
 
+def totals_of(rows: Iterable[Mapping[str, Any]]) -> Totals:
+    """Totals of documents that are at hand."""
+    counts: dict[tuple[str, str], tuple[int, int]] = {}
+    for row in rows:
+        before = counts.get((row["currency"], row["state"]), (0, 0))
+        counts[row["currency"], row["state"]] = (before[0] + 1, before[1] + row["amount"])
+    return _totals(counts)
+
+
+def _totals(counts: Mapping[tuple[str, str], tuple[int, int]]) -> Totals:
+    sums = tuple(Sum(*key, *counts[key]) for key in sorted(counts))
+    return Totals(sum(line.count for line in sums), sums)
+
+
+async def payment_minutes(cur: Any, hour: datetime) -> list[tuple[datetime, int]]:
+    """(minute, payments) of the minutes of one hour that have any, of all states and partners."""
+    await cur.execute(_MINUTES, {"start": hour, "end": hour + HOUR})
+    return [(row[0].astimezone(UTC), int(row[1])) for row in await cur.fetchall()]
+
+
+async def payment_seconds(cur: Any, minute: datetime) -> list[tuple[datetime, int]]:
+    """The same by seconds of one minute, counted from the payments."""
+    await cur.execute(_SECONDS, {"start": minute, "end": minute + timedelta(minutes=1)})
+    return [(row[0].astimezone(UTC), int(row[1])) for row in await cur.fetchall()]
+
+
 async def rebuild_totals(cur: Any) -> None:
     """Count all payments again; the cursor is in no transaction. Folds wait meanwhile, gateways and readers do not."""
     await cur.execute(_BEGIN_REBUILD)
     try:
-        for statement in (_LOCK, _EMPTY, _COUNT_AGAIN):
+        for statement in (_LOCK, _EMPTY, _EMPTY_MINUTES, _COUNT_AGAIN, _COUNT_MINUTES_AGAIN):
             await cur.execute(statement)
     except BaseException:
         await cur.execute("ROLLBACK")

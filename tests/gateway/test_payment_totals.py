@@ -16,6 +16,8 @@ from gateway.payment_totals import (
     Totals,
     fold,
     payment_hours,
+    payment_minutes,
+    payment_seconds,
     payment_totals,
     rebuild_totals,
     verify_payment_totals,
@@ -101,14 +103,26 @@ def test_hours_are_counted_from_either_end(database: Any) -> None:
         async with opened(database.dsn) as cur:
             await fold(cur, limit=30)
             end = DAY + timedelta(days=2)
-            newest = await payment_hours(cur, DAY, end, limit=1_000)
-            oldest = await payment_hours(cur, DAY, end, newest_first=False, limit=5, partners=("osmp-demo",))
+            newest = await payment_hours(cur, DAY, end, True, 1_000)
+            oldest = await payment_hours(cur, DAY, end, False, 5, (), ("osmp-demo",))
             await cur.execute(
                 "SELECT date_trunc('hour', created_at, 'UTC'), count(*) FROM payments GROUP BY 1 ORDER BY 1 DESC"
             )
             assert newest == [(row[0], row[1]) for row in await cur.fetchall()]
             assert oldest == [(DAY + timedelta(minutes=m) // timedelta(hours=1) * timedelta(hours=1), 1)
                               for m in (0, 134, 268, 402, 536)]  # fmt: skip
+            await cur.execute(
+                "SELECT date_trunc('minute', created_at), count(*) FROM payments"
+                " WHERE created_at >= %s AND created_at < %s GROUP BY 1 ORDER BY 1",
+                (DAY, DAY + timedelta(hours=1)),
+            )
+            judged = await cur.fetchall()
+            assert await payment_minutes(cur, DAY) == judged
+            await rebuild_totals(cur)
+            assert await payment_minutes(cur, DAY) == judged
+            assert judged
+            minute = judged[0][0]
+            assert sum(count for _, count in await payment_seconds(cur, minute)) == judged[0][1]
 
     told(story)
 
@@ -177,10 +191,10 @@ def test_a_fold_leaves_what_is_below_its_floor(database: Any) -> None:
     async def story() -> None:
         await some_payments(database.dsn, 3)
         async with opened(database.dsn) as cur:
-            await cur.execute("SELECT min(id), max(id) FROM payment_total_changes")
-            lowest, highest = await cur.fetchone()
+            await cur.execute("SELECT id FROM payment_total_changes ORDER BY id DESC LIMIT 2")
+            [[highest], [below]] = await cur.fetchall()
             assert await fold(cur, floor=highest) == (1, highest)
-            assert (await fold(cur, floor=0))[1] == lowest
+            assert (await fold(cur, floor=0))[1] == below
             assert await fold(cur) == (0, 0)
 
     told(story)

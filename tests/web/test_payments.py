@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from adapters.messages import Reason, Result
-from gateway.journal import Sum, Totals
+from gateway.payment_totals import Sum, Totals
 from gateway.states import State
 from tests.web import seed
 from web import shown
@@ -128,7 +128,7 @@ def test_totals_are_of_the_whole_filtered_set(site):
 
 
 def test_totals_are_told_per_currency_and_state_in_one_order_and_never_mixed():
-    totals = Totals(7, (Sum("RUB", "refused", 1, 5), Sum("RUB", "held", 2, 7), Sum("USD", "posted", 4, 100)), False)
+    totals = Totals(7, (Sum("RUB", "refused", 1, 5), Sum("RUB", "held", 2, 7), Sum("USD", "posted", 4, 100)))
     assert grouped(totals)["currencies"] == [
         ("RUB", [("held", 2, 7), ("refused", 1, 5)]),
         ("USD", [("posted", 4, 100)]),
@@ -137,7 +137,7 @@ def test_totals_are_told_per_currency_and_state_in_one_order_and_never_mixed():
 
 def test_every_state_is_told_by_the_totals():
     for state in State:
-        told = grouped(Totals(1, (Sum("RUB", state.value, 1, 5),), False))["currencies"]
+        told = grouped(Totals(1, (Sum("RUB", state.value, 1, 5),)))["currencies"]
         assert told == [("RUB", [(state.value, 1, 5)])]
 
 
