@@ -58,6 +58,8 @@ LOOKUP_BATCH: Final = 50
 _DUPLICATE_KEY: Final = 11000
 #: MongoDB's own limit of a document.
 _MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
+#: A word or number is in one document of ten at most, mostly in far fewer.
+_WIDER_FOR_TEXT: Final = 10.0
 #: Every payment lies between.
 _EVER: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2500, 1, 1, tzinfo=UTC))
 
@@ -286,7 +288,8 @@ class Journal:
         elif position is not None:
             start = max(start, position.at)
         is_forward = position is None or position.is_forward
-        return Span(start, end, is_forward, self._now()) if start < end else None
+        first = _WIDER_FOR_TEXT if wanted.text.strip() else 1.0
+        return Span(start, end, is_forward, self._now(), first) if start < end else None
 
     async def _window(
         self, query: Query, is_forward: bool, start: datetime, end: datetime, limit: int

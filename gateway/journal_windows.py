@@ -45,12 +45,16 @@ class TooSlow(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What is read: [start, end), newest first or oldest first. now: nothing lies after it, or None."""
+    """What is read: [start, end), newest first or oldest first. now: nothing lies after it, or None.
+
+    first: how many times wider than usual the first window is, where what is sought is rare.
+    """
 
     start: datetime
     end: datetime
     is_forward: bool = True
     now: datetime | None = None
+    first: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +212,7 @@ async def _windows(
 ) -> AsyncIterator[tuple[list[Document], datetime]]:
     course = _Course(span, counts)
     at, last = (span.end, span.start) if span.is_forward else (span.start, span.end)
-    step = least = float(FIRST_DOCUMENTS) if counts else FIRST_WIDTH.total_seconds()
+    step = least = span.first * (FIRST_DOCUMENTS if counts else FIRST_WIDTH.total_seconds())
     is_first = True
     while at != last:
         far = await course.advance(at, step)

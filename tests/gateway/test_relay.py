@@ -16,7 +16,7 @@ from gateway.decide import Attempt
 from gateway.journal import Journal
 from gateway.journal_search import JournalAway
 from gateway.relay import Rebuilt, RelayOptions, drain, rebuild, relay_batch, run_relay
-from kopeck.embedded_journal import JournalServer
+from kopeck.embedded_journal import WHEEL, JournalServer
 from tests.gateway.shop import act, note_attempt, open_shop
 
 SOON_S = 30.0
@@ -188,7 +188,7 @@ def test_payments_go_on_while_mongodb_is_away_and_the_relay_catches_up(
 ) -> None:
     monkeypatch.setattr(relay, "BACK_OFF_S", (0.05, 0.2))
     with tempfile.TemporaryDirectory(prefix="kopeck-") as folder:
-        server = JournalServer(Path(folder), cache_size="64M")
+        server = JournalServer(Path(folder), cache_mb=64, kind=WHEEL)
         server.start()
 
         async def story() -> Any:
