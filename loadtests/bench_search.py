@@ -2,8 +2,8 @@
 
 One installation for all of it. Payments, events, transfers and attempts are written by SQL (`bench_search.sql`), their
 documents by `kopeck journal rebuild`: the real rendering, the real indexes. A view is asked for over HTTP by a person
-who is signed in, so a figure is what a browser waits for. A page that answers anything but 200 ends the bench; a page that ran
-out of time answers 200 and is counted (`search_unfinished_ratio`).
+who is signed in, so a figure is what a browser waits for. A page that answers anything but 200 ends the bench; a page
+that ran out of time answers 200 and is counted (`search_unfinished_ratio`).
 
 Does not know: which figures are good enough.
 """
@@ -36,7 +36,7 @@ ACCOUNTS: Final = 60_000
 FIRST_ACCOUNT: Final = 79160000000
 PARTNERS: Final = ("search-first", "search-second", "search-small")
 LOGIN: Final = "bench"
-PASSWORD: Final = "a long passphrase of the bench"
+PASSWORD: Final = "correct horse 42 of figures"
 SAMPLES: Final = 20
 #: Requests prepared for each second of the relay's run.
 PREPARED_PER_S: Final = 3_000
