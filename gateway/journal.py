@@ -13,7 +13,7 @@ Does not know: PostgreSQL, how documents are made (`gateway.documents`), HTML.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -231,7 +231,7 @@ class Journal:
         page = await self._page(PAYMENTS, wanted, after, limit, [row["_id"] for row in exact], hours)
         return replace(page, rows=exact + page.rows, exact=len(exact)) if exact else page
 
-    async def export_payments(self, wanted: Filter, hours: Hours | None = None) -> AsyncIterator[list[Document]]:
+    async def export_payments(self, wanted: Filter, hours: Hours | None = None) -> AsyncGenerator[list[Document], None]:
         """Every payment of the filtered set, newest first, in portions that the server reads at once."""
         query = query_of(PAYMENTS, wanted)
         read = partial(self._window, query, True)
@@ -280,11 +280,12 @@ class Journal:
         return _page_of(of, rows, limit, position)
 
     def _span(self, wanted: Filter, position: Position | None) -> Span | None:
-        """The filter's range cut at the position, which itself stays in it: rows of one instant are told apart by id.
+        """The filter's range cut at the position, whose instant stays in it: rows of one instant are told apart by id.
+        Where nothing of that instant is left (id 0) it does not, so that a page always comes further than the last.
         None where nothing is left."""
         start, end = wanted.start, wanted.end
         if position is not None and position.is_forward:
-            end = min(end, position.at + MILLISECOND)
+            end = min(end, position.at + (MILLISECOND if position.id else MILLISECOND * 0))
         elif position is not None:
             start = max(start, position.at)
         is_forward = position is None or position.is_forward

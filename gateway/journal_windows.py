@@ -127,20 +127,25 @@ class _Course:
                 return self.span.start if self.span.is_forward else self.span.end
             whole = Part(hour, HOUR, float(count))
             if count > left:
-                at = await self._cut(self.counts, whole, at, left)
-                return min(max(at, self.span.start), self.span.end)
-            left -= count
+                place, left = await self._cut(self.counts, whole, at, left)
+                if left <= 0:
+                    return min(max(place, self.span.start), self.span.end)
+            else:
+                left -= count
             at = max(hour, self.span.start) if self.span.is_forward else min(whole.end, self.span.end)
             if left < step / 4 or at in (self.span.start, self.span.end):
                 return at
 
-    async def _cut(self, counts: Counts, part: Part, at: datetime, left: float) -> datetime:
-        """The place in ``part`` beyond ``at`` that about ``left`` documents lie before."""
+    async def _cut(self, counts: Counts, part: Part, at: datetime, left: float) -> tuple[datetime, float]:
+        """(the place in ``part`` beyond ``at`` that about ``left`` documents lie before, how many are still left)."""
         finer = await counts.finer(part)
         if not finer:
             ahead = min(at, part.end) - part.start if self.span.is_forward else part.end - max(at, part.start)
             near = min(at, part.end) if self.span.is_forward else max(at, part.start)
-            return self._bounded(near, min(part.width * (left / part.documents), ahead))
+            there = part.documents * (ahead / part.width)
+            if there <= left:
+                return (part.start if self.span.is_forward else part.end), left - there
+            return self._bounded(near, ahead * (left / there)), 0.0
         for piece in reversed(finer) if self.span.is_forward else finer:
             ahead = min(at, piece.end) - piece.start if self.span.is_forward else piece.end - max(at, piece.start)
             if ahead <= timedelta(0):
@@ -149,7 +154,7 @@ class _Course:
             if documents > left:
                 return await self._cut(counts, piece, at, left)
             left -= documents
-        return part.start if self.span.is_forward else part.end
+        return (part.start if self.span.is_forward else part.end), left
 
     async def _next_hour(self, counts: Counts, at: datetime) -> tuple[datetime | None, int]:
         """The next hour that has documents beyond ``at``."""
