@@ -131,8 +131,8 @@ _LISTS: Final[dict[str, _Pair]] = {
     "totals.found": ("Найдено", "Found"),
     "totals.no_sum": ("без суммы", "no amount"),
     "totals.not_counted": (
-        "По тексту и суммам итоги не считаются. Они есть у периода, статуса и партнёра.",
-        "A search by text or amount has no totals. A period, a status and a partner have.",
+        "По тексту и суммам итоги не считаются. Они есть у периода, состояния и партнёра.",
+        "A search by text or amount has no totals. A period, a state and a partner have.",
     ),
     "totals.shown_of": ("{shown} из {total}", "{shown} of {total}"),
     "totals.of": ("всего {total}", "{total} in all"),
