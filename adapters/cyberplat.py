@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 
 from adapters import wire
+from adapters.cards import mask_cards
 from adapters.messages import (
     Cancel,
     Check,
@@ -55,7 +56,7 @@ class Dialect:
     comma_decimal: bool = setting(False, "amount may be written with a comma")
     cancel_without_mes: bool = setting(False, "cancel may come without mes")
     receipt_min_digits: int = setting(1, "fewest digits of receipt, 1 to 15; one known provider demands 3")
-    additional_pattern: str = setting(".{1,250}", "full-match regular expression of additional; else code -1")
+    additional_pattern: str = setting(".{1,250}", "full-match regular expression (RE2) of additional; else code -1")
     check_authcode: str = setting("", "digits sent as authcode in a successful check; empty sends none")
     add_element: bool = setting(False, "send what the contract displays to the payer as an element add, after date")
     in_work_code: Literal[-3, 8] = setting(-3, "answer to a payment that is still in work")
@@ -207,15 +208,17 @@ def decode(raw: RawRequest, contract: Contract, keys: Keys, now: datetime) -> Re
     dialect: Dialect = contract.dialect
     op: Op | None = None
     values: dict[str, bytes] = {}
+    is_proven = False
     try:
         message = _authentic(wire.form_bytes(raw, post=True), dialect, keys)
+        is_proven = bool(dialect.require_signature or contract.sources)
         values = wire.split_form(message)
         op = _op(values)
         _refuse_aliens(values, op, dialect)
         return _READ[op](values, contract, dialect, now)
     except Nonsense as nonsense:
         key = wire.peeked(values, "receipt", CHARSET)
-        return nonsense.told(op, key, wire.peeked(values, "number", CHARSET))
+        return nonsense.told(op, key, wire.peeked(values, "number", CHARSET), is_proven=is_proven)
 
 
 def _authentic(data: bytes, dialect: Dialect, keys: Keys) -> bytes:
@@ -330,9 +333,9 @@ def _additional(values: Mapping[str, bytes], dialect: Dialect) -> dict[str, str]
     if not values.get("additional"):
         return {}
     text = wire.required(values, "additional", Reason.BAD_EXTRAS, CHARSET)
-    if re.fullmatch(dialect.additional_pattern, text) is None:
+    if not wire.fits(dialect.additional_pattern, text):
         raise Nonsense(Reason.BAD_EXTRAS, "additional does not match the contract's pattern")
-    return {"additional": text}
+    return {"additional": mask_cards(text)}
 
 
 def _amount(values: Mapping[str, bytes], dialect: Dialect) -> Any:
@@ -413,10 +416,10 @@ def code_of(result: Result, contract: Contract) -> str:
 _SIGN_IN_REPLY: Final = re.compile("(<sign>)[^<]*(</sign>|<|$)")
 
 
-def scrub(raw: RawRequest, contract: Contract) -> str:
+def scrub(raw: RawRequest, contract: Contract, most: int = wire.MAX_SCRUBBED) -> str:
     """The request for a person to read, without its signature."""
     del contract
-    return wire.scrubbed_request(raw, CHARSET)
+    return wire.scrubbed_request(raw, CHARSET, most)
 
 
 def scrub_reply(reply: Reply) -> str:

@@ -195,6 +195,7 @@ class DecodeError:
 
     detail: one English sentence for the list of attempts; never sent to the partner, never holds a secret.
     op, key, account: what could be read before it went wrong, for echo and search.
+    is_proven: whether the caller had shown by then that it is the partner; little is kept of others.
     """
 
     reason: Reason
@@ -202,6 +203,7 @@ class DecodeError:
     op: Op | None = None
     key: str | None = None
     account: str | None = None
+    is_proven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +297,7 @@ class Contract:
     protocol. Data, not code; `adapters.protocols.contract_from_json` builds it from the stored JSON.
 
     services: service codes accepted in the dialect's service field; empty accepts any.
-    account_pattern: full-match regular expression of account numbers after normalisation.
+    account_pattern: full-match regular expression (RE2) of account numbers after normalisation.
     date_past_s, date_future_s: how far the partner's time may lie behind or ahead of ours; None switches it off.
     re_examine: refusals that a repeat may overturn (retry.md rule 7).
     display: account fields the payer's screen may show: any of "name", "balance".
@@ -339,8 +341,11 @@ class Protocol(TypingProtocol):
     def encode(self, result: Result, contract: Contract, keys: Keys) -> Reply:
         """Word the result in this dialect, signed where the dialect signs."""
 
-    def scrub(self, raw: RawRequest, contract: Contract) -> str:
-        """The request as text that may be stored and shown: signatures, passwords and card data masked."""
+    def scrub(self, raw: RawRequest, contract: Contract, most: int = ...) -> str:
+        """At most ``most`` characters of the request for a person to read: signatures and passwords masked.
+
+        Card numbers are masked where it is known which numbers are accounts (adapters.cards).
+        """
 
     def scrub_reply(self, reply: Reply) -> str:
         """The same for a reply."""

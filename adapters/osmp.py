@@ -22,6 +22,7 @@ from hmac import compare_digest
 from typing import Final, Literal
 
 from adapters import wire
+from adapters.cards import mask_cards
 from adapters.messages import (
     Balance,
     Cancel,
@@ -56,6 +57,10 @@ class Dialect:
     post: bool = setting(False, "an urlencoded POST is taken as well as GET")
     charset: Literal["utf-8", "windows-1251"] = setting("utf-8", "charset of percent-encoded request values")
     optional_sum_in_check: bool = setting(False, "sum may be absent from check")
+    optional_txn_date: bool = setting(False, "txn_date may be absent from pay; the payment's time is then ours")
+    refuse_padded_id: bool = setting(
+        False, "refuse a txn_id with zeros in front: ids are texts, so a partner that pads a repeat would pay twice"
+    )
     extras: tuple[str, ...] = setting((), "names of further request parameters that are kept with the payment")
     cancel: Literal["off", "prv_txn", "cancel_txn_id"] = setting(
         "off", "form of command=cancel: by our number (Pegas, ABillS), or by txn_id and cancel_txn_id (Ibox)"
@@ -177,14 +182,16 @@ def decode(raw: RawRequest, contract: Contract, keys: Keys, now: datetime) -> Re
     dialect: Dialect = contract.dialect
     op: Op | None = None
     values: dict[str, bytes] = {}
+    is_proven = False
     try:
         _let_in(raw.headers.get("authorization", ""), dialect, keys)
+        is_proven = bool(keys.basic or contract.sources)
         values = wire.split_form(wire.form_bytes(raw, post=dialect.post))
         op = _op(values, dialect)
         return _READ[op](values, contract, dialect, now)
     except Nonsense as nonsense:
         key = wire.peeked(values, "txn_id", dialect.charset)
-        return nonsense.told(op, key, wire.peeked(values, "account", dialect.charset))
+        return nonsense.told(op, key, wire.peeked(values, "account", dialect.charset), is_proven=is_proven)
 
 
 def _let_in(authorization: str, dialect: Dialect, keys: Keys) -> None:
@@ -238,14 +245,16 @@ def _check(values: Mapping[str, bytes], contract: Contract, dialect: Dialect, no
 
 
 def _pay(values: Mapping[str, bytes], contract: Contract, dialect: Dialect, now: datetime) -> Pay:
-    del now  # the window is for new payments only, so the gateway looks at it
+    # The date's window is for new payments only, so the gateway looks at it.
     key = _key(values, dialect)
     account = _account(values, contract, dialect)
     service = _service(values, dialect)
     amount = _sum(values, dialect)
     if amount == 0:
-        raise Nonsense(Reason.BAD_AMOUNT, "the sum is zero")
-    partner_time = _txn_date(values, contract, dialect)
+        raise Nonsense(Reason.AMOUNT_TOO_SMALL, "the sum is zero")
+    partner_time = now
+    if "txn_date" in values or not dialect.optional_txn_date:
+        partner_time = _txn_date(values, contract, dialect)
     return Pay(key, account, amount, service, partner_time, _extras(values, dialect))
 
 
@@ -307,6 +316,8 @@ def _key(values: Mapping[str, bytes], dialect: Dialect) -> str:
     key = _id(values, "txn_id", dialect)
     if not key.strip("0"):
         raise Nonsense(Reason.BAD_EXT_ID, "txn_id is zero")
+    if dialect.refuse_padded_id and key.startswith("0"):
+        raise Nonsense(Reason.BAD_EXT_ID, "txn_id has zeros in front")
     return key
 
 
@@ -325,7 +336,11 @@ def _service(values: Mapping[str, bytes], dialect: Dialect) -> str:
 
 
 def _sum(values: Mapping[str, bytes], dialect: Dialect) -> Minor:
-    return wire.amount_of(wire.required(values, "sum", Reason.BAD_AMOUNT, dialect.charset), MAX_SUM_CHARS)
+    text = wire.required(values, "sum", Reason.BAD_AMOUNT, dialect.charset)
+    amount = wire.amount_of(text.removeprefix("-"), MAX_SUM_CHARS)
+    if text.startswith("-"):
+        raise Nonsense(Reason.AMOUNT_TOO_SMALL, "the sum is below zero")
+    return amount
 
 
 def _txn_date(values: Mapping[str, bytes], contract: Contract, dialect: Dialect) -> datetime:
@@ -336,9 +351,12 @@ def _txn_date(values: Mapping[str, bytes], contract: Contract, dialect: Dialect)
 
 
 def _extras(values: Mapping[str, bytes], dialect: Dialect) -> dict[str, str]:
-    """What is kept of further parameters; one that cannot be read as text is refused, an empty one ignored."""
+    """What is kept of further parameters; one that cannot be read as text is refused, an empty one ignored.
+
+    Terminals send card numbers in free fields, so those are masked before anybody keeps them.
+    """
     return {
-        name: wire.required(values, name, Reason.BAD_EXTRAS, dialect.charset)
+        name: mask_cards(wire.required(values, name, Reason.BAD_EXTRAS, dialect.charset))
         for name in (*KEPT, *dialect.extras)
         if values.get(name)
     }
@@ -419,10 +437,10 @@ def code_of(result: Result, contract: Contract) -> str:
 _NOTHING: Final = re.compile("(?!)()()")
 
 
-def scrub(raw: RawRequest, contract: Contract) -> str:
+def scrub(raw: RawRequest, contract: Contract, most: int = wire.MAX_SCRUBBED) -> str:
     """The request for a person to read, without its Authorization."""
     dialect: Dialect = contract.dialect
-    return wire.scrubbed_request(raw, dialect.charset)
+    return wire.scrubbed_request(raw, dialect.charset, most)
 
 
 def scrub_reply(reply: Reply) -> str:

@@ -53,7 +53,7 @@ _MEANING: Final[Mapping[str, str]] = {
     "time_zone": "zone of the protocol's dates, an IANA name",
     "sources": "networks the partner calls from, such as 192.0.2.0/24; empty lets every address in",
     "services": "service codes the partner may name; empty takes any",
-    "account_pattern": "full-match regular expression of account numbers, after normalisation",
+    "account_pattern": "full-match regular expression (RE2) of account numbers, after normalisation",
     "strip_leading_zeros": "drop zeros at the front of account numbers",
     "min_minor": "smallest payment, in minor units",
     "max_minor": "largest payment, in minor units",
@@ -100,6 +100,20 @@ def contract_from_json(partner_id: int, partner: str, version: int, body: Mappin
     _check_common(contract)
     protocol.check_settings(contract)
     return contract
+
+
+def cautions(contract: Contract) -> list[str]:
+    """What a contract allows and a person should have meant: one sentence each."""
+    dialect = contract.dialect
+    said = []
+    if not getattr(dialect, "require_signature", True) or not getattr(dialect, "require_basic", True):
+        said.append("callers need not prove who they are (require_signature or require_basic is off): never for money")
+    if getattr(dialect, "cancel", "off") != "off" and getattr(dialect, "cancel_unknown_code", 300) == 0:
+        said.append(
+            "a cancel of a payment we do not have is answered with success (dialect.cancel_unknown_code is 0): "
+            "a partner that believes it gives cash back"
+        )
+    return said
 
 
 def contract_to_json(contract: Contract) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from typing import Any, Final, TypeVar
 from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
 
+import re2
+
 from adapters.messages import Contract, DecodeError, Op, RawRequest, Reason
 from ratingcore.money import Minor, parse_minor
 
@@ -44,8 +46,10 @@ class Nonsense(ValueError):
         self.reason = reason
         self.detail = detail
 
-    def told(self, op: Op | None = None, key: str | None = None, account: str | None = None) -> DecodeError:
-        return DecodeError(self.reason, self.detail, op, key, account)
+    def told(
+        self, op: Op | None = None, key: str | None = None, account: str | None = None, *, is_proven: bool = False
+    ) -> DecodeError:
+        return DecodeError(self.reason, self.detail, op, key, account, is_proven)
 
 
 def setting(default: _T, meaning: str) -> _T:
@@ -54,7 +58,10 @@ def setting(default: _T, meaning: str) -> _T:
 
 
 def check_pattern(name: str, pattern: str) -> None:
-    """Refuse what is no regular expression. One that backtracks for ages is its author's fault: texts are short here.
+    """Refuse what is no regular expression, and what cannot be matched in linear time.
+
+    One pattern that backtracks stops every partner of the process: ``([0-9]+)+x`` took minutes over 27 digits. So
+    patterns are those of RE2: no back-references, no look-around, and the classes of digits and letters are ASCII.
 
     Raises:
         ValueError: names the field and what is allowed.
@@ -65,6 +72,38 @@ def check_pattern(name: str, pattern: str) -> None:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{name} must be a regular expression: {error}") from None
+    try:
+        _compiled(pattern)
+    except re2.error as error:
+        told = printable(b" ".join(error.args).decode("utf-8", "replace"))
+        raise ValueError(
+            f"{name} must be a regular expression that is matched in linear time, as RE2 has them "
+            f"(no look-around, no back-reference, repetitions up to 1000): {told}"
+        ) from None
+
+
+_OPTIONS: Final = re2.Options()
+_OPTIONS.log_errors = False
+
+
+# Characters and classes with counts, of which one at most varies: there is nothing to go back to, so Python's own
+# engine is linear too, and 40 times faster than the way into RE2 and back (0.6 us against 25).
+_ATOM: Final = r"(?:\[\^?[^\]\[\\^]+\]|\\[d.+-]|[A-Za-z0-9 ._@:/-])"
+_PLAIN: Final = re.compile(
+    rf"(?:{_ATOM}(?:\{{[0-9]+\}})?)*(?:{_ATOM}(?:\{{[0-9]+,[0-9]*\}}|[*+?]))?(?:{_ATOM}(?:\{{[0-9]+\}})?)*"
+)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> Any:
+    if _PLAIN.fullmatch(pattern):
+        return re.compile(pattern, re.ASCII)
+    return re2.compile(pattern, _OPTIONS)
+
+
+def fits(pattern: str, text: str) -> bool:
+    """Whether the whole text matches a contract's pattern, in time linear in the text."""
+    return _compiled(pattern).fullmatch(text) is not None
 
 
 # ---- forms ----
@@ -201,7 +240,7 @@ def account_of(text: str, contract: Contract) -> str:
 
 def hold_to_contract(account: str, service: str, contract: Contract) -> None:
     """A check's account and service against the contract; a pay's are the gateway's, who knows repeats."""
-    if re.fullmatch(contract.account_pattern, account) is None:
+    if not fits(contract.account_pattern, account):
         raise Nonsense(Reason.BAD_ACCOUNT_FORMAT, "the account number does not match the contract's pattern")
     if contract.services and service not in contract.services:
         raise Nonsense(Reason.BAD_SERVICE, "the service is none of the contract's")
@@ -313,29 +352,63 @@ _SECRET_NAMES: Final = frozenset(
         *("pan", "card", "card_number", "cvv", "cvc", "cvv2", "cvc2", "pin"),
     }
 )
-# The same words in a body that is not a form: JSON, XML, header lines.
 _WORDS: Final = "|".join(sorted(_SECRET_NAMES))
+# The same words in a body that is not a form: JSON, XML, header lines.
 _SECRET_IN_TEXT: Final = re.compile(
     rf"""(?i)(\b(?:{_WORDS})\b["']?\s*[=:>]\s*)("[^"]*"?|'[^']*'?|[^"'&<\r\n][^&<\r\n]*)"""
 )
-_ODD: Final = re.compile("[^\\x20-\\x7e]")
+_BLANKS: Final = r"(?:[\s+]|%(?:20|09|0[a-d]|1[c-f]|85|a0))*+"
 
 
-def scrubbed_request(raw: RawRequest, charset: str) -> str:
+def _letter(letter: str) -> str:
+    return f"(?:{letter}|%{ord(letter):02x}|%{ord(letter.upper()):02x})"
+
+
+# A parameter's name as a sloppy server would read it: any case, each letter perhaps percent-encoded, blanks around.
+_SECRET_IN_FORM: Final = re.compile(
+    "(?i)((?:^|&)"
+    + _BLANKS
+    + f"(?:{'|'.join([''.join([_letter(letter) for letter in word]) for word in sorted(_SECRET_NAMES)])})"
+    + _BLANKS
+    + "=)[^&]*"
+)
+
+
+def cut_request(raw: RawRequest, most: int = MAX_SCRUBBED) -> RawRequest:
+    """The beginning of a request, enough for a masked copy of ``most`` characters: what may wait in a buffer.
+
+    A number that the cut runs through is left out: half a card number would not be known for one.
+    """
+    query, body = raw.query, raw.body
+    if len(query) > most:
+        query = _without_last_number(query[:most])
+    if len(body) > most:
+        body = _without_last_number(body[:most])
+    authorization = {"authorization": MASK} if "authorization" in raw.headers else {}
+    return RawRequest(raw.method[:20], raw.path[:100], query, body, authorization, raw.remote_ip)
+
+
+def _without_last_number(data: bytes) -> bytes:
+    return data.rstrip(b"0123456789 +-%")
+
+
+def scrubbed_request(raw: RawRequest, charset: str, most: int = MAX_SCRUBBED) -> str:
     """The request as printable text for a person: method, path, query, whether it carried Authorization, body.
 
-    Values of secret parameters are masked by name, the name read as a sloppy server would read it (percent-decoded,
-    any case). Percent-encoding stays, for it is evidence.
+    At most ``most`` characters; no more than that of query and body is looked at. Values of secret parameters are
+    masked by name. Percent-encoding stays, for it is evidence. Card numbers are masked by `adapters.cards`, by a caller
+    that knows which numbers are accounts.
     """
+    raw = cut_request(raw, most)
     lines = [f"{raw.method} {raw.path}"]
     if raw.query:
-        lines[0] += "?" + _masked_form(raw.query[: 2 * MAX_SCRUBBED].decode("latin-1"))
+        lines[0] += "?" + _masked_form(raw.query.decode("latin-1"))
     if "authorization" in raw.headers:
         lines.append(f"Authorization: {MASK}")
     if raw.body:
-        text = raw.body[: 2 * MAX_SCRUBBED].decode(charset, "replace")
+        text = raw.body.decode(charset, "replace")
         lines += ["", _SECRET_IN_TEXT.sub(rf"\1{MASK}", _masked_form(text))]
-    return "\n".join([printable(line) for line in lines])[:MAX_SCRUBBED]
+    return "\n".join([printable(line) for line in lines])[:most]
 
 
 def scrubbed_reply(body: bytes, charset: str, pattern: re.Pattern[str]) -> str:
@@ -344,30 +417,36 @@ def scrubbed_reply(body: bytes, charset: str, pattern: re.Pattern[str]) -> str:
     return "\n".join([printable(line) for line in text.split("\n")])[:MAX_SCRUBBED]
 
 
+def _escape(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+#: Everything invisible of the basic plane, written as an escape.
+_ESCAPES: Final = {code: _escape(code) for code in range(0x10000) if not chr(code).isprintable()}
+
+
 def printable(text: str) -> str:
     """Text in which everything invisible is written as an escape."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
-    return _ODD.sub(lambda odd: odd[0] if odd[0].isprintable() else _escaped(odd[0]), text)
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    text = text.translate(_ESCAPES)
+    # Invisible beyond the basic plane: a table for that would be large, so the whole text becomes escapes.
+    return text if text.isprintable() else text.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def _masked_form(text: str) -> str:
-    return "&".join([_masked_piece(piece) for piece in text.split("&")])
+    """A form of no more parameters than partners send goes piece by piece, which is ten times faster for those few."""
+    pieces = text.split("&", MAX_PARAMETERS)
+    if len(pieces) > MAX_PARAMETERS:
+        return _SECRET_IN_FORM.sub(rf"\1{MASK}", text)
+    return "&".join([_masked_piece(piece) for piece in pieces])
 
 
 def _masked_piece(piece: str) -> str:
     name, equals, _ = piece.partition("=")
-    if not equals:
+    if not equals or ("%" not in name and "+" not in name and name.strip().lower() not in _SECRET_NAMES):
         return piece
-    word = name
-    if "%" in word or "+" in word:
-        word = re.sub("%([0-9A-Fa-f]{2})", lambda escape: chr(int(escape[1], 16)), word).replace("+", " ")
-    return f"{name}={MASK}" if word.strip().lower() in _SECRET_NAMES else piece
+    return _SECRET_IN_FORM.sub(rf"\1{MASK}", piece)
 
 
 def as_reply_code(value: Any) -> int:

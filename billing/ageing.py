@@ -6,13 +6,19 @@ Rules.
     is of no spell.
  2. A run does every step whose day has come and that this spell of debt has not seen, in order, one event each. A spell
     begins with its first step and ends when nothing is overdue; accounts.ageing_step is the last step done.
- 3. Suspension suspends all orders of the payer that are not over; what somebody suspended on request stays as it is.
+ 3. Suspension and cancellation come no sooner than ``days_between`` days after the step before them, however old the
+    debt is: a first run on a base with history reminds and warns only. 0 days switch this off.
+ 4. What is overdue and less than the least debt of its currency (dunning_settings) is left alone, and a payment that
+    leaves less than that lifts. Nothing comes to an account through the last day of its delay (dunning_delays).
+ 5. Suspension suspends all orders of the payer that are not over; what a person suspended on request stays as it is.
     Cancellation ends them at the run's instant, or where billed arrears end if that is later.
- 4. A payment lifts the state at once, in its own transaction (trigger of migrations 0006 and 0009): suspensions by
-    ageing end. A run lifts what became settled otherwise. Cancelled orders stay cancelled: selling again is a new
-    order. Orders that move to another payer stand as his do: suspended by ageing where he is, else resumed.
- 5. Who has something to do is found without locks; those are locked by id, looked at again and written, CHUNK of them a
-    transaction, so a payment waits for a moment only.
+ 6. A payment lifts the state at once, in its own transaction (trigger of migration 0016): suspensions by ageing end. A
+    run lifts what became settled otherwise. Cancelled orders stay cancelled: selling again is a new order. Orders that
+    move to another payer stand as his do: suspended by ageing where he is, else resumed.
+ 7. A chunk looks at LOOKED accounts without locks; of those with something to do at most LOCKED are locked by id,
+    looked at again and written in its transaction, so a payment waits for a moment only. Cancellation changes orders,
+    so it first waits for the shard of a billing run at work on the payer, as every change of an order does: nothing is
+    locked the other way round.
 
 Does not know: how people are told (a reader of ageing_events is).
 """
@@ -20,15 +26,17 @@ Does not know: how people are told (a reader of ageing_events is).
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Final
 
 from billing.arrays import int_array, text_array
-from billing.invoices import InvoiceError, apply_payments, open_invoices
+from billing.invoices import InvoiceError
+from billing.orders import wait_for_billing
 from ratingcore.money import Minor
 
-#: Accounts one transaction looks at.
-CHUNK: Final = 20_000
+#: Accounts that one transaction looks at, and most that it locks.
+LOOKED: Final = 2_000
+LOCKED: Final = 500
 MAX_STEPS: Final = 100
 FIRST_DAY: Final = -60
 LAST_DAY: Final = 3650
@@ -50,81 +58,77 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A step that is due of an account. overdue: minor units; oldest: its oldest unpaid invoice."""
+    """A step that is due of an account. overdue: minor units; oldest: its oldest unpaid invoice and when it was due."""
 
     account_id: int
     step: int
     action: str
     overdue: Minor
     oldest_invoice_id: int
+    currency: str
+    oldest_due_on: date
+    group: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a chunk came to: where to go on (None: that was all), events by action, orders suspended and cancelled."""
+    """Result of one chunk. after: the id to go on from, None at the end; events by action; orders suspended and
+    cancelled; accounts looked at."""
 
     after: int | None
     actions: Mapping[str, int]
     suspended: int
     cancelled: int
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A row of the record of ageing. step 0: lifted."""
-
-    at: datetime
-    step: int
-    action: str
-    overdue: Minor
-    invoice: str
-    actor: str
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How an account stands. step: the last step done, 0 for none. oldest_due_on: of its oldest unpaid invoice."""
-
-    account_id: int
-    balance: Minor
-    currency: str
-    step: int
-    group: str
-    overdue: Minor
-    oldest_due_on: date | None
+    looked: int = 0
 
 
 #: Steps that are due. The debt lies on the newest invoices (billing.invoices rule 2); {accounts} says whose.
 _DUE: Final = """
-    WITH owing AS (
-        SELECT a.id, -a.balance_minor AS debt, a.ageing_step,
-               coalesce(%(today)s::date, (now() AT TIME ZONE b.zone)::date) AS today,
+    WITH owing AS MATERIALIZED (
+        SELECT a.id, -a.balance_minor AS debt, a.ageing_step, a.currency, z.zone,
+               coalesce(%(today)s::date, (now() AT TIME ZONE z.zone)::date) AS today,
+               ageing_minimum(a.currency) AS least,
                CASE WHEN EXISTS (SELECT FROM ageing_steps s WHERE s.customer_group = c.customer_group)
                     THEN c.customer_group ELSE '' END AS steps_of
         FROM accounts a
         JOIN billing_accounts b ON b.account_id = a.id
         JOIN customers c ON c.id = b.customer_id
+        CROSS JOIN LATERAL (SELECT zone_or_utc(b.zone) AS zone OFFSET 0) z
         WHERE a.balance_minor < 0 AND {accounts}
-    ), laid AS (
-        SELECT w.*, o.id AS invoice_id, o.due_on,
-               greatest(0, least(o.open_minor, w.debt - coalesce(sum(o.open_minor) OVER (
-                   PARTITION BY w.id ORDER BY o.due_on DESC, o.id DESC
-                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0))) AS unpaid
-        FROM owing w JOIN open_invoices o ON o.account_id = w.id AND o.open_minor > 0
-    ), unpaid AS (
-        SELECT id, ageing_step, today, steps_of, min(due_on) AS oldest_due_on,
-               (array_agg(invoice_id ORDER BY due_on, invoice_id))[1] AS oldest_id,
-               coalesce(sum(unpaid) FILTER (WHERE due_on < today), 0)::bigint AS overdue
-        FROM laid WHERE unpaid > 0 GROUP BY id, ageing_step, today, steps_of
+    ), unpaid AS MATERIALIZED (
+        SELECT w.*, u.*
+        FROM owing w
+        CROSS JOIN LATERAL (
+            SELECT min(i.due_on) AS oldest_due_on,
+                   (array_agg(i.invoice_id ORDER BY i.due_on, i.invoice_id))[1] AS oldest_id,
+                   coalesce(sum(i.unpaid_minor), 0)::bigint AS unpaid,
+                   coalesce(sum(i.unpaid_minor) FILTER (WHERE i.due_on < w.today), 0)::bigint AS overdue
+            FROM unpaid_invoices(w.id, w.debt) i) u
+        WHERE u.unpaid >= w.least
+          AND NOT coalesce((SELECT d.until_on >= w.today FROM ageing_delays d WHERE d.account_id = w.id
+                            ORDER BY d.id DESC LIMIT 1), false)
     )
-    SELECT u.id, s.step, s.action, u.overdue, u.oldest_id
+    SELECT u.id, s.step, s.action, CASE WHEN u.overdue >= u.least THEN u.overdue ELSE 0 END, u.oldest_id,
+           u.currency, u.oldest_due_on, u.steps_of
     FROM unpaid u
-    JOIN ageing_steps s ON s.customer_group = u.steps_of AND s.step > u.ageing_step
-     AND u.oldest_due_on + s.days_after_due <= u.today
-    WHERE (u.overdue > 0 OR s.days_after_due <= 0)
+    JOIN (
+        SELECT *, lag(step) OVER (PARTITION BY customer_group ORDER BY step) AS step_before FROM ageing_steps
+    ) s ON s.customer_group = u.steps_of AND s.step > u.ageing_step AND u.oldest_due_on + s.days_after_due <= u.today
+    CROSS JOIN ageing_settings n
+    WHERE (u.overdue >= u.least OR s.days_after_due <= 0)
       AND (s.days_after_due > 0 OR NOT EXISTS (
         SELECT FROM ageing_events e
         WHERE e.account_id = u.id AND e.step = s.step AND e.oldest_invoice_id = u.oldest_id))
+      AND CASE WHEN s.action NOT IN ('suspension', 'cancellation') OR s.step_before IS NULL OR n.days_between = 0
+               THEN true
+               ELSE coalesce((
+                   SELECT (max(e.at) AT TIME ZONE u.zone)::date + n.days_between <= u.today
+                   FROM ageing_events e
+                   WHERE e.account_id = u.id AND e.step BETWEEN 1 AND s.step - 1
+                     AND (e.step = s.step_before OR u.ageing_step >= s.step_before)
+                     AND (e.oldest_invoice_id = u.oldest_id OR e.id > coalesce((
+                        SELECT max(l.id) FROM ageing_events l WHERE l.account_id = u.id AND l.action = 'lifted'), 0))
+                   ), false) END
     ORDER BY u.id, s.step
 """
 
@@ -136,10 +140,17 @@ _LAST_OF_CHUNK: Final = """
         SELECT account_id FROM billing_accounts WHERE account_id > %(after)s ORDER BY account_id LIMIT %(limit)s) n
 """
 
-#: Those who owe nothing overdue any more though no payment said so.
+_COUNT_SPAN: Final = """
+    SELECT count(*) FROM billing_accounts WHERE account_id > %(after)s AND account_id <= %(last)s
+"""
+
+_COUNT_ACCOUNTS: Final = "SELECT count(*) FROM billing_accounts"
+
+#: Those who owe nothing overdue any more, or less than the least debt, though no payment said so.
 _SETTLED: Final = """
     SELECT id FROM accounts
-    WHERE ageing_step > 0 AND id > %(after)s AND id <= %(last)s AND overdue_minor(id, balance_minor) = 0
+    WHERE ageing_step > 0 AND id > %(after)s AND id <= %(last)s
+      AND overdue_minor(id, balance_minor) < ageing_minimum(currency)
 """
 
 _LOCK: Final = "SELECT id FROM accounts WHERE id = ANY(%(ids)s::bigint[]) ORDER BY id FOR NO KEY UPDATE"
@@ -207,23 +218,24 @@ _RESUME_MOVED: Final = _RESUME.format(
     orders="SELECT id FROM orders WHERE account_id = %(account_id)s AND payer_account_id = %(payer_id)s"
 )
 
-#: A payer's own spell of debt has suspended what he pays for and no payment has lifted it since.
+#: A payer's own spell of debt has suspended what he pays for, and no payment or delay has ended that since.
 _IS_SUSPENDED: Final = """
     SELECT a.ageing_step > 0 AND coalesce((
-        SELECT bool_or(e.action = 'suspension') FROM ageing_events e
-        WHERE e.account_id = a.id AND e.id > coalesce((
-            SELECT max(l.id) FROM ageing_events l WHERE l.account_id = a.id AND l.action = 'lifted'), 0)), false)
+        SELECT e.action = 'suspension' FROM ageing_events e
+        WHERE e.account_id = a.id AND e.action IN ('suspension', 'lifted', 'delayed')
+        ORDER BY e.id DESC LIMIT 1), false)
     FROM accounts a WHERE a.id = %s
 """
 
 _LIFT: Final = """
     WITH lifted AS (
         UPDATE accounts SET ageing_step = 0
-        WHERE id = ANY(%(ids)s::bigint[]) AND ageing_step > 0 AND overdue_minor(id, balance_minor) = 0
-        RETURNING id
+        WHERE id = ANY(%(ids)s::bigint[]) AND ageing_step > 0
+          AND overdue_minor(id, balance_minor) < ageing_minimum(currency)
+        RETURNING id, overdue_minor(id, balance_minor) AS overdue
     )
     INSERT INTO ageing_events (account_id, step, action, overdue_minor, actor)
-    SELECT id, 0, 'lifted', 0, %(actor)s FROM lifted ORDER BY id
+    SELECT id, 0, 'lifted', overdue, %(actor)s FROM lifted ORDER BY id
     RETURNING account_id
 """
 
@@ -236,25 +248,10 @@ _NEW_STEPS: Final = """
     SELECT %(group)s, * FROM unnest(%(steps)s::smallint[], %(days)s::smallint[], %(actions)s::text[])
 """
 
-_STANDING: Final = """
-    SELECT a.id, a.balance_minor, a.currency, a.ageing_step, coalesce(c.customer_group, ''),
-           overdue_minor(a.id, a.balance_minor)
-    FROM accounts a
-    LEFT JOIN billing_accounts b ON b.account_id = a.id
-    LEFT JOIN customers c ON c.id = b.customer_id
-    WHERE a.number = %(number)s
-"""
-
-_HISTORY: Final = """
-    SELECT e.at, e.step, e.action, e.overdue_minor, coalesce(i.full_number, ''), e.actor
-    FROM ageing_events e LEFT JOIN numbered_invoices i ON i.id = e.oldest_invoice_id
-    WHERE e.account_id = %(id)s ORDER BY e.id DESC LIMIT %(limit)s
-"""
-
 _TOMORROW: Final = "SELECT (now() AT TIME ZONE 'UTC')::date + 1"
 
 
-async def run_chunk(cur: Any, after: int, today: date | None, actor: str, limit: int = CHUNK) -> Ran:
+async def run_chunk(cur: Any, after: int, today: date | None, actor: str, looked: int = LOOKED) -> Ran:
     """Do what is due of the next accounts after an id; the caller commits and asks again until ``after`` is None.
 
     Args:
@@ -264,26 +261,70 @@ async def run_chunk(cur: Any, after: int, today: date | None, actor: str, limit:
     Raises:
         AgeingError: a date to come.
     """
-    await _check_date(cur, today)
-    await cur.execute(_LAST_OF_CHUNK, {"after": after, "limit": limit})
-    last, count = await cur.fetchone()
-    if not count:
+    span = await next_span(cur, after, today, looked)
+    if span is None:
         return Ran(None, {}, 0, 0)
-    span = {"after": after, "last": last, "today": today}
-    await cur.execute(_DUE_AFTER, span)
-    ids = sorted({int(row[0]) for row in await cur.fetchall()})
-    await cur.execute(_SETTLED, span)
-    settled = sorted(int(row[0]) for row in await cur.fetchall())
-    if ids or settled:
-        await lock_accounts(cur, ids + settled)  # all at once: two sets one after the other may deadlock
+    seen = await find_due(cur, span)
+    settled = await find_settled(cur, span)
+    ids = sorted({one.account_id for one in seen} | settled)
+    next_after, count = span.last if span.goes_on else None, span.count
+    if len(ids) > LOCKED:
+        ids, next_after = ids[:LOCKED], ids[LOCKED - 1]
+        await cur.execute(_COUNT_SPAN, {"after": after, "last": next_after})
+        count = int((await cur.fetchone())[0])
     due: list[Due] = []
     if ids:
+        cancelled = sorted({one.account_id for one in seen if one.action == "cancellation"} & {*ids})
+        await wait_for_billing(cur, cancelled)
+        await lock_accounts(cur, ids)  # all at once: two sets one after the other may deadlock
         await cur.execute(_DUE_OF, {"ids": ids, "today": today})
-        due = [Due(*row) for row in await cur.fetchall()]
-    suspended, cancelled = await _do(cur, due, actor)
-    lifted = await _lift(cur, settled, actor)
+        found = [Due(*row) for row in await cur.fetchall()]
+        due = [one for one in found if one.action != "cancellation" or one.account_id in cancelled]
+    counts = await _do(cur, due, actor)
+    lifted = await _lift(cur, [one for one in ids if one in settled], actor)
     actions = Counter(one.action for one in due) + Counter({"lifted": lifted})
-    return Ran(int(last) if count == limit else None, dict(actions), suspended, cancelled)
+    return Ran(next_after, dict(actions), *counts, count)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Accounts that are looked at together: ids above ``after`` up to ``last``. today: as in ``run_chunk``."""
+
+    after: int
+    last: int
+    count: int
+    goes_on: bool
+    today: date | None
+
+
+async def next_span(cur: Any, after: int, today: date | None, looked: int = LOOKED) -> Span | None:
+    """The next billed accounts after an id, or None after the last one.
+
+    Raises:
+        AgeingError: a date to come.
+    """
+    await _check_date(cur, today)
+    await cur.execute(_LAST_OF_CHUNK, {"after": after, "limit": looked})
+    last, count = await cur.fetchone()
+    return Span(after, int(last), int(count), count == looked, today) if count else None
+
+
+async def find_due(cur: Any, span: Span) -> list[Due]:
+    """Steps that are due of a span's accounts, by account and step; without locks."""
+    await cur.execute(_DUE_AFTER, {"after": span.after, "last": span.last, "today": span.today})
+    return [Due(*row) for row in await cur.fetchall()]
+
+
+async def find_settled(cur: Any, span: Span) -> set[int]:
+    """Accounts of a span whose spell of debt is over although no payment has ended it."""
+    await cur.execute(_SETTLED, {"after": span.after, "last": span.last})
+    return {int(row[0]) for row in await cur.fetchall()}
+
+
+async def count_accounts(cur: Any) -> int:
+    """Accounts that a whole run looks at."""
+    await cur.execute(_COUNT_ACCOUNTS)
+    return int((await cur.fetchone())[0])
 
 
 async def _check_date(cur: Any, today: date | None) -> None:
@@ -321,8 +362,13 @@ async def _lift(cur: Any, ids: Sequence[int], actor: str) -> int:
         return 0
     await cur.execute(_LIFT, {"ids": list(ids), "actor": actor})
     lifted = [int(row[0]) for row in await cur.fetchall()]
-    await cur.execute(_RESUME_PAID_BY, {"ids": int_array(lifted), "actor": actor})
+    await resume_paid_by(cur, lifted, actor)
     return len(lifted)
+
+
+async def resume_paid_by(cur: Any, ids: Sequence[int], actor: str) -> None:
+    """End the suspensions for debt of what these accounts, which are locked, pay for."""
+    await cur.execute(_RESUME_PAID_BY, {"ids": int_array(ids), "actor": actor})
 
 
 async def stand_as_payer(cur: Any, account_id: int, payer_id: int, actor: str) -> None:
@@ -389,32 +435,11 @@ def check_steps(steps: Sequence[Step]) -> None:
         raise AgeingError("the days of the steps must ascend")
 
 
-async def standing_of(cur: Any, number: str) -> Standing:
-    """How an account stands.
-
-    Raises:
-        AgeingError: there is no such account.
-    """
-    await cur.execute(_STANDING, {"number": number})
-    row = await cur.fetchone()
-    if row is None:
-        raise AgeingError(f"there is no account {number[:40]!r}")
-    claims = await open_invoices(cur, row[0])
-    unpaid = apply_payments(-row[1], claims).unpaid
-    oldest = min((one.due_on for one in claims if unpaid[one.id]), default=None)
-    return Standing(*(*row, oldest))
-
-
-async def history_of(cur: Any, account_id: int, limit: int) -> list[Event]:
-    """The newest events of an account, the newest first."""
-    await cur.execute(_HISTORY, {"id": account_id, "limit": limit})
-    return [Event(*row) for row in await cur.fetchall()]
-
-
 def added(total: Ran, one: Ran) -> Ran:
-    """What two chunks came to."""
+    """The results of two chunks, one after the other."""
     actions = Counter(total.actions) + Counter(one.actions)
-    return Ran(one.after, dict(actions), total.suspended + one.suspended, total.cancelled + one.cancelled)
+    orders = total.suspended + one.suspended, total.cancelled + one.cancelled
+    return Ran(one.after, dict(actions), *orders, total.looked + one.looked)
 
 
 def parse_steps(words: Iterable[str]) -> list[Step]:

@@ -10,7 +10,9 @@ Rules.
  4. Nothing is added to a previous start. A month starts on the anchor day or on its last day if it is shorter, so the
     anchor never drifts: 31 January, 28 February, 31 March.
  5. Periods of several units are counted from a fixed origin: days and weeks from Monday 1970-01-05 (weeks from the
-    anchor's weekday in that week), months, quarters and years from the anchor month of year 0. No state is kept.
+    anchor's weekday in that week), months, quarters and years from the anchor month of year 0. The anchor phase moves
+    the origin by so many days, weeks or months, so periods can start on any date (``anchor_of``). A phase below the
+    length of a period says it all, so orders whose periods are the same have the same anchors. No state is kept.
  6. A day is counted for whoever is there at its first instant; so the days of the parts of a span sum to its days.
 
 Outside are UTC seconds, inside are local dates. The horizon is 1990 to 2100 in UTC; a period over its edge is whole.
@@ -70,6 +72,11 @@ class Interval:
         if not 1 <= self.count <= MAX_COUNTS[self.unit]:
             raise ValueError(f"a period has 1 to {MAX_COUNTS[self.unit]} {self.unit}s, not {self.count}")
 
+    @property
+    def steps(self) -> int:
+        """Its length in days, weeks or, for what is made of months, in months."""
+        return self.count * _MONTHS.get(self.unit, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Cadence:
@@ -78,6 +85,7 @@ class Cadence:
     anchor_day: for months, quarters and years the day of the month, 1 to 31; for weeks the ISO weekday, 1 to 7; for
         days 1.
     anchor_month: a month in which a period starts, 1 to 12; 1 for days, weeks and single months.
+    anchor_phase: days, weeks or months (for quarters and years too) after the origin of rule 5, less than a period.
 
     Raises:
         ValueError: an anchor that the interval does not have, or an unknown zone.
@@ -87,6 +95,7 @@ class Cadence:
     anchor_day: int
     anchor_month: int
     zone: str
+    anchor_phase: int = 0
 
     def __post_init__(self) -> None:
         unit = self.interval.unit
@@ -97,7 +106,26 @@ class Cadence:
         if not 1 <= self.anchor_month <= months:
             what = f"{self.interval.count} {unit}s" if self.interval.count > 1 else f"one {unit}"
             raise ValueError(f"periods of {what} have the anchor month {_up_to(months)}, not {self.anchor_month}")
+        if not 0 <= self.anchor_phase < self.interval.steps:
+            raise ValueError(f"the phase of these periods is 0 to {self.interval.steps - 1}, not {self.anchor_phase}")
         zone_of(self.zone)
+
+
+def anchor_of(interval: Interval, start: date) -> tuple[int, int, int]:
+    """(anchor_day, anchor_month, anchor_phase) of periods of which one starts on a local date.
+
+    >>> anchor_of(Interval("week", 2), date(2026, 9, 7))
+    (1, 1, 1)
+    >>> anchor_of(Interval("year", 2), date(2025, 9, 1))
+    (1, 9, 12)
+    """
+    if interval.unit not in _MONTHS:
+        days = start.toordinal() - _EPOCH - _MONDAY
+        if interval.unit == "week":
+            return start.isoweekday(), 1, days // 7 % interval.count
+        return 1, 1, days % interval.count
+    month = 1 if interval == Interval("month") else start.month
+    return start.day, month, (12 * start.year + start.month - month) % interval.steps
 
 
 def _up_to(most: int) -> str:
@@ -214,11 +242,12 @@ def _start_days(cadence: Cadence) -> Ints:
     """Local dates on which periods start, in days since 1970-01-01, for all years laid out; zones have no say."""
     interval = cadence.interval
     if interval.unit not in _MONTHS:
-        step = interval.count * (7 if interval.unit == "week" else 1)
-        return _multiples(_MONDAY + cadence.anchor_day - 1, step, _FIRST_DAY, _END_DAY)
+        days = 7 if interval.unit == "week" else 1
+        origin = _MONDAY + cadence.anchor_day - 1 + days * cadence.anchor_phase
+        return _multiples(origin, days * interval.steps, _FIRST_DAY, _END_DAY)
     # Months are counted from January of year 0; NumPy's from January 1970.
-    step = interval.count * _MONTHS[interval.unit]
-    months = _multiples(cadence.anchor_month - 1, step, 12 * _FIRST_YEAR, 12 * _END_YEAR) - 12 * 1970
+    origin = cadence.anchor_month - 1 + cadence.anchor_phase
+    months = _multiples(origin, interval.steps, 12 * _FIRST_YEAR, 12 * _END_YEAR) - 12 * 1970
     firsts, nexts = _first_days(months), _first_days(months + 1)
     return np.minimum(firsts + cadence.anchor_day, nexts) - 1
 

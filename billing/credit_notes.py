@@ -133,7 +133,7 @@ _BY_KEY: Final = """
 _CREDITED: Final = "SELECT line, -(net_minor + tax_minor) FROM invoice_lines WHERE invoice_id = %(id)s"
 
 _TODAY: Final = """
-    SELECT (now() AT TIME ZONE coalesce((SELECT zone FROM billing_accounts WHERE account_id = %s), 'UTC'))::date
+    SELECT (now() AT TIME ZONE zone_or_utc((SELECT zone FROM billing_accounts WHERE account_id = %s)))::date
 """
 
 _BLOCK: Final = """

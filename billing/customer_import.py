@@ -48,6 +48,7 @@ from billing.import_columns import (
     yes_or_no,
 )
 from billing.usage_bulk import connection
+from billing.zones import UNKNOWN_ZONE
 
 COLUMNS: Final = (
     *("number", "name", "group", "parent", "parent_pays", "language", *CONTACTS, *DETAILS),
@@ -139,6 +140,12 @@ _TAKEN: Final = """
     WHERE k.is_system OR c.id IS NOT NULL OR a.state = 'closed' OR (a.kind, a.currency) <> (s.kind, s.currency)
 """
 
+_UNKNOWN_ZONES: Final = f"""
+    WITH unknown AS MATERIALIZED (
+        SELECT zone FROM import_customers GROUP BY zone HAVING zone_or_utc(zone) <> zone)
+    SELECT s.line, {UNKNOWN_ZONE} FROM import_customers s JOIN unknown u ON u.zone = s.zone
+"""
+
 _NO_ENTITY: Final = """
     SELECT s.line, 'there is no legal entity ' || s.legal_entity FROM import_customers s
     WHERE NOT EXISTS (SELECT FROM legal_entities e WHERE e.number = s.legal_entity)
@@ -225,7 +232,7 @@ def _check(opened: Any) -> None:
     """Set aside whatever the database says is no new customer."""
     do(opened, _TAKE)
     do(opened, "ANALYZE import_customers")
-    for found in (_LATER, _STORED, _SAME_ACCOUNT, _TAKEN, _NO_ENTITY):
+    for found in (_LATER, _STORED, _SAME_ACCOUNT, _TAKEN, _NO_ENTITY, _UNKNOWN_ZONES):
         set_aside(opened, "import_customers", found)
     _set_aside_circles(opened)
     left = -1

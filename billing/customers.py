@@ -28,6 +28,7 @@ from typing import Any, Final
 from billing.accounts import NAME_MAX, NewAccount, create_accounts, problem_with
 from billing.ageing import lock_accounts, stand_as_payer
 from billing.orders import wait_for_billing
+from billing.zones import problem_with_zone
 from ratingcore.bands import zone_of
 
 LANGUAGES: Final = ("ru", "en")
@@ -80,13 +81,14 @@ class NewCustomer:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """A customer as he stands; facts: with his first account."""
+    """A customer as he stands; facts: with his first account. suspended: why orders of his are suspended now."""
 
     id: int
     state: str
     created_at: datetime
     account_id: int
     facts: NewCustomer
+    suspended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ class FurtherAccount:
 
 @dataclass(frozen=True, slots=True)
 class BilledAccount:
-    """An account of a customer. payer: the number of the account that gets the invoices."""
+    """An account of a customer. payer: the number of the account that gets the invoices. suspended: why orders of it
+    are suspended now."""
 
     id: int
     number: str
@@ -116,6 +119,7 @@ class BilledAccount:
     zone: str
     legal_entity: str
     due_days: int
+    suspended: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +134,17 @@ class LegalEntity:
 
 LOCK_TREE: Final = "SELECT pg_advisory_xact_lock(hashtextextended('kopeck customers', 0))"
 
-_FIND: Final = """
-    SELECT c.id, c.state, c.created_at, b.account_id, c.number, c.name, c.customer_group, coalesce(p.number, ''),
+#: Reasons for which orders in force are suspended at this moment; {whose}: of which accounts.
+_SUSPENDED: Final = """coalesce((
+        SELECT array_agg(DISTINCT s.reason ORDER BY s.reason)
+        FROM billing_accounts w JOIN orders o ON o.account_id = w.account_id
+        JOIN order_suspensions s ON s.order_id = o.id
+        WHERE {whose} AND o.settled_at IS NULL AND o.starts_at <= now() AND coalesce(o.ends_at > now(), true)
+          AND s.from_at <= now() AND coalesce(s.until_at > now(), true)), '{{}}')"""
+
+_FIND: Final = f"""
+    SELECT c.id, c.state, c.created_at, b.account_id, {_SUSPENDED.format(whose="w.customer_id = c.id")},
+           c.number, c.name, c.customer_group, coalesce(p.number, ''),
            b.payer_account_id <> b.account_id, c.language, c.contacts, c.details, a.number, a.kind, a.currency, b.zone,
            e.number, b.due_days
     FROM customers c
@@ -147,9 +160,9 @@ _FIND: Final = """
     ORDER BY c.number LIMIT %(limit)s
 """
 
-_ACCOUNTS: Final = """
+_ACCOUNTS: Final = f"""
     SELECT a.id, a.number, a.currency, a.kind, a.state, a.balance_minor, b.payer_account_id, p.number, b.zone, e.number,
-           b.due_days
+           b.due_days, {_SUSPENDED.format(whose="w.account_id = b.account_id")}
     FROM billing_accounts b
     JOIN accounts a ON a.id = b.account_id
     JOIN accounts p ON p.id = b.payer_account_id
@@ -329,7 +342,9 @@ def _problem_with_texts(known: Sequence[str], texts: Mapping[str, str]) -> str |
 def _problem_with_zone(zone: str) -> str | None:
     try:
         zone_of(zone)
-    except ValueError:
+    except ValueError as error:
+        if "file of this host" in str(error):
+            return f"zone: {error}"
         return f"zone {zone[:40]!r} is no IANA time zone, such as Europe/Moscow"
     return None
 
@@ -369,6 +384,9 @@ async def add_customer(cur: Any, new: NewCustomer) -> bool:
 
 async def _bill(cur: Any, new: NewCustomer, customer_id: int, account_id: int, payer_id: int) -> None:
     values = {"customer_id": customer_id, "account_id": account_id, "payer_id": payer_id}
+    problem = await problem_with_zone(cur, new.zone)
+    if problem:
+        raise CustomerError(problem)
     await cur.execute(_BILL, _columns(new) | values)
     if await cur.fetchone() is None:
         raise CustomerError(f"there is no legal entity {new.legal_entity[:40]!r}")
@@ -467,7 +485,7 @@ async def list_customers(
     wanted = {"number": number, "group": group, "parent": parent, "state": state, "after": after, "limit": limit}
     await cur.execute(_FIND, wanted)
     rows = await cur.fetchall()
-    return [Customer(row[0], row[1], row[2], row[3], NewCustomer(*row[4:])) for row in rows]
+    return [Customer(row[0], row[1], row[2], row[3], NewCustomer(*row[5:]), tuple(row[4])) for row in rows]
 
 
 async def accounts_of(cur: Any, customer_id: int) -> list[BilledAccount]:
@@ -493,7 +511,7 @@ async def edit_customer(cur: Any, number: str, changes: Mapping[str, Any]) -> Cu
         if name in changes
     }
     facts = replace(known.facts, **{**changes, **merged})
-    problem = problem_with_facts(facts)
+    problem = problem_with_facts(facts) or await problem_with_zone(cur, facts.zone)
     if problem:
         raise CustomerError(problem)
     if facts.legal_entity not in {one.number for one in await list_entities(cur)}:

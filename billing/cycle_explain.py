@@ -501,7 +501,7 @@ def _period_number(record: RecordFacts) -> int:
     if record.part == "once" or record.start_s <= record.order.starts_s:
         return 1
     interval = Interval(terms.interval_unit, terms.interval_count)
-    cadence = Cadence(interval, terms.anchor_day, terms.anchor_month, terms.zone)
+    cadence = Cadence(interval, terms.anchor_day, terms.anchor_month, terms.zone, terms.anchor_phase)
     return len(boundaries(cadence, record.order.starts_s, max(record.order.starts_s, record.start_s - _HALF_DAY_S)))
 
 

@@ -102,7 +102,7 @@ _ORDERS: Final = """
 
 _TERMS: Final = """
     SELECT id, catalogue_id, plan, item, currency, kind, interval_unit, interval_count, anchor_day, anchor_month, zone,
-           in_advance, proration
+           in_advance, proration, anchor_phase
     FROM order_terms
 """
 

@@ -58,6 +58,7 @@ class OrderTerms:
     zone: str
     in_advance: bool
     proration: str
+    anchor_phase: int = 0
 
 
 def no_ints() -> Ints:

@@ -96,7 +96,7 @@ _FILES: Final = "SELECT name, content FROM catalogue_files WHERE version_id = $1
 
 _TERMS: Final = """
     SELECT id, catalogue_id, plan, item, currency, kind, interval_unit, interval_count, anchor_day, anchor_month, zone,
-           in_advance, proration
+           in_advance, proration, anchor_phase
     FROM order_terms ORDER BY id
 """
 

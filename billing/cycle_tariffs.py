@@ -216,7 +216,7 @@ def _terms_table(tariffs: Tariffs, terms: Mapping[int, OrderTerms]) -> TermsTabl
     for number, one in terms.items():
         interval = Interval(one.interval_unit, one.interval_count)
         found: dict[str, object] = {
-            "cadence": Cadence(interval, one.anchor_day, one.anchor_month, one.zone),
+            "cadence": Cadence(interval, one.anchor_day, one.anchor_month, one.zone, one.anchor_phase),
             "zone": one.zone,
             "offer": Offer(one.catalogue_id, one.plan, one.item, one.currency),
         }

@@ -1,17 +1,21 @@
 """Truth 8 on a live database: invoices are numbered without gaps, add up, stand in the ledger, and cannot be rewritten.
 
-Rules. As in billing.verify: one snapshot of the caller's, nothing written, PostgreSQL does the adding and returns only
-what differs. ``verify_cycle`` runs these, truth 6 (cycle_verify_tiles) and truth 9 (cycle_verify_lines).
+Rules. As in billing.verify: nothing written, a snapshot for each check, or for each slice of invoices; PostgreSQL does
+the adding and returns only what differs. ``verify_cycle`` runs these, truth 6 (cycle_verify_tiles) and truth 9
+(cycle_verify_lines).
 
 Does not know: what an invoice should have cost, how a report is printed.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from billing.cycle_verify_lines import SAMPLE, check_explained
 from billing.cycle_verify_tiles import check_tiles, check_usage
-from billing.verify import MAX_LISTED, Check, Guard, check_guards, count, listed
+from billing.verify import Guard, Step, check_guards, check_steps, count
+from billing.verify_records import MAX_LISTED, Check, listed
+from billing.verify_slices import Say, silent, slices, snapshot, together
 from ratingcore.money import format_minor
 
 TRUTH: Final = 8
@@ -20,11 +24,30 @@ TRUTH: Final = 8
 GUARDS: Final = (
     Guard("invoices", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "TRUNCATE")),
     Guard("invoice_lines", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "TRUNCATE")),
-    Guard("invoice_blocks", ("UPDATE", "DELETE"), ("DELETE", "TRUNCATE")),
+    Guard("invoice_blocks", ("UPDATE", "DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
     Guard("order_periods", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "TRUNCATE")),
     Guard("credit_notes", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
     Guard("order_events", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
     Guard("ageing_events", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
+    Guard("ageing_delays", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
+    Guard("bill_runs", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
+    Guard("bill_shards", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
+    Guard("bill_shard_totals", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
+    Guard("bill_run_catalogues", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
+    Guard("orders", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
+    Guard("invoice_series", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
+)
+
+#: What is written once stays by GUARDS; these see to it that it is written only then (migration 0010).
+STEPS: Final = (
+    Step("invoice_blocks", "invoice_blocks_begin"),
+    Step("invoices", "invoices_with_block"),
+    Step("invoice_lines", "invoice_lines_with_block"),
+    Step("order_periods", "order_periods_of_run"),
+    Step("bill_runs", "bill_runs_steps"),
+    Step("bill_shards", "bill_shards_steps"),
+    Step("invoice_series", "invoice_series_upwards"),
+    Step("orders", "orders_stay_settled"),
 )
 
 _NUMBERS: Final = """
@@ -57,11 +80,11 @@ _SUMS: Final = """
     WITH sums AS (
         SELECT invoice_id, sum(net_minor) AS net, sum(tax_minor) AS tax,
                count(*) FILTER (WHERE amount_minor <> net_minor + CASE WHEN tax_inside THEN tax_minor ELSE 0 END) AS bad
-        FROM invoice_lines GROUP BY invoice_id
+        FROM invoice_lines WHERE invoice_id > %(after)s AND invoice_id <= %(last)s GROUP BY invoice_id
     )
     SELECT coalesce(i.id, s.invoice_id), i.net_minor, i.tax_minor, s.net::bigint, s.tax::bigint, coalesce(s.bad, 0),
            count(*) OVER ()
-    FROM invoices i FULL JOIN sums s ON s.invoice_id = i.id
+    FROM (SELECT * FROM invoices WHERE id > %(after)s AND id <= %(last)s) i FULL JOIN sums s ON s.invoice_id = i.id
     WHERE i.id IS NULL OR s.invoice_id IS NULL OR s.net <> i.net_minor OR s.tax <> i.tax_minor OR s.bad > 0
     ORDER BY 1 LIMIT %(limit)s
 """
@@ -73,10 +96,10 @@ _TRANSFERS: Final = """
         FROM invoices i
         JOIN invoice_blocks b ON b.id = i.id >> 20 AND b.state IN ('posted', 'issued')
         CROSS JOIN LATERAL (VALUES ('revenue', i.net_minor), ('tax', i.tax_minor)) AS p (step, amount)
-        WHERE p.amount <> 0
+        WHERE p.amount <> 0 AND i.id > %(after)s AND i.id <= %(last)s
     ), made AS (
         SELECT t.source_id AS id, t.step, t.currency, t.debit_account_id, t.credit_account_id, t.amount_minor
-        FROM transfers t WHERE t.source = 'invoice'
+        FROM transfers t WHERE t.source = 'invoice' AND t.source_id > %(after)s AND t.source_id <= %(last)s
     )
     SELECT coalesce(d.id, m.id), coalesce(d.step, m.step), d.amount, m.amount_minor, count(*) OVER ()
     FROM due d FULL JOIN made m ON m.id = d.id AND m.step = d.step
@@ -164,6 +187,9 @@ def _sum(amount: int | None) -> str:
     return "nothing" if amount is None else format_minor(amount)
 
 
+#: Queries that walk invoices slice by slice: where a row of the examined table belongs to an invoice.
+_INVOICE_COLUMN: Final = {_SUMS: "invoice_id", _TRANSFERS: "source_id"}
+
 #: (name, table that is examined, its word, query, a differing row in words)
 _CHECKS: Final[Sequence[tuple[str, str, str, str, Callable[[Sequence[Any]], str]]]] = (
     (
@@ -186,7 +212,7 @@ _CHECKS: Final[Sequence[tuple[str, str, str, str, Callable[[Sequence[Any]], str]
     ),
     (
         "each invoice is the sum of its lines",
-        "invoice_lines",
+        "invoice_lines WHERE true",
         "lines",
         _SUMS,
         lambda row: (
@@ -239,26 +265,54 @@ _CHECKS: Final[Sequence[tuple[str, str, str, str, Callable[[Sequence[Any]], str]
 )
 
 
-async def verify_invoices(cur: Any) -> list[Check]:
+async def verify_invoices(cur: Any, say: Say = silent) -> list[Check]:
     """Every check of truth 8.
 
     Args:
-        cur: aiopg cursor inside the caller's REPEATABLE READ, READ ONLY transaction.
+        cur: aiopg cursor, in no transaction.
     """
     checks = []
-    for name, table, of, query, words in _CHECKS:
-        examined = await count(cur, table)
-        await cur.execute(query, {"limit": MAX_LISTED})
-        checks.append(listed(TRUTH, name, examined, of, await cur.fetchall(), words))
-    return [*checks, await check_guards(cur, TRUTH, GUARDS)]
+    for done, (name, table, of, query, words) in enumerate(_CHECKS):
+        say("checks of invoices", done, len(_CHECKS))
+        column = _INVOICE_COLUMN.get(query)
+        if column is not None:
+            checks.append(await _by_invoice(cur, say, name, table, column, of, query, words))
+            continue
+        async with snapshot(cur):
+            examined = await count(cur, table)
+            await cur.execute(query, {"limit": MAX_LISTED})
+            checks.append(listed(TRUTH, name, examined, of, await cur.fetchall(), words))
+    return [*checks, await check_guards(cur, TRUTH, GUARDS), await check_steps(cur, TRUTH, STEPS)]
 
 
-async def verify_cycle(cur: Any, sample: int | None = SAMPLE) -> list[Check]:
+async def _by_invoice(
+    cur: Any,
+    say: Say,
+    name: str,
+    table: str,
+    column: str,
+    of: str,
+    query: str,
+    words: Callable[[Sequence[Any]], str],
+) -> Check:
+    """A check over slices of invoices; what belongs to none lies before the first, between two, or after the last."""
+    bounds = [last async for _, last in slices(cur, "invoices", say=say)][:-1]
+    checks: list[Check] = []
+    for after, last in pairwise([-1, *bounds, 2**63 - 1]):
+        say(of, sum(check.examined for check in checks), None)
+        async with snapshot(cur):
+            examined = await count(cur, f"{table} AND {column} > {after} AND {column} <= {last}")
+            await cur.execute(query, {"after": after, "last": last, "limit": MAX_LISTED})
+            checks.append(listed(TRUTH, name, examined, of, await cur.fetchall(), words))
+    return together(checks)
+
+
+async def verify_cycle(cur: Any, sample: int | None = SAMPLE, say: Say = silent) -> list[Check]:
     """Truths 6, 8 and 9.
 
     Args:
-        cur: aiopg cursor inside the caller's REPEATABLE READ, READ ONLY transaction.
+        cur: aiopg cursor, in no transaction.
         sample: how many lines are computed again; None: all of them.
     """
-    tiles = [await check_tiles(cur), await check_usage(cur)]
-    return [*tiles, *await verify_invoices(cur), await check_explained(cur, sample)]
+    tiles = [await check_tiles(cur, say), await check_usage(cur)]
+    return [*tiles, *await verify_invoices(cur, say), await check_explained(cur, sample, say)]

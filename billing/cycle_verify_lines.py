@@ -1,6 +1,6 @@
 """Truth 9 on a live database: lines of invoices computed again by the judge, from the rows that still stand.
 
-Rules. As in billing.verify: one snapshot of the caller's, nothing written. A sample is drawn anew each time, about the
+Rules. As in billing.verify: nothing written, a snapshot for each batch. A sample is drawn anew each time, about the
 same number from each block of invoices, one line of an invoice; every line is taken where asked for, or where there are
 no more than the sample is to have. BATCH lines are in memory at once.
 
@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from billing.catalogue import Catalogue
 from billing.cycle_facts import KINDS, judge_lines
-from billing.verify import Check, check_of
+from billing.verify_records import Check, check_of
+from billing.verify_slices import Say, silent, snapshot
 
 TRUTH: Final = 9
 #: Invoices are drawn in excess, for some are drawn twice and some have no such line.
@@ -52,11 +53,11 @@ _ALL: Final = """
 """
 
 
-async def check_explained(cur: Any, sample: int | None = SAMPLE) -> Check:
+async def check_explained(cur: Any, sample: int | None = SAMPLE, say: Say = silent) -> Check:
     """Lines come to the same minor unit when the judge computes them again.
 
     Args:
-        cur: aiopg cursor inside the caller's REPEATABLE READ, READ ONLY transaction.
+        cur: aiopg cursor, in no transaction.
         sample: how many; None: every line there is.
     """
     catalogues: dict[Any, Catalogue] = {}
@@ -64,7 +65,10 @@ async def check_explained(cur: Any, sample: int | None = SAMPLE) -> Check:
     are_few = sample is None or await _count(cur, sample + 1) <= sample
     batches = _every(cur) if sample is None or are_few else _drawn(cur, sample)
     async for batch in batches:
-        for one in await judge_lines(cur, batch, catalogues):
+        say("lines computed again", examined, None)
+        async with snapshot(cur):
+            judged = await judge_lines(cur, batch, catalogues)
+        for one in judged:
             examined += 1
             if one.wrong:
                 what = f"{one.line.kind} {one.line.item}".strip()

@@ -25,7 +25,8 @@ from billing.calendar import HORIZON_END_S, HORIZON_START_S, Cadence, Interval, 
 from billing.catalogue import Buyer, Catalogue, named_customers, plan_items, resolve_price
 from billing.catalogue_store import find_version, read_version
 from billing.catalogue_tables import is_recurring
-from billing.verify import MAX_LISTED, Check, Finding
+from billing.verify_records import MAX_LISTED, Check, Finding
+from billing.verify_slices import Say, silent, snapshot
 from ratingcore.arrays import Ints
 
 TRUTH: Final = 6
@@ -47,7 +48,7 @@ _RUNS: Final = "SELECT id, bill_on FROM bill_runs ORDER BY id"
 
 _TERMS: Final = """
     SELECT t.id, t.interval_unit, t.interval_count, t.anchor_day, t.anchor_month, t.zone, t.kind, t.in_advance,
-           t.currency, t.plan, t.item, c.name, v.version
+           t.currency, t.plan, t.item, c.name, v.version, t.anchor_phase
     FROM order_terms t
     JOIN catalogues c ON c.id = t.catalogue_id
     LEFT JOIN bill_run_catalogues r ON r.catalogue_id = t.catalogue_id AND r.run_id = %(run_id)s
@@ -162,23 +163,24 @@ class _Found:
                 self.findings.append(Finding(TRUTH, words(int(row))))
 
 
-async def check_tiles(cur: Any) -> Check:
+async def check_tiles(cur: Any, say: Say = silent) -> Check:
     """Every tile that was due by the last complete run has its record, and records tile each order's time."""
     name = "each period of each order is billed, waived or reported"
     await cur.execute(_LAST_RUN)
     last_run = await cur.fetchone()
-    bounds = await _bounds(cur)
     run_id, bill_on, started_at = last_run or (0, None, datetime.fromtimestamp(0, UTC))
-    terms = await _terms(cur, run_id)
     found, examined, after = _Found(), 0, 0
     while True:
+        say("orders", examined, None)
         values = {"run_id": run_id, "started_at": started_at, "after": after, "never": _NEVER, "limit": CHUNK}
-        await cur.execute(_ORDERS, values)
-        orders = _Orders(*(_column(one) for one in await cur.fetchone()))
-        is_last = len(orders.id) < CHUNK
-        last = 2**63 - 1 if is_last else int(orders.id[-1])
-        await cur.execute(_RECORDS, {"after": after, "last": last})
-        records = _records([_column(one) for one in await cur.fetchone()], orders)
+        async with snapshot(cur):  # runs and terms too: an order or a record may be of one that came since
+            bounds, terms = await _bounds(cur), await _terms(cur, run_id)
+            await cur.execute(_ORDERS, values)
+            orders = _Orders(*(_column(one) for one in await cur.fetchone()))
+            is_last = len(orders.id) < CHUNK
+            last = 2**63 - 1 if is_last else int(orders.id[-1])
+            await cur.execute(_RECORDS, {"after": after, "last": last})
+            records = _records([_column(one) for one in await cur.fetchone()], orders)
         _check_chunk(orders, records, terms, bounds, bill_on, found)
         examined, after = examined + len(orders.id), last
         if is_last:
@@ -239,11 +241,12 @@ async def _terms(cur: Any, run_id: int) -> dict[int, _Terms]:
         item,
         name,
         version,
+        phase,
     ) in await cur.fetchall():
         if in_advance and version is not None and name not in catalogues:
             known = await find_version(cur, name, version)
             catalogues[name] = await read_version(cur, known) if known is not None else None
-        cadence = Cadence(Interval(unit, count), day, month, zone)
+        cadence = Cadence(Interval(unit, count), day, month, zone, phase)
         metered = in_advance and _has_metered(catalogues.get(name), currency, plan, item)
         found[int(terms_id)] = _Terms(cadence, kind == "one_time", in_advance, metered)
     return found

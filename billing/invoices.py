@@ -187,7 +187,7 @@ _INVOICES: Final = """
                 WHEN i.total_minor > 0 AND i.total_minor + coalesce(o.credited_minor, 0) <= 0 THEN 'credited'
                 WHEN i.corrects_id IS NOT NULL THEN 'issued'
                 WHEN u.unpaid_minor = 0 THEN 'paid'
-                WHEN i.due_on < (now() AT TIME ZONE coalesce(b.zone, 'UTC'))::date THEN 'overdue'
+                WHEN i.due_on < (now() AT TIME ZONE zone_or_utc(b.zone))::date THEN 'overdue'
                 ELSE 'issued' END AS state,
            i.run_id, i.corrects_id
     FROM numbered_invoices i

@@ -66,12 +66,24 @@ from billing.order_rules import (
 )
 from billing.orders import MAX_NOTE, MAX_NUMBER, Facts, WantedOrder, read_order
 from billing.usage_bulk import connection
+from billing.zones import UNKNOWN_ZONE
 from ratingcore.bands import zone_of
 from ratingcore.money import parse_minor
 
 COLUMNS: Final = (
     *("number", "account", "catalogue", "plan", "item", "kind", "quantity", "starts", "ends", "trial_until", "period"),
-    *("anchor_day", "anchor_month", "zone", "in_advance", "proration", "minimum", "price", "codes", "note"),
+    *(
+        "anchor_day",
+        "anchor_month",
+        "anchor_date",
+        "zone",
+        "in_advance",
+        "proration",
+        "minimum",
+        "price",
+        "codes",
+        "note",
+    ),
 )
 NEEDED: Final = ("number", "account", "starts")
 
@@ -85,7 +97,8 @@ _TABLES: Final = (
     ) ON COMMIT DROP""",
     """CREATE TEMPORARY TABLE import_terms (
         place bigint, catalogue text, plan text, item text, currency text, kind text, interval_unit text,
-        interval_count bigint, anchor_day bigint, anchor_month bigint, zone text, in_advance boolean, proration text
+        interval_count bigint, anchor_day bigint, anchor_month bigint, zone text, in_advance boolean, proration text,
+        anchor_phase bigint
     ) ON COMMIT DROP""",
 )
 
@@ -107,7 +120,7 @@ _NEWEST: Final = """
 _FILES: Final = "SELECT name, content FROM catalogue_files WHERE version_id = $1"
 
 _TERMS_COLUMNS: Final = """plan, item, currency, kind, interval_unit, interval_count, anchor_day, anchor_month, zone,
-    in_advance, proration"""
+    in_advance, proration, anchor_phase"""
 
 _ADD_TERMS: Final = f"""
     INSERT INTO order_terms (catalogue_id, {_TERMS_COLUMNS})
@@ -118,9 +131,9 @@ _ADD_TERMS: Final = f"""
 _KNOWN_TERMS: Final = """
     SELECT w.place, t.id FROM import_terms w JOIN catalogues c ON c.name = w.catalogue
     JOIN order_terms t ON (t.catalogue_id, t.plan, t.item, t.currency, t.kind, t.interval_unit, t.interval_count,
-                           t.anchor_day, t.anchor_month, t.zone, t.in_advance, t.proration)
+                           t.anchor_day, t.anchor_month, t.zone, t.in_advance, t.proration, t.anchor_phase)
                         = (c.id, w.plan, w.item, w.currency, w.kind, w.interval_unit, w.interval_count,
-                           w.anchor_day, w.anchor_month, w.zone, w.in_advance, w.proration)
+                           w.anchor_day, w.anchor_month, w.zone, w.in_advance, w.proration, w.anchor_phase)
 """
 
 #: Lines of a number that an earlier line has: the same (no reason) or not.
@@ -144,6 +157,11 @@ _STORED: Final = f"""
                               o.minimum_minor, o.price_minor, o.codes)
                    THEN 'there is an order ' || s.number || ' already, and it is not the same' END
     FROM import_orders s JOIN orders o ON o.number = s.number JOIN terms t ON t.place = s.terms
+"""
+
+_UNKNOWN_ZONES: Final = f"""
+    WITH unknown AS MATERIALIZED (SELECT place, zone FROM import_terms WHERE zone_or_utc(zone) <> zone)
+    SELECT s.line, 'zone: ' || {UNKNOWN_ZONE} FROM import_orders s JOIN unknown u ON u.place = s.terms
 """
 
 _ADD: Final = f"""
@@ -208,6 +226,7 @@ def _check(load: _Load) -> None:
     do(load.opened, "ANALYZE import_orders")
     set_aside(load.opened, "import_orders", _LATER)
     set_aside(load.opened, "import_orders", _STORED)
+    set_aside(load.opened, "import_orders", _UNKNOWN_ZONES)
 
 
 # ---- judging
@@ -320,7 +339,18 @@ def _instants(texts: Coded[str], zones: Coded[str], problems: Problems, what: st
 
 
 _TERMS_TEXTS: Final = (
-    *("catalogue", "plan", "item", "kind", "period", "anchor_day", "anchor_month", "in_advance", "proration"),
+    *(
+        "catalogue",
+        "plan",
+        "item",
+        "kind",
+        "period",
+        "anchor_day",
+        "anchor_month",
+        "anchor_date",
+        "in_advance",
+        "proration",
+    ),
 )
 
 
@@ -338,7 +368,7 @@ def _terms(
     def terms(day: date, zone: str, facts: Facts | None, *said: str) -> Terms | None:
         if facts is None:
             return None
-        catalogue, plan, item, kind, period, anchor_day, anchor_month, in_advance, proration = said
+        catalogue, plan, item, kind, period, anchor_day, anchor_month, anchor_date, in_advance, proration = said
         wanted = WantedOrder(
             "",
             plan=plan,
@@ -349,6 +379,7 @@ def _terms(
             zone=zone,
             anchor_day=whole_number(anchor_day, 0) if anchor_day else None,
             anchor_month=whole_number(anchor_month, 0) if anchor_month else None,
+            anchor_date=anchor_date,
             in_advance=yes_or_no(in_advance),
             proration=proration or "day",
         )

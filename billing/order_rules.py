@@ -12,13 +12,13 @@ Does not know: customers, what is stored, files.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from billing.calendar import HORIZON_END_S, HORIZON_START_S, Cadence, Interval, local_midnight
+from billing.calendar import HORIZON_END_S, HORIZON_START_S, Cadence, Interval, anchor_of, local_midnight
 from billing.catalogue import Buyer, Catalogue, Resolved, plan_items, resolve_price
 from billing.catalogue_tables import is_recurring
 from billing.cycle_records import NEVER
@@ -56,12 +56,13 @@ class Terms:
     zone: str
     in_advance: bool
     proration: str
+    anchor_phase: int = 0
 
     @property
     def cadence(self) -> Cadence:
         """The tiling of these terms. Raises ValueError where there is none."""
         interval = Interval(self.interval_unit, self.interval_count)
-        return Cadence(interval, self.anchor_day, self.anchor_month, self.zone)
+        return Cadence(interval, self.anchor_day, self.anchor_month, self.zone, self.anchor_phase)
 
     @property
     def what(self) -> str:
@@ -147,13 +148,37 @@ def local_date(time_s: int, zone: str) -> date:
     return datetime.fromtimestamp(time_s, UTC).astimezone(zone_of(zone)).date()
 
 
-def default_anchor(interval: Interval, start: date) -> tuple[int, int]:
-    """(anchor_day, anchor_month) of periods that begin on the day the order starts."""
-    if interval.unit == "day":
-        return 1, 1
-    if interval.unit == "week":
-        return start.isoweekday(), 1
-    return start.day, 1 if interval == Interval("month") else start.month
+def anchors_of(interval: Interval, start: date, day: int | None, month: int | None, on: str) -> tuple[int, int, int]:
+    """(anchor_day, anchor_month, anchor_phase) of an order that starts on a local date.
+
+    Periods start where the order does unless it says otherwise: by a date on which one starts, or by the day or the
+    month of it. Then a weekday or a month is the first one on or after the start.
+
+    Raises:
+        OrderError: a date that is none, or a date besides a day or month.
+    """
+    if on:
+        if day is not None or month is not None:
+            raise OrderError("an anchor date says the anchor day and month as well: leave those out")
+        return anchor_of(interval, _anchor_date(on))
+    own_day, own_month, phase = anchor_of(interval, start)
+    if interval.unit == "week" and day is not None and 1 <= day <= 7:
+        return anchor_of(interval, start + timedelta(days=(day - own_day) % 7))
+    if month is not None and (month, own_day if day is None else day) < (start.month, start.day):
+        phase = (12 * (start.year + 1)) % interval.steps
+    elif month is not None:
+        phase = (12 * start.year) % interval.steps
+    return own_day if day is None else day, own_month if month is None else month, phase
+
+
+def _anchor_date(text: str) -> date:
+    try:
+        found = date.fromisoformat(text)
+        if len(text) != 10 or not 1990 <= found.year <= 2100:
+            raise ValueError
+    except ValueError as error:
+        raise OrderError(f"anchor date {text[:_SHOWN]!r} is no date such as 2026-01-31, from 1990 to 2100") from error
+    return found
 
 
 # ---- terms

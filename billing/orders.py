@@ -32,7 +32,7 @@ from billing.order_rules import (
     Numbers,
     OrderError,
     Terms,
-    default_anchor,
+    anchors_of,
     local_date,
     offer_of,
     parse_instant,
@@ -41,6 +41,7 @@ from billing.order_rules import (
     problems_with_numbers,
     unknown_code,
 )
+from billing.zones import problem_with_zone
 from ratingcore.bands import zone_of
 from ratingcore.money import MAX_MINOR, Minor, parse_minor
 
@@ -65,6 +66,7 @@ class WantedOrder:
     period: str = "month"
     anchor_day: int | None = None
     anchor_month: int | None = None
+    anchor_date: str = ""
     zone: str = ""
     in_advance: bool = False
     proration: str = "day"
@@ -118,7 +120,7 @@ class NewOrder:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order as it stands. replaces, replaced_by: numbers, or empty."""
+    """An order as it stands. replaces, replaced_by: numbers, or empty. pause: the one it is in now, if any."""
 
     id: int
     account: str
@@ -130,6 +132,7 @@ class Order:
     replaced_by: str
     is_settled: bool
     created_at: datetime
+    pause: "Suspension | None" = None
 
     @property
     def number(self) -> str:
@@ -228,16 +231,22 @@ _FIND: Final = """
     SELECT o.id, a.number, o.account_id, p.number, o.payer_account_id, coalesce(o.number, '#' || o.id), c.name,
            t.plan, t.item, t.currency,
            t.kind, t.interval_unit, t.interval_count, t.anchor_day, t.anchor_month, t.zone, t.in_advance, t.proration,
-           o.quantity, extract(epoch FROM o.starts_at)::bigint, extract(epoch FROM o.ends_at)::bigint,
+           t.anchor_phase, o.quantity, extract(epoch FROM o.starts_at)::bigint, extract(epoch FROM o.ends_at)::bigint,
            extract(epoch FROM o.trial_until)::bigint, o.minimum_minor, o.price_minor, o.codes, o.note,
            coalesce((SELECT number FROM orders e WHERE e.id = o.replaces_id), ''),
            coalesce((SELECT number FROM orders l WHERE l.replaces_id = o.id), ''), o.settled_at IS NOT NULL,
-           o.created_at
+           o.created_at, s.reason, extract(epoch FROM s.from_at)::bigint, extract(epoch FROM s.until_at)::bigint,
+           s.actor
     FROM line o
     JOIN order_terms t ON t.id = o.terms_id
     JOIN catalogues c ON c.id = t.catalogue_id
     JOIN accounts a ON a.id = o.account_id
     JOIN accounts p ON p.id = o.payer_account_id
+    LEFT JOIN LATERAL (
+        SELECT s.reason, s.from_at, s.until_at, s.actor FROM order_suspensions s
+        WHERE s.order_id = o.id AND s.from_at <= now() AND (s.until_at IS NULL OR s.until_at > now())
+          AND o.starts_at <= now() AND coalesce(o.ends_at > now(), true)
+        LIMIT 1) s ON true
     ORDER BY o.id
 """
 _BY_NUMBER: Final = _FIND.format(which="o.number = %(number)s")
@@ -254,12 +263,12 @@ _LISTED: Final = _FIND.format(
 )
 
 _TERMS_COLUMNS: Final = """plan, item, currency, kind, interval_unit, interval_count, anchor_day, anchor_month, zone,
-    in_advance, proration"""
+    in_advance, proration, anchor_phase"""
 
 _ADD_TERMS: Final = f"""
     INSERT INTO order_terms (catalogue_id, {_TERMS_COLUMNS})
     SELECT id, %(plan)s, %(item)s, %(currency)s, %(kind)s, %(interval_unit)s, %(interval_count)s, %(anchor_day)s,
-           %(anchor_month)s, %(zone)s, %(in_advance)s, %(proration)s
+           %(anchor_month)s, %(zone)s, %(in_advance)s, %(proration)s, %(anchor_phase)s
     FROM catalogues WHERE name = %(catalogue)s
     ON CONFLICT DO NOTHING
 """
@@ -267,7 +276,8 @@ _ADD_TERMS: Final = f"""
 _TERMS_ID: Final = f"""
     SELECT t.id FROM order_terms t JOIN catalogues c ON c.id = t.catalogue_id
     WHERE (c.name, {_TERMS_COLUMNS}) = (%(catalogue)s, %(plan)s, %(item)s, %(currency)s, %(kind)s, %(interval_unit)s,
-           %(interval_count)s, %(anchor_day)s, %(anchor_month)s, %(zone)s, %(in_advance)s, %(proration)s)
+           %(interval_count)s, %(anchor_day)s, %(anchor_month)s, %(zone)s, %(in_advance)s, %(proration)s,
+           %(anchor_phase)s)
 """
 
 _ADD: Final = """
@@ -300,8 +310,9 @@ _WAIT_FOR_PLAN: Final = f"SELECT pg_advisory_xact_lock_shared(hashtextextended('
 
 _WAIT_FOR_SHARD: Final = """
     SELECT FROM bill_shards s JOIN bill_runs r ON r.id = s.run_id
-    WHERE r.state = 'running' AND s.state IN ('due', 'failed') AND %s BETWEEN s.first_account_id AND s.last_account_id
-    FOR SHARE OF s
+    WHERE r.state = 'running' AND s.state IN ('due', 'failed') AND EXISTS (
+        SELECT FROM unnest(%s::bigint[]) AS payer WHERE payer BETWEEN s.first_account_id AND s.last_account_id)
+    ORDER BY s.run_id, s.shard_no FOR SHARE OF s
 """
 
 #: Up to where an order is billed for good, whether its only part is, and up to where it is trued up.
@@ -349,7 +360,7 @@ _CHARGE: Final = """
     INSERT INTO manual_lines (key, account_id, payer_account_id, description, amount_minor, tax_ppm, tax_inside,
                               bill_on, actor, why)
     SELECT %(key)s, b.account_id, b.payer_account_id, %(description)s, %(amount_minor)s, %(tax_ppm)s, %(tax_inside)s,
-           coalesce(%(bill_on)s, (now() AT TIME ZONE b.zone)::date), %(actor)s, %(why)s
+           coalesce(%(bill_on)s, (now() AT TIME ZONE zone_or_utc(b.zone))::date), %(actor)s, %(why)s
     FROM billing_accounts b WHERE b.account_id = %(account_id)s
     ON CONFLICT (key) DO NOTHING
     RETURNING bill_on
@@ -381,7 +392,8 @@ def read_order(wanted: WantedOrder, facts: Facts, catalogue: str, now_s: int | N
     starts_s = _instant("start", wanted.starts or today, zone)
     is_once = wanted.kind == "one_time"
     interval = parse_interval("month" if is_once else wanted.period)
-    day, month = (1, 1) if is_once else default_anchor(interval, local_date(starts_s, zone))
+    anchors = (wanted.anchor_day, wanted.anchor_month, wanted.anchor_date)
+    day, month, phase = (1, 1, 0) if is_once else anchors_of(interval, local_date(starts_s, zone), *anchors)
     terms = Terms(
         catalogue,
         wanted.plan,
@@ -390,11 +402,12 @@ def read_order(wanted: WantedOrder, facts: Facts, catalogue: str, now_s: int | N
         wanted.kind,
         interval.unit,
         interval.count,
-        day if is_once or wanted.anchor_day is None else wanted.anchor_day,
-        month if is_once or wanted.anchor_month is None else wanted.anchor_month,
+        day,
+        month,
         zone,
         wanted.in_advance and not is_once,
         "none" if is_once else wanted.proration,
+        phase,
     )
     ends_s = _instant("end", wanted.ends, zone) if wanted.ends else None
     trial_until_s = _instant("trial", wanted.trial_until, zone) if wanted.trial_until else None
@@ -508,6 +521,9 @@ async def add_order(cur: Any, wanted: WantedOrder, actor: str, now_s: int | None
         if not _is_same(known, facts, new):
             raise OrderError(f"there is an order {number} already, and it is not the same")
         return known, False
+    unknown = await problem_with_zone(cur, new.terms.zone)
+    if unknown:
+        raise OrderError(f"zone: {unknown}")
     await _insert(cur, new, catalogue, facts, actor)
     return await find_order(cur, number), True
 
@@ -563,10 +579,14 @@ async def _found(cur: Any, statement: str, values: Mapping[str, Any]) -> list[Or
 
 
 def _order(row: Sequence[Any]) -> Order:
-    quantity, starts_s, ends_s, trial_until_s, minimum, price, codes, note = row[18:26]
+    quantity, starts_s, ends_s, trial_until_s, minimum, price, codes, note = row[19:27]
     life = (quantity, starts_s, ends_s, trial_until_s, minimum, price)
-    contents = NewOrder(row[5], Terms(*row[6:18]), *life, tuple(codes or ()), note)
-    return Order(row[0], row[1], row[2], row[3], row[4], contents, row[26], row[27], row[28], row[29])
+    contents = NewOrder(row[5], Terms(*row[6:19]), *life, tuple(codes or ()), note)
+    pause = Suspension(0, row[32], row[33], row[31], row[34]) if row[31] else None
+    replaces, replaced_by, is_settled, created_at = row[27:31]
+    order_id, account, account_id, payer, payer_id = row[:5]
+    ids = (order_id, account, account_id, payer, payer_id)
+    return Order(*ids, contents, replaces, replaced_by, is_settled, created_at, pause)
 
 
 async def _known(cur: Any, number: str) -> Order | None:
@@ -672,8 +692,7 @@ async def wait_for_billing(cur: Any, payers: Sequence[int]) -> None:
     """Wait for shards at work on these payers' accounts; those that have not begun wait for this transaction."""
     if payers:
         await cur.execute(_WAIT_FOR_PLAN)
-    for payer in payers:
-        await cur.execute(_WAIT_FOR_SHARD, (payer,))
+        await cur.execute(_WAIT_FOR_SHARD, (list(payers),))
 
 
 async def _guard(cur: Any, order: Order, at_s: int, what: str) -> None:
@@ -774,11 +793,13 @@ async def replace_order(
     quantity: int = 0,
     new_number: str = "",
     codes: Sequence[str] = (),
+    is_exact: bool = False,
 ) -> tuple[Order, bool]:
     """Let another plan or another quantity begin where an order ends; False where just that was done already.
 
     Args:
         at_s: when; before the order's start it is its start. codes: of promotions, besides those it has.
+        is_exact: a change that was made already must have been made for this instant.
 
     Raises:
         OrderError: a rule is broken; roll back.
@@ -787,12 +808,15 @@ async def replace_order(
     order, *later = await _to_change(cur, number)
     old = order.contents
     wanted = replace(old.terms, plan=plan) if plan else old.terms
+    at_s = max(at_s, old.starts_s)
     if later:
         successor = later[0]
-        if (successor.contents.terms, successor.contents.quantity) == (wanted, quantity or old.quantity):
+        from_s = successor.contents.starts_s
+        is_same = (successor.contents.terms, successor.contents.quantity) == (wanted, quantity or old.quantity)
+        if is_same and not (is_exact and from_s != at_s):
             return successor, False
-        raise OrderError(f"order {number} is replaced by {successor.number} already: change that one")
-    at_s = max(at_s, old.starts_s)
+        why = f"order {number} is replaced by {successor.number} already, from {shown(from_s, old.terms.zone)}"
+        raise OrderError(f"{why}: {'cancel' if is_same else 'change'} that one")
     await _refuse_change(cur, order, at_s, plan)
     new = replace(
         old,

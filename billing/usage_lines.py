@@ -22,6 +22,9 @@ from billing.usage_format import Format
 from billing.usage_time import Ints, flags
 
 BLOCK_BYTES: Final = 16 << 20
+#: A block of more lines than this is read in pieces: columns cost some 60 bytes a line, and a line may be one byte.
+LINES_MAX: Final = 1_000_000
+PIECE_BYTES: Final = 1 << 20
 #: What is kept of a rejected line.
 RAW_MAX_BYTES: Final = 4_096
 _LF, _CR, _TAB = 10, 13, 9
@@ -93,13 +96,13 @@ def read_blocks(source: IO[bytes], made: Format, block_bytes: int = BLOCK_BYTES)
         rest += data
         end = rest.rfind(b"\n") + 1
         if end:
-            yield _block(rest[:end], state)
+            yield from _pieces(rest[:end], state)
             rest = rest[end:]
         elif len(rest) > made.max_line_bytes:
             rest = yield from _skip_long_line(source, state, rest, block_bytes)
     end = rest.rfind(b"\n") + 1
     if end:
-        yield _block(rest[:end], state)
+        yield from _pieces(rest[:end], state)
     if rest := rest[end:]:
         yield _last_line(rest, state)
     if state.number <= made.skip_lines + made.has_header:
@@ -157,6 +160,18 @@ def _last_line(rest: bytes, state: _Reading) -> Block:
 def _raw_of(line: bytes) -> Raw:
     line = line.removesuffix(b"\n").removesuffix(b"\r")
     return Raw(line[:RAW_MAX_BYTES], len(line) > RAW_MAX_BYTES)
+
+
+def _pieces(data: bytes, state: _Reading) -> Iterator[Block]:
+    """Whole lines to blocks: one, unless there are very many short lines."""
+    if data.count(b"\n") <= LINES_MAX:
+        yield _block(data, state)
+        return
+    start = 0
+    while start < len(data):
+        end = data.rfind(b"\n", start, start + PIECE_BYTES) + 1 or data.find(b"\n", start + PIECE_BYTES) + 1
+        yield _block(data[start:end], state)
+        start = end
 
 
 def _block(data: bytes, state: _Reading) -> Block:

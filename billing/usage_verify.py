@@ -1,6 +1,7 @@
 """Usage on a live database: every event is kept once, where it belongs, and imports account for all their lines.
 
-Rules. As in billing.verify: one snapshot of the caller's, nothing written, PostgreSQL does the adding. These are checks
+Rules. As in billing.verify: nothing written, PostgreSQL does the adding. Events and their imports are counted in one
+snapshot, for they are compared. These are checks
 of truth 6, for what is not kept once cannot be billed once. Months that were detached and archived (docs/usage.md) are
 no difference: their keys stay, and how many those are is told.
 
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from billing.verify import MAX_LISTED, Check, Guard, check_guards, check_of, count
+from billing.verify import Guard, check_guards, count
+from billing.verify_records import MAX_LISTED, Check, check_of
+from billing.verify_slices import Say, silent, snapshot
 
 TRUTH: Final = 6
 
@@ -92,22 +95,19 @@ class _Import:
     kept_rejects: int
 
 
-async def verify_usage(cur: Any) -> list[Check]:
+async def verify_usage(cur: Any, say: Say = silent) -> list[Check]:
     """Every check of usage.
 
     Args:
-        cur: aiopg cursor inside the caller's REPEATABLE READ, READ ONLY transaction.
+        cur: aiopg cursor, in no transaction.
     """
-    await cur.execute(_SLICES)
-    slices = [_Slice(*row) for row in await cur.fetchall()]
-    keys, archived = await _check_keys(cur, sum(one.events for one in slices))
-    return [
-        keys,
-        _check_months(slices),
-        await _check_imports(cur, slices, archived),
-        await _check_refed(cur),
-        await check_guards(cur, TRUTH, GUARDS),
-    ]
+    say("usage", 0, None)
+    async with snapshot(cur):
+        await cur.execute(_SLICES)
+        slices = [_Slice(*row) for row in await cur.fetchall()]
+        keys, archived = await _check_keys(cur, sum(one.events for one in slices))
+        imports = await _check_imports(cur, slices, archived)
+    return [keys, _check_months(slices), imports, await _check_refed(cur), await check_guards(cur, TRUTH, GUARDS)]
 
 
 async def _check_keys(cur: Any, events: int) -> tuple[Check, int]:

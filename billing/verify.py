@@ -1,51 +1,23 @@
 """Truths 1 and 2 on a live database: money is whole numbers, and the ledger adds up and cannot be rewritten.
 
-Rules. Everything is read in the caller's one snapshot; nothing is written, locked or repaired. PostgreSQL does the
-adding and returns only rows that differ, so millions of transfers cost this program no memory. A check tells how much
-it examined: one that examined nothing has proved nothing and says so.
+Rules. Nothing is written, locked or repaired, and no snapshot is held for longer than a slice (billing.verify_slices).
+A check tells how much it examined: one that examined nothing has proved nothing and says so.
 
 Does not know: payments, the journal, how a report is printed.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from billing.verify_balances import check_balances
+from billing.verify_records import MAX_LISTED, Check, check_of, listed
+from billing.verify_slices import Say, silent, slices, together
 from ratingcore.money import format_minor
 
-#: Differing rows that one check lists; all are counted.
-MAX_LISTED: Final = 50
 #: The role the program runs as (migration 0001).
 APP_ROLE: Final = "kopeck_app"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One difference: which truth it breaks, and the row with what was expected of it."""
-
-    truth: int
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check's outcome. examined: how many ``of`` it looked at; found: how many differ, the first of them listed.
-
-    note: what a person should know although it is no difference.
-    """
-
-    truth: int
-    name: str
-    examined: int
-    of: str
-    found: int = 0
-    findings: tuple[Finding, ...] = ()
-    note: str = ""
-
-    @property
-    def is_clean(self) -> bool:
-        """No difference. True also of a check that examined nothing."""
-        return self.found == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +30,14 @@ class Guard:
     table: str
     trigger: tuple[str, ...]
     role: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A trigger by name that lets rows of a table be written only as they must be, and refuses the rest."""
+
+    table: str
+    trigger: str
 
 
 GUARDS: Final = (
@@ -77,20 +57,6 @@ _MONEY_COLUMNS: Final = r"""
 
 _SUMS: Final = "SELECT currency, count(*), sum(balance_minor)::bigint FROM accounts GROUP BY currency ORDER BY currency"
 
-_BALANCES: Final = """
-    WITH moved AS (
-        SELECT id, sum(delta) AS delta FROM (
-            SELECT credit_account_id AS id, amount_minor AS delta FROM transfers
-            UNION ALL
-            SELECT debit_account_id, -amount_minor FROM transfers
-        ) sides GROUP BY id
-    )
-    SELECT a.id, a.number, a.balance_minor, coalesce(moved.delta, 0)::bigint, count(*) OVER ()
-    FROM accounts a LEFT JOIN moved USING (id)
-    WHERE a.balance_minor <> coalesce(moved.delta, 0)
-    ORDER BY a.id LIMIT %(limit)s
-"""
-
 _BROKEN_TRANSFERS: Final = """
     SELECT t.id, t.source, t.source_id, t.step, t.debit_account_id, d.currency, t.credit_account_id, c.currency,
            t.amount_minor, t.currency, m.id IS NULL AS has_no_source, count(*) OVER ()
@@ -98,8 +64,9 @@ _BROKEN_TRANSFERS: Final = """
     LEFT JOIN accounts d ON d.id = t.debit_account_id
     LEFT JOIN accounts c ON c.id = t.credit_account_id
     LEFT JOIN manual_postings m ON t.source = 'manual' AND m.id = t.source_id
-    WHERE d.id IS NULL OR c.id IS NULL OR d.currency <> t.currency OR c.currency <> t.currency
-       OR t.amount_minor <= 0 OR d.id = c.id OR (t.source = 'manual' AND m.id IS NULL)
+    WHERE t.id > %(after)s AND t.id <= %(last)s
+      AND (d.id IS NULL OR c.id IS NULL OR d.currency <> t.currency OR c.currency <> t.currency
+           OR t.amount_minor <= 0 OR d.id = c.id OR (t.source = 'manual' AND m.id IS NULL))
     ORDER BY t.id LIMIT %(limit)s
 """
 
@@ -120,25 +87,57 @@ _PRIVILEGE: Final = """
         OR (%(verb)s = 'UPDATE' AND has_any_column_privilege(%(role)s, to_regclass(%(table)s), 'UPDATE'))
 """
 
+_STEP: Final = """
+    SELECT t.tgenabled::text, p.prosrc
+    FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = to_regclass(%(table)s) AND t.tgname = %(trigger)s AND NOT t.tgisinternal
+"""
+
+#: Functions that run as their owner, and those that triggers run: a table of the caller's must not deceive them.
+_FUNCTIONS: Final = """
+    SELECT n.nspname || '.' || p.proname, p.prosecdef,
+           (SELECT substr(c, length('search_path=') + 1) FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=%%'),
+           has_function_privilege('public', p.oid, 'EXECUTE')
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+      AND (p.prosecdef OR p.prorettype = 'trigger'::regtype)
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+                      AND d.deptype = 'e')
+    ORDER BY 1
+"""
+
+_SCHEMAS: Final = """
+    SELECT nspname FROM pg_namespace
+    WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\\_%%'
+      AND has_schema_privilege(%(role)s, oid, 'CREATE')
+    ORDER BY 1
+"""
+
 #: pg_trigger.tgtype: bits of BEFORE and of the verbs (PostgreSQL's catalog/pg_trigger.h).
 _BEFORE: Final = 2
 _VERB_BITS: Final = {"DELETE": 8, "UPDATE": 16, "TRUNCATE": 32}
+_CALLERS: Final = "the caller's"
 _INEXACT: Final = ("real", "double precision", "money")
 _MONEY_WORDS: Final = ("amount", "balance", "sum", "price", "total", "fee", "minor", "micro")
 
 
-async def verify_ledger(cur: Any) -> list[Check]:
+async def verify_ledger(cur: Any, dsn: str, say: Say = silent) -> list[Check]:
     """Every check of truths 1 and 2.
 
     Args:
-        cur: aiopg cursor inside the caller's REPEATABLE READ, READ ONLY transaction.
+        cur: aiopg cursor, in no transaction.
+        dsn: of the same database: transfers are added up over a connection of their own, in columns.
+
+    Raises:
+        billing.cycle_link.CycleStoreError: that connection was lost, or refused.
     """
     return [
         await check_money_columns(cur),
         await check_sums(cur),
-        await check_balances(cur),
-        await check_transfers(cur),
+        await asyncio.to_thread(check_balances, dsn, say),
+        await check_transfers(cur, say),
         await check_guards(cur, 2, GUARDS),
+        await check_functions(cur),
     ]
 
 
@@ -168,32 +167,15 @@ async def check_sums(cur: Any) -> Check:
     return check_of(2, "balances sum to zero in each currency", sum(row[1] for row in rows), "accounts", found)
 
 
-async def check_balances(cur: Any) -> Check:
-    """Truth 2: a balance is what was credited less what was debited."""
-    examined = await count(cur, "accounts")
-    await cur.execute(_BALANCES, {"limit": MAX_LISTED})
-    return listed(
-        2,
-        "each balance equals its transfers",
-        examined,
-        "accounts",
-        await cur.fetchall(),
-        lambda row: f"account {row[1]} (id {row[0]}): balance {format_minor(row[2])}, transfers {format_minor(row[3])}",
-    )
-
-
-async def check_transfers(cur: Any) -> Check:
+async def check_transfers(cur: Any, say: Say = silent) -> Check:
     """Truth 2: a transfer moves a positive sum between two accounts that exist, in the currency of both."""
-    examined = await count(cur, "transfers")
-    await cur.execute(_BROKEN_TRANSFERS, {"limit": MAX_LISTED})
-    return listed(
-        2,
-        "each transfer has two accounts in its currency",
-        examined,
-        "transfers",
-        await cur.fetchall(),
-        _transfer_fault,
-    )
+    checks = [Check(2, "each transfer has two accounts in its currency", 0, "transfers")]
+    async for after, last in slices(cur, "transfers", say=say):
+        examined = await count(cur, f"transfers WHERE id > {after} AND id <= {last}")
+        await cur.execute(_BROKEN_TRANSFERS, {"after": after, "last": last, "limit": MAX_LISTED})
+        found = await cur.fetchall()
+        checks.append(listed(2, checks[0].name, examined, "transfers", found, _transfer_fault))
+    return together(checks)
 
 
 async def check_guards(cur: Any, truth: int, guards: Sequence[Guard]) -> Check:
@@ -206,6 +188,44 @@ async def check_guards(cur: Any, truth: int, guards: Sequence[Guard]) -> Check:
     return check_of(truth, name, len(guards), "tables", found)
 
 
+async def check_steps(cur: Any, truth: int, steps: Sequence[Step]) -> Check:
+    """Truth 8: the triggers that let rows be written only in their order stand, are enabled and refuse."""
+    found: list[str] = []
+    for step in steps:
+        await cur.execute(_STEP, {"table": step.table, "trigger": step.trigger})
+        row = await cur.fetchone()
+        if row is None:
+            found.append(f"trigger {step.trigger} on {step.table} does not exist")
+        elif row[0] not in ("O", "A"):
+            found.append(f"trigger {step.trigger} on {step.table} is disabled")
+        elif not ("RAISE EXCEPTION" in row[1].upper() or "NEW." in row[1].upper()):
+            found.append(f"trigger {step.trigger} on {step.table} refuses nothing and sets nothing")
+    return check_of(truth, "rows are written only in their order", len(steps), "triggers", found)
+
+
+async def check_functions(cur: Any) -> Check:
+    """Truth 2: the program's role can neither become the owner through a function nor deceive a trigger.
+
+    A function of a trigger, or one that runs as its owner, names its search_path, which ends in pg_temp and does not
+    begin with the caller's own schema; and the program's role creates nothing in a schema.
+    """
+    await cur.execute(_FUNCTIONS)
+    rows = await cur.fetchall()
+    found = []
+    for name, is_definer, path, is_public in rows:
+        words = [word.strip().strip('"') for word in (path or "").split(",")]
+        if words[-1] != "pg_temp":
+            found.append(f"function {name} does not look into pg_temp last: its search_path is {path or _CALLERS}")
+        elif "$user" in words:
+            found.append(f'function {name} looks into "$user": its search_path is {path}')
+        if is_definer and is_public:
+            found.append(f"function {name} runs as its owner and everybody may call it")
+    await cur.execute(_SCHEMAS, {"role": APP_ROLE})
+    found += [f"role {APP_ROLE} may create in schema {schema}" for (schema,) in await cur.fetchall()]
+    name = "functions of triggers and of the owner look where they must"
+    return check_of(2, name, len(rows), "functions", found)
+
+
 # -- shared with gateway.verify ----------------------------------------------------------------------------------------
 
 
@@ -213,21 +233,6 @@ async def count(cur: Any, table: str) -> int:
     """Rows of a table of ours (the name is never input)."""
     await cur.execute(f"SELECT count(*) FROM {table}")
     return int((await cur.fetchone())[0])
-
-
-def check_of(truth: int, name: str, examined: int, of: str, found: Iterable[str], note: str = "") -> Check:
-    """A check whose differences are all at hand."""
-    faults = list(found)
-    listed_ = tuple(Finding(truth, fault) for fault in faults[:MAX_LISTED])
-    return Check(truth, name, examined, of, len(faults), listed_, note)
-
-
-def listed(
-    truth: int, name: str, examined: int, of: str, rows: Sequence[Sequence[Any]], words: Callable[[Sequence[Any]], str]
-) -> Check:
-    """A check whose query returned the first differing rows, each ending with how many there are in all."""
-    found = int(rows[0][-1]) if rows else 0
-    return Check(truth, name, examined, of, found, tuple(Finding(truth, words(row)) for row in rows))
 
 
 # -- inside ------------------------------------------------------------------------------------------------------------

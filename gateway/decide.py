@@ -7,15 +7,17 @@ The contract's limits are looked at for new payments alone, in this order: accou
 account known, account active, sum within bounds. A repeat of a credited payment is answered from its state although a
 limit moved since: a fatal answer to it would make the partner give the payer's cash back.
 
+A card's number that stands where an account's should is kept masked: no account has it, so no money hangs on it.
+
 Does not know: where the world came from, protocols' codes, other batches.
 """
 
-import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from adapters.cards import mask_cards
 from adapters.messages import (
     Balance,
     Cancel,
@@ -27,6 +29,7 @@ from adapters.messages import (
     Result,
     Status,
 )
+from adapters.wire import fits
 from billing.ledger import Transfer
 from gateway.states import OPEN, Effect, Event, State, transition
 from ratingcore.money import Minor, format_minor
@@ -124,7 +127,7 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A row of `attempts`: a call that changed no payment."""
+    """A row of `attempts`: a call that changed no payment. calls: how many alike it stands for (gateway.strangers)."""
 
     kind: str
     reason: Reason
@@ -138,6 +141,7 @@ class Attempt:
     payment_id: int | None = None
     remote_ip: str = ""
     request_text: str = ""
+    calls: int = 1
 
 
 @dataclass(slots=True)
@@ -212,13 +216,14 @@ def _pay(world: World, command: Command, terms: Terms, request: Pay) -> Result:
         return _repeat(world, command, terms, request, known)
     account = world.accounts.get(request.account)
     reason = _examine_pay(world, account, request, contract)
+    command = _without_cards(world, command, request)
     payment = Payment(
         id=world.next_id(),
         partner_id=contract.partner_id,
         key=request.key,
         contract_version=contract.version,
         service=request.service,
-        account_number=request.account,
+        account_number=_kept_number(world, request.account),
         account_id=account.id if account else None,
         amount=request.amount,
         currency=contract.currency,
@@ -234,8 +239,21 @@ def _pay(world: World, command: Command, terms: Terms, request: Pay) -> Result:
     return _pay_result(_happen(world, command, terms, payment, event, reason), Reason.OK)
 
 
+def _kept_number(world: World, number: str) -> str:
+    """The account number as it is kept: to the letter, unless it is a card's and no account's."""
+    return number if number in world.accounts else mask_cards(number)
+
+
+def _without_cards(world: World, command: Command, request: Pay) -> Command:
+    """The command, its text without a card's number in the account's place. Other places are masked before us."""
+    if _kept_number(world, request.account) == request.account:
+        return command
+    return replace(command, request_text=mask_cards(command.request_text, (request.key,)))
+
+
 def _repeat(world: World, command: Command, terms: Terms, request: Pay, known: Payment) -> Result:
     contract = terms.contract
+    command = _without_cards(world, command, request)
     is_tombstone = known.state is State.VOIDED and known.amount == 0  # a cancel came first and knew no requisites
     if not is_tombstone and not _same_requisites(known, request, contract):
         detail = (
@@ -250,15 +268,18 @@ def _repeat(world: World, command: Command, terms: Terms, request: Pay, known: P
 
 
 def _re_examine(world: World, command: Command, terms: Terms, request: Pay, known: Payment) -> Result:
-    account = world.accounts.get(known.account_number)
+    # By the number as the contract reads it now: the payment's own may have been taken down under another version.
+    account = world.accounts.get(request.account)
+    kept = _kept_number(world, request.account)
+    note = "" if known.account_number in (request.account, kept) else f"account {kept}"
     reason = _examine_pay(world, account, request, terms.contract)
     if reason is known.reason:
         return _pay_result(known, Reason.DUPLICATE_OK)
     looked_at = replace(known, account_id=account.id if account else None, contract_version=terms.contract.version)
     if reason is not Reason.OK:
-        return _pay_result(_happen(world, command, terms, looked_at, Event.REFUSE, reason), Reason.OK)
+        return _pay_result(_happen(world, command, terms, looked_at, Event.REFUSE, reason, note), Reason.OK)
     looked_at = replace(looked_at, registered_at=world.now)
-    return _pay_result(_happen(world, command, terms, looked_at, Event.ACCEPT, reason), Reason.OK)
+    return _pay_result(_happen(world, command, terms, looked_at, Event.ACCEPT, reason, note), Reason.OK)
 
 
 def _same_requisites(known: Payment, request: Pay, contract: Contract) -> bool:
@@ -267,7 +288,7 @@ def _same_requisites(known: Payment, request: Pay, contract: Contract) -> bool:
     if known.contract_version != contract.version:
         # Whether leading zeros are stripped may have changed since; the number is the same.
         return known.account_number.lstrip("0") == request.account.lstrip("0")
-    return known.account_number == request.account
+    return known.account_number in (request.account, mask_cards(request.account))
 
 
 def _examine_pay(world: World, account: AccountRow | None, request: Pay, contract: Contract) -> Reason:
@@ -280,7 +301,7 @@ def _examine_pay(world: World, account: AccountRow | None, request: Pay, contrac
 
 
 def _examine_address(number: str, service: str, contract: Contract) -> Reason:
-    if re.fullmatch(contract.account_pattern, number) is None:
+    if not fits(contract.account_pattern, number):
         return Reason.BAD_ACCOUNT_FORMAT
     if contract.services and service not in contract.services:
         return Reason.BAD_SERVICE
@@ -535,7 +556,7 @@ def _note(world: World, command: Command, kind: str, reason: Reason, payment: Pa
             op=Op.PAY.value if isinstance(request, Pay) else Op.CANCEL.value,
             detail=detail,
             key=payment.key,
-            account_number=request.account if isinstance(request, Pay) else payment.account_number,
+            account_number=_kept_number(world, request.account) if isinstance(request, Pay) else payment.account_number,
             amount=request.amount if isinstance(request, Pay | Cancel) else None,
             payment_id=payment.id,
             remote_ip=command.remote_ip,

@@ -75,7 +75,7 @@ _CONTRACTS: Final = """
 
 _ATTEMPTS: Final = """
     SELECT t.id, t.at, coalesce(w.code, ''), t.kind, t.op, t.reason, t.code, t.detail, t.partner_key,
-           t.account_number, t.amount_minor, t.payment_id, t.remote_ip, t.request
+           t.account_number, t.amount_minor, t.payment_id, t.remote_ip, t.request, t.calls
     FROM attempts t LEFT JOIN partners w ON w.id = t.partner_id
     WHERE t.id = ANY(%(ids)s::bigint[])
     ORDER BY t.id
@@ -90,7 +90,7 @@ _EVENT_FIELDS: Final = ("seq", "event", "state", "reason", "actor", "note", "at"
 _TRANSFER_FIELDS: Final = ("id", "step", "debit", "credit", "amount", "at")
 _ATTEMPT_FIELDS: Final = (
     "_id", "at", "partner", "kind", "op", "reason", "code", "detail", "key",
-    "account", "amount", "payment_id", "remote_ip", "request",
+    "account", "amount", "payment_id", "remote_ip", "request", "calls",
 )  # fmt: skip
 
 #: Which call of the partner's an event answered. Sending and silence are ours, not an answer to anybody.

@@ -152,6 +152,11 @@ class Journal:
         replaced = await self._bulk("attempts", [ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in known], known)
         return Written(len(documents) - len(known), replaced, len(known) - replaced)
 
+    async def forget_attempts(self, before: datetime) -> int:
+        """Delete attempts from before ``before``; how many there were."""
+        with _translated():
+            return int((await self._db.attempts.delete_many({"at": {"$lt": before}})).deleted_count)
+
     async def _insert(self, collection: str, documents: Sequence[Document]) -> list[Document]:
         """Insert what is new; returns what was there already. New is the common case and the cheap one."""
         if not documents:

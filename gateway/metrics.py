@@ -19,5 +19,10 @@ POISONOUS = Counter("kopeck_gateway_poisonous_commands_total", "Commands the dat
 QUEUED = Gauge("kopeck_gateway_queued_commands", "Commands waiting for a batch")
 DATABASE_AWAY = Gauge("kopeck_gateway_database_away", "1 while no lane reaches PostgreSQL")
 ATTEMPTS_DROPPED = Counter("kopeck_gateway_attempts_dropped_total", "Attempts not recorded because too many waited")
+STRANGERS_COUNTED = Counter(
+    "kopeck_gateway_strangers_counted_total",
+    "Calls of callers that proved nothing, beyond those kept in full",
+    ["kind"],
+)
 CONNECTIONS_REFUSED = Counter("kopeck_gateway_connections_refused_total", "Connections over the limit")
 BROKEN_PARTNERS = Gauge("kopeck_gateway_broken_partners", "Partners whose contract or key does not parse")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from billing.verify import MAX_LISTED, Check, listed
+from billing.verify_records import MAX_LISTED, Check, listed
 
 #: Rows moved by one `fold`.
 FOLD_MAX: Final = 5_000

@@ -21,8 +21,11 @@ from ratingcore.money import Minor
 #: `payment_ids` moves by this at each nextval (migration 0002): the ids [n, n + ID_BLOCK) are the caller's.
 ID_BLOCK: Final = 100
 
-#: Longest answer to a registry question, in payments; a longer day is refused with a temporary code.
-REGISTRY_MAX: Final = 100_000
+#: Longest answer to a registry question, in payments, some 400 bytes of memory each until it is sent; a longer period
+#: is refused with a temporary code.
+REGISTRY_MAX: Final = 1_000_000
+#: Payments of a registry read at once: while their rows are taken in, a few milliseconds, no other request is served.
+REGISTRY_PAGE: Final = 1_000
 
 _PAYABLE: Final = "kind IN ('subscriber', 'prepaid')"
 
@@ -103,11 +106,11 @@ _OUTBOX: Final = "INSERT INTO outbox (topic, ref) SELECT 'payment', unnest(%(ids
 _INSERT_ATTEMPTS: Final = """
     WITH written AS (
         INSERT INTO attempts (at, partner_id, kind, op, reason, code, detail, partner_key, account_number,
-                              amount_minor, payment_id, remote_ip, request)
+                              amount_minor, payment_id, remote_ip, request, calls)
         SELECT * FROM unnest(%(ats)s::timestamptz[], %(partners)s::int[], %(kinds)s::text[], %(ops)s::text[],
                              %(reasons)s::text[], %(codes)s::text[], %(details)s::text[], %(keys)s::text[],
                              %(numbers)s::text[], %(amounts)s::bigint[], %(payments)s::bigint[], %(ips)s::text[],
-                             %(requests)s::text[])
+                             %(requests)s::text[], %(calls)s::int[])
         RETURNING id
     )
     INSERT INTO outbox (topic, ref) SELECT 'attempt', id FROM written
@@ -116,8 +119,12 @@ _INSERT_ATTEMPTS: Final = """
 _REGISTRY: Final = """
     SELECT partner_key, id, account_number, amount_minor, partner_time FROM payments
     WHERE partner_id = %(partner)s AND state = 'posted' AND partner_time >= %(start)s AND partner_time < %(end)s
+      AND (partner_time, id) > (%(start)s, %(after)s)
     ORDER BY partner_time, id LIMIT %(limit)s
 """
+
+#: All pages of a registry show one instant: a payment that is cancelled meanwhile is in it whole or not at all.
+_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 class StaleWrite(Exception):
@@ -200,13 +207,39 @@ async def insert_attempts(cur: Any, attempts: Sequence[tuple[datetime, Attempt]]
     await cur.execute(_INSERT_ATTEMPTS, attempt_columns(attempts))
 
 
+async def forget_attempts(cur: Any, before: datetime, most: int) -> int:
+    """Delete at most ``most`` attempts from before ``before``, oldest first; how many were deleted.
+
+    Raises:
+        psycopg2.errors.RaiseException: they are younger than the database lets go.
+    """
+    await cur.execute("SELECT forget_attempts(%s, %s)", (before, most))
+    return int((await cur.fetchone())[0])
+
+
+async def known_numbers(cur: Any, numbers: Sequence[str]) -> set[str]:
+    """Of the numbers those that payable accounts have."""
+    await cur.execute(_EXISTING_NUMBERS, {"numbers": text_array(numbers)})
+    return {row[0] for row in await cur.fetchall()}
+
+
 async def read_registry(cur: Any, partner_id: int, start: datetime, end: datetime) -> tuple[RegistryLine, ...] | None:
-    """The partner's posted payments with partner time in [start, end), oldest first; None when over REGISTRY_MAX."""
-    await cur.execute(_REGISTRY, {"partner": partner_id, "start": start, "end": end, "limit": REGISTRY_MAX + 1})
-    rows = await cur.fetchall()
-    if len(rows) > REGISTRY_MAX:
-        return None
-    return tuple(RegistryLine(row[0], row[1], row[2], Minor(row[3]), row[4]) for row in rows)
+    """The partner's posted payments with partner time in [start, end), oldest first; None when over REGISTRY_MAX.
+
+    A transaction of its own, a round trip for each REGISTRY_PAGE of them.
+    """
+    await cur.execute(_SNAPSHOT)
+    lines: list[RegistryLine] = []
+    asked = {"partner": partner_id, "start": start, "end": end, "after": -1, "limit": REGISTRY_PAGE}
+    while True:
+        await cur.execute(_REGISTRY, asked)
+        page = [RegistryLine(row[0], row[1], row[2], Minor(row[3]), row[4]) for row in await cur.fetchall()]
+        lines += page
+        if len(page) < REGISTRY_PAGE or len(lines) > REGISTRY_MAX:
+            break
+        asked |= {"start": page[-1].time, "after": page[-1].payment_id}
+    await cur.execute("COMMIT")
+    return tuple(lines) if len(lines) <= REGISTRY_MAX else None
 
 
 def _key_columns(keys: Sequence[tuple[int, str]]) -> dict[str, str]:
@@ -306,4 +339,5 @@ def attempt_columns(attempts: Sequence[tuple[datetime, Attempt]]) -> dict[str, A
         "payments": int_array(a.payment_id for _, a in attempts),
         "ips": text_array(a.remote_ip for _, a in attempts),
         "requests": text_array(a.request_text for _, a in attempts),
+        "calls": int_array(a.calls for _, a in attempts),
     }

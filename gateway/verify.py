@@ -1,19 +1,17 @@
-"""Truths 1 to 5 on a live database, in one repeatable-read snapshot: what `kopeck verify` runs.
+"""Truths 1 to 5 on a live database, in short snapshots: what `kopeck verify` runs.
 
-Rules. Reads only; gateways and relays go on meanwhile. Payments are walked in id order, BATCH at a time, so memory
-does not grow with the database. Everything a payment must have follows from its events and the table in
-`gateway.states`: its state, its version, its times, and exactly which transfers. The journal may be ahead of the
-snapshot and never behind it: verify first waits until the relay has carried what the snapshot's outbox holds.
-
-Facts in a document (money, parties, states, times, requests) must equal PostgreSQL's. Wording (names, search terms,
-replies and codes worded by a newer program) may lag until a rebuild and is counted as a note, not as a difference.
+Rules. Reads only; gateways and relays go on meanwhile. Payments are walked in id order, BATCH at a time, each batch
+with its events and transfers in a snapshot of its own, up to the last payment there was at the beginning; so neither
+memory nor the dead rows that a snapshot keeps grow with the database. Everything a payment must have follows from its
+events and the table in `gateway.states`: its state, its version, its times, and exactly which transfers. The journal is
+compared by `gateway.verify_journal`.
 
 Does not know: who asked, how it is printed (`Report.lines` gives plain text), truths 6 and up.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -21,12 +19,14 @@ from typing import Any, Final
 import aiopg
 import psycopg2
 
-from billing.verify import MAX_LISTED, Check, Finding, Guard, check_guards, check_of, count, listed, verify_ledger
-from gateway.documents import Document, payment_documents
+from billing.cycle_link import CycleStoreError
+from billing.verify import Guard, check_guards, count, verify_ledger
+from billing.verify_records import MAX_LISTED, Check, Finding, listed
+from billing.verify_slices import SLICE_ROWS, Say, silent, slices, snapshot, together
 from gateway.journal import Journal
-from gateway.journal_search import JournalAway, JournalError
-from gateway.relay import drain
 from gateway.states import TABLE, Effect, Event, State
+from gateway.verify_faults import Faults
+from gateway.verify_journal import verify_journal
 from ratingcore.money import format_minor
 
 #: Payments in memory at once.
@@ -38,20 +38,24 @@ _GUARDS: Final = (
     Guard("payments", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
     Guard("payment_events", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
     Guard("contracts", ("UPDATE", "DELETE", "TRUNCATE"), ("UPDATE", "DELETE", "TRUNCATE")),
+    Guard("partner_keys", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
 )
-
-#: What a rebuild may word differently: not compared as fact.
-_WORDING: Final = frozenset({"partner_name", "account_name", "protocol", "code", "terms"})
 
 _EVENTS_BY_WORD: Final = {event.value: event for event in Event}
 
-_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-
-_DOUBLED_KEYS: Final = """
-    SELECT partner_id, partner_key, array_agg(id ORDER BY id), count(*) OVER ()
-    FROM payments GROUP BY partner_id, partner_key HAVING count(*) > 1
-    ORDER BY partner_id, partner_key LIMIT %(limit)s
+#: A page of keys in the order of their index, which alone is read: the doubled ones, and the last of the page.
+_KEYS: Final = """
+    WITH page AS MATERIALIZED (
+        SELECT partner_id, partner_key FROM payments WHERE (partner_id, partner_key) >= (%(partner)s, %(key)s)
+        ORDER BY partner_id, partner_key LIMIT %(limit)s
+    )
+    SELECT partner_id, partner_key, count(*), (SELECT count(*) FROM page) FROM page GROUP BY partner_id, partner_key
+    HAVING count(*) > 1 OR (partner_id, partner_key) = (
+        SELECT partner_id, partner_key FROM page ORDER BY partner_id DESC, partner_key DESC LIMIT 1)
+    ORDER BY partner_id, partner_key
 """
+
+_OF_KEY: Final = "SELECT id FROM payments WHERE partner_id = %s AND partner_key = %s ORDER BY id"
 
 _KEY_IS_UNIQUE: Final = """
     SELECT EXISTS (
@@ -63,22 +67,30 @@ _KEY_IS_UNIQUE: Final = """
 
 _TRANSFERS_OF_NOBODY: Final = """
     SELECT t.id, t.source_id, t.step, count(*) OVER () FROM transfers t
-    WHERE t.source = 'payment' AND NOT EXISTS (SELECT FROM payments p WHERE p.id = t.source_id)
+    WHERE t.id > %(after)s AND t.id <= %(last)s AND t.source = 'payment'
+      AND NOT EXISTS (SELECT FROM payments p WHERE p.id = t.source_id)
     ORDER BY t.id LIMIT %(limit)s
 """
 
 _EVENTS_OF_NOBODY: Final = """
     SELECT e.payment_id, e.seq, e.event, count(*) OVER () FROM payment_events e
-    WHERE NOT EXISTS (SELECT FROM payments p WHERE p.id = e.payment_id)
+    WHERE e.payment_id > %(after)s AND e.payment_id <= %(last)s
+      AND NOT EXISTS (SELECT FROM payments p WHERE p.id = e.payment_id)
     ORDER BY e.payment_id, e.seq LIMIT %(limit)s
 """
 
-#: No foreign keys hold these (migration 0002 says why), so somebody has to look.
+#: No foreign keys hold these (migration 0002 says why), so verify looks. A payment keeps the number it came
+#: with: one that was refused may be accepted under a version that drops zeros at the front, and a number that was kept
+#: masked, because it looked like a card's and was no account's yet, agrees in its ends (gateway.decide).
 _ORPHANS: Final = """
     SELECT p.id, p.partner_id, p.contract_version, p.account_id, count(*) OVER () FROM payments p
     LEFT JOIN contracts c ON c.partner_id = p.partner_id AND c.version = p.contract_version
     LEFT JOIN accounts a ON a.id = p.account_id
-    WHERE c.version IS NULL OR (p.account_id IS NOT NULL AND a.number IS DISTINCT FROM p.account_number)
+    WHERE p.id > %(after)s AND p.id <= %(last)s AND (c.version IS NULL OR (
+        p.account_id IS NOT NULL AND a.number IS DISTINCT FROM p.account_number
+        AND NOT (c.body @> '{"strip_leading_zeros": true}' AND ltrim(a.number, '0') = ltrim(p.account_number, '0'))
+        AND NOT (p.account_number ~ '^[0-9]{6}[*]{3,9}[0-9]{4}$'
+                 AND a.number ~ ('^' || replace(p.account_number, '*', '[0-9]') || '$'))))
     ORDER BY p.id LIMIT %(limit)s
 """
 
@@ -86,7 +98,7 @@ _PAYMENTS: Final = """
     SELECT p.id, p.state, p.reason, p.version, p.amount_minor, p.currency, p.account_id, w.clearing_account_id,
            p.registered_at, p.created_at, p.updated_at
     FROM payments p JOIN partners w ON w.id = p.partner_id
-    WHERE p.id > %(after)s ORDER BY p.id LIMIT %(limit)s
+    WHERE p.id > %(after)s AND p.id <= %(last)s ORDER BY p.id LIMIT %(limit)s
 """
 
 _EVENTS: Final = """
@@ -99,10 +111,14 @@ _TRANSFERS: Final = """
     WHERE source = 'payment' AND source_id BETWEEN %(first)s AND %(last)s ORDER BY source_id, id
 """
 
-_TRANSITS: Final = "SELECT id, currency FROM accounts WHERE kind = 'transit'"
-_IDS: Final = "SELECT id FROM payments WHERE id > %(after)s ORDER BY id LIMIT %(limit)s"
-_KNOWN: Final = "SELECT id FROM payments WHERE id = ANY(%(ids)s::bigint[])"
-_LAST_IN_OUTBOX: Final = "SELECT coalesce(max(id), 0) FROM outbox WHERE topic = 'payment'"
+_LAST: Final = "SELECT coalesce(max(id), 0) FROM payments"
+
+#: By number, which is a unique index; by kind, all accounts would be read.
+_TRANSITS: Final = """
+    SELECT id, currency FROM accounts
+    WHERE kind = 'transit' AND number = ANY (ARRAY(
+        SELECT DISTINCT 'transit:' || a.currency FROM partners p JOIN accounts a ON a.id = p.clearing_account_id))
+"""
 
 
 class VerifyAway(Exception):
@@ -111,7 +127,7 @@ class VerifyAway(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was checked, at which instant, and what differs."""
+    """What was checked, from which instant on, and what differs."""
 
     at: datetime
     checks: tuple[Check, ...]
@@ -128,7 +144,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report as plain text: a line a check, below it the rows that differ."""
-        lines = [f"snapshot of {self.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"]
+        lines = [f"begun at {self.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"]
         for check in self.checks:
             lines.append(_line(check))
             lines += [f"    {finding.what}" for finding in check.findings]
@@ -181,47 +197,46 @@ async def verify(
     journal: Journal | None,
     wait_s: float = 60.0,
     also: Sequence[Callable[[Any], Awaitable[list[Check]]]] = (),
+    say: Say = silent,
 ) -> Report:
     """Check truths 1 to 5.
 
     Args:
         dsn: of the program's role or any that may read; nothing is written.
         journal: None leaves truth 5 unexamined, and the report says so.
-        wait_s: how long the relay may take to carry what the snapshot's outbox holds.
-        also: further checks in the same snapshot; each is given its cursor.
+        wait_s: how long the relay may take to carry what the outbox holds.
+        also: further checks; each is given a cursor that is in no transaction.
+        say: told how far it is.
 
     Raises:
         VerifyAway: PostgreSQL is away. (MongoDB away is a finding: truth 5 does not hold then.)
     """
     with _translated():
-        async with _connection(dsn) as cur, _connection(dsn) as live:
-            await cur.execute(_SNAPSHOT)
+        async with _connection(dsn) as cur:
             await cur.execute("SELECT now()")
             at = (await cur.fetchone())[0]
-            await cur.execute(_LAST_IN_OUTBOX)
-            last = int((await cur.fetchone())[0])
-            checks = await verify_ledger(cur)
-            checks += await _verify_payments(cur)
+            checks = await verify_ledger(cur, dsn, say)
+            checks += await _verify_payments(cur, say)
             for examine in also:
                 checks += await examine(cur)
-            checks += await _verify_journal(cur, live, journal, last, wait_s)
-            await cur.execute("COMMIT")
+            checks += await verify_journal(cur, journal, wait_s, say)
     return Report(at, tuple(checks))
 
 
 # -- truths 3 and 4 ----------------------------------------------------------------------------------------------------
 
 
-async def _verify_payments(cur: Any) -> list[Check]:
+async def _verify_payments(cur: Any, say: Say) -> list[Check]:
     checks = [
-        await _check_keys(cur),
-        await _check_orphans(cur),
-        await _check_owners(cur, 3, _TRANSFERS_OF_NOBODY, "payment transfers"),
+        await _check_keys(cur, say),
+        await _check_orphans(cur, say),
+        await _check_transfers_of_payments(cur, say),
     ]
-    effects, replay = _Faults(3), _Faults(4)
+    effects, replay = Faults(3), Faults(4)
     await cur.execute(_TRANSITS)
     transits = {int(row[0]): str(row[1]) for row in await cur.fetchall()}
     async for payments, events, transfers in _walk(cur):
+        say("payments", effects.examined, None)
         for payment in payments:
             effects.examined += 1
             effects.add(payment.id, transfer_faults(payment, events[payment.id], transfers[payment.id], transits))
@@ -229,55 +244,69 @@ async def _verify_payments(cur: Any) -> list[Check]:
             replay.add(payment.id, replay_faults(payment, events[payment.id]))
     checks.append(effects.check("each payment's transfers are those of its events, once", "payments"))
     checks.append(replay.check("events replay through the table to the payment", "events"))
-    checks.append(await _check_owners(cur, 4, _EVENTS_OF_NOBODY, "payment_events"))
+    checks.append(await _check_events_of_payments(cur, say))
     checks.append(await check_guards(cur, 4, _GUARDS))
     return checks
 
 
-async def _check_keys(cur: Any) -> Check:
+async def _check_keys(cur: Any, say: Say) -> Check:
     """Truth 3: a partner's key names one payment, and an index holds that for the future."""
-    examined = await count(cur, "payments")
-    await cur.execute(_DOUBLED_KEYS, {"limit": MAX_LISTED})
-    check = listed(
-        3,
-        "each partner's key names one payment",
-        examined,
-        "payments",
-        await cur.fetchall(),
-        lambda row: f"partner {row[0]} key {row[1]!r}: payments {', '.join(map(str, row[2]))}",
-    )
+    doubled: dict[tuple[int, str], None] = {}
+    examined, partner, key, limit = 0, -1, "", SLICE_ROWS
+    while True:
+        say("payment keys", examined, None)
+        await cur.execute(_KEYS, {"partner": partner, "key": key, "limit": limit})
+        rows = await cur.fetchall()
+        doubled |= {(row[0], row[1]): None for row in rows if row[2] > 1}
+        read = int(rows[-1][3]) if rows else 0
+        if read < limit:
+            break
+        partner, key, overlap = rows[-1][:3]  # the last key is read again: its double may be on the next page
+        limit = SLICE_ROWS if overlap < read else 2 * limit  # a page of one key alone leads nowhere
+        examined += read - overlap
+    examined += read
+    findings = []
+    for partner, key in list(doubled)[:MAX_LISTED]:
+        await cur.execute(_OF_KEY, (partner, key))
+        ids = ", ".join(str(row[0]) for row in await cur.fetchall())
+        findings.append(Finding(3, f"partner {partner} key {key!r}: payments {ids}"))
     await cur.execute(_KEY_IS_UNIQUE)
-    if (await cur.fetchone())[0]:
-        return check
-    missing = Finding(3, "payments has no valid unique index on (partner_id, partner_key)")
-    return Check(3, check.name, examined, check.of, check.found + 1, (missing, *check.findings))
+    if not (await cur.fetchone())[0]:
+        findings.insert(0, Finding(3, "payments has no valid unique index on (partner_id, partner_key)"))
+        doubled[-1, ""] = None
+    return Check(3, "each partner's key names one payment", examined, "payments", len(doubled), tuple(findings))
 
 
-async def _check_orphans(cur: Any) -> Check:
+async def _check_orphans(cur: Any, say: Say) -> Check:
     """Truth 3: each payment was made under a contract and to an account that are there."""
-    examined = await count(cur, "payments")
-    await cur.execute(_ORPHANS, {"limit": MAX_LISTED})
-    return listed(
-        3,
-        "each payment's contract and account exist",
-        examined,
-        "payments",
-        await cur.fetchall(),
-        lambda row: f"payment {row[0]}: partner {row[1]} has no contract {row[2]}, or account {row[3]} is another",
-    )
+    name = "each payment's contract and account exist"
+    words = "payment {0}: partner {1} has no contract {2}, or account {3} is another"
+    return await _sliced(cur, say, 3, name, ("payments", "id", ""), _ORPHANS, words)
 
 
-async def _check_owners(cur: Any, truth: int, sql: str, of: str) -> Check:
-    """Truths 3 and 4: no transfer or event of a payment that does not exist."""
-    if of == "payment_events":
-        examined = await count(cur, of)
-        name, words = "each event belongs to a payment", "payment {0} does not exist but has event {1} ({2})"
-    else:
-        examined = await count(cur, "transfers WHERE source = 'payment'")
-        name, words = "each payment's transfer belongs to a payment", "transfer {0} is of payment {1}, not there ({2})"
-    await cur.execute(sql, {"limit": MAX_LISTED})
-    rows = await cur.fetchall()
-    return listed(truth, name, examined, of.replace("_", " "), rows, lambda row: words.format(*row[:3]))
+async def _check_transfers_of_payments(cur: Any, say: Say) -> Check:
+    """Truth 3: no transfer of a payment that does not exist."""
+    name, words = "each payment's transfer belongs to a payment", "transfer {0} is of payment {1}, not there ({2})"
+    of = ("transfers", "id", "source = 'payment' AND")
+    return await _sliced(cur, say, 3, name, of, _TRANSFERS_OF_NOBODY, words)
+
+
+async def _check_events_of_payments(cur: Any, say: Say) -> Check:
+    """Truth 4: no event of a payment that does not exist."""
+    name, words = "each event belongs to a payment", "payment {0} does not exist but has event {1} ({2})"
+    return await _sliced(cur, say, 4, name, ("payment_events", "payment_id", ""), _EVENTS_OF_NOBODY, words)
+
+
+async def _sliced(cur: Any, say: Say, truth: int, name: str, of: tuple[str, str, str], sql: str, words: str) -> Check:
+    """A check slice by slice. of: table, column it is sliced by, and which of its rows are counted."""
+    table, column, where = of
+    word = "payment transfers" if where else table.replace("_", " ")
+    checks = [Check(truth, name, 0, word)]
+    async for after, last in slices(cur, table, column, say=say):
+        examined = await count(cur, f"{table} WHERE {where} {column} > {after} AND {column} <= {last}")
+        await cur.execute(sql, {"after": after, "last": last, "limit": MAX_LISTED})
+        checks.append(listed(truth, name, examined, word, await cur.fetchall(), lambda row: words.format(*row[:-1])))
+    return together(checks)
 
 
 def replay_faults(payment: _Payment, events: Sequence[_Event]) -> list[str]:
@@ -367,143 +396,28 @@ async def _walk(
     cur: Any,
 ) -> AsyncIterator[tuple[list[_Payment], Mapping[int, list[_Event]], Mapping[int, list[_Transfer]]]]:
     """Payments in id order with their events and transfers, BATCH at a time."""
-    after = -1
+    await cur.execute(_LAST)
+    last, after = int((await cur.fetchone())[0]), -1
     while True:
-        await cur.execute(_PAYMENTS, {"after": after, "limit": BATCH})
-        payments = [_Payment(*row) for row in await cur.fetchall()]
-        if not payments:
-            return
-        bounds = {"first": payments[0].id, "last": payments[-1].id}
-        events: dict[int, list[_Event]] = {payment.id: [] for payment in payments}
-        transfers: dict[int, list[_Transfer]] = {payment.id: [] for payment in payments}
-        await cur.execute(_EVENTS, bounds)
-        for row in await cur.fetchall():
-            events.get(row[0], []).append(_Event(*row[1:]))
-        await cur.execute(_TRANSFERS, bounds)
-        for row in await cur.fetchall():
-            transfers.get(row[0], []).append(_Transfer(*row[1:]))
+        async with snapshot(cur):
+            await cur.execute(_PAYMENTS, {"after": after, "last": last, "limit": BATCH})
+            payments = [_Payment(*row) for row in await cur.fetchall()]
+            if not payments:
+                return
+            bounds = {"first": payments[0].id, "last": payments[-1].id}
+            events: dict[int, list[_Event]] = {payment.id: [] for payment in payments}
+            transfers: dict[int, list[_Transfer]] = {payment.id: [] for payment in payments}
+            await cur.execute(_EVENTS, bounds)
+            for row in await cur.fetchall():
+                events.get(row[0], []).append(_Event(*row[1:]))
+            await cur.execute(_TRANSFERS, bounds)
+            for row in await cur.fetchall():
+                transfers.get(row[0], []).append(_Transfer(*row[1:]))
         yield payments, events, transfers
         after = payments[-1].id
 
 
-# -- truth 5 -----------------------------------------------------------------------------------------------------------
-
-
-async def _verify_journal(cur: Any, live: Any, journal: Journal | None, last: int, wait_s: float) -> list[Check]:
-    if journal is None:
-        return [Check(5, "the journal holds every payment", 0, "payments", note="no journal was given: not examined")]
-    try:
-        left = await drain(live, last, wait_s)
-        late = (
-            [f"after {wait_s:g} s the relay has not carried {left:,} changes made before the snapshot"] if left else []
-        )
-        checks = [check_of(5, "the relay has carried every change of the snapshot", 1, "outboxes", late)]
-        documents = await _check_documents(cur, journal)
-        checks += [documents, await _check_strays(live, journal, documents)]
-    except (JournalAway, JournalError) as error:
-        return [check_of(5, "the journal holds every payment", 0, "payments", [f"the journal cannot be read: {error}"])]
-    return checks
-
-
-async def _check_documents(cur: Any, journal: Journal) -> Check:
-    """Every payment has a document, no older than the snapshot, and equal where it is of the same version."""
-    faults = _Faults(5)
-    reworded = 0
-    after = -1
-    while True:
-        await cur.execute(_IDS, {"after": after, "limit": BATCH})
-        ids = [int(row[0]) for row in await cur.fetchall()]
-        if not ids:
-            break
-        after = ids[-1]
-        stored = await journal.payments_by_id(ids)
-        for document in await payment_documents(cur, ids):
-            faults.examined += 1
-            found = stored.get(document["_id"])
-            faults.add(document["_id"], document_faults(document, found))
-            reworded += found is not None and found["version"] == document["version"] and is_reworded(document, found)
-    note = (
-        f"{reworded:,} documents are worded by an older program or name; a rebuild refreshes them" if reworded else ""
-    )
-    return faults.check("each payment has its document in the journal", "payments", note)
-
-
-async def _check_strays(live: Any, journal: Journal, documents: Check) -> Check:
-    """No document without a payment. Asked of the present: a payment may be younger than the snapshot.
-
-    When every payment has its document and there are as many documents as payments, none is left over and no id needs
-    to be read.
-    """
-    faults = _Faults(5)
-    faults.examined = await journal.count_payments()
-    if not documents.is_clean or faults.examined != documents.examined:
-        faults.examined = 0
-        async for ids in journal.payment_ids(BATCH):
-            faults.examined += len(ids)
-            await live.execute(_KNOWN, {"ids": ids})
-            known = {row[0] for row in await live.fetchall()}
-            for stray in sorted(set(ids) - known):
-                faults.add(stray, ["the journal has a document of it, PostgreSQL does not know it"])
-    return faults.check("each document in the journal has its payment", "documents")
-
-
-def document_faults(expected: Document, found: Document | None) -> list[str]:
-    """What facts differ between the document that PostgreSQL gives and the stored one, which may be newer."""
-    if found is None:
-        return ["the journal has no document of it"]
-    if found.get("version", 0) > expected["version"]:
-        return []
-    if found.get("version", 0) < expected["version"]:
-        return [f"the journal has version {found.get('version')}, PostgreSQL {expected['version']}"]
-    facts, stored = _facts(expected), _facts(found)
-    return [
-        f"{name}: the journal has {stored.get(name)!r}, PostgreSQL {facts.get(name)!r}"[:400]
-        for name in sorted(facts.keys() | stored.keys())
-        if facts.get(name) != stored.get(name)
-    ]
-
-
-def is_reworded(expected: Document, found: Document) -> bool:
-    """Whether the wording differs while the facts may be equal."""
-    if any(expected[name] != found.get(name) for name in _WORDING):
-        return True
-    return [event["reply"] for event in expected["timeline"]] != [
-        event.get("reply") for event in found.get("timeline", [])
-    ]
-
-
-def _facts(document: Document) -> Document:
-    facts = {name: value for name, value in document.items() if name not in _WORDING}
-    facts["timeline"] = [
-        {name: value for name, value in event.items() if name != "reply"} for event in facts.get("timeline", [])
-    ]
-    return facts
-
-
 # -- inside ------------------------------------------------------------------------------------------------------------
-
-
-class _Faults:
-    """Counts what a walk examined and found; keeps the first MAX_LISTED. Lives for one check."""
-
-    def __init__(self, truth: int) -> None:
-        self.examined = 0
-        self._truth = truth
-        self._found = 0
-        self._findings: list[Finding] = []
-
-    def add(self, payment_id: int, faults: Iterable[str]) -> None:
-        """One payment's faults; several are one difference."""
-        words = "; ".join(faults)
-        if not words:
-            return
-        self._found += 1
-        if len(self._findings) < MAX_LISTED:
-            self._findings.append(Finding(self._truth, f"payment {payment_id}: {words}"))
-
-    def check(self, name: str, of: str, note: str = "") -> Check:
-        """The walk's outcome."""
-        return Check(self._truth, name, self.examined, of, self._found, tuple(self._findings), note)
 
 
 def _unequal(name: str, found: Any, expected: Any) -> list[str]:
@@ -537,5 +451,5 @@ def _translated() -> Any:
         if task is not None and task.cancelling():
             raise
         raise VerifyAway("PostgreSQL cancelled a statement") from error
-    except (psycopg2.Error, TimeoutError, OSError) as error:
+    except (psycopg2.Error, CycleStoreError, TimeoutError, OSError) as error:
         raise VerifyAway(str(error).strip() or type(error).__name__) from error

@@ -135,6 +135,7 @@ def register() -> None:
     """Hang the groups of the other modules on the command."""
     from kopeck.cli_accounts import account
     from kopeck.cli_ageing import ageing
+    from kopeck.cli_attempts import attempts
     from kopeck.cli_bill import bill
     from kopeck.cli_catalog import catalog, rate
     from kopeck.cli_customers import customer
@@ -147,7 +148,7 @@ def register() -> None:
     from kopeck.cli_whatif import whatif
 
     people, money = (account, customer, order, partner, user), (ageing, bill, catalog, invoice, rate, usage, whatif)
-    for command in (*people, *money, verify, journal):
+    for command in (*people, *money, attempts, verify, journal):
         cli.add_command(command)
 
 

@@ -22,17 +22,20 @@ def account() -> None:
 def show(context: Context, number: str, limit: int) -> None:
     """Show an account, its balance and its newest transfers."""
     from billing.accounts import AccountError, account_by_number, statement
+    from billing.dunning_standing import why_suspended
+    from kopeck.cli_orders import suspended_words
     from ratingcore.money import format_minor
 
-    async def work(cur: Any) -> tuple[Any, list[Any]]:
+    async def work(cur: Any) -> tuple[Any, list[Any], list[str]]:
         found = await account_by_number(cur, number)
         if found is None:
             raise AccountError(f"there is no account {number[:40]!r}")
-        return found, await statement(cur, found.id, limit)
+        return found, await statement(cur, found.id, limit), await why_suspended(cur, found.id)
 
-    found, lines = context.in_transaction(work)
+    found, lines, reasons = context.in_transaction(work)
     click.echo(f"{found.number}  {found.name or '(no name)'}")
-    click.echo(f"{found.kind}, {found.state}, opened {shown_time(found.created_at)}")
+    state = ", ".join([found.state, *map(suspended_words, reasons)])
+    click.echo(f"{found.kind}, {state}, opened {shown_time(found.created_at)}")
     click.echo(f"balance {format_minor(found.balance)} {found.currency}")
     show_table(
         ("transfer", "at", "cause", "other account", "amount"),

@@ -3,13 +3,26 @@
 Does not know: when a step is due, what it does (billing.ageing).
 """
 
+import csv
 import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import date, datetime
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from kopeck.cli_context import Context, Day, actor, pass_context, show_table, shown_time
+from kopeck.cli_customers import AS_JSON, show_json
+
+if TYPE_CHECKING:
+    from billing.dunning_preview import Debtor, Preview
+    from billing.dunning_standing import Blocked, Standing
+
+#: Rows of the list of blocked services read at a time.
+PAGE = 5_000
+_EVENTS = ("reminder", "warning", "suspension", "cancellation", "lifted")
 
 
 @click.group()
@@ -19,38 +32,173 @@ def ageing() -> None:
 
 @ageing.command()
 @click.option("--date", "on", type=Day(), help="Count days to this date instead of today.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be done; nothing is changed, nobody waits.")
+@click.option(
+    "--largest", type=click.IntRange(0, 1000), default=10, show_default=True, help="Largest debts a dry run shows."
+)
+@click.option(
+    "--list", "listed", type=click.File("w", encoding="utf-8"), help="With --dry-run: every account to this CSV file."
+)
 @click.option("--json", "as_json", is_flag=True, help="Counts as JSON.")
 @pass_context
-def run(context: Context, on: datetime | None, as_json: bool) -> None:
+def run(
+    context: Context, on: datetime | None, dry_run: bool, largest: int, listed: IO[str] | None, as_json: bool
+) -> None:
     """Do the steps that are due of every account in debt; once a day, say.
 
-    Running it again does nothing twice.
+    Running it again does nothing twice. A suspension or cancellation comes some days after the step before it
+    (`kopeck ageing settings`), so a first run on a base with old debts reminds and warns only. --dry-run shows first
+    how many accounts a run would come to.
     """
-    from billing.ageing import Ran, added, run_chunk
-    from kopeck.transactions import in_transaction
+    today = on.date() if on else None
+    if dry_run:
+        _preview(context, today, largest, listed, as_json)
+        return
+    if listed is not None:
+        raise click.UsageError("--list goes with --dry-run")
+    from billing.ageing import Ran, added, count_accounts, run_chunk
+    from kopeck.transaction_steps import in_steps
 
-    today, who = (on.date() if on else None), actor()
     total = Ran(0, {}, 0, 0)
-    with context.stores() as stores:
-        while total.after is not None:
-            chunk = in_transaction(stores.dsn, _chunk(run_chunk, total.after, today, who))
+    with context.stores() as stores, _progress() as progress:
+
+        async def step(cur: Any) -> bool:
+            nonlocal total
+            if not total.looked:
+                progress(0, await count_accounts(cur))
+            chunk = await run_chunk(cur, total.after or 0, today, actor())
             total = added(total, chunk)
+            progress(total.looked, None)
+            return total.after is not None
+
+        in_steps(stores.dsn, step)
     counts = {**total.actions, "orders_suspended": total.suspended, "orders_cancelled": total.cancelled}
     if as_json:
         click.echo(json.dumps(counts))
         return
-    said = ", ".join(
-        f"{counts.get(name, 0)} {name}" for name in ("reminder", "warning", "suspension", "cancellation", "lifted")
-    )
-    click.echo(f"events: {said}")
+    click.echo(f"events: {', '.join(f'{counts.get(name, 0)} {name}' for name in _EVENTS)}")
     click.echo(f"orders: {total.suspended} suspended, {total.cancelled} cancelled")
 
 
-def _chunk(run_chunk: Any, after: int, today: date | None, who: str) -> Any:
-    async def work(cur: Any) -> Any:
-        return await run_chunk(cur, after, today, who)
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar of accounts looked at on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    return work
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _done, _total: None
+        return
+    parts = (BarColumn(), MofNCompleteColumn(), TextColumn("accounts"), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*parts, console=console) as bar:
+        task = bar.add_task("ageing", total=None)
+
+        def show(done: int, total: int | None) -> None:
+            bar.update(task, completed=done)
+            if total is not None:
+                bar.update(task, total=total)
+
+        yield show
+
+
+def _preview(context: Context, today: date | None, largest: int, listed: IO[str] | None, as_json: bool) -> None:
+    from billing.ageing import count_accounts
+    from billing.dunning_preview import Preview, preview_span
+    from billing.dunning_settings import settings_of
+    from kopeck.transaction_steps import in_steps
+
+    preview, after, looked, days = Preview(largest), 0, 0, 0
+    tell = _list_writer(listed)
+    with context.stores() as stores, _progress() as progress:
+
+        async def step(cur: Any) -> bool:
+            nonlocal after, looked, days
+            if not looked:
+                progress(0, await count_accounts(cur))
+                days = (await settings_of(cur)).days_between
+            next_after, count = await preview_span(cur, preview, after, today, tell)
+            after, looked = next_after or 0, looked + count
+            progress(looked, None)
+            return next_after is not None
+
+        in_steps(stores.dsn, step)
+    if as_json:
+        told = {"lifted": preview.lifted, "orders_suspended": preview.suspended, "orders_cancelled": preview.cancelled}
+        show_json(
+            {
+                "steps": [asdict(count) for count in preview.counts],
+                "largest": [asdict(debtor) for debtor in preview.largest],
+                **told,
+            }
+        )
+        return
+    _show_preview(preview, days)
+
+
+def _list_writer(listed: IO[str] | None) -> "Callable[[Iterable[Debtor]], None]":
+    from ratingcore.money import format_minor
+
+    if listed is None:
+        return lambda _debtors: None
+    rows = csv.writer(listed)
+    rows.writerow(("account", "customer", "would get", "overdue", "currency", "oldest unpaid invoice was due on"))
+
+    def write(debtors: "Iterable[Debtor]") -> None:
+        for one in debtors:
+            facts = (format_minor(one.overdue), one.currency, one.oldest_due_on.isoformat())
+            rows.writerow((one.account, one.customer, " ".join(one.actions), *facts))
+
+    return write
+
+
+def _show_preview(preview: "Preview", days: int) -> None:
+    from ratingcore.money import format_minor
+
+    click.echo("a run would do this; nothing is changed")
+    show_table(
+        ("group", "step", "action", "accounts", "overdue", "currency"),
+        [
+            (
+                *(count.group or "(all)", str(count.step), count.action, f"{count.accounts:,}"),
+                *(format_minor(count.overdue), count.currency),
+            )
+            for count in preview.counts
+        ],
+        right=("step", "accounts", "overdue"),
+    )
+    click.echo(
+        f"orders: {preview.suspended:,} would be suspended, {preview.cancelled:,} cancelled;"
+        f" accounts that owe nothing overdue any more: {preview.lifted:,}"
+    )
+    if days:
+        click.echo(f"a suspension or cancellation comes {days} days after the step before it, or later")
+    if preview.largest:
+        click.echo("the largest debts of these accounts:")
+        _show_debtors(preview.largest)
+
+
+def _show_debtors(debtors: "Sequence[Debtor]") -> None:
+    from ratingcore.money import format_minor
+
+    show_table(
+        ("account", "customer", "overdue", "currency", "oldest unpaid invoice was due on", "would get"),
+        [
+            (
+                *(one.account, one.customer or "-", format_minor(one.overdue), one.currency),
+                *(one.oldest_due_on.isoformat(), ", ".join(one.actions)),
+            )
+            for one in debtors
+        ],
+        right=("overdue",),
+    )
 
 
 @ageing.group()
@@ -97,25 +245,188 @@ def set_(context: Context, words: tuple[str, ...], group: str) -> None:
     click.echo(f"{group or '(all)'}: {len(wanted)} steps")
 
 
+@ageing.group()
+def settings() -> None:
+    """Days between a warning and a suspension, and the least debt of each currency."""
+
+
+@settings.command("show")
+@AS_JSON
+@pass_context
+def show_settings(context: Context, as_json: bool) -> None:
+    """Show the settings."""
+    from billing.dunning_settings import settings_of
+    from ratingcore.money import format_minor
+
+    found = context.in_transaction(settings_of)
+    if as_json:
+        show_json({"days_between": found.days_between, "minimums": dict(found.minimums)})
+        return
+    click.echo(_days_said(found.days_between))
+    for currency, minimum in found.minimums.items():
+        click.echo(f"least debt in {currency}: {format_minor(minimum)}; less than that overdue is left alone")
+    others = "in other currencies " if found.minimums else ""
+    click.echo(f"{others}every overdue debt counts")
+
+
+def _days_said(days: int) -> str:
+    if not days:
+        return "a suspension or cancellation may come in the same run as the step before it"
+    return f"a suspension or cancellation comes {days} days after the step before it, or later"
+
+
+@settings.command("set")
+@click.option("--days-between", type=int, help="From a step to the suspension or cancellation after it, at least.")
+@click.option("--minimum", help="The least overdue debt that is minded, such as 100.00; 0 for every debt.")
+@click.option("--currency", default="RUB", show_default=True, help="Of --minimum.")
+@pass_context
+def set_settings(context: Context, days_between: int | None, minimum: str | None, currency: str) -> None:
+    """Change the settings; what is not named stays."""
+    from billing.dunning_settings import set_days_between, set_minimum
+    from ratingcore.money import format_minor, parse_minor
+
+    if days_between is None and minimum is None:
+        raise click.UsageError("say --days-between, --minimum, or both")
+    try:
+        least = None if minimum is None else parse_minor(minimum)
+    except ValueError as error:
+        raise click.ClickException(f"minimum: {error}") from error
+
+    async def work(cur: Any) -> None:
+        if days_between is not None:
+            await set_days_between(cur, days_between)
+        if least is not None:
+            await set_minimum(cur, currency, least)
+
+    context.in_transaction(work)
+    if days_between is not None:
+        click.echo(_days_said(days_between))
+    if least is not None:
+        said = f"is {format_minor(least)}" if least else "is not set: every overdue debt counts"
+        click.echo(f"the least debt in {currency} {said}")
+
+
+@ageing.command()
+@click.argument("account")
+@click.option("--until", type=Day(), help="The last day of the delay.")
+@click.option("--withdraw", is_flag=True, help="End the delay: what is due comes with the next run.")
+@click.option("--reason", required=True, help="Kept in the history, such as: promised on the phone to pay on Friday.")
+@pass_context
+def delay(context: Context, account: str, until: datetime | None, withdraw: bool, reason: str) -> None:
+    """Put ageing off for ACCOUNT through a date: a promised payment.
+
+    No step comes to it meanwhile, and what its debt has suspended goes on at once. On the day after, what is due is due
+    again, unless it was paid.
+    """
+    from billing.dunning_delays import delay_account, withdraw_delay
+
+    if (until is not None) == withdraw:
+        raise click.UsageError("say --until DATE or --withdraw")
+
+    async def work(cur: Any) -> bool:
+        if until is None:
+            return await withdraw_delay(cur, account, reason, actor())
+        return (await delay_account(cur, account, until.date(), reason, actor()))[1]
+
+    is_new = context.in_transaction(work)
+    if until is None:
+        click.echo(f"account {account}: {'the delay is withdrawn' if is_new else 'there is no delay'}")
+        return
+    click.echo(f"account {account}: ageing is put off through {until.date()}{'' if is_new else ' already'}")
+
+
+@ageing.command()
+@click.option("--reason", default="", help="Only those suspended for this: ageing (debt), asked (on request) ...")
+@AS_JSON
+@pass_context
+def blocked(context: Context, reason: str, as_json: bool) -> None:
+    """List every order that is suspended now, and why: what the network is to block.
+
+    With tabs between the cells where the output is no terminal.
+    """
+    from kopeck.cli_orders import suspended_words
+
+    found = [*_blocked(context, reason)]
+    if as_json:
+        show_json([asdict(one) for one in found])
+        return
+    show_table(
+        ("account", "order", "what", "state", "since (UTC)", "until (UTC)", "customer", "paid by account"),
+        [
+            (
+                *(
+                    one.account,
+                    one.number or f"#{one.order_id}",
+                    f"plan {one.plan}" if one.plan else f"item {one.item}",
+                ),
+                *(suspended_words(one.reason), shown_time(one.since), shown_time(one.until), one.customer or "-"),
+                one.payer,
+            )
+            for one in found
+        ],
+    )
+
+
+def _blocked(context: Context, reason: str) -> "list[Blocked]":
+    from billing.dunning_standing import list_blocked
+    from kopeck.transaction_steps import in_steps
+
+    found: list[Blocked] = []
+    with context.stores() as stores:
+
+        async def step(cur: Any) -> bool:
+            page = await list_blocked(cur, reason, found[-1].order_id if found else 0, PAGE)
+            found.extend(page)
+            return len(page) == PAGE
+
+        in_steps(stores.dsn, step)
+    return found
+
+
 @ageing.command()
 @click.argument("account")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Newest events shown.")
+@AS_JSON
 @pass_context
-def show(context: Context, account: str, limit: int) -> None:
-    """Show what an account owes overdue and what happened to it."""
-    from billing.ageing import history_of, standing_of
+def show(context: Context, account: str, limit: int, as_json: bool) -> None:
+    """Show what an account owes overdue and what happened to it, in this debt and in those before."""
+    from billing.dunning_standing import history_of, next_step, standing_of
     from ratingcore.money import format_minor
 
     async def work(cur: Any) -> Any:
         found = await standing_of(cur, account)
-        return found, await history_of(cur, found.account_id, limit)
+        return found, await next_step(cur, found), await history_of(cur, found.account_id, limit)
 
-    found, events = context.in_transaction(work)
+    found, coming, events = context.in_transaction(work)
+    if as_json:
+        following = None if coming is None else {"action": coming[0], "on_or_after": coming[1]}
+        show_json(asdict(found) | {"next": following, "events": [asdict(event) for event in events]})
+        return
     click.echo(f"{account}: balance {format_minor(found.balance)} {found.currency}, step {found.step}")
-    oldest = f", the oldest unpaid invoice was due on {found.oldest_due_on}" if found.oldest_due_on else ""
-    click.echo(f"overdue {format_minor(found.overdue)} {found.currency}{oldest}")
+    _tell_standing(found)
+    if coming is not None:
+        click.echo(f"next: {coming[0]}, by a run on {coming[1]} or later")
     show_table(
-        ("at", "step", "action", "overdue", "oldest invoice", "by"),
-        [(shown_time(e.at), str(e.step), e.action, format_minor(e.overdue), e.invoice, e.actor) for e in events],
+        ("at (UTC)", "step", "action", "overdue", "oldest invoice", "by", "why"),
+        [
+            (
+                *(shown_time(event.at), str(event.step or "-"), event.action, format_minor(event.overdue)),
+                *(event.invoice or "-", event.actor, event.note or "-"),
+            )
+            for event in events
+        ],
         right=("step", "overdue"),
     )
+
+
+def _tell_standing(found: "Standing") -> None:
+    from ratingcore.money import format_minor
+
+    oldest = f", the oldest unpaid invoice was due on {found.oldest_due_on}" if found.oldest_due_on else ""
+    click.echo(f"overdue {format_minor(found.overdue)} {found.currency}{oldest}")
+    if found.payer:
+        click.echo(f"paid by account {found.payer}: `kopeck ageing show {found.payer}` tells what its debt did")
+    if found.suspended_at is not None:
+        click.echo(f"suspended for debt since {shown_time(found.suspended_at)}")
+    if found.delayed_until is not None:
+        click.echo(f"put off through {found.delayed_until}: {found.delay_reason}")

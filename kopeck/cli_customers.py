@@ -156,7 +156,7 @@ def _tell(found: "Customer") -> None:
     facts = found.facts
     click.echo(f"{facts.number}  {facts.name or '(no name)'}")
     click.echo(
-        f"{found.state}, group {facts.group or '-'}, language {facts.language}, since {shown_time(found.created_at)}"
+        f"{_state(found)}, group {facts.group or '-'}, language {facts.language}, since {shown_time(found.created_at)}"
     )
     if facts.parent:
         click.echo(f"child of {facts.parent}, {'who pays' if facts.parent_pays else 'pays himself'}")
@@ -164,11 +164,18 @@ def _tell(found: "Customer") -> None:
         click.echo(f"{name}: {text}")
 
 
+def _state(one: "Customer | BilledAccount") -> str:
+    """The state, and why services are suspended."""
+    from kopeck.cli_orders import suspended_words
+
+    return ", ".join([one.state, *map(suspended_words, one.suspended)])
+
+
 def _customer_json(found: "Customer") -> dict[str, Any]:
     facts = asdict(found.facts)
     for name in ("account", "kind", "currency", "zone", "legal_entity", "due_days"):
         del facts[name]  # they are the account's
-    return facts | {"state": found.state, "created_at": found.created_at}
+    return facts | {"state": found.state, "suspended": found.suspended, "created_at": found.created_at}
 
 
 _ACCOUNT_HEADINGS = ("account", "kind", "state", "balance", "currency", "paid by", "zone", "sold by", "due days")
@@ -179,7 +186,7 @@ def _account_row(one: "BilledAccount") -> tuple[str, ...]:
 
     balance, paid_by = format_minor(one.balance_minor), "itself" if one.payer_id == one.id else one.payer
     return (
-        *(one.number, one.kind, one.state, balance, one.currency),
+        *(one.number, one.kind, _state(one), balance, one.currency),
         *(paid_by, one.zone, one.legal_entity, str(one.due_days)),
     )
 
@@ -212,7 +219,7 @@ def list_(context: Context, /, as_json: bool, **wanted: Any) -> None:
         [
             (
                 *(one.facts.number, one.facts.name, one.facts.group or "-", one.facts.parent or "-"),
-                *("parent" if one.facts.parent_pays else "himself", one.facts.account, one.state),
+                *("parent" if one.facts.parent_pays else "himself", one.facts.account, _state(one)),
             )
             for one in found
         ],

@@ -4,6 +4,8 @@ Does not know: what is verified, how a document is made.
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +13,7 @@ import click
 from kopeck.cli_context import Context, pass_context
 
 if TYPE_CHECKING:
+    from billing.verify_slices import Say
     from gateway.verify import Report
     from kopeck.embedded import Stores
 
@@ -26,24 +29,43 @@ if TYPE_CHECKING:
 def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_lines: bool) -> None:
     """Check on the live database that money, usage and invoices add up and that the journal tells the same.
 
-    Reads one snapshot while gateways run on. Prints what was examined and every row that differs; exit status 1 on
-    any difference.
+    Reads slice by slice while gateways run on. Prints what was examined and every row that differs; exit status 1 on
+    any difference. Warns of partners' keys that are short or that two partners share.
     """
+    from gateway.keys import key_warnings, warning_sentences
     from gateway.verify import VerifyAway
-    from kopeck.transactions import CommandFailed
+    from kopeck.transactions import CommandFailed, in_transaction
 
     with context.stores() as stores:
         try:
-            report = asyncio.run(_verify(stores, wait_s, no_journal, None if all_lines else lines))
+            with progress() as say:
+                report = asyncio.run(_verify(stores, wait_s, no_journal, None if all_lines else lines, say))
         except VerifyAway as error:
             raise CommandFailed(str(error)) from error
-    for line in report.lines():
+        warnings = in_transaction(
+            stores.dsn, lambda cur: key_warnings(cur, passphrase=context.settings.gateway.key_passphrase)
+        )
+    for line in [*report.lines(), *warning_sentences(warnings)]:
         click.echo(line)
     if not report.is_clean:
         raise click.exceptions.Exit(1)
 
 
-async def _verify(stores: "Stores", wait_s: int, no_journal: bool, lines: int | None) -> "Report":
+@contextmanager
+def progress() -> Iterator["Say"]:
+    """Shows what is looked at and how far, on one line of standard error; nothing where that is no terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("begins") as status:
+
+        def say(what: str, done: int, of: int | None) -> None:
+            status.update(f"{what}: {done:,}" if of is None else f"{what}: {done:,} of {of:,}")
+
+        yield say
+
+
+async def _verify(stores: "Stores", wait_s: int, no_journal: bool, lines: int | None, say: "Say") -> "Report":
     from functools import partial
 
     from billing.cycle_verify import verify_cycle
@@ -53,14 +75,14 @@ async def _verify(stores: "Stores", wait_s: int, no_journal: bool, lines: int | 
     from gateway.relay import RelayOptions, run_relay
     from gateway.verify import verify as examine
 
-    also = (verify_payment_totals, verify_usage, partial(verify_cycle, sample=lines))
     journal = None if no_journal else Journal(stores.journal_uri, stores.journal_database)
     stop = asyncio.Event()
     relay: asyncio.Task[None] | None = None
     if journal is not None and stores.started_here:  # nobody else would carry what the outbox still holds
         relay = asyncio.create_task(run_relay(RelayOptions(stores.dsn), journal, stop))
     try:
-        return await examine(stores.dsn, journal, wait_s, also=also)
+        also = (verify_payment_totals, partial(verify_usage, say=say), partial(verify_cycle, sample=lines, say=say))
+        return await examine(stores.dsn, journal, wait_s, also, say)
     finally:
         stop.set()
         if relay is not None:

@@ -28,6 +28,7 @@ WHEN = click.option("--now", "when", flag_value="now", help="From this moment.")
 WHEN_PERIOD_ENDS = click.option(
     "--at-period-end", "when", flag_value="period_end", help="When the period that is under way ends."
 )
+AT = click.option("--at", "text", default="", metavar="DATE", help="Then: a date, or an instant.")
 WHY = click.option("--why", default="", help="Kept with the event.")
 CODES = click.option("--code", "codes", multiple=True, help="Of a promotion; may be said more than once.")
 
@@ -54,8 +55,11 @@ def order() -> None:
 @click.option(
     "--period", default="month", show_default=True, help="month, 3 months, 2 weeks, quarter, year, 10 days ..."
 )
-@click.option("--anchor-day", type=int, help="The day periods start on; else that of the start. Weeks: 1 is Monday.")
-@click.option("--anchor-month", type=int, help="A month periods start in, for longer ones.")
+@click.option(
+    "--anchor-date", default="", metavar="DATE", help="A date on which a period starts; else the day the order does."
+)
+@click.option("--anchor-day", type=int, help="Instead: the day of the month, or of the week (1 is Monday).")
+@click.option("--anchor-month", type=int, help="Instead: a month periods start in, for periods of several months.")
 @click.option("--zone", default="", help="Where its days begin; else the account's.")
 @click.option(
     "--in-advance/--in-arrears", default=False, help="When recurring charges are billed; usage is never in advance."
@@ -114,7 +118,8 @@ def show(context: Context, number: str, limit: int, as_json: bool) -> None:
     _show_periods(found, periods, tiles)
     zone = found.contents.terms.zone
     for one in suspensions:
-        click.echo(f"suspended ({one.reason}) from {_shown(one.from_s, zone)} until {_shown(one.until_s, zone)}")
+        until = "further notice" if one.until_s is None else _shown(one.until_s, zone)
+        click.echo(f"{suspended_words(one.reason)} from {_shown(one.from_s, zone)} until {until}")
     rows = [(shown_time(one.at), one.event, _joined(one.details), one.actor) for one in events]
     show_table(("at (UTC)", "event", "details", "by"), rows)
 
@@ -138,10 +143,12 @@ def _tell(found: "Order") -> None:
     )
     ends = _shown(new.ends_s, terms.zone) if new.ends_s is not None else "further notice"
     state = ", never begins" if found.never_begins else ", billed to its end" if found.is_settled else ""
+    if found.pause is not None:
+        state = f", {state_of(found)} since {_shown(found.pause.from_s, terms.zone)}"
     click.echo(f"from {_shown(new.starts_s, terms.zone)} until {ends}, {terms.zone}{state}")
     if terms.kind == "recurring":
         how = "in advance" if terms.in_advance else "in arrears"
-        click.echo(f"every {_period(found)} from day {terms.anchor_day}, {how}, broken periods by {terms.proration}")
+        click.echo(f"every {_period(found)} {_anchor(found)}, {how}, broken periods by {terms.proration}")
     else:
         click.echo("billed once")
     said = {
@@ -162,6 +169,33 @@ def _tell(found: "Order") -> None:
 def _period(found: "Order") -> str:
     terms = found.contents.terms
     return terms.interval_unit if terms.interval_count == 1 else f"{terms.interval_count} {terms.interval_unit}s"
+
+
+def _anchor(found: "Order") -> str:
+    """Where periods start, in words: a day of the month, or a date where that does not say it."""
+    from billing.calendar import period_containing
+
+    terms = found.contents.terms
+    if terms.cadence.interval.steps == 1 and terms.interval_unit != "week":
+        return f"from day {terms.anchor_day}" if terms.interval_unit == "month" else "from midnight"
+    return f"counted from {_shown(period_containing(terms.cadence, found.contents.starts_s)[0], terms.zone)}"
+
+
+def suspended_words(reason: str) -> str:
+    """How a person reads why an order is suspended."""
+    said = {"ageing": "for debt", "asked": "on request", "balance": "for lack of money"}.get(reason, f"({reason})")
+    return f"suspended {said}"
+
+
+def state_of(found: "Order") -> str:
+    """How an order stands now: open, suspended and why, ended, settled (billed to its end), or taken back."""
+    if found.never_begins:
+        return "taken back"
+    if found.is_settled:
+        return "settled"
+    if found.pause is not None:
+        return suspended_words(found.pause.reason)
+    return "open" if found.covers(_now_s()) else "ended"
 
 
 def _show_periods(found: "Order", periods: Sequence[Any], tiles: Sequence[Any]) -> None:
@@ -190,11 +224,8 @@ def order_row(found: "Order") -> tuple[str, ...]:
     """An order as a row of a list, under ORDER_HEADINGS."""
     new, terms = found.contents, found.contents.terms
     every = _period(found) if terms.kind == "recurring" else "once"
-    state = "open" if found.covers(_now_s()) else "ended"
-    if found.is_settled or found.never_begins:
-        state = "taken back" if found.never_begins else "settled"
     life = (_shown(new.starts_s, terms.zone), _shown(new.ends_s, terms.zone))
-    return (found.number, found.account, terms.what, str(new.quantity), *life, every, state)
+    return (found.number, found.account, terms.what, str(new.quantity), *life, every, state_of(found))
 
 
 def order_json(found: "Order") -> dict[str, Any]:
@@ -203,7 +234,8 @@ def order_json(found: "Order") -> dict[str, Any]:
     times = {name.removesuffix("_s"): _instant(contents.pop(name)) for name in ("starts_s", "ends_s", "trial_until_s")}
     names = ("account", "payer", "replaces", "replaced_by", "is_settled", "created_at")
     terms: dict[str, Any] = contents.pop("terms")
-    return terms | contents | times | {name: getattr(found, name) for name in names}
+    now = {"state": state_of(found), "suspension": None if found.pause is None else _suspension_json(found.pause)}
+    return terms | contents | times | {name: getattr(found, name) for name in names} | now
 
 
 def _instant(time_s: int | None) -> datetime | None:
@@ -246,14 +278,19 @@ def list_(context: Context, /, after: str, as_json: bool, **wanted: Any) -> None
 @click.argument("plan")
 @WHEN
 @WHEN_PERIOD_ENDS
+@AT
 @click.option("--number", "new_number", default="", help="Of the order that begins; else made from the account's.")
 @CODES
 @pass_context
 def change_plan(
-    context: Context, number: str, plan: str, when: str | None, new_number: str, codes: tuple[str, ...]
+    context: Context, number: str, plan: str, when: str | None, text: str, new_number: str, codes: tuple[str, ...]
 ) -> None:
-    """Let PLAN begin where order NUMBER ends: now, or when its period ends."""
-    _replace(context, number, when, plan=plan, new_number=new_number, codes=codes)
+    """Let PLAN begin where order NUMBER ends: now, when its period ends, or at a date.
+
+    A date may lie ahead, or in the past as long as nothing after it is billed in arrears. What was billed in advance
+    beyond it comes back with the next run.
+    """
+    _replace(context, number, when, text, plan=plan, new_number=new_number, codes=codes)
 
 
 @order.command("change-quantity")
@@ -261,22 +298,23 @@ def change_plan(
 @click.argument("quantity", type=click.IntRange(1))
 @WHEN
 @WHEN_PERIOD_ENDS
+@AT
 @click.option("--number", "new_number", default="", help="Of the order that begins; else made from the account's.")
 @pass_context
-def change_quantity(context: Context, number: str, quantity: int, when: str | None, new_number: str) -> None:
-    """Let the same with another QUANTITY begin where order NUMBER ends: now, or when its period ends."""
-    _replace(context, number, when, quantity=quantity, new_number=new_number)
+def change_quantity(context: Context, number: str, quantity: int, when: str | None, text: str, new_number: str) -> None:
+    """Let the same with another QUANTITY begin where order NUMBER ends: now, when its period ends, or at a date."""
+    _replace(context, number, when, text, quantity=quantity, new_number=new_number)
 
 
-def _replace(context: Context, /, number: str, when: str | None, **wanted: Any) -> None:
+def _replace(context: Context, /, number: str, when: str | None, text: str, **wanted: Any) -> None:
     from billing.orders import find_order, replace_order
 
-    if when is None:
-        raise click.UsageError("say --now or --at-period-end")
+    if (when is not None) + bool(text) != 1:
+        raise click.UsageError("say one of --now, --at-period-end, --at DATE")
 
     async def work(cur: Any) -> Any:
-        at_s = _at(await find_order(cur, number), when, "")
-        return await replace_order(cur, number, at_s, actor(), **wanted)
+        at_s = _at(await find_order(cur, number), when, text)
+        return await replace_order(cur, number, at_s, actor(), is_exact=bool(text), **wanted)
 
     found, is_new = in_store(context, work)
     starts = _shown(found.contents.starts_s, found.contents.terms.zone)
@@ -404,9 +442,9 @@ def import_(
     """Add many orders from a CSV file (UTF-8; - reads standard input).
 
     Columns by name, separated by comma, semicolon or tab: number, account, starts, and any of plan, item, catalogue,
-    kind, quantity, ends, trial_until, period, anchor_day, anchor_month, zone, in_advance, proration, minimum, price,
-    codes (separated by blanks), note. They mean what the options of `kopeck order add` mean. Any bad line, and nothing
-    is loaded, unless --skip-bad. The very same order again is nothing new.
+    kind, quantity, ends, trial_until, period, anchor_day, anchor_month, anchor_date, zone, in_advance, proration,
+    minimum, price, codes (separated by blanks), note. They mean what the options of `kopeck order add` mean. Any bad
+    line, and nothing is loaded, unless --skip-bad. The very same order again is nothing new.
     """
     from billing.order_import import import_orders
 

@@ -47,11 +47,13 @@ def list_(context: Context) -> None:
 def show(context: Context, code: str) -> None:
     """Show a partner's contract (as JSON that `set --file` takes) and keys."""
     from gateway.contracts import list_keys
+    from gateway.keys import KeyWarning, key_warnings, warning_sentences
 
-    async def work(cur: Any) -> tuple[Any, list[Any]]:
-        return await _row(cur, code), await list_keys(cur, code)
+    async def work(cur: Any) -> tuple[Any, list[Any], list[KeyWarning]]:
+        passphrase = context.settings.gateway.key_passphrase
+        return await _row(cur, code), await list_keys(cur, code), await key_warnings(cur, code, passphrase=passphrase)
 
-    row, keys = context.in_transaction(work)
+    row, keys, warnings = context.in_transaction(work)
     click.echo(f"{row.code}: {row.name}, {row.state}, contract version {row.version}")
     click.echo(json.dumps(row.body, ensure_ascii=False, indent=2, sort_keys=True))
     show_table(
@@ -59,6 +61,8 @@ def show(context: Context, code: str) -> None:
         [(str(key[0]), key[1], shown_time(key[2]), shown_time(key[3]), key[4]) for key in keys],
         right=("key",),
     )
+    for sentence in warning_sentences(warnings):
+        click.echo(sentence)
 
 
 @partner.command()
@@ -102,6 +106,7 @@ def add(context: Context, code: str, name: str, protocol: str | None, file: IO[b
         await record(cur, actor(), "partner_added", "", "partner", code, protocol=body["protocol"])
 
     context.in_transaction(work)
+    _caution(code, body)
     click.echo(f"partner {code} is connected at /pay/{code}; give it keys with `kopeck partner key add {code}`")
 
 
@@ -123,16 +128,17 @@ def set_(context: Context, code: str, file: IO[bytes] | None, unset: Pairs, pair
         raise click.UsageError("say what to change: FIELD=VALUE, --unset FIELD or --file")
     whole = _from_file(file) if file else None
 
-    async def work(cur: Any) -> tuple[int, bool]:
+    async def work(cur: Any) -> tuple[dict[str, Any], int, bool]:
         row = await _row(cur, code)
         body = _changed(row.body if whole is None else whole, pairs, unset)
         if body == row.body:
-            return row.version, False
+            return body, row.version, False
         version = await set_contract(cur, code, body, actor())
         await record(cur, actor(), "partner_contract_set", "", "partner", code, version=version)
-        return version, True
+        return body, version, True
 
-    version, is_new = context.in_transaction(work)
+    body, version, is_new = context.in_transaction(work)
+    _caution(code, body)
     click.echo(f"partner {code} has contract version {version}{'' if is_new else ', as before'}")
 
 
@@ -166,8 +172,13 @@ def key() -> None:
     help="verify: the partner's public key; sign: our private key; basic: user:password; secret: a shared secret.",
 )
 @click.option("--file", "file", type=click.File("rb"), help="File with the material (PEM, or one line); - reads stdin.")
-@click.option("--generate", is_flag=True, help="Make our private key (RSA) here and print the public one.")
+@click.option(
+    "--generate",
+    is_flag=True,
+    help="Make it here and print what the partner needs: of sign the public key, of basic CODE:password, the secret.",
+)
 @click.option("--bits", type=click.Choice(["1024", "2048", "3072", "4096"]), default="2048", help="With --generate.")
+@click.option("--shared", is_flag=True, help="Take a verify key that another partner has too; know what you do.")
 @click.option("--from", "valid_from", type=INSTANT, help="Valid from; else from now.")
 @click.option("--to", "valid_to", type=INSTANT, help="Valid until; else without end.")
 @pass_context
@@ -178,20 +189,22 @@ def add_key(
     file: IO[bytes] | None,
     generate: bool,
     bits: str,
+    shared: bool,
     valid_from: datetime | None,
     valid_to: datetime | None,
 ) -> None:
     """Add a key beside those there are."""
     from gateway import contracts
+    from gateway.keys import KeyWarning, key_warnings, warning_sentences
     from web.audit import record
 
     if generate == bool(file):
         raise click.UsageError("give either --file or --generate")
-    if generate and purpose != "sign":
-        raise click.UsageError("--generate makes our own private key: it goes with --purpose sign")
-    material, public = _generated(int(bits)) if generate else (_text(file), "")
+    if generate and purpose == "verify":
+        raise click.UsageError("--generate makes what is ours to choose: it goes with --purpose sign, basic or secret")
+    material, public = _made(purpose, code, int(bits)) if generate else (_text(file), "")
 
-    async def work(cur: Any) -> int:
+    async def work(cur: Any) -> tuple[int, list[KeyWarning]]:
         key_id = await contracts.add_key(
             cur,
             code,
@@ -199,13 +212,18 @@ def add_key(
             material,
             actor(),
             passphrase=context.settings.gateway.key_passphrase,
+            needs_passphrase=bool(context.settings.database.dsn),
             valid_from=valid_from,
             valid_to=valid_to,
+            shared=shared,
         )
         await record(cur, actor(), "partner_key_added", "", "partner", code, key=key_id, purpose=purpose)
-        return key_id
+        return key_id, await key_warnings(cur, code, key_id, passphrase=context.settings.gateway.key_passphrase)
 
-    click.echo(f"key {context.in_transaction(work)} of partner {code} is added", err=bool(public))
+    key_id, warnings = context.in_transaction(work)
+    click.echo(f"key {key_id} of partner {code} is added", err=bool(public))
+    for sentence in warning_sentences(warnings):
+        click.echo(sentence, err=True)
     if public:
         click.echo(public, nl=False)
 
@@ -227,6 +245,14 @@ def retire_key(context: Context, key_id: int, at: datetime | None) -> None:
 
     context.in_transaction(work)
     click.echo(f"key {key_id} ends at {shown_time(moment)}")
+
+
+def _caution(code: str, body: dict[str, Any]) -> None:
+    """Say what the contract allows that few mean; it has been stored, so it is one."""
+    from adapters.protocols import cautions, contract_from_json
+
+    for sentence in cautions(contract_from_json(0, code, 1, body, True)):
+        click.echo(f"warning: {sentence}", err=True)
 
 
 def _set_state(context: Context, code: str, state: str) -> None:
@@ -293,6 +319,16 @@ def _text(file: IO[bytes] | None) -> str:
         return file.read().decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{shown_name(file)} is not text; a binary (DER) key? PEM is wanted") from error
+
+
+def _made(purpose: str, code: str, bits: int) -> tuple[str, str]:
+    """New material, and what of it the partner is told."""
+    from gateway.key_material import generated_password
+
+    if purpose == "sign":
+        return _generated(bits)
+    material = f"{code}:{generated_password()}" if purpose == "basic" else generated_password()
+    return material, material + "\n"
 
 
 def _generated(bits: int) -> tuple[str, str]:

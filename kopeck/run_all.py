@@ -3,6 +3,7 @@
 Does not know: how each of them does its work.
 """
 
+import os
 import shlex
 import sys
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import structlog
 from kopeck import migrate
 from kopeck.demo import LOGIN, demo_lines, demo_password, make_demo
 from kopeck.embedded import Stores, host_stores
+from kopeck.exposure import require_no_failpoints, warn_of_root
 from kopeck.settings import Settings
 from kopeck.supervisor import Supervisor
 
@@ -28,6 +30,8 @@ def run_all(settings: Settings, config: str | None, demo: bool | None) -> None:
 
     demo: fill an empty database with demo data; None does so where PostgreSQL is embedded.
     """
+    require_no_failpoints(settings, os.environ)
+    warn_of_root(os.geteuid())
     with host_stores(settings) as (stores, servers):
         _bring_up_to_date(stores)
         wants_demo = servers.postgres is not None if demo is None else demo
@@ -57,6 +61,11 @@ def announcement(settings: Settings, config: str | None = None) -> str:
         command = _typed_command(config)
         lines += [
             f"  sign in    {LOGIN} / {password}",
+            *(
+                ()
+                if sys.stdout.isatty()
+                else ("  note       this output holds passwords of the demo: keep it to yourself",)
+            ),
             "",
             "Play an aggregator. OSMP asks whether an account may be paid, then pays:",
             f"  {check}",

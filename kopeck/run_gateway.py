@@ -5,6 +5,7 @@ Several share one port (SO_REUSEPORT) and nothing else but the database.
 
 import asyncio
 import ipaddress
+import os
 import resource
 
 import structlog
@@ -13,6 +14,7 @@ from gateway import failpoints
 from gateway.lanes import CoreOptions
 from gateway.server import Gateway, PortOptions
 from kopeck.embedded import attach
+from kopeck.exposure import require_no_failpoints, warn_of_exposure
 from kopeck.process import ProcessError, finished_before, listen, run_process, tls_context, wait_for_database
 from kopeck.settings import Settings, SettingsError
 
@@ -21,7 +23,9 @@ log = structlog.get_logger("kopeck.gateway")
 
 def run_gateway(settings: Settings, index: int = 0) -> None:
     """Serve partners until SIGTERM. index: which of this host's gateway processes it is, for its metrics port."""
+    require_no_failpoints(settings, os.environ)
     stores = attach(settings)
+    warn_of_exposure(settings, ("gateway", "metrics"))
     _allow_descriptors(settings.gateway.connections_max)
     tls_context("gateway", settings.gateway.tls_cert, settings.gateway.tls_key)  # the port loads them; here they speak
     try:
@@ -104,6 +108,7 @@ def port_options(settings: Settings) -> PortOptions:
         header_timeout_s=gateway.header_timeout_s,
         body_timeout_s=gateway.body_timeout_s,
         connections_max=gateway.connections_max,
+        connections_per_address_max=gateway.connections_per_address_max,
         contracts_poll_s=gateway.contracts_poll_s,
         trusted_proxies=tuple(ipaddress.ip_network(network) for network in gateway.trusted_proxies),
         record_calls=gateway.record_calls,

@@ -11,6 +11,7 @@ from gateway.journal import Journal
 from gateway.lanes import Core
 from gateway.server import ContractBook
 from kopeck.embedded import Stores, attach
+from kopeck.exposure import warn_of_exposure
 from kopeck.process import finished_before, listen, run_process, tls_context, wait_for_database
 from kopeck.requests_in_flight import Counted
 from kopeck.run_gateway import core_options, port_options
@@ -23,6 +24,7 @@ log = structlog.get_logger("kopeck.web")
 def run_web(settings: Settings) -> None:
     """Serve pages until SIGTERM."""
     stores = attach(settings)
+    warn_of_exposure(settings, ("web", "metrics"))
     tls = tls_context("web", settings.web.tls_cert, settings.web.tls_key)
 
     async def work(stop: asyncio.Event, parts: dict[str, bool]) -> None:

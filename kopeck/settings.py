@@ -92,15 +92,17 @@ class Gateway(_Section, frozen=True):
     header_timeout_s: time to send the request line and headers, and longest idle time of a kept-alive connection
     body_timeout_s: time to send the body
     connections_max: open connections a process accepts; more are closed at once
+    connections_per_address_max: of these, from one address that is no trusted proxy; 0: half of connections_max
     trusted_proxies: networks (CIDR) whose X-Forwarded-For is believed; everyone else's is ignored
     record_calls: keep checks, repeats and status questions as attempts for the search page
+    attempts_keep_days: age at which `kopeck attempts forget` deletes attempts, at least 30
     contracts_poll_s: how often a process looks whether contracts changed
     key_passphrase: passphrase of our private keys stored in the database (a secret: prefer the environment)
     tls_cert: PEM file with the certificate chain; empty: plain HTTP
     tls_key: PEM file with the certificate's private key
     drain_s: on SIGTERM, time for requests in flight to be answered
     metrics_port: health and metrics of the first gateway process; the next ones take the next ports
-    failpoints: for crash tests only: where the process shall kill itself, as `name` or `name:nth`
+    failpoints: for crash tests, refused where database.dsn is set: where to kill the process, `name` or `name:nth`
     """
 
     host: str = "127.0.0.1"
@@ -119,8 +121,10 @@ class Gateway(_Section, frozen=True):
     header_timeout_s: PositiveInt = 15
     body_timeout_s: PositiveInt = 15
     connections_max: PositiveInt = 2_000
+    connections_per_address_max: Annotated[int, Meta(ge=0)] = 0
     trusted_proxies: tuple[str, ...] = ()
     record_calls: bool = True
+    attempts_keep_days: Annotated[int, Meta(ge=30)] = 400
     contracts_poll_s: PositiveInt = 1
     key_passphrase: str = ""
     tls_cert: str = ""
@@ -196,9 +200,11 @@ class Metrics(_Section, frozen=True):
     """Health and metrics of every process.
 
     host: address the health and metrics ports listen on; never a public one
+    silent_s: `kopeck run` kills and replaces a process whose health port says nothing for this long
     """
 
     host: str = "127.0.0.1"
+    silent_s: PositiveInt = 30
 
 
 class Log(_Section, frozen=True):

@@ -1,9 +1,10 @@
 """`kopeck run`: one parent keeps the processes of this host alive, and the embedded servers with them.
 
 Rules. A child that ends is started again, at once the first time and then after a pause that doubles up to half a
-minute; a minute of life makes it new again. At the end those who serve people and partners drain first, then the
-relay, and the databases last. Children do not outlive us (kopeck.children), and what a ``kill -9`` left over is ended
-before ours start.
+minute; a minute of life makes it new again. A child whose health port has been silent for ``metrics.silent_s`` is
+killed and replaced: its loop turns no more, and SIGTERM would wait for the loop. An answer of 503 is no silence.
+At the end those who serve people and partners drain first, then the relay, and the databases last. Children do not
+outlive us (kopeck.children), and what a ``kill -9`` left over is ended before ours start.
 
 Does not know: what the children do beyond their health port.
 """
@@ -31,6 +32,8 @@ _RESTART_MAX_S = 30.0
 _NEW_AGAIN_S = 60.0
 _READY_TIMEOUT_S = 60.0
 _GRACE_S = 5.0
+#: How often a child that answers is asked whether it still does.
+_ASK_EVERY_S = 2.0
 
 log = structlog.get_logger("kopeck.run")
 
@@ -53,6 +56,8 @@ class _Child:
     started_at: float = 0.0
     failures: int = 0
     start_at: float = field(default=0.0)
+    answered_at: float = 0.0
+    ask_at: float = 0.0
 
 
 def child_specs(settings: Settings) -> tuple[ChildSpec, ...]:
@@ -109,6 +114,7 @@ class Supervisor:
         while not self._stop.wait(0.2):
             self._revive_servers()
             for child in self._children:
+                self._end_if_silent(child)
                 self._revive(child)
 
     def stop(self) -> None:
@@ -127,6 +133,21 @@ class Supervisor:
         mark = f"{os.getpid()}:{self._settings.data_path()}"
         child.process = children.spawn(argv, death_signal=signal.SIGTERM, env={**os.environ, MARK: mark})
         child.started_at = time.monotonic()
+        # Starting, it may be silent for as long as the first start may take.
+        child.answered_at = child.started_at + _READY_TIMEOUT_S - self._settings.metrics.silent_s
+        child.ask_at = child.started_at + _ASK_EVERY_S
+
+    def _end_if_silent(self, child: _Child) -> None:
+        now = time.monotonic()
+        if child.process is None or child.process.poll() is not None or now < child.ask_at:
+            return
+        if answers(self._settings, child.spec.health_port):
+            child.answered_at = max(child.answered_at, time.monotonic())
+        elif now - child.answered_at > self._settings.metrics.silent_s:
+            log.error("child_is_silent", child=child.spec.name, pid=child.process.pid)
+            child.process.kill()
+            child.process.wait()
+        child.ask_at = time.monotonic() + _ASK_EVERY_S
 
     def _revive(self, child: _Child) -> None:
         now = time.monotonic()
@@ -179,12 +200,21 @@ def restart_pause_s(failures: int) -> float:
 
 def is_healthy(settings: Settings, port: int) -> bool:
     """Whether the process with this health port says it can do its work."""
+    return _health_status(settings, port) == 200
+
+
+def answers(settings: Settings, port: int) -> bool:
+    """Whether the process with this health port says anything at all."""
+    return _health_status(settings, port) is not None
+
+
+def _health_status(settings: Settings, port: int) -> int | None:
     connection = http.client.HTTPConnection(settings.metrics.host, port, timeout=2)
     try:
         connection.request("GET", "/health")
-        return connection.getresponse().status == 200
+        return connection.getresponse().status
     except (OSError, http.client.HTTPException):
-        return False
+        return None
     finally:
         connection.close()
 

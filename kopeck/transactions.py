@@ -29,12 +29,17 @@ def in_transaction(dsn: str, work: Callable[[Any], Awaitable[T]]) -> T:
     return asyncio.run(_in_transaction(dsn, work))
 
 
-async def _in_transaction(dsn: str, work: Callable[[Any], Awaitable[T]]) -> T:
+async def connected(dsn: str) -> Any:
+    """A connection for a command. Raises CommandFailed."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            connection = await aiopg.connect(dsn, timeout=STATEMENT_TIMEOUT_S, application_name="kopeck-cli")
+            return await aiopg.connect(dsn, timeout=STATEMENT_TIMEOUT_S, application_name="kopeck-cli")
     except (psycopg2.Error, TimeoutError) as error:
         raise CommandFailed(f"cannot connect to the database: {str(error).strip() or 'no answer'}") from error
+
+
+async def _in_transaction(dsn: str, work: Callable[[Any], Awaitable[T]]) -> T:
+    connection = await connected(dsn)
     async with connection, connection.cursor() as cur:
         try:
             await cur.execute("BEGIN")

@@ -343,9 +343,11 @@ _MANUAL: Final = """
 """
 
 _RUN: Final = """
-    INSERT INTO bill_runs (bill_on, kind, state, actor, started_at, finished_at)
-    VALUES (%(billed_on)s, 'post', 'done', 'system:base', %(billed_at)s, %(billed_at)s) RETURNING id
+    INSERT INTO bill_runs (bill_on, kind, actor, started_at)
+    VALUES (%(billed_on)s, 'post', 'system:base', %(billed_at)s) RETURNING id
 """
+
+_RUN_DONE: Final = "UPDATE bill_runs SET state = 'done', finished_at = %(billed_at)s WHERE id = %(run_id)s"
 
 _SOURCE: Final = """
     WITH made AS (INSERT INTO usage_sources (name) VALUES ('base') ON CONFLICT (name) DO NOTHING RETURNING id)
@@ -430,6 +432,7 @@ def fill_base(
     ):
         say(what)
         _in_chunks(dsn, [(statement, known)], subscribers)
+    _one(dsn, _RUN_DONE, known)
     _fill_usage(dsn, known, choices, events_per, say)
     orders, periods = _row(dsn, _COUNTS, known)
     return Filled(known["first_account"], subscribers, orders, periods, subscribers * events_per)

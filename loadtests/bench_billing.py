@@ -208,7 +208,7 @@ def _bill(stand: Stand, workers: int, subscribers: int) -> Measured:
     Raises:
         BenchError: it was not clean.
     """
-    partner = osmp_partner("bench-osmp", "aggregator")
+    partner = osmp_partner("bench-osmp", "aggregators-password")
     stand.connect([partner])
     for process in (stand.relay(), stand.web()):
         process.send_signal(signal.SIGSTOP)

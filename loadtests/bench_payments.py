@@ -60,7 +60,7 @@ _WORDS: Final = {
 def figures(setting: Setting) -> Iterator[Figure]:
     """All figures of the group."""
     partners = {
-        "osmp": osmp_partner("bench-osmp", "aggregator"),
+        "osmp": osmp_partner("bench-osmp", "aggregators-password"),
         "cyberplat": unsigned_cyberplat_partner("bench-cyberplat"),
         "cyberplat_signed": cyberplat_partner("bench-signed"),
     }

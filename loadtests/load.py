@@ -121,7 +121,7 @@ def run(options: Options, say: Console) -> Outcome:
     """
     stand = Stand(new_folder(options.folder), gateways=options.processes, keep=options.keep)
     with stand:
-        partners = [osmp_partner("load-osmp", "aggregator"), cyberplat_partner("load-cyberplat")]
+        partners = [osmp_partner("load-osmp", "aggregators-password"), cyberplat_partner("load-cyberplat")]
         numbers = [str(FIRST_ACCOUNT + index) for index in range(options.accounts)]
         stand.connect(partners)
         stand.open_accounts(numbers)

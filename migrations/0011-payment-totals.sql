@@ -51,6 +51,7 @@ BEGIN
 END
 $$;
 
+REVOKE ALL ON FUNCTION count_new_payments(), count_changed_payments() FROM PUBLIC;
 CREATE TRIGGER payments_counted AFTER INSERT ON payments REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION count_new_payments();
 CREATE TRIGGER payments_counted_again AFTER UPDATE ON payments REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows

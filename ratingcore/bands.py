@@ -58,9 +58,14 @@ class Calendar:
 def zone_of(name: str) -> ZoneInfo:
     """The IANA zone of this name.
 
+    A host's folder of zones holds files that are none: the host's own zone (localtime), the rules of the United States
+    (posixrules), and each zone again by POSIX and with leap seconds, which Python opens too. Databases do not.
+
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it is the name of such a file.
     """
+    if name in ("localtime", "posixrules") or name.startswith(("posix/", "right/")):
+        raise ValueError(f"{name!r} is a file of this host, not a time zone such as Europe/Moscow")
     try:
         return ZoneInfo(name)
     except (KeyError, OSError, ValueError) as error:

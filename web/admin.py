@@ -19,6 +19,7 @@ from tornado.web import HTTPError
 from adapters.messages import Contract
 from adapters.protocols import contract_from_json
 from gateway.contracts import PartnerRow, list_keys, list_partners, set_partner_state
+from gateway.keys import key_warnings
 from web import filters
 from web.audit import ACTIONS, CHANGES, AuditFilter, list_entries
 from web.filters import Choices, Form
@@ -75,9 +76,11 @@ class PartnerPage(Page):
             if partner is None:
                 raise HTTPError(404, "partners.not_found")
             keys = await list_keys(cur, code)
+            warnings = await key_warnings(cur, code)
             await self.record("partner_viewed", "partner", code, cur)
         body = json.dumps(partner.body, ensure_ascii=False, indent=2, sort_keys=True)
-        await self.show("partner.html", partner=partner, contract=contract_of(partner), keys=keys, body=body)
+        shown = {"partner": partner, "contract": contract_of(partner), "keys": keys, "warnings": warnings}
+        await self.show("partner.html", body=body, **shown)
 
 
 class PartnerStatePage(Page):

@@ -19,9 +19,9 @@ import aiopg
 import psycopg2
 from tornado.httputil import HTTPServerRequest
 
+from gateway.connections import client_ip
 from gateway.journal import Journal
 from gateway.lanes import Core
-from gateway.server import client_ip
 from web.sessions import Session, read_session
 from web.users import User, authenticate, user_by_login
 

@@ -180,6 +180,7 @@ _LISTS: Final[dict[str, _Pair]] = {
     "attempts.payment": ("Платёж № {id}", "Payment No. {id}"),
     "attempts.stranger": ("Неизвестный", "Unknown"),
     "attempts.address": ("Адрес", "Address"),
+    "attempts.calls": ("Таких запросов за минуту: {n}", "Requests like this within a minute: {n}"),
 }
 
 _PAYMENT: Final[dict[str, _Pair]] = {
@@ -295,6 +296,11 @@ _INVOICE: Final[dict[str, _Pair]] = {
     "invoice.not_found": ("Счёта с таким номером нет", "There is no invoice with this number"),
     "invoice.pdf": ("Скачать PDF", "Download PDF"),
     "invoice.unpaid": ("Не оплачено", "Unpaid"),
+    "invoice.suspended": (
+        "Услуги, которые оплачивает счёт {account}, приостановлены за долг с {since}.",
+        "Services that account {account} pays for have been suspended for debt since {since}.",
+    ),
+    "invoice.delayed": ("Отсрочка до {until} включительно: {reason}", "Put off through {until}: {reason}"),
     "invoice.credited": ("Уменьшено корректировками", "Credited"),
     "invoice_state.draft": ("проект", "draft"),
     "invoice_state.issued": ("выставлен", "issued"),
@@ -326,6 +332,18 @@ _ADMIN: Final[dict[str, _Pair]] = {
     "partners.payments": ("Платежи партнёра", "Partner's payments"),
     "partners.not_found": ("Партнёра с таким кодом нет", "There is no partner with this code"),
     "partners.keys": ("Ключи", "Keys"),
+    "partners.key_forgeable": (
+        "{bits} бит: подделывается, поэтому не используется. Нужен ключ от 2048 бит.",
+        "{bits} bits: it can be forged, so it is not used. Replace it by a key of 2048 bits or more.",
+    ),
+    "partners.key_short": (
+        "{bits} бит: замените ключом от 2048 бит.",
+        "{bits} bits: replace it by a key of 2048 bits or more.",
+    ),
+    "partners.key_shared": (
+        "Этот же ключ у партнёров: {partners}. Запрос, подписанный для одного, примут и от имени другого.",
+        "Partners with the same key: {partners}. A request signed for one is accepted for the other.",
+    ),
     "partners.no_keys": ("Ключей нет.", "There are no keys."),
     "partners.balance": ("Взаиморасчёты", "Settlement balance"),
     "partners.balance_hint": ("Остатки на {time}", "Balances as of {time}"),
@@ -507,6 +525,7 @@ _ACTIONS: Final[dict[str, _Pair]] = {
     "action.payment_cancelled": ("Ответ на возврат платежа", "Got the answer to a reversal"),
     "action.payments_exported": ("Выгрузка платежей", "Exported payments"),
     "action.attempts_listed": ("Просмотр запросов партнёров", "Listed partner requests"),
+    "action.attempts_forgotten": ("Удаление старых запросов", "Deleted old partner requests"),
     "action.partners_listed": ("Просмотр партнёров", "Listed partners"),
     "action.partner_viewed": ("Просмотр договора", "Viewed contract"),
     "action.partner_added": ("Подключение партнёра", "Connected partner"),

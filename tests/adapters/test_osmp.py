@@ -199,9 +199,13 @@ BAD_INPUT = [
     *[
         (f"command=pay&txn_id=1&txn_date=20120514101530&account=7&sum={written}", Reason.BAD_AMOUNT, 300)
         for written in (
-            "", "0", "0.00", "-1", "%2B1", "1.005", "1,00", "1.", ".5", "1e3", "NaN", "1+000", "9" * 17, "9" * 18,
+            "", "%2B1", "1.005", "1,00", "1.", ".5", "1e3", "NaN", "1+000", "9" * 17, "9" * 18,
         )
     ],
+    ("command=pay&txn_id=1&txn_date=20120514101530&account=7&sum=-10.45", Reason.AMOUNT_TOO_SMALL, 241),
+    ("command=pay&txn_id=1&txn_date=20120514101530&account=7&sum=--10.45", Reason.BAD_AMOUNT, 300),
+    ("command=pay&txn_id=1&txn_date=20120514101530&account=7&sum=0", Reason.AMOUNT_TOO_SMALL, 241),
+    ("command=pay&txn_id=1&txn_date=20120514101530&account=7&sum=0.00", Reason.AMOUNT_TOO_SMALL, 241),
     ("command=pay&txn_id=1&account=7&sum=1", Reason.BAD_DATE, 300),
     *[
         (f"command=pay&txn_id=1&account=7&sum=1&txn_date={written}", Reason.BAD_DATE, 300)
@@ -302,6 +306,23 @@ def test_an_account_fits_its_column_whatever_the_contracts_pattern(contract_of):
     assert read(contract, f"command=check&txn_id=1&sum=1&account={'7' * 65}").reason is Reason.BAD_ACCOUNT_FORMAT
 
 
+def test_a_pay_without_a_date_is_taken_where_the_contract_says_so_and_has_our_time(contract_of):
+    query = "command=pay&txn_id=1&account=7&sum=1"
+    assert read(contract_of("osmp", OPEN), query).reason is Reason.BAD_DATE
+    contract = contract_of("osmp", {**OPEN, "optional_txn_date": True})
+    assert read(contract, query).partner_time == NOW
+    assert read(contract, query + "&txn_date=20120514101530").partner_time < NOW
+    assert read(contract, query + "&txn_date=").reason is Reason.BAD_DATE
+
+
+def test_an_id_with_zeros_in_front_is_another_id_unless_the_contract_refuses_it(contract_of):
+    query = "command=pay&txn_id=0777&account=7&sum=1&txn_date=20120514101530"
+    assert read(contract_of("osmp", OPEN), query).key == "0777"
+    contract = contract_of("osmp", {**OPEN, "refuse_padded_id": True})
+    assert read(contract, query).reason is Reason.BAD_EXT_ID
+    assert read(contract, query.replace("0777", "7770")).key == "7770"
+
+
 def test_leading_zeros_go_where_the_contract_says_so(contract_of):
     query = "command=check&txn_id=1&sum=1&account=000"
     assert read(contract_of("osmp", OPEN), query).account == "000"
@@ -380,6 +401,14 @@ REQUEST_SWITCHES = [
         replace(SHEET_CHECK, extras={"trm_id": "И"}),
     ),
     ("optional_sum_in_check", True, "command=check&txn_id=1&account=7", Reason.BAD_AMOUNT, Check("7", "", None, "1")),
+    (
+        "optional_txn_date", True, "command=pay&txn_id=1&account=7&sum=1", Reason.BAD_DATE,
+        Pay("1", "7", Minor(100), "", NOW),
+    ),
+    (
+        "refuse_padded_id", True, PAY.replace("=1234567", "=01234567"), replace(SHEET_PAY, key="01234567"),
+        Reason.BAD_EXT_ID,
+    ),
     ("extras", ["fio"], CHECK + "&fio=x", SHEET_CHECK, replace(SHEET_CHECK, extras={"fio": "x"})),
     ("cancel", "prv_txn", "command=cancel&prv_txn=884213", Reason.UNKNOWN_VERB, Cancel(payment_id=884213)),
     ("status", "txn_id", "command=status&txn_id=5", Reason.UNKNOWN_VERB, Status(key="5")),

@@ -3,11 +3,12 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters import wire
-from adapters.messages import Reason
+from adapters.messages import RawRequest, Reason
 
 STORABLE = st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\ufeff\ufffe\uffff")
 
@@ -103,3 +104,66 @@ def test_a_reply_is_bounded():
 @pytest.mark.parametrize("instant", [datetime(2026, 1, 1, 23, 59, 59, 999_999, tzinfo=UTC)])
 def test_fractions_of_a_second_are_cut(instant):
     assert wire.wall_clock(instant, "UTC") == "2026-01-01T23:59:59"
+
+
+# ---- patterns ----
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [r"(\d+)+x", "([0-9]+)*", "(a|a)*b", "(a|aa)+$", r"(.*)*(.*)*(.*)*=", "[0-9]{1,30}", r"\d{10}", ".{1,250}"],
+)  # fmt: skip
+def test_a_pattern_that_backtracks_elsewhere_is_matched_in_linear_time_here(pattern):
+    wire.check_pattern("account_pattern", pattern)
+    for text in ("1" * 255, "a" * 255, "=" * 255):
+        wire.fits(pattern, text)  # Python's own engine ends none of the first five in a lifetime
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(a)\1", "(?=a)b", "(?<=a)b", "(?!x)[0-9]+", "((a{100}){100}){100}", "(?(1)a|b)", "a{1,1001}(b)"]
+)
+def test_what_no_linear_engine_can_express_is_refused_with_the_reason(pattern):
+    with pytest.raises(ValueError, match="account_pattern must be a regular expression"):
+        wire.check_pattern("account_pattern", pattern)
+
+
+PLAIN = st.lists(
+    st.sampled_from(["[0-9]", "[A-Za-z]", "[^x]", "7", "a", ".", r"\d", r"\.", "-"]).flatmap(
+        lambda atom: st.sampled_from(["", "{2}", "{3}"]).map(lambda count: atom + count)
+    ),
+    max_size=4,
+)
+
+
+@given(PLAIN, st.sampled_from(["", "[0-9]{1,3}", "[a-z]*", ".+", "7?"]), PLAIN, st.text("0179ax.-٣é", max_size=12))
+def test_the_quick_way_for_plain_patterns_and_re2_say_the_same(before, varying, after, text):
+    pattern = "".join([*before, varying, *after])
+    if pattern:
+        assert wire.fits(pattern, text) == (re2.compile(pattern).fullmatch(text) is not None)
+
+
+# ---- masked copies ----
+
+
+@given(st.binary(max_size=3_000), st.integers(0, 400), st.sampled_from(["utf-8", "windows-1251"]))
+def test_a_masked_copy_is_bounded_printable_and_made_of_the_beginning_alone(body, most, charset):
+    raw = RawRequest("POST", "/pay/x", b"", body, {"authorization": "Basic x"})
+    cut = wire.cut_request(raw, most)
+    assert len(cut.body) <= most
+    text = wire.scrubbed_request(raw, charset, most)
+    assert text == wire.scrubbed_request(cut, charset, most)
+    assert len(text) <= most
+    assert text.replace("\n", "").isprintable()
+
+
+def test_a_card_number_that_the_cut_runs_through_leaves_nothing_of_itself():
+    body = b"x" * 290 + b"&pay=4111111111111111"
+    assert "4111" not in wire.scrubbed_request(RawRequest("POST", "/", b"", body), "utf-8", 305)
+
+
+@pytest.mark.parametrize("name", ["pass", "PASS", "%70ass", "+pass+", "p%41ss", "%0Apass", "card_number", "%63vv2"])
+def test_a_secret_is_masked_by_its_name_among_few_parameters_and_among_many(name):
+    for others in (b"", b"&a=1" * 60):
+        text = wire.scrubbed_request(RawRequest("GET", "/", f"{name}=tell".encode() + others), "utf-8")
+        assert "tell" not in text
+        assert f"{name}=***" in text

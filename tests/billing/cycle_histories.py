@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg2
 
+from billing.calendar import Interval
 from billing.catalogue import Catalogue
 from billing.catalogue_read import read_catalogue
 from billing.credit_notes import Wanted, credit_invoice
@@ -258,6 +259,7 @@ class History:
         anchor_day = dice.randint(1, 31) if unit in ("month", "quarter", "year") else 1
         anchor_day = dice.randint(1, 7) if unit == "week" else anchor_day
         anchor_month = dice.randint(1, 12) if unit in ("quarter", "year") or (unit, count) == ("month", 2) else 1
+        phase = dice.randrange(Interval(unit, count).steps)
         in_advance = kind == "recurring" and (plan in IN_ADVANCE or item != "") and dice.random() < 0.6
         zone = dice.choice((customer.zone, dice.choice(ZONES)))
         proration = dice.choice(("none", "day", "second"))
@@ -273,7 +275,7 @@ class History:
             " minimum_minor, price_minor, codes, replaces_id)"
             " SELECT account_id, payer_account_id, %s, %s, %s, %s, %s, %s, %s, %s FROM billing_accounts"
             " WHERE account_id = %s RETURNING id",
-            *(self._terms(*terms, in_advance, proration), dice.choice((1, 1, 1, 2, 7)), when(starts)),
+            *(self._terms(*terms, in_advance, proration, phase), dice.choice((1, 1, 1, 2, 7)), when(starts)),
             *(when(trial) if trial else None, minimum, price, codes or None, replaces, customer.account),
         )
         bought = Bought(number, customer, plan, in_advance, kind == "one_time", zone, starts)
@@ -282,7 +284,7 @@ class History:
 
     def _terms(self, *terms: Any) -> int:
         names = "catalogue_id, plan, item, currency, kind, interval_unit, interval_count, anchor_day, anchor_month,"
-        names += " zone, in_advance, proration"
+        names += " zone, in_advance, proration, anchor_phase"
         marks = ", ".join(["%s"] * len(terms))
         self.do(f"INSERT INTO order_terms ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING", *terms)
         (number,) = self.row(f"SELECT id FROM order_terms WHERE ({names}) = ({marks})", *terms)
@@ -490,7 +492,8 @@ def read_world(cur: Any, usage: dict[int, list[Usage]]) -> World:
         pauses.setdefault(order, []).append((since, until))
     cur.execute(
         "SELECT o.id, o.account_id, o.payer_account_id, t.plan, t.item, t.currency, t.kind, t.interval_unit,"
-        " t.interval_count, t.anchor_day, t.anchor_month, t.zone, t.in_advance, t.proration, o.quantity,"
+        " t.interval_count, t.anchor_day, t.anchor_month, t.zone, t.in_advance, t.proration, t.anchor_phase,"
+        " o.quantity,"
         f" {_s('o.starts_at')}, {_s('o.ends_at')}, coalesce(extract(epoch FROM o.trial_until)::bigint, 0),"
         " o.minimum_minor, o.price_minor, coalesce(o.codes, '{}'), c.customer_group, c.number"
         " FROM orders o JOIN order_terms t ON t.id = o.terms_id JOIN billing_accounts b USING (account_id)"
@@ -498,7 +501,7 @@ def read_world(cur: Any, usage: dict[int, list[Usage]]) -> World:
     )
     orders: dict[int, list[Order]] = {}
     for row in cur.fetchall():
-        order = Order(*row[:20], tuple(row[20]), *row[21:], tuple(pauses.get(row[0], ())))
+        order = Order(*row[:21], tuple(row[21]), *row[22:], tuple(pauses.get(row[0], ())))
         orders.setdefault(order.account, []).append(order)
     cur.execute(
         "SELECT a.id, a.currency, a.balance_minor, a.floor_minor FROM accounts a JOIN billing_accounts b"

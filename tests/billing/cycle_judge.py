@@ -60,6 +60,7 @@ class Order:
     zone: str
     in_advance: bool
     proration: str
+    phase: int
     quantity: int
     starts: int
     ends: int
@@ -189,24 +190,26 @@ def midnight(day: date, zone: str) -> int:
 
 
 @cache
-def tiling(unit: str, count: int, anchor_day: int, anchor_month: int, zone: str) -> tuple[int, ...]:
-    """Starts of periods from 2020 to 2030."""
+def tiling(unit: str, count: int, anchor_day: int, anchor_month: int, zone: str, phase: int) -> tuple[int, ...]:
+    """Starts of periods from 2020 to 2030; phase: in days, weeks or months."""
     days = [date(2020, 1, 1) + timedelta(days=number) for number in range(3653)]
     if unit in MONTHS:
         length = MONTHS[unit] * count
-        months = [day for day in days if day.day == 1 and (day.year * 12 + day.month - anchor_month) % length == 0]
+        anchor = anchor_month + phase
+        months = [day for day in days if day.day == 1 and (day.year * 12 + day.month - anchor) % length == 0]
         lasts = [((first + timedelta(days=31)).replace(day=1) - timedelta(days=1)).day for first in months]
         starts = [first.replace(day=min(anchor_day, last)) for first, last in zip(months, lasts, strict=True)]
     else:
-        origin = date(1970, 1, 5) + timedelta(days=anchor_day - 1)
-        length = count * (7 if unit == "week" else 1)
+        days_each = 7 if unit == "week" else 1
+        origin = date(1970, 1, 5) + timedelta(days=anchor_day - 1 + phase * days_each)
+        length = count * days_each
         starts = [day for day in days if (day - origin).days % length == 0]
     return tuple(midnight(day, zone) for day in starts)
 
 
 def tiles_of(order: Order) -> Iterator[tuple[int, int]]:
     """Tiles of an order, the one that contains its start first."""
-    starts = tiling(order.unit, order.count, order.anchor_day, order.anchor_month, order.zone)
+    starts = tiling(order.unit, order.count, order.anchor_day, order.anchor_month, order.zone, order.phase)
     return pairwise(starts[bisect_right(starts, order.starts) - 1 :])
 
 

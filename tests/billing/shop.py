@@ -69,13 +69,14 @@ def bill(database: Any, number: str, part: str, start: str, end: str) -> None:
     """Write down that a period of an order is billed, as a run does."""
     with closing(psycopg2.connect(database.dsn)) as connection, connection, connection.cursor() as cur:
         cur.execute(
-            "INSERT INTO bill_runs (bill_on, kind, state, actor, finished_at) "
-            "VALUES (%s, 'post', 'done', 'test', now()) RETURNING id",
+            "INSERT INTO bill_runs (bill_on, kind, actor) VALUES (%s, 'post', 'test') RETURNING id",
             (end[:10],),
         )
+        (run_id,) = cur.fetchone()
         cur.execute(
             "INSERT INTO order_periods (order_id, part, period_start, period_end, outcome, reason, active_num, "
             "active_den, amount_minor, run_id) SELECT id, %s, %s::timestamptz, %s::timestamptz, 'billed', '', 1, 1, "
             "30000, %s FROM orders WHERE number = %s",
-            (part, f"{start}+03", f"{end}+03", cur.fetchone()[0], number),
+            (part, f"{start}+03", f"{end}+03", run_id, number),
         )
+        cur.execute("UPDATE bill_runs SET state = 'done', finished_at = now() WHERE id = %s", (run_id,))

@@ -17,14 +17,13 @@ from billing.ageing import (
     AgeingError,
     Step,
     check_steps,
-    history_of,
     list_steps,
     parse_steps,
     run_chunk,
     set_steps,
-    standing_of,
 )
 from billing.customers import move_customer
+from billing.dunning_standing import history_of, standing_of
 from ratingcore.money import Minor
 from tests.billing.invoice_books import Books, Charge
 
@@ -45,8 +44,9 @@ def done(dsn: str, work: Callable[[Any], Awaitable[T]]) -> T:
 
 @pytest.fixture
 def books(database: Any) -> Books:
-    found = Books(database.dsn)
+    found = Books(database.dsn, admin_dsn=database.admin_dsn)
     found.catalogue()
+    found.ask("UPDATE ageing_settings SET days_between = 0")  # test_dunning has what days between steps do
     return found
 
 
@@ -382,7 +382,7 @@ def test_chunks_go_on_where_the_last_one_ended(books: Books) -> None:
     counts = []
     while after is not None:
         start = after
-        ran = done(books.dsn, lambda cur, start=start: run_chunk(cur, start, None, "t", limit=2))
+        ran = done(books.dsn, lambda cur, start=start: run_chunk(cur, start, None, "t", looked=2))
         counts.append(ran.actions.get("reminder", 0))
         after = ran.after
     assert sum(counts) == 5

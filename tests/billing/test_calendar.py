@@ -1,14 +1,16 @@
 """The calendar: periods tile time for every anchor, interval and zone of the world, and days add up.
 
 The whole of it is three facts and each is walked to its end: which instant a local date starts with (every zone and
-date), which dates a cadence starts on (every interval and anchor, against what each date says of itself), and that
-periods start at the first instants of those dates (every zone with every anchor). The long forms are slow ones.
+date), which dates a cadence starts on (every interval and anchor and the edges of its phases, against what each date
+says of itself), and that periods start at the first instants of those dates (every zone with every anchor). The long
+forms are slow ones.
 """
 
 import struct
 import zoneinfo
 from bisect import bisect_left
 from calendar import monthrange
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from operator import le, lt, ne
@@ -25,6 +27,7 @@ from billing.calendar import (
     MAX_COUNTS,
     Cadence,
     Interval,
+    anchor_of,
     boundaries,
     days_between,
     days_of,
@@ -86,7 +89,10 @@ def tilings(counts: dict[str, tuple[int, ...]], anchor_months: tuple[int, ...]) 
             interval = Interval(unit, count)
             single = unit in ("day", "week") or interval == Interval("month")
             for day in range(1, {"day": 1, "week": 7}.get(unit, 31) + 1):
-                found += [Cadence(interval, day, month, "UTC") for month in ((1,) if single else anchor_months)]
+                months = (1,) if single else anchor_months
+                sample = (0, 1, interval.steps // 2, interval.steps - 1) if day in (1, 31) else (0,)
+                phases = sorted({*sample} & {*range(interval.steps)})
+                found += [Cadence(interval, day, month, "UTC", phase) for month in months for phase in phases]
     return found
 
 
@@ -107,12 +113,12 @@ def begins(cadence: Cadence) -> np.ndarray:
     """For each of DATES, whether a period begins on it: what the date says of itself, without any other."""
     unit, count = cadence.interval.unit, cadence.interval.count
     if unit == "day":
-        return (ORDINALS - date(1970, 1, 5).toordinal()) % count == 0
+        return (ORDINALS - date(1970, 1, 5).toordinal() - cadence.anchor_phase) % count == 0
     if unit == "week":
-        return (cadence.anchor_day == WEEKDAYS) & (WEEKS % count == 0)
+        return (cadence.anchor_day == WEEKDAYS) & ((WEEKS - cadence.anchor_phase) % count == 0)
     months = count * {"month": 1, "quarter": 3, "year": 12}[unit]
     return (np.minimum(LASTS, cadence.anchor_day) == DAYS) & (
-        (12 * YEARS + MONTHS - cadence.anchor_month) % months == 0
+        (12 * YEARS + MONTHS - cadence.anchor_month - cadence.anchor_phase) % months == 0
     )
 
 
@@ -180,7 +186,7 @@ def test_periods_of_every_zone_and_anchor_start_at_the_first_instants_of_their_d
         midnights = np.array([local_midnight(day, zone) for day in WALKED])
         low_s, high_s = max(FROM_S, midnights[0]), min(UNTIL_S, midnights[-1])
         for cadence, begun in zip(MAIN_TILINGS, places, strict=True):
-            here = Cadence(cadence.interval, cadence.anchor_day, cadence.anchor_month, zone)
+            here = replace(cadence, zone=zone)
             periods = boundaries(here, FROM_S, UNTIL_S)
             assert (periods[1:] > periods[:-1]).all(), here
             assert periods[0] <= FROM_S < periods[1], here
@@ -201,7 +207,9 @@ def cadences(draw: st.DrawFn) -> Cadence:
     count = draw(st.integers(1, 6) | st.integers(1, MAX_COUNTS[unit]))
     months = 1 if unit in ("day", "week") or (unit, count) == ("month", 1) else 12
     day = draw(st.integers(1, {"day": 1, "week": 7}.get(unit, 31)))
-    return Cadence(Interval(unit, count), day, draw(st.integers(1, months)), draw(ZONES))
+    interval = Interval(unit, count)
+    phase = draw(st.integers(0, interval.steps - 1))
+    return Cadence(interval, day, draw(st.integers(1, months)), draw(ZONES), phase)
 
 
 @UNHURRIED
@@ -280,7 +288,46 @@ def test_quarters_start_in_the_anchor_month_and_every_third_after_it() -> None:
     assert found == ["2026-11-30", "2027-02-28", "2027-05-30", "2027-08-30"]
 
 
-def test_fortnights_are_counted_from_the_first_week_of_1970() -> None:
+INTERVALS = st.sampled_from([*MAX_COUNTS]).flatmap(
+    lambda unit: st.builds(Interval, st.just(unit), st.integers(1, 6) | st.integers(1, MAX_COUNTS[unit]))
+)
+
+
+@UNHURRIED
+@given(INTERVALS, st.dates(FROM, date(2100, 12, 1)), st.sampled_from(("UTC", "Europe/Moscow", "Asia/Kathmandu")))
+def test_an_anchor_date_starts_a_period_of_every_interval(interval, day, zone) -> None:
+    start_s = local_midnight(day, zone)
+    if start_s >= HORIZON_START_S:
+        assert period_containing(Cadence(interval, *_placed(anchor_of(interval, day), zone)), start_s)[0] == start_s
+
+
+def _placed(anchor: tuple[int, int, int], zone: str) -> tuple[int, int, str, int]:
+    day, month, phase = anchor
+    return day, month, zone, phase
+
+
+@UNHURRIED
+@given(cadences(), TIMES)
+def test_anchors_found_from_any_start_of_a_period_are_those_of_the_tiling(cadence, time_s) -> None:
+    if cadence.anchor_day > 28:  # the last day of a short month names another anchor
+        return
+    cadence = replace(cadence, zone="UTC")
+    start_s, _ = period_containing(cadence, time_s)
+    found = anchor_of(cadence.interval, datetime.fromtimestamp(start_s, UTC).date())
+    again = Cadence(cadence.interval, *_placed(found, "UTC"))
+    span = HORIZON_START_S, HORIZON_END_S
+    assert np.array_equal(boundaries(again, *span), boundaries(cadence, *span))
+
+
+@pytest.mark.parametrize("interval", [Interval("day"), Interval("week", 2), Interval("quarter"), Interval("year", 2)])
+def test_a_phase_is_less_than_a_period(interval) -> None:
+    for phase in (-1, interval.steps):
+        with pytest.raises(ValueError, match=f"is 0 to {interval.steps - 1}, not {phase}"):
+            Cadence(interval, 1, 1, "UTC", phase)
+    Cadence(interval, 1, 1, "UTC", interval.steps - 1)
+
+
+def test_fortnights_without_a_phase_are_counted_from_the_first_week_of_1970() -> None:
     cadence = Cadence(Interval("week", 2), 1, 1, "UTC")
     found = [date.fromisoformat(text[:10]) for text in starts(cadence, "2026-11-02", "2026-11-30")]
     assert [day.isoweekday() for day in found] == [1] * len(found)

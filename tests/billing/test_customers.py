@@ -217,7 +217,8 @@ def test_what_ended_and_is_not_billed_keeps_a_customer_open(database) -> None:
 def test_an_invoice_that_is_a_draft_keeps_who_pays_it_open(database) -> None:
     open_shop(database)
     draft = (
-        "INSERT INTO bill_runs (bill_on, kind, state, actor) VALUES ('2026-02-01', 'review', 'reviewed', 'test');"
+        "INSERT INTO bill_runs (bill_on, kind, actor) VALUES ('2026-02-01', 'review', 'test');"
+        "UPDATE bill_runs SET state = 'reviewed';"
         "INSERT INTO invoice_blocks (series_id, run_id, shard_no, invoices_count) SELECT 1, id, 0, 1 FROM bill_runs;"
         "INSERT INTO invoices SELECT k.id << 20, a.id, 'RUB', '2026-02-01', '2026-02-15', 100, 0, 100"
         " FROM invoice_blocks k, accounts a WHERE a.number = 'ann'"

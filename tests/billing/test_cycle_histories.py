@@ -215,7 +215,7 @@ def found_by_verify(dsn, lines):
 
     async def story():
         async with transaction(dsn) as cur:
-            checks = [*await verify_ledger(cur), *await verify_usage(cur), *await verify_cycle(cur, lines)]
+            checks = [*await verify_ledger(cur, dsn), *await verify_usage(cur), *await verify_cycle(cur, lines)]
         assert sum(check.examined for check in checks) > 0
         return [finding for check in checks for finding in check.findings]
 

@@ -9,10 +9,10 @@ from typing import Any
 import aiopg
 import pytest
 
-from billing import cycle_verify_tiles
+from billing import cycle_verify_tiles, verify_slices
 from billing.credit_notes import Wanted, credit_invoice
 from billing.cycle_verify import verify_cycle
-from billing.verify import Check
+from billing.verify_records import Check
 from tests.billing.invoice_books import Books, Charge
 
 BILL_ON = date(2026, 3, 1)
@@ -21,7 +21,6 @@ TILES = ["2026-01-01 00:00+03", "2026-02-01 00:00+03", "2026-03-01 00:00+03", "2
 
 async def checked(dsn: str) -> list[Check]:
     async with aiopg.connect(dsn) as connection, connection.cursor() as cur:
-        await cur.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         return await verify_cycle(cur, sample=0)  # the amounts here are made up
 
 
@@ -32,7 +31,7 @@ def differing(checks: Sequence[Check]) -> list[tuple[int, str]]:
 @pytest.fixture
 def books(database: Any) -> Books:
     """Orders in arrears, in advance and once, billed by two runs up to 1 March 2026, a manual line, a credit note."""
-    found = Books(database.dsn)
+    found = Books(database.dsn, admin_dsn=database.admin_dsn)
     found.catalogue()
     account = found.account("A1")
     arrears = found.order(account, "2026-01-10 00:00+03")
@@ -133,6 +132,11 @@ CORRUPTIONS = [
     (8, "manual line 1", "UPDATE manual_lines SET invoice_id = NULL"),
     (8, "charged 3.00, credited", "UPDATE invoice_lines SET net_minor = net_minor * 2 WHERE kind = 'credit'"),
     (8, "no enabled trigger refuses UPDATE on invoices", "DROP TRIGGER invoices_stay ON invoices"),
+    (8, "trigger bill_runs_steps on bill_runs is disabled", "ALTER TABLE bill_runs DISABLE TRIGGER bill_runs_steps"),
+    (8, "trigger invoice_lines_with_block on invoice_lines does not exist",
+     "DROP TRIGGER invoice_lines_with_block ON invoice_lines"),
+    (8, "trigger bill_shards_steps on bill_shards refuses nothing",
+     "CREATE OR REPLACE FUNCTION bill_shard_steps() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"),
     (8, "role kopeck_app may UPDATE invoice_lines", "GRANT UPDATE ON invoice_lines TO kopeck_app"),
 ]  # fmt: skip
 
@@ -146,6 +150,27 @@ def test_one_corrupted_row_or_rule_is_found(
     Books(database.admin_dsn).ask(f"SET session_replication_role = replica; {statement}")
     found = differing(asyncio.run(checked(database.admin_dsn)))
     assert any(of == truth and words in what for of, what in found), found
+
+
+@pytest.mark.parametrize(("what", "place"), [(what, place) for what in ("lines", "transfers") for place in (0, 1, 2)])
+def test_a_fault_is_found_in_whatever_slice_its_invoice_lies(
+    books: Books, monkeypatch: pytest.MonkeyPatch, what: str, place: int
+) -> None:
+    monkeypatch.setattr(verify_slices.slices, "__defaults__", ("id", 1, verify_slices.silent))
+    clean = asyncio.run(checked(books.dsn))
+    assert differing(clean) == []
+    invoice = books.one("SELECT id FROM invoices ORDER BY id OFFSET %s LIMIT 1", place)
+    if what == "lines":
+        books.forge("UPDATE invoice_lines SET net_minor = net_minor + 1 WHERE invoice_id = %s", invoice)
+        words = f"invoice {invoice}: net "
+    else:
+        books.forge("DELETE FROM transfers WHERE source = 'invoice' AND source_id = %s AND step = 'tax'", invoice)
+        words = f"invoice {invoice}: tax "
+    found = asyncio.run(checked(books.dsn))
+    assert any(line.startswith(words) for truth, line in differing(found) if truth == 8)
+    assert [check.examined for check in found if check.of == "lines"] == [
+        check.examined for check in clean if check.of == "lines"
+    ]
 
 
 def noted(books: Books) -> tuple[int, str]:
@@ -200,7 +225,7 @@ def test_usage_of_an_order_in_advance_is_billed_in_arrears_too(books: Books) -> 
 
 def test_records_may_begin_where_an_earlier_system_stopped(books: Books) -> None:
     order = books.order(books.account("B1"), "2020-01-01 00:00+03")
-    books.ask(
+    books.forge(
         "INSERT INTO order_periods SELECT %s, 'arrears', %s, %s, 'billed', '', 1, 1, 500, NULL, 1", order, *TILES[:2]
     )
     books.period(order, "arrears", *TILES[1:3], run=2)

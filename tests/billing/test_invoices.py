@@ -49,7 +49,7 @@ def shown(books: Books, *ids: int) -> list[tuple[str, int]]:
 
 @pytest.fixture
 def books(database: Any) -> Books:
-    found = Books(database.dsn)
+    found = Books(database.dsn, admin_dsn=database.admin_dsn)
     found.catalogue()
     return found
 

@@ -168,6 +168,9 @@ WANTED = [
     {},
     {"plan": "", "item": "setup", "kind": "one_time", "quantity": 3},
     {"plan": "mixed", "starts": "2026-03-05T12:30:15+05:00", "proration": "second"},
+    {"period": "2 weeks", "anchor_date": "2026-02-12"},
+    {"period": "10 days"},
+    {"period": "2 years", "anchor_month": 3},
     {"in_advance": True, "period": "2 weeks", "anchor_day": 3, "trial_until": "2026-02-20", "ends": "2026-09-01"},
     {"period": "quarter", "anchor_month": 2, "zone": "Asia/Vladivostok", "minimum": "100.50", "codes": ("HALF",)},
     {"plan": "", "item": "work", "price": "12.50", "note": "Сказано: «ночью»"},
@@ -194,6 +197,10 @@ WANTED = [
     {"trial_until": "2026-01-30"},
     {"period": "2 moons"},
     {"anchor_day": 32},
+    {"anchor_date": "2026-02-30"},
+    {"anchor_date": "2026-02-10", "anchor_day": 3},
+    {"zone": "localtime"},
+    {"zone": "right/Europe/Moscow"},
     {"zone": "Europe/Nowhere"},
     {"proration": "hour"},
     {"minimum": "5.001"},
@@ -231,7 +238,7 @@ def test_a_line_and_the_command_agree_on_what_is_an_order(shop) -> None:
             continue
         loaded = act(shop, lambda cur, n=number: find_order(cur, f"F{n}")).contents
         assert replace(loaded, number=typed.number) == typed, wanted
-    assert (done.added, len(done.bad), reasons) == (7, len(WANTED) - 7, {})
+    assert (done.added, len(done.bad), reasons) == (10, len(WANTED) - 10, {})
 
 
 def test_the_same_orders_again_are_nothing_new_even_if_they_have_ended(shop) -> None:

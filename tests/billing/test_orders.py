@@ -1,12 +1,13 @@
 """Orders: what may be ordered, replaced, paused and ended, against what is billed already."""
 
 from datetime import date, datetime
+from itertools import product
 
 import psycopg2
 import pytest
 
-from billing.calendar import Interval
-from billing.order_rules import OrderError, default_anchor, parse_instant, parse_interval
+from billing.calendar import Interval, period_containing
+from billing.order_rules import OrderError, anchors_of, parse_instant, parse_interval
 from billing.orders import (
     Charge,
     WantedOrder,
@@ -21,6 +22,7 @@ from billing.orders import (
     resume_order,
     suspend_order,
     suspensions_of,
+    tiles_from,
     tiles_to_come,
     withdraw_end,
 )
@@ -97,9 +99,69 @@ def test_what_is_no_instant_is_refused(text) -> None:
 
 def test_periods_start_on_the_day_the_order_does() -> None:
     day = date(2026, 10, 31)  # a Saturday
-    assert default_anchor(Interval("month"), day) == (31, 1)
-    assert default_anchor(Interval("month", 3), day) == default_anchor(Interval("year"), day) == (31, 10)
-    assert (default_anchor(Interval("week"), day), default_anchor(Interval("day"), day)) == ((6, 1), (1, 1))
+    said = None, None, ""
+    assert anchors_of(Interval("month"), day, *said) == (31, 1, 0)
+    assert anchors_of(Interval("month", 3), day, *said) == anchors_of(Interval("year"), day, *said) == (31, 10, 0)
+    assert anchors_of(Interval("week"), day, *said) == (6, 1, 0)
+    assert anchors_of(Interval("day"), day, *said) == (1, 1, 0)
+
+
+LONG = (
+    "day",
+    "2 days",
+    "10 days",
+    "week",
+    "2 weeks",
+    "3 weeks",
+    "month",
+    "5 months",
+    "quarter",
+    "3 quarters",
+    "2 years",
+)
+
+
+def test_the_first_period_is_whole_whatever_its_length_and_the_day_it_starts(shop) -> None:
+    starts = ("2026-09-07", "2026-09-01", "2025-09-01", "2028-02-29", "2026-01-31")
+    for number, (period, day) in enumerate(product(LONG, starts)):
+        order, _ = add(shop, f"L{number}", period=period, starts=day)
+        [tile] = tiles_from(order.contents, order.contents.starts_s, 1)
+        assert (tile.number, tile.start_s) == (1, at(day)), (period, day)
+
+
+def test_a_period_starts_on_the_anchor_date(shop) -> None:
+    for number, (period, day) in enumerate(product(LONG, ("2026-09-10", "2027-03-31", "1999-12-06"))):
+        order, _ = add(shop, f"L{number}", period=period, starts="2026-09-07", anchor_date=day)
+        assert period_containing(order.contents.terms.cadence, at(day))[0] == at(day), (period, day)
+
+
+def test_an_anchor_weekday_or_month_is_the_first_on_or_after_the_start(shop) -> None:
+    two_weeks, _ = add(shop, "A1", period="2 weeks", starts="2026-09-04", anchor_day=1)  # a Friday
+    assert period_containing(two_weeks.contents.terms.cadence, at("2026-09-04"))[1] == at("2026-09-07")
+    two_years, _ = add(shop, "A2", period="2 years", starts="2026-09-07", anchor_month=3, anchor_day=1)
+    assert period_containing(two_years.contents.terms.cadence, at("2026-09-07"))[1] == at("2027-03-01")
+    later, _ = add(shop, "A3", period="2 years", starts="2026-09-07", anchor_month=10)
+    assert period_containing(later.contents.terms.cadence, at("2026-09-07"))[1] == at("2026-10-07")
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"anchor_date": "2026-02-30"}, "anchor date '2026-02-30' is no date such as 2026-01-31"),
+        ({"anchor_date": "1980-01-01"}, "from 1990 to 2100"),
+        ({"anchor_date": "2026-09-01", "anchor_day": 3}, "leave those out"),
+    ],
+)
+def test_an_anchor_date_that_cannot_be_is_told(shop, said, message) -> None:
+    with pytest.raises(OrderError, match=message):
+        add(shop, "A1", period="2 weeks", **said)
+
+
+def test_an_order_keeps_its_phase_when_it_is_replaced(shop) -> None:
+    old, _ = add(shop, "A1", period="2 weeks", starts="2026-09-07")
+    assert old.contents.terms.anchor_phase == 1
+    new, _ = change(shop, "A1", "2026-09-14", quantity=3)
+    assert new.contents.terms == old.contents.terms
 
 
 # ---- adding
@@ -336,6 +398,16 @@ def test_the_same_change_again_is_nothing_new_and_another_is_refused(shop) -> No
     with pytest.raises(OrderError, match="A1 is replaced by ann-2 already"):
         change(shop, "A1", "2026-05-06", quantity=7)
     assert rows(shop, "SELECT count(*) FROM orders") == [(2,)]
+
+
+def test_a_change_at_a_date_is_the_same_change_at_that_date_only(shop) -> None:
+    add(shop)
+    order, is_new = change(shop, "A1", "2026-05-05", plan="plus", is_exact=True)
+    assert (order.replaces, order.contents.starts_s, is_new) == ("A1", at("2026-05-05"), True)
+    assert find(shop, "A1").replaced_by == order.number
+    assert change(shop, "A1", "2026-05-05", plan="plus", is_exact=True) == (order, False)
+    with pytest.raises(OrderError, match="A1 is replaced by ann-2 already, from 2026-05-05: cancel that one"):
+        change(shop, "A1", "2026-05-06", plan="plus", is_exact=True)
 
 
 def test_a_change_at_the_end_of_the_period_waits_for_it(shop) -> None:

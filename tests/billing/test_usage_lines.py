@@ -107,6 +107,22 @@ def test_a_line_of_two_gigabytes_is_one_reject_in_bounded_memory() -> None:
     assert peak < 32 << 20
 
 
+@pytest.mark.parametrize("line", [b"\n", b"\r\n", b"1\n"])
+def test_fifty_megabytes_of_hardly_anything_are_read_in_bounded_memory(line) -> None:
+    tracemalloc.start()
+    count, numbers = 0, 0
+    source = io.BytesIO(HEAD + line * ((50 << 20) // len(line)) + b"last\n")
+    held, _ = tracemalloc.get_traced_memory()
+    for part in read_blocks(source, calls()):
+        count += len(part.lines)
+        numbers = max([numbers, *part.numbers[-1:].tolist()])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 1 + (0 if not line.strip() else (50 << 20) // len(line))
+    assert numbers == 2 + (50 << 20) // len(line)
+    assert peak - held < 160 << 20
+
+
 def test_what_follows_a_long_line_is_read_whole() -> None:
     data = HEAD + b"x" * 100_000 + b"\nb\nc\nd"
     assert read(data, block=70_000) == ({3: "b\n", 4: "c\n"}, {2: "line_too_long", 5: "cut_line"})

@@ -12,7 +12,7 @@ import pytest
 from billing.usage_bulk import NewImport
 from billing.usage_import import import_file, refeed_as_they_are
 from billing.usage_verify import TRUTH, verify_usage
-from billing.verify import Check
+from billing.verify_records import Check
 from tests.billing.usage_files import CALLS, CALLS_HEADER, NOW, call, calls
 
 NEW = NewImport("switch", "calls", CALLS, "calls.csv", "accept", "test")
@@ -52,7 +52,6 @@ def used(database) -> Any:
 def checked(dsn: str) -> list[Check]:
     async def run() -> list[Check]:
         async with aiopg.connect(dsn) as opened, opened.cursor() as cur:
-            await cur.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             return await verify_usage(cur)
 
     return asyncio.run(run())

@@ -10,7 +10,8 @@ import psycopg2
 import pytest
 
 from billing.accounts import NewAccount, account_by_number, create_accounts, post_manual, system_account
-from billing.verify import Check, verify_ledger
+from billing.verify import verify_ledger
+from billing.verify_records import Check
 from ratingcore.money import Minor
 
 
@@ -31,8 +32,7 @@ async def opened(dsn: str) -> None:
 
 async def checked(dsn: str) -> list[Check]:
     async with aiopg.connect(dsn) as connection, connection.cursor() as cur:
-        await cur.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        return await verify_ledger(cur)
+        return await verify_ledger(cur, dsn)
 
 
 def corrupt(admin_dsn: str, *statements: str) -> None:
@@ -93,6 +93,28 @@ CORRUPTIONS = [
         "role kopeck_app is or belongs to the owner of transfers",
         ["ALTER TABLE transfers OWNER TO kopeck_app"],
     ),
+    (
+        2,
+        "function public.bump_contracts_revision does not look into pg_temp last: its search_path is the caller's",
+        ["ALTER FUNCTION bump_contracts_revision() RESET search_path"],
+    ),
+    (
+        2,
+        "function public.issued_stays does not look into pg_temp last: its search_path is pg_temp, public",
+        ["ALTER FUNCTION issued_stays() SET search_path = pg_temp, public"],
+    ),
+    (
+        2,
+        'function public.usage_month looks into "$user"',
+        ["ALTER FUNCTION usage_month(timestamptz) SET search_path = \"$user\", public, pg_temp"],
+    ),
+    (
+        2,
+        "function public.ageing_lift runs as its owner and everybody may call it",
+        ["GRANT EXECUTE ON FUNCTION ageing_lift() TO PUBLIC"],
+    ),
+    (2, "role kopeck_app may create in schema public", ["GRANT CREATE ON SCHEMA public TO PUBLIC"]),
+    (2, "role kopeck_app may create in schema more", ["CREATE SCHEMA more AUTHORIZATION kopeck_app"]),
 ]  # fmt: skip
 
 

@@ -31,6 +31,7 @@ def test_a_partners_payment_resumes_orders_once_nothing_is_overdue(database) -> 
     books.order(account, "2026-01-01 00:00+03")
     on = TODAY - timedelta(days=40)
     books.invoices(books.run(on), [(account, [Charge(10_000)])], on=on)
+    books.ask("UPDATE ageing_settings SET days_between = 0")
     asyncio.run(aged(database.dsn))
     still = "SELECT count(*) FROM order_suspensions WHERE until_at IS NULL"
     assert books.one(still) == 1

@@ -42,6 +42,8 @@ def test_a_contract_that_does_not_hold_is_refused_by_the_field_and_nothing_is_wr
                 ({"protocol": "osmp", "min_minor": 10, "max_minor": 5}, "min_minor"),
                 ({"protocol": "osmp", "time_zone": "Mars/Olympus"}, "time_zone"),
                 ({"protocol": "osmp", "account_pattern": "("}, "account_pattern"),
+                ({"protocol": "osmp", "account_pattern": "(?=7)[0-9]+"}, "linear time"),
+                ({"protocol": "cyberplat", "dialect": {"additional_pattern": r"(a)\1"}}, "linear time"),
                 ({"protocol": "osmp", "dialect": {"charset": "koi8-r"}}, "charset"),
             ]:
                 with pytest.raises(ContractError, match=word):
@@ -77,7 +79,7 @@ def test_private_keys_are_stored_encrypted_and_passwords_hashed(town):
         key = rsa.generate_private_key(65537, 1024)
         async with town.cursor() as cur:
             await add_key(cur, "osmp", "sign", pem(key), "test", passphrase=PASSPHRASE)
-            await add_key(cur, "osmp", "basic", "osmp:secret", "test")
+            await add_key(cur, "osmp", "basic", "osmp:secret-of-the-partner", "test")
             materials = dict(await town.rows("SELECT purpose, material FROM partner_keys WHERE partner_id = 1"))
             assert "ENCRYPTED" in materials["sign"]
             assert "secret" not in materials["basic"]
@@ -89,6 +91,57 @@ def test_private_keys_are_stored_encrypted_and_passwords_hashed(town):
     asyncio.run(story())
 
 
+def test_shared_secrets_are_sealed_under_the_passphrase_and_opened_by_it_alone(town):
+    async def story():
+        async with town.cursor() as cur:
+            await add_key(cur, "osmp", "secret", "пароль", "test", passphrase=PASSPHRASE)
+            await add_key(cur, "osmp", "secret", "пароль", "test", passphrase=PASSPHRASE)
+            stored = [row[0] for row in await town.rows("SELECT material FROM partner_keys WHERE purpose = 'secret'")]
+            assert len(set(stored)) == 2
+            assert not any("пароль" in one for one in stored)
+            book = await load_book(cur, PASSPHRASE, datetime.now(UTC))
+            assert book.by_code["osmp"].keys.secrets == ("пароль".encode(),) * 2
+            for wrong in ("", "wrong"):
+                assert (await load_book(cur, wrong, datetime.now(UTC))).broken == ("osmp",)
+            await add_key(cur, "osmp", "secret", "in clear", "test")  # as earlier versions stored them
+            book = await load_book(cur, PASSPHRASE, datetime.now(UTC))
+            assert b"in clear" in book.by_code["osmp"].keys.secrets
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("purpose", ["sign", "secret"])
+def test_what_would_be_stored_in_clear_is_refused_where_a_passphrase_is_needed(town, purpose):
+    material = pem(rsa.generate_private_key(65537, 1024)) if purpose == "sign" else "secret"
+
+    async def story():
+        async with town.cursor() as cur:
+            with pytest.raises(ContractError, match=r"set gateway\.key_passphrase"):
+                await add_key(cur, "osmp", purpose, material, "test", needs_passphrase=True)
+            assert await town.one("SELECT count(*) FROM partner_keys WHERE partner_id = 1") == 0
+            await add_key(cur, "osmp", purpose, material, "test", passphrase=PASSPHRASE, needs_passphrase=True)
+
+    asyncio.run(story())
+
+
+def test_the_book_reads_transit_accounts_by_number_and_never_all_accounts(town):
+    async def story():
+        async with town.cursor() as cur:
+            await cur.execute(
+                "INSERT INTO accounts (number, kind) SELECT 'x' || n, 'subscriber' FROM generate_series(1, 5000) n"
+            )
+            await cur.execute("SELECT pg_stat_force_next_flush()")
+            before = await town.one("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'accounts'")
+            await cur.execute("SET enable_seqscan = off")
+            book = await load_book(cur, "", datetime.now(UTC))
+            await cur.execute("SELECT pg_stat_force_next_flush()")
+            after = await town.one("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'accounts'")
+            assert set(book.by_code) == {"osmp", "cyberplat"}
+            assert after == before
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     ("purpose", "material", "word"),
     [
@@ -96,6 +149,10 @@ def test_private_keys_are_stored_encrypted_and_passwords_hashed(town):
         ("sign", "no key", "cannot be read"),
         ("sign", pem(ec.generate_private_key(ec.SECP256R1())), "wrong kind"),
         ("basic", "nocolon", "user:password"),
+        ("basic", ":a-password-of-theirs", "user:password"),
+        ("basic", "user:fifteen-letters", "16 characters or longer"),
+        ("basic", "user:abababababababababab", "6 of them different"),
+        ("secret", "kopeck-sealed-1:AAAA", "sealed here"),
         ("secret", "", "wrong kind"),
         ("magic", "x", "purpose"),
     ],
@@ -120,14 +177,16 @@ def test_a_key_counts_from_its_start_until_its_end(town):
     async def story():
         async with town.cursor() as cur:
             start = datetime.now(UTC) + hour
-            await add_key(cur, "osmp", "basic", "u:p", "test", valid_from=start)
+            await add_key(cur, "osmp", "basic", "u:a-password-of-theirs", "test", valid_from=start)
             book = await load_book(cur, "", datetime.now(UTC))
             assert book.by_code["osmp"].keys.basic == ()
             assert len(book_at(book, start).by_code["osmp"].keys.basic) == 1
             key_id = await town.one("SELECT max(id) FROM partner_keys")
-            await retire_key(cur, key_id, datetime.now(UTC))  # not begun yet: gone
-            assert await town.one("SELECT count(*) FROM partner_keys WHERE id = %s", key_id) == 0
+            await retire_key(cur, key_id, datetime.now(UTC))  # not begun yet: it never will, and stays on record
+            assert await town.one("SELECT valid_to = valid_from FROM partner_keys WHERE id = %s", key_id)
+            book = await load_book(cur, "", datetime.now(UTC))
+            assert book_at(book, start).by_code["osmp"].keys.basic == ()
             with pytest.raises(ContractError, match="no key"):
-                await retire_key(cur, key_id, datetime.now(UTC))
+                await retire_key(cur, key_id + 1, datetime.now(UTC))
 
     asyncio.run(story())

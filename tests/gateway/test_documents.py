@@ -213,7 +213,7 @@ def test_an_attempt_shows_who_asked_what_and_the_answer(database: Any) -> None:
         "_id": conflict["_id"], "at": datetime(2026, 11, 23, 9, 0, tzinfo=UTC), "partner": "osmp-demo",
         "kind": "conflict", "op": "pay", "reason": "conflict", "code": "300", "detail": "same key, other sum",
         "key": "1009", "account": "79161234567", "amount": 300, "payment_id": 100_000, "remote_ip": "203.0.113.7",
-        "request": "command=pay",
+        "request": "command=pay", "calls": 1,
     }  # fmt: skip
     assert (foreign["partner"], foreign["amount"], foreign["terms"]) == ("", None, ["198.51.100.9"])
 

@@ -28,6 +28,7 @@ def gateway_process(database, port, *, failpoint=""):
         "KOPECK_GATEWAY__PORT": str(port),
         "KOPECK_GATEWAY__METRICS_PORT": "0",
         "KOPECK_GATEWAY__FAILPOINTS": failpoint,
+        "KOPECK_TEST_FAILPOINTS": "1",
     }
     process = subprocess.Popen([sys.executable, "-m", "kopeck", "serve", "gateway"], env=environment)
     try:

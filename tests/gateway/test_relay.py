@@ -269,7 +269,7 @@ def test_an_attempt_that_retention_deleted_meanwhile_leaves_the_outbox(
 ) -> None:
     async def story(journal: Journal) -> Any:
         await note_attempt(database.dsn, Attempt("call", Reason.OK))
-        await one_value(database.dsn, "WITH gone AS (DELETE FROM attempts RETURNING 1) SELECT count(*) FROM gone")
+        await one_value(database.owner_dsn, "WITH gone AS (DELETE FROM attempts RETURNING 1) SELECT count(*) FROM gone")
         async with opened(database.dsn) as taking, opened(database.dsn) as reading:
             batch = await relay_batch(taking, reading, journal, 10)
         return batch.done, await one_value(database.dsn, "SELECT count(*) FROM outbox")

@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from gateway.connections import client_ip
 from gateway.contracts import add_key, retire_key, set_contract, set_partner_state
-from gateway.server import client_ip
 
 ACTIVE, UNKNOWN = "79160000001", "79169999999"
 NO_SIGN = "00" * 128
@@ -57,8 +57,8 @@ BAD_OSMP = [
     (osmp_query(account="a%00b"), 4),
     (osmp_query(account="%ZZ"), 4),
     (osmp_query(account=""), 4),
-    (osmp_query(sum="-1.00"), 300),
-    (osmp_query(sum="0.00"), 300),
+    (osmp_query(sum="-1.00"), 241),
+    (osmp_query(sum="0.00"), 241),
     (osmp_query(sum="1.005"), 300),
     (osmp_query(sum="1,50"), 300),
     (osmp_query(sum="9" * 40), 300),
@@ -161,8 +161,10 @@ def test_a_trusted_proxys_word_for_the_address_is_taken_and_nobody_elses(town):
 def test_the_address_behind_proxies_is_the_right_most_that_is_none_of_them():
     proxies = [ipaddress.ip_network("10.0.0.0/8")]
     assert client_ip("10.0.0.1", {"x-forwarded-for": "1.2.3.4, 5.6.7.8, 10.0.0.2"}, proxies) == "5.6.7.8"
-    assert client_ip("10.0.0.1", {"x-forwarded-for": "nonsense"}, proxies) == "10.0.0.1"
+    assert client_ip("10.0.0.1", {"x-forwarded-for": "nonsense"}, proxies) == ""
+    assert client_ip("10.0.0.1", {"x-forwarded-for": "1.2.3.4, unknown, 10.0.0.2"}, proxies) == ""
     assert client_ip("10.0.0.1", {}, proxies) == "10.0.0.1"
+    assert client_ip("::ffff:10.0.0.1", {"x-forwarded-for": "1.2.3.4"}, proxies) == "1.2.3.4"
     assert client_ip("9.9.9.9", {"x-forwarded-for": "1.2.3.4"}, proxies) == "9.9.9.9"
 
 

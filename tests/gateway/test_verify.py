@@ -5,14 +5,17 @@ import socket
 from contextlib import closing
 from typing import Any
 
+import aiopg
 import psycopg2
 import pytest
 
 from adapters.messages import Reason
 from gateway.decide import Attempt, Command, OperatorCancel
+from gateway.documents import payment_documents
 from gateway.journal import Journal
 from gateway.relay import RelayOptions, rebuild, run_relay
-from gateway.verify import Report, VerifyAway, document_faults, verify
+from gateway.verify import Report, VerifyAway, verify
+from gateway.verify_journal import document_faults
 from tests.gateway.shop import act, note_attempt, open_shop
 
 #: A payment of each life that `busy_day` leaves, by its partner's key.
@@ -224,7 +227,7 @@ CORRUPTIONS: list[tuple[int, str, list[str]]] = [
         [f"UPDATE payment_events SET remote_ip = '' WHERE payment_id = {OF.format(POSTED)}"],
     ),
     (5, "PostgreSQL does not know it", [f"DELETE FROM payments WHERE id = {OF.format(POSTED)}"]),
-    (5, "has not carried 1 changes", [f"INSERT INTO outbox (topic, ref) VALUES ('payment', {OF.format(POSTED)})"]),
+    (5, "has not carried change", [f"INSERT INTO outbox (topic, ref) VALUES ('payment', {OF.format(POSTED)})"]),
 ]
 
 
@@ -269,6 +272,119 @@ def test_a_database_in_motion_is_clean(database: Any, journal_uri: str, journal_
     assert found_in(report) == []
     assert done >= 20
     assert all(check.examined for check in report.checks if check.truth == 5)
+
+
+def test_no_transaction_is_open_between_slices(
+    database: Any, journal_uri: str, journal_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.verify.BATCH", 2)
+    monkeypatch.setattr("gateway.verify_journal.BATCH", 2)
+    asked: list[tuple[str, int]] = []
+
+    async def story() -> Report:
+        await busy_day(database.dsn)
+        journal = Journal(journal_uri, journal_name)
+        await rebuild(database.dsn, journal)
+        corrupt(database.admin_dsn, "DELETE FROM outbox")
+        with closing(psycopg2.connect(database.admin_dsn)) as watch, watch.cursor() as cur:
+            watch.autocommit = True
+
+            def say(what: str, done: int, of: int | None) -> None:
+                cur.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND application_name IN ('kopeck-verify', 'kopeck-bill') AND state LIKE 'idle in transaction%'"
+                )
+                asked.append((what, cur.fetchone()[0]))
+
+            report = await verify(database.dsn, journal, wait_s=0.2, say=say)
+        journal.close()
+        return report
+
+    assert asyncio.run(story()).is_clean
+    assert {what for what, _ in asked} >= {
+        "transfers",
+        "accounts",
+        "payments",
+        "payment keys",
+        "payments in the journal",
+    }
+    assert [what for what, is_open in asked if is_open] == []
+
+
+def test_a_doubled_key_is_found_where_it_lies_on_two_pages(
+    database: Any, journal_uri: str, journal_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rows in (2, 3, 4):
+        monkeypatch.setattr("gateway.verify.SLICE_ROWS", rows)
+        name = f"{journal_name}_{rows}"
+        if rows == 2:
+            report = verified(
+                database, journal_uri, name,
+                "ALTER TABLE payments DROP CONSTRAINT payments_partner_id_partner_key_key",
+                f"UPDATE payments SET partner_key = '1001' WHERE id = {OF.format(REFUSED)}",
+            )  # fmt: skip
+        else:
+            report = asyncio.run(verify(database.admin_dsn, None))
+        keys = next(check for check in report.checks if check.name.startswith("each partner's key"))
+        assert (keys.examined, keys.found) == (6, 2)
+        assert "partner 1 key '1001': payments" in keys.findings[1].what
+
+
+def late(database: Any, uri: str, name: str, carry: Any, wait_s: float) -> Report:
+    """The journal as it was before two payments changed; ``carry`` runs beside verify."""
+
+    async def story() -> Report:
+        journal = Journal(uri, name)
+        shop = await open_shop(database.dsn)
+        await act(database.dsn, [shop.pay("2000", "79161234567", 100)])
+        await rebuild(database.dsn, journal)
+        corrupt(database.admin_dsn, "DELETE FROM outbox")
+        await act(database.dsn, [shop.pay("2001", "79161234567", 100)])
+        await act(database.dsn, [shop.pay("2002", "79161234567", 100)])
+        beside = asyncio.create_task(carry(journal))
+        report = await verify(database.dsn, journal, wait_s=wait_s)
+        beside.cancel()
+        await asyncio.gather(beside, return_exceptions=True)
+        journal.close()
+        return report
+
+    return asyncio.run(story())
+
+
+def test_what_the_relay_has_still_to_carry_is_waited_for(database: Any, journal_uri: str, journal_name: str) -> None:
+    async def carry(journal: Journal) -> None:
+        await asyncio.sleep(1.5)
+        await run_relay(RelayOptions(database.dsn, 50, 0.02), journal, asyncio.Event())
+
+    report = late(database, journal_uri, journal_name, carry, wait_s=60)
+    assert found_in(report) == []
+    assert not any(check.note for check in report.checks)
+
+
+def test_a_relay_that_carries_slowly_is_told_and_is_no_difference(
+    database: Any, journal_uri: str, journal_name: str
+) -> None:
+    async def behind(journal: Journal) -> None:
+        """Carries the first of the two changes, and never the second."""
+        await asyncio.sleep(1.0)
+        async with aiopg.connect(database.dsn) as connection, connection.cursor() as cur:
+            await cur.execute("SELECT id, ref FROM outbox ORDER BY id LIMIT 1")
+            row, payment = await cur.fetchone()
+            await journal.put_payments(await payment_documents(cur, [payment]))
+            await cur.execute("DELETE FROM outbox WHERE id = %s", (row,))
+
+    report = late(database, journal_uri, journal_name, behind, wait_s=5)
+    assert found_in(report) == []
+    assert any("is behind by" in check.note for check in report.checks)
+
+
+def test_a_relay_that_carries_nothing_is_a_difference(database: Any, journal_uri: str, journal_name: str) -> None:
+    async def carry(_: Journal) -> None:
+        await asyncio.sleep(0)
+
+    found = found_in(late(database, journal_uri, journal_name, carry, wait_s=1.0))
+    assert len(found) == 1
+    assert "the relay has not carried change" in found[0][1]
 
 
 def test_a_payment_without_its_document_is_found(database: Any, journal_uri: str, journal_name: str) -> None:

@@ -1,5 +1,6 @@
 """The ``kopeck`` command as an operator types it."""
 
+import hashlib
 import json
 import re
 import socket
@@ -143,7 +144,8 @@ def test_wrong_input_about_partners_is_refused_with_status_2(kopeck, arguments, 
     assert message in said.err
 
 
-def test_a_key_is_made_here_and_its_public_half_printed(kopeck, database) -> None:
+def test_a_key_is_made_here_and_its_public_half_printed(kopeck, database, monkeypatch) -> None:
+    monkeypatch.setenv("KOPECK_GATEWAY__KEY_PASSPHRASE", "correct horse")
     kopeck("partner", "add", "cp", "--name", "CP", "--protocol", "cyberplat")
     said = kopeck("partner", "key", "add", "cp", "--purpose", "sign", "--generate")
     assert said.out.startswith("-----BEGIN PUBLIC KEY-----")
@@ -177,6 +179,29 @@ def test_a_private_key_is_stored_encrypted_under_the_passphrase(kopeck, database
         cur.execute("SELECT material FROM partner_keys")
         assert cur.fetchone()[0].startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
     connection.close()
+
+
+def test_a_key_of_ours_is_not_stored_in_clear_on_a_database_of_the_operators(kopeck) -> None:
+    kopeck("partner", "add", "cp", "--name", "CP", "--protocol", "cyberplat")
+    for purpose in ("sign", "secret"):
+        said = kopeck("partner", "key", "add", "cp", "--purpose", purpose, "--generate")
+        assert (said.status, said.out) == (2, "")
+        assert "set gateway.key_passphrase" in said.err
+
+
+def test_a_password_is_made_here_and_printed_once_and_a_short_one_is_refused(kopeck, database) -> None:
+    kopeck("partner", "add", "os", "--name", "OS", "--protocol", "osmp")
+    said = kopeck("partner", "key", "add", "os", "--purpose", "basic", "--generate")
+    user, _, password = said.out.strip().partition(":")
+    assert (user, len(password)) == ("os", 32)
+    connection = psycopg2.connect(database.dsn)
+    with connection, connection.cursor() as cur:
+        cur.execute("SELECT material FROM partner_keys")
+        assert cur.fetchall() == [(hashlib.sha256(said.out.strip().encode()).hexdigest(),)]
+    connection.close()
+    short = kopeck("partner", "key", "add", "os", "--purpose", "basic", "--file", "-", stdin="os:secret\n")
+    assert short.status == 2
+    assert "16 characters or longer" in short.err
 
 
 def test_key_material_that_is_no_key_is_refused(kopeck) -> None:
@@ -250,8 +275,46 @@ def test_a_certificate_that_cannot_be_used_is_told_with_its_settings(kopeck, mon
     assert f"{process}.tls_cert {tmp_path / 'CERT'}" in said.err
 
 
+def test_failpoints_are_refused_beside_a_real_database(kopeck, monkeypatch) -> None:
+    monkeypatch.setenv("KOPECK_GATEWAY__FAILPOINTS", "after_commit_before_reply")
+    for command in (("serve", "gateway"), ("run",)):
+        said = kopeck(*command)
+        assert said.status == 2
+        assert "gateway.failpoints kill the process" in said.err
+
+
+def test_a_partners_code_that_is_none_is_told_as_a_mistake_of_the_caller(kopeck) -> None:
+    said = kopeck("partner", "add", "../evil", "--name", "Evil", "--protocol", "osmp")
+    assert said.status == 2
+    assert "small Latin letters" in said.err
+
+
+def test_what_a_contract_allows_and_few_mean_is_said_when_it_is_set(kopeck) -> None:
+    said = kopeck(
+        "partner", "add", "bench", "--name", "B", "--protocol", "osmp", "--set", "dialect.require_basic=false"
+    )
+    assert (said.status, said.err.count("warning")) == (0, 1)
+    assert "never for money" in said.err
+    said = kopeck("partner", "set", "bench", "dialect.require_basic=true", "dialect.cancel=prv_txn")
+    assert (said.status, said.err.count("warning")) == (0, 1)
+    assert "cancel_unknown_code is 0" in said.err
+    assert "warning" not in kopeck("partner", "set", "bench", "dialect.cancel_unknown_code=300").err
+
+
+def test_a_short_key_is_warned_of_when_it_is_added_and_by_verify(kopeck, monkeypatch) -> None:
+    monkeypatch.setenv("KOPECK_GATEWAY__KEY_PASSPHRASE", "correct horse")
+    kopeck("partner", "add", "cy", "--name", "C", "--protocol", "cyberplat")
+    said = kopeck("partner", "key", "add", "cy", "--purpose", "sign", "--generate", "--bits", "1024")
+    assert said.status == 0
+    assert "has 1024 bits" in said.err
+    assert "has 1024 bits" in kopeck("partner", "show", "cy").out
+    said = kopeck("verify", "--no-journal")
+    assert (said.status, said.out.count("warning: key")) == (0, 1)
+
+
 def test_a_failpoint_that_does_not_exist_is_refused(kopeck, monkeypatch) -> None:
     monkeypatch.setenv("KOPECK_GATEWAY__FAILPOINTS", "at_lunch")
+    monkeypatch.setenv("KOPECK_TEST_FAILPOINTS", "1")
     said = kopeck("serve", "gateway")
     assert said.status == 2
     assert "gateway.failpoints: unknown failpoint 'at_lunch'" in said.err

@@ -60,7 +60,7 @@ def test_an_order_is_shown_with_its_life(desk) -> None:
     )
     assert "every month from day 31, in arrears, broken periods by day\ncodes: WELCOME\npaid by account: firm\n" in said
     assert "1\t2026-01-31\t2026-02-28\t2026-02-28\n2\t2026-02-28\t2026-03-31\t2026-03-31\n" in said
-    assert "suspended (asked) from 2026-05-01 until 2026-05-10 12:00:00\n" in said
+    assert "suspended on request from 2026-05-01 until 2026-05-10 12:00:00\n" in said
     assert re.search(r"\tsuspended\tfrom 2026-05-01, until 2026-05-10 12:00:00\tsystem:cli", said)
     shown = json.loads(desk("order", "show", "A1", "--json").out)
     assert (shown["number"], shown["starts"], shown["ends"]) == ("A1", "2026-01-30T21:00:00Z", None)
@@ -68,6 +68,38 @@ def test_an_order_is_shown_with_its_life(desk) -> None:
     assert [event["event"] for event in shown["events"]] == ["suspended", "created"]
     assert desk("order", "list", "--open").out.splitlines()[1] == "A1\tdesk\tplan smart\t1\t2026-01-31\t-\tmonth\topen"
     assert [one["number"] for one in json.loads(desk("order", "list", "--json").out)] == ["A1"]
+
+
+def test_periods_start_where_the_order_does_or_on_the_anchor_date(desk) -> None:
+    add = ("order", "add", "desk", "--plan", "smart", "--period", "2 weeks", "--starts", "2026-09-07")
+    desk(*add, "--number", "A1")
+    assert "every 2 weeks counted from 2026-09-07, in arrears" in desk("order", "show", "A1").out
+    assert "1\t2026-09-07\t2026-09-21\t2026-09-21\n" in desk("order", "show", "A1").out
+    desk(*add, "--number", "A2", "--anchor-date", "2026-09-10")
+    assert "1\t2026-08-27\t2026-09-10\t2026-09-10\n" in desk("order", "show", "A2").out
+    assert json.loads(desk("order", "show", "A2", "--json").out)["anchor_phase"] in (0, 1)
+    refused = desk(*add, "--number", "A3", "--anchor-date", "2026-09-10", "--anchor-day", "1")
+    assert (refused.status, refused.err) == (
+        2, "Error: an anchor date says the anchor day and month as well: leave those out\n",
+    )  # fmt: skip
+
+
+def test_a_plan_or_quantity_changes_at_a_date_past_or_to_come(desk) -> None:
+    desk("order", "add", "desk", "--plan", "smart", "--number", "A1", "--starts", "2026-01-31")
+    change = ("order", "change-quantity", "A1", "3", "--number", "A2", "--at")
+    assert desk(*change, "2026-02-10").out == "order A2 replaces A1 from 2026-02-10\n"
+    assert desk(*change, "2026-02-10").out == "order A2 replaces A1 from 2026-02-10 already\n"
+    refused = desk(*change, "2026-02-11")
+    assert (refused.status, refused.err) == (
+        2, "Error: order A1 is replaced by A2 already, from 2026-02-10: cancel that one\n",
+    )  # fmt: skip
+    assert "replaced by: A2" in desk("order", "show", "A1").out
+    assert "replaces: A1" in desk("order", "show", "A2").out
+    ahead = desk("order", "change-quantity", "A2", "4", "--number", "A3", "--at", "2100-01-15")
+    assert ahead.out == "order A3 replaces A2 from 2100-01-15\n" or ahead.status == 2
+    for words in (("--now", "--at", "2026-02-12"), ()):
+        refused = desk("order", "change-quantity", "A2", "5", *words)
+        assert (refused.status, "say one of --now, --at-period-end, --at DATE" in refused.err) == (2, True)
 
 
 def test_a_one_time_order_and_a_closed_order_are_shown(desk) -> None:

@@ -98,6 +98,7 @@ def test_the_printed_lines_work_and_everything_survives_a_kill_and_stops_at_ctrl
 
     second = Run(environment)
     assert "admin / " in second.said
+    assert "this output holds passwords of the demo" in second.said  # it goes to a pipe here
     assert _sent(pay) == paid
     assert "<result>0</result>" in _sent(second.lines()[1])
     family = second.family()

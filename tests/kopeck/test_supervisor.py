@@ -4,13 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from kopeck import children
-from kopeck.settings import Gateway, Settings
-from kopeck.supervisor import child_specs, restart_pause_s
+from kopeck.embedded import Servers
+from kopeck.embedded_postgres import free_port
+from kopeck.settings import Gateway, Metrics, Settings
+from kopeck.supervisor import ChildSpec, Supervisor, _Child, answers, child_specs, restart_pause_s
 
 
 def test_a_host_runs_as_many_gateways_as_settings_say_each_with_a_port_of_its_own() -> None:
@@ -72,6 +75,49 @@ def test_a_child_that_does_not_end_when_asked_is_killed() -> None:
     stubborn.stdout.readline()
     stubborn.stdout.close()
     assert children.stop(stubborn, signal.SIGTERM, 0.2) == -signal.SIGKILL
+
+
+def test_a_child_that_is_silent_is_killed_and_replaced_and_one_that_answers_is_not(monkeypatch) -> None:
+    """The child answers its health port until it is told to stop turning: SIGSTOP, as a loop that is stuck."""
+    ports = [free_port(), free_port()]
+    monkeypatch.setattr("kopeck.supervisor._ASK_EVERY_S", 0.1)
+    monkeypatch.setattr("kopeck.supervisor._READY_TIMEOUT_S", 1.0)
+    supervisor = Supervisor(Settings(metrics=Metrics(silent_s=1)), Servers(), None)
+    server = "import http.server, sys; http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), "
+    server += "http.server.BaseHTTPRequestHandler).serve_forever()"  # it knows no GET and says so: 501 is an answer
+
+    def launch(child: _Child) -> None:
+        argv = [sys.executable, "-c", server, str(child.spec.health_port)]
+        child.process = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+        child.started_at = child.answered_at = time.monotonic()
+
+    monkeypatch.setattr(supervisor, "_launch", launch)
+    stuck, sound = (_Child(ChildSpec(f"child-{port}", (), port, 1, 0)) for port in ports)
+    supervisor._children = [stuck, sound]
+    watcher = threading.Thread(target=supervisor.watch)
+    try:
+        for child in (stuck, sound):
+            launch(child)
+        first, other = stuck.process, sound.process
+        assert first is not None
+        while not all(answers(Settings(), port) for port in ports):
+            time.sleep(0.05)
+        watcher.start()
+        os.kill(first.pid, signal.SIGSTOP)
+        while first.returncode is None or stuck.process is None or not answers(Settings(), ports[0]):
+            time.sleep(0.05)
+        assert first.returncode == -signal.SIGKILL
+        assert stuck.process is not first
+        assert sound.process is other
+        assert stuck.failures == 1
+        assert sound.failures == 0
+    finally:
+        supervisor._stop.set()
+        watcher.join()
+        for child in (stuck, sound):
+            if child.process is not None:
+                child.process.kill()
+                child.process.wait()
 
 
 def _ends(pid: int) -> bool:

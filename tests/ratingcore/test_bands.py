@@ -127,6 +127,12 @@ def test_rules_that_do_not_tile_a_week_are_refused_with_an_example(rules: list[R
         calendar_of("Europe/Moscow", rules)
 
 
+@pytest.mark.parametrize("zone", ["localtime", "posixrules", "posix/Europe/Moscow", "right/Europe/Moscow"])
+def test_files_of_the_host_that_are_no_zones_are_refused(zone: str) -> None:
+    with pytest.raises(ValueError, match="is a file of this host, not a time zone such as Europe/Moscow"):
+        calendar_of(zone, RULES)
+
+
 @pytest.mark.parametrize("zone", ["Europe/Moskow", "", "../etc/passwd", "/etc/localtime", "Europe"])
 def test_a_zone_there_is_not_is_refused(zone: str) -> None:
     with pytest.raises(ValueError, match="no time zone"):

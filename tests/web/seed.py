@@ -190,7 +190,7 @@ async def attempts(cur: Any, terms: dict[str, Terms], ids: dict[str, int], now: 
                     detail="none of the 2 valid keys made it")),
         (9, Attempt("bad_source", Reason.BAD_SOURCE, cyberplat.contract.partner_id, "", "",
                     f"{STRANGER_ADDRESS} is not in the contract", remote_ip=STRANGER_ADDRESS,
-                    request_text="GET /pay/cyberplat?action=check&number=79161234567")),
+                    request_text="GET /pay/cyberplat?action=check&number=79161234567", calls=1_234)),
         (20, Attempt("malformed", Reason.BAD_AMOUNT, osmp.contract.partner_id, "pay", "300", "sum: not a sum: '10,5'",
                      "7\u202e21", remote_ip=PARTNER_ADDRESS,
                      request_text="GET /pay/osmp?command=pay&sum=10,5&note=<b>bold</b>\u202e")),

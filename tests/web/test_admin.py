@@ -4,6 +4,8 @@ import re
 from functools import partial
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from gateway.contracts import PartnerRow
 from tests.web import seed
@@ -49,6 +51,20 @@ def test_a_partners_keys_are_named_but_never_shown(own_site):
     page = own_site.person("anna").get("/partners/osmp")
     assert "Общий секрет" in page.words
     assert "do-not-tell" not in page.text
+
+
+def test_a_partners_short_or_shared_key_is_told_on_its_page(own_site):
+    key = rsa.RSAPublicNumbers(65_537, (1 << 1023) + 0x10F).public_key()
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+    own_site.one(
+        "WITH keys AS (INSERT INTO partner_keys (partner_id, purpose, material, created_by)"
+        " SELECT id, 'verify', %s, 'test' FROM partners WHERE code IN ('osmp', 'cyberplat') RETURNING 1)"
+        " SELECT count(*) FROM keys",
+        pem,
+    )
+    page = own_site.person("anna").get("/partners/osmp").text
+    assert "1024 бит: замените ключом от 2048 бит." in page
+    assert "Этот же ключ у партнёров: cyberplat." in page
 
 
 def test_a_partner_whose_contract_is_broken_is_shown_as_such(own_site):

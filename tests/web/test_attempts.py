@@ -49,6 +49,12 @@ def test_an_attempt_is_found_by_account_key_payment_and_partner(site):
     assert person.get("/attempts", after="gibberish").status == 400
 
 
+def test_calls_that_were_counted_together_say_how_many_they_were(site):
+    page = site.person("vera").get("/attempts")
+    assert page.text.count("Таких запросов за минуту: 1234") == 1
+    assert "Requests like this" not in page.text
+
+
 def test_a_strangers_request_is_shown_harmless(site):
     answer = site.person("vera").find("/attempts", kind="malformed")
     assert "<b>bold" not in answer.text

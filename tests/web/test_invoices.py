@@ -1,10 +1,13 @@
 """The page and the PDF of an invoice."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from billing.ageing import parse_steps, run_chunk, set_steps
 from billing.credit_notes import Wanted, credit_invoice
+from billing.dunning_delays import delay_account
+from billing.dunning_settings import set_days_between
 from kopeck.transactions import in_transaction
 from tests.billing.invoice_books import Books, Charge
 
@@ -27,6 +30,24 @@ def test_an_invoice_is_shown_with_its_state_and_the_view_is_on_record(invoiced) 
     assert "<b>" not in answer.text
     assert "Не оплачено 122,00 ₽" in answer.words.replace("\u00a0", " ")
     assert "Просмотр счёта" in invoiced.person("anna").find("/audit", q="vera").words
+
+
+def test_a_suspended_account_is_told_beside_its_invoice_until_a_delay_or_a_payment(invoiced) -> None:
+    words = "Услуги, которые оплачивает счёт A1, приостановлены за долг с "
+    assert words not in invoiced.person("vera").get("/invoices/I-000001").words
+
+    def ran(cur):
+        return run_chunk(cur, 0, None, "t")
+
+    in_transaction(invoiced.dsn, lambda cur: set_days_between(cur, 0))
+    in_transaction(invoiced.dsn, lambda cur: set_steps(cur, "", parse_steps(["1:reminder", "2:suspension"])))
+    in_transaction(invoiced.dsn, ran)
+    assert words in invoiced.person("vera").get("/invoices/I-000001").words
+    until = datetime.now(UTC).date() + timedelta(days=3)
+    in_transaction(invoiced.dsn, lambda cur: delay_account(cur, "A1", until, "обещал", "vera"))
+    said = invoiced.person("vera").get("/invoices/I-000001").words
+    assert words not in said
+    assert f"Отсрочка до {until:%d.%m.%Y} включительно: обещал" in said
 
 
 def test_the_pdf_is_downloaded_under_the_invoices_number(invoiced) -> None:

@@ -31,6 +31,7 @@ CODED = {
     "user_state.": ["active", "disabled"],
     "actor.": ["partner", "user", "system", "anonymous"],
     "purpose.": ["verify", "sign", "basic", "secret"],
+    "partners.key_": ["forgeable", "short", "shared"],
     "nav.": ["payments", "attempts", "partners", "users", "audit", "profile", "sign_out"],
     "profile.": ["current", "new", "repeat"],
     "payment.": ["registered", "partner_time", "created", "updated"],
