@@ -37,7 +37,10 @@ FIRST_ACCOUNT: Final = 79160000000
 PARTNERS: Final = ("search-first", "search-second", "search-small")
 LOGIN: Final = "bench"
 PASSWORD: Final = "correct horse 42 of figures"
+PARTNER_PASSWORD: Final = "aggregators-password"
 SAMPLES: Final = 20
+#: A connection that was not used for so long may have been closed by the server.
+IDLE_S: Final = 5.0
 #: Requests prepared for each second of the relay's run.
 PREPARED_PER_S: Final = 3_000
 NAMES: Final = ("Иванов", "Петрова", "Сидоров", "Кузнецова", "Ёлкин", "Константинопольская", "Ли", "Анненков")
@@ -73,7 +76,7 @@ VIEWS: Final = (
 def figures(setting: Setting) -> Iterator[Figure]:
     """All figures of the group."""
     with Stand(new_folder(setting.folder), gateways=2) as stand:
-        partners = [osmp_partner(code, "aggregator") for code in PARTNERS]
+        partners = [osmp_partner(code, PARTNER_PASSWORD) for code in PARTNERS]
         stand.connect(partners)
         stand.open_accounts(
             [str(FIRST_ACCOUNT + 1 + index) for index in range(ACCOUNTS)],
@@ -119,6 +122,7 @@ class Browser:
     port: int
     cookies: dict[str, str] = field(default_factory=dict)
     connection: http.client.HTTPConnection | None = None
+    used_at: float = 0.0
 
     def sign_in(self) -> None:
         page = self.ask("GET", "/sign-in")
@@ -148,6 +152,10 @@ class Browser:
         headers = {"Accept-Language": "en", "Cookie": "; ".join(f"{n}={v}" for n, v in self.cookies.items())}
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
+        if self.connection is not None and time.monotonic() - self.used_at > IDLE_S:
+            self.connection.close()
+            self.connection = None
+        self.used_at = time.monotonic()
         if self.connection is None:
             self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         self.connection.request(method, path, body, headers)
@@ -234,7 +242,7 @@ def _export(browser: Browser, setting: Setting) -> Iterator[Figure]:
 
 def _relay(stand: Stand, setting: Setting) -> Iterator[Figure]:
     """Payments through both gateways while the relay runs, and then until it has caught up."""
-    line = open_line(osmp_partner(PARTNERS[0], "aggregator"))
+    line = open_line(osmp_partner(PARTNERS[0], PARTNER_PASSWORD))
     now = datetime.now(UTC)
     requests = []
     for number in range(PREPARED_PER_S * setting.seconds):
