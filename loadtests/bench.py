@@ -60,7 +60,7 @@ def options_from(environ: Mapping[str, str]) -> Options:
     text = environ.get("BENCH_SECONDS", "5")
     if not text.isdigit() or int(text) < 1:
         raise ValueError(f"BENCH_SECONDS must be a whole number of seconds, not {text!r}")
-    payments = environ.get("BENCH_PAYMENTS", str(Setting.payments))
+    payments = environ.get("BENCH_PAYMENTS", str(Setting().payments))
     if not payments.isdigit() or int(payments) < 1_000:
         raise ValueError(f"BENCH_PAYMENTS must be a whole number of 1000 or more, not {payments!r}")
     setting = Setting(int(text), environ.get("BENCH_DIR", "build/bench"), int(payments))
