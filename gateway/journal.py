@@ -58,8 +58,8 @@ LOOKUP_BATCH: Final = 50
 _DUPLICATE_KEY: Final = 11000
 #: MongoDB's own limit of a document.
 _MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
-#: A word or number is in one document of ten at most, mostly in far fewer.
-_WIDER_FOR_TEXT: Final = 10.0
+#: A word or number is mostly in few documents: fewer questions, and not too much where it is in all of them.
+_WIDER_FOR_TEXT: Final = 4.0
 #: Every payment lies between.
 _EVER: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2500, 1, 1, tzinfo=UTC))
 
