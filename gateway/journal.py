@@ -49,7 +49,7 @@ SOCKET_TIMEOUT_S: Final = 60
 #: A look-up that takes longer is given up, by us and by the server.
 QUERY_TIMEOUT_S: Final = 10.0
 #: The same for one window of a list: a shorter window is tried then.
-WINDOW_TIMEOUT_S: Final = 1.0
+WINDOW_TIMEOUT_S: Final = 0.5
 #: Time for one page of a list; what has been found by then is shown.
 PAGE_BUDGET_S: Final = 0.12
 #: Ids looked up by one query; the embedded server compares each document with each of them.

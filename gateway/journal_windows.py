@@ -33,6 +33,8 @@ FIRST_WIDTH: Final = timedelta(minutes=1)
 TARGET_S: Final = 0.04
 GROW_MOST: Final = 6.0
 SHRINK_MOST: Final = 0.1
+#: Windows given up one after the other, each a tenth of the one before: a server that is slow for all of them is busy.
+TRIES: Final = 4
 
 #: (first instant, end, rows wanted at most, 0: all) -> rows in order.
 Read = Callable[[datetime, datetime, int], Awaitable[list[Document]]]
@@ -201,14 +203,21 @@ async def read_page(read: Read, span: Span, most: int, budget_s: float, counts: 
     rows: list[Document] = []
     until = clock() + budget_s
     last = span.start if span.is_forward else span.end
-    async for found, far in _windows(read, span, counts, clock, most):
-        rows += found
-        if len(rows) >= most:
-            return Rows(rows[:most], None)
-        if far == last:
-            break
-        if clock() >= until:
-            return Rows(rows, far)
+    far = span.end if span.is_forward else span.start
+    begin = far
+    try:
+        async for found, far in _windows(read, span, counts, clock, most):
+            rows += found
+            if len(rows) >= most:
+                return Rows(rows[:most], None)
+            if far == last:
+                break
+            if clock() >= until:
+                return Rows(rows, far)
+    except JournalBusy:
+        if far == begin:
+            raise
+        return Rows(rows, far)
     return Rows(rows, None)
 
 
@@ -218,7 +227,7 @@ async def _windows(
     course = _Course(span, counts)
     at, last = (span.end, span.start) if span.is_forward else (span.start, span.end)
     step = least = span.first * (FIRST_DOCUMENTS if counts else FIRST_WIDTH.total_seconds())
-    is_first = True
+    is_first, tries = True, 0
     while at != last:
         far = await course.advance(at, step)
         if is_first and counts is None and span.is_forward and span.now is not None and span.now < at:
@@ -229,10 +238,12 @@ async def _windows(
         try:
             rows = await read(start, end, most)
         except TooSlow as error:
-            if end - start <= MILLISECOND:
-                raise JournalBusy("the journal's server is too slow for the least that can be asked of it") from error
+            tries += 1
+            if end - start <= MILLISECOND or tries >= TRIES:
+                raise JournalBusy("the journal's server is too slow for the little that was asked of it") from error
             step *= SHRINK_MOST
             continue
+        tries = 0
         yield rows, far
         took = max(clock() - began, 1e-4)
         # A slow answer to a short question is the machine's fault: asking for less makes only more questions.

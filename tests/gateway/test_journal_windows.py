@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway import journal_windows
 from gateway.documents import Document
+from gateway.journal_search import JournalBusy
 from gateway.journal_windows import HOUR, MINUTE, SECOND, Counts, Span, TooSlow, read_page, windows
 
 DAY = datetime(2026, 11, 23, tzinfo=UTC)
@@ -65,7 +66,7 @@ instants = st.lists(
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(instants, st.booleans(), st.booleans(), st.sampled_from([5, 10**9]), st.integers(-2, 100))
+@given(instants, st.booleans(), st.booleans(), st.sampled_from([40, 10**9]), st.integers(-2, 100))
 def test_windows_tile_the_span_and_give_each_row_once_in_order(
     at: list[datetime], is_forward: bool, is_counted: bool, most_at_once: int, now_hours: int
 ) -> None:
@@ -107,6 +108,28 @@ def test_a_page_of_a_busy_month_reads_little_more_than_it_shows() -> None:
     assert [row["_id"] for row in rows.rows] == [100_049 - number for number in range(51)]
     assert rows.reached is None
     assert server.now_s < 0.5
+
+
+def test_a_server_that_is_slow_for_the_least_ends_the_page_and_not_the_person() -> None:
+    """Rows until noon; before that every question takes too long, however short."""
+    noon = DAY + timedelta(hours=12)
+
+    class Slow(Server):
+        async def read(self, start: datetime, end: datetime, most: int) -> list[Document]:
+            if start < noon:
+                self.now_s += 1.0
+                raise TooSlow
+            return await super().read(start, end, most)
+
+    server = Slow([DAY + timedelta(minutes=number) for number in range(1_000)], True)
+    span = Span(DAY, DAY + timedelta(days=1), True, DAY + timedelta(hours=17))
+    rows = asyncio.run(read_page(server.read, span, 900, 60.0, Counts(server), server.clock))
+    assert rows.reached is not None
+    assert noon <= rows.reached < noon + timedelta(hours=2)
+    assert len(rows.rows) > 100
+    span = Span(DAY, noon, True, noon)
+    with pytest.raises(JournalBusy, match="too slow"):
+        asyncio.run(read_page(server.read, span, 900, 60.0, Counts(server), server.clock))
 
 
 def test_a_page_without_time_stops_after_one_window_and_says_where() -> None:
