@@ -116,10 +116,15 @@ class Journal:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     async def ensure_indexes(self) -> None:
-        """Make the indexes that are missing; quick when none is."""
+        """Make the indexes that are missing; quick when none is.
+
+        Asks each collection for something without a limit of time too: secantusd-rs reads its indexes at the first
+        query after a start (6 s with 300,000 payments), and a query that it gives up for its time never gets there.
+        """
         with _translated():
             for collection, indexes in _INDEXES.items():
                 await self._db[collection].create_indexes(indexes)
+                await self._db[collection].find_one({"key": "-"}, {"_id": 1})
 
     async def put_payments(self, documents: Sequence[Document], *, refresh: bool = False) -> Written:
         """Store documents that are new or of a higher version than the stored ones.

@@ -89,15 +89,18 @@ def window_pipelines(query: Query, start: datetime, end: datetime, is_forward: b
     """For each lead: its rows in [start, end), in order, ``limit`` at most (0: all).
 
     The range is written as an open one, which is the same at BSON's resolution of a millisecond: SecantusDB 0.7.0b3
-    loses rows that equal an inclusive bound inside a compound index.
+    loses rows that equal an inclusive bound inside a compound index. The rest stands behind the order: MongoDB moves it
+    forward and plans with both; secantusd-rs would merge it with the lead and then walk all rows of the lead, whatever
+    the range (1.5 s instead of 1 ms).
     """
     span = {query.list.time: {"$gt": cut_to_millisecond(start) - MILLISECOND, "$lt": cut_to_millisecond(end)}}
     direction = -1 if is_forward else 1
-    tail: Pipeline = [{"$sort": {query.list.time: direction, "_id": direction}}]
+    order = {query.list.time: direction, "_id": direction}
+    tail: Pipeline = [{"$sort": order}, *_rest(query.rest)]
     if limit:
         tail.append({"$limit": limit})
     tail.append({"$project": NOT_IN_LISTS})
-    return [[*_match({**lead, **span}, query.rest), *tail] for lead in query.leads]
+    return [[{"$match": {**lead, **span}}, *tail] for lead in query.leads]
 
 
 def exact_pipelines(wanted: Filter) -> list[Pipeline]:
@@ -170,6 +173,10 @@ def _field_clauses(wanted: Filter) -> dict[str, Clause]:
 
 
 def _match(lead: Clause, rest: Sequence[Clause]) -> Pipeline:
+    return [{"$match": lead}, *_rest(rest)]
+
+
+def _rest(rest: Sequence[Clause]) -> Pipeline:
     if not rest:
-        return [{"$match": lead}]
-    return [{"$match": lead}, {"$match": rest[0] if len(rest) == 1 else {"$and": list(rest)}}]
+        return []
+    return [{"$match": rest[0] if len(rest) == 1 else {"$and": list(rest)}}]

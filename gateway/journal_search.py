@@ -171,6 +171,8 @@ def _phone_of(text: str) -> list[str] | None:
     if not _PHONE.fullmatch(text) or not re.search(r"[ +(]", text):
         return None
     digits = re.sub(r"[^0-9]", "", text)
+    if not digits:
+        return None
     is_national = len(digits) == 11 and digits[0] in "78"
     return [digits[1:] if is_national else digits]
 

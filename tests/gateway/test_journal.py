@@ -535,6 +535,7 @@ def test_a_query_without_an_index_is_told_apart(journal_uri: str, journal_name: 
         ("Ёж  Пётр", [SearchTerm(("еж",)), SearchTerm(("петр", "пет"), "петр")]),
         ("Анн", [SearchTerm(("анн",))]),
         ("я", [SearchTerm(("я",))]),
+        ("+", [SearchTerm(("+",))]),
     ],
 )
 def test_typed_text_becomes_terms(text: str, terms: list[SearchTerm]) -> None:
