@@ -15,7 +15,7 @@ KERNELS := $(wildcard ratingcore/*.pyx ratingcore/*.pxd)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help run test test-browser check format bench bench-billing load sim clean
+.PHONY: help run test test-browser check format bench bench-billing load sim journal-server clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
@@ -52,6 +52,15 @@ load: $(VENV)/.dev  ## Locust against real gateways with faults, then the audito
 
 sim: $(VENV)/.dev  ## long randomised runs
 	@$(BIN)/pytest -m slow --timeout 7200
+
+JOURNAL_SERVER_VERSION := 0.5.3-beta.196
+# The crate declares a newer compiler than most machines have and builds with 1.95: its own lock file is kept to.
+journal-server:  ## build secantusd-rs, a faster embedded journal; needs cargo 1.95, cmake, a C compiler and ten minutes
+	@command -v cargo >/dev/null || { echo 'cargo not found: https://rustup.rs' >&2; exit 2; }
+	@command -v cmake >/dev/null || { echo 'cmake not found. Debian: apt install cmake' >&2; exit 2; }
+	@cargo install secantus-mdb --version $(JOURNAL_SERVER_VERSION) --locked --ignore-rust-version \
+	    --target-dir $${CARGO_TARGET_DIR:-$${TMPDIR:-/tmp}/kopeck-journal-server}
+	@echo 'kopeck run takes secantusd-rs from PATH for a new data folder (cargo installs it to ~/.cargo/bin)'
 
 clean:  ## remove what was built; the data in .kopeck stays
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache

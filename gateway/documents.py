@@ -5,9 +5,10 @@ query a table for any number of ids. Sums are minor units; instants are aware UT
 can hold. Replies are not stored anywhere: they are worded again by the protocol's `encode` from the stored result
 with the contract's version of that time, without keys (so unsigned) and scrubbed.
 
-Terms are what the search box finds: lower-cased words and numbers. A search matches the beginning of a term, so an
-account is stored with its suffixes, one of which a fragment from the middle begins, and a partner's key with the
-shorter of them.
+Terms are what an index of the journal finds a document by, each as a whole: lower-cased words and numbers, every run of
+GRAM characters of an account and of the end of a partner's key, and the first BEGINNING letters of each word of a name.
+A search looks for one of these and compares the rest of what was typed with the whole words among them
+(`gateway.journal_search`), so each search is an equality that an index serves in the order of time.
 
 Does not know: MongoDB, who reads the documents, what a reply held beyond the stored result: the cancel's own id of
 dialects that have one, and the signature, are not kept, so a reply that is worded again leaves them out.
@@ -26,12 +27,14 @@ from ratingcore.money import Minor, format_minor
 
 Document = dict[str, Any]
 
-#: Shorter suffixes would match half the journal and help nobody.
-MIN_FRAGMENT: Final = 4
-#: Suffixes kept of one number, the shortest ones. A phone is asked for by any part, a partner's key by its head or
-#: its tail; each suffix is one more index entry a payment, which is most of what a document costs to write.
-MAX_ACCOUNT_SUFFIXES: Final = 24
-MAX_KEY_SUFFIXES: Final = 6
+#: Characters of the runs stored of a number, and so the shortest fragment that is found: shorter ones would match half
+#: the journal and help nobody.
+GRAM: Final = 4
+#: Letters of a name's word that are stored, and so the shortest beginning that is found.
+BEGINNING: Final = 3
+#: Runs kept of one number, the last ones. Each is one more index entry: most of what a document costs to write.
+MAX_ACCOUNT_GRAMS: Final = 24
+MAX_KEY_GRAMS: Final = 12
 #: Words of a name that are searchable.
 MAX_NAME_WORDS: Final = 8
 #: A word of a name, without the quotes and commas around it: «Ромашка» is found by ромашка.
@@ -169,21 +172,22 @@ def payment_terms(payment: Mapping[str, Any]) -> list[str]:
     names = _WORD.findall(fold(payment["account_name"]))[:MAX_NAME_WORDS]
     return _unique(
         [str(payment["_id"]), format_minor(payment["amount"]), payment["partner"]],
-        with_suffixes(payment["key"], MAX_KEY_SUFFIXES),
-        with_suffixes(payment["account"], MAX_ACCOUNT_SUFFIXES),
+        with_grams(payment["key"], MAX_KEY_GRAMS),
+        with_grams(payment["account"], MAX_ACCOUNT_GRAMS),
         names,
+        [name[:BEGINNING] for name in names],
     )
 
 
 def attempt_terms(attempt: Mapping[str, Any]) -> list[str]:
-    """The same for an attempt; its key only from the head, since there may be many attempts."""
+    """The same for an attempt; its key as a whole only, since there may be many attempts."""
     amount, payment_id = attempt["amount"], attempt["payment_id"]
     return _unique(
         [attempt["partner"], attempt["remote_ip"]],
         [] if amount is None else [format_minor(amount)],
         [] if payment_id is None else [str(payment_id)],
         [attempt["key"]],
-        with_suffixes(attempt["account"], MAX_ACCOUNT_SUFFIXES),
+        with_grams(attempt["account"], MAX_ACCOUNT_GRAMS),
     )
 
 
@@ -198,15 +202,18 @@ def fold(text: str) -> str:
     return " ".join(folded.split())
 
 
-def with_suffixes(number: str, most: int) -> list[str]:
-    """The number and its suffixes of MIN_FRAGMENT characters and more, the ``most`` shortest of them.
+def with_grams(number: str, most: int) -> list[str]:
+    """The words of a number, each followed by the last ``most`` runs of GRAM characters in it.
 
-    >>> with_suffixes("7916123", 2)
-    ['7916123', '16123', '6123']
+    >>> with_grams("7916123", 2)
+    ['7916123', '1612', '6123']
     """
-    whole = fold(number)
-    end = len(whole) - MIN_FRAGMENT + 1
-    return [whole, *(whole[start:] for start in range(max(1, end - most), end))]
+    terms = []
+    for word in fold(number).split(" "):
+        count = len(word) - GRAM + 1
+        terms.append(word)
+        terms += [word[start : start + GRAM] for start in range(max(0, count - most), count)]
+    return terms
 
 
 def cut_to_millisecond(instant: datetime) -> datetime:

@@ -7,6 +7,14 @@ its rows to the next; a document put twice, or older than the stored one, change
 order they committed, so none is skipped however late it comes. With MongoDB or PostgreSQL away the rows stay and the
 relay tries again after BACK_OFF_S.
 
+While an old snapshot is open PostgreSQL keeps the rows that were carried, and each look from the outbox's beginning
+steps over all of them. So a relay begins FLOOR_MARGIN below the highest id it took and looks at everything every
+FULL_LOOK_S: for rows that another relay dropped, that were set aside, or that committed later still. Nothing counts
+the outbox.
+
+Two lanes take turns: one renders while MongoDB writes the other's documents. A third task folds the totals of the
+search page (`gateway.payment_totals`), which need no MongoDB, and measures how far the journal lags.
+
 A document that MongoDB refuses for itself (too large) is set aside for SET_ASIDE_S, its row kept, so that it neither
 blocks the others nor is forgotten.
 
@@ -30,7 +38,9 @@ from prometheus_client import Counter, Gauge
 from billing.database_aiopg import connect
 from billing.database_session import IDLE_RELAY_S
 from gateway.documents import Document, attempt_documents, payment_documents
-from gateway.journal import Journal, JournalAway, JournalError, Written
+from gateway.journal import Journal, Written
+from gateway.journal_search import JournalAway, JournalError
+from gateway.payment_totals import FOLD_MAX, fold, rebuild_totals
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +50,12 @@ BACK_OFF_S: Final = (0.5, 10.0)
 SET_ASIDE_S: Final = 60.0
 #: Refused documents at which the relay stops taking it for their fault.
 MAX_SET_ASIDE: Final = 1_000
-#: How often the outbox is counted for the metrics.
+#: How often the lag is measured and how often the totals are folded.
 LAG_EVERY_S: Final = 5.0
+FOLD_EVERY_S: Final = 1.0
+#: How far below the highest id taken a relay looks, and how often it looks at the whole outbox.
+FLOOR_MARGIN: Final = 5_000
+FULL_LOOK_S: Final = 30.0
 #: How often the indexes are looked after: somebody may drop the journal database under a running relay.
 INDEXES_EVERY_S: Final = 60.0
 #: Longest a statement may take before the connection is given up.
@@ -50,16 +64,19 @@ STATEMENT_TIMEOUT_S: Final = 60.0
 DOCUMENTS = Counter("kopeck_relay_documents_total", "Documents put into the journal", ["topic", "outcome"])
 FAILURES = Counter("kopeck_relay_failures_total", "Batches that were given up and are tried again", ["cause"])
 REFUSED = Counter("kopeck_relay_refused_documents_total", "Documents MongoDB refused: wake someone")
-OUTBOX_ROWS = Gauge("kopeck_relay_outbox_rows", "Changes that the journal has not seen yet")
+OUTBOX_ROWS = Gauge("kopeck_relay_outbox_rows", "Changes that the journal has not seen yet, about: the ids between")
 OUTBOX_AGE = Gauge("kopeck_relay_outbox_oldest_age_seconds", "Age of the oldest of them")
 JOURNAL_AWAY = Gauge("kopeck_relay_journal_away", "1 while MongoDB does not take documents")
 
 _TAKE: Final = """
-    SELECT id, topic, ref FROM outbox WHERE NOT id = ANY(%(aside)s::bigint[])
+    SELECT id, topic, ref FROM outbox WHERE id >= %(floor)s AND NOT id = ANY(%(aside)s::bigint[])
     ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 """
 _GIVE_UP: Final = "DELETE FROM outbox WHERE id = ANY(%(ids)s::bigint[])"
-_LAG: Final = "SELECT count(*), coalesce(extract(epoch FROM now() - min(at)), 0)::float8 FROM outbox"
+_OLDEST: Final = """
+    SELECT id, extract(epoch FROM now() - at)::float8 FROM outbox WHERE id >= %(floor)s ORDER BY id LIMIT 1
+"""
+_NEWEST: Final = "SELECT id FROM outbox ORDER BY id DESC LIMIT 1"
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _LEFT: Final = "SELECT count(*) FROM outbox WHERE id <= %(last)s AND topic = 'payment'"
 _PAYMENT_IDS: Final = "SELECT id FROM payments WHERE id > %(after)s ORDER BY id LIMIT %(limit)s"
@@ -75,11 +92,13 @@ class DatabaseAway(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RelayOptions:
-    """batch_max: outbox rows in one go; poll_s: how often an idle relay looks into the outbox."""
+    """batch_max: outbox rows in one go; poll_s: how often an idle relay looks into the outbox; lanes: batches in work
+    at the same time."""
 
     dsn: str
-    batch_max: int = 200
+    batch_max: int = 500
     poll_s: float = 0.2
+    lanes: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +125,40 @@ class _Aside:
         return list(self.until)
 
 
+@dataclass(slots=True)
+class _Floor:
+    """Where the next look into the outbox begins: see the module's rules. looked_at: the last full look, monotonic."""
+
+    id: int = 0
+    looked_at: float = float("-inf")
+
+    def begin(self, now: float) -> int:
+        """The lowest id of a look at ``now``."""
+        if now - self.looked_at >= FULL_LOOK_S:
+            self.looked_at = now
+            return 0
+        return self.id
+
+    def took(self, highest: int) -> None:
+        self.id = max(self.id, highest - FLOOR_MARGIN)
+
+
 async def run_relay(options: RelayOptions, journal: Journal, stop: asyncio.Event) -> None:
     """Carry the outbox into the journal until ``stop`` is set; survives either database being away."""
-    aside = _Aside()
+    aside, floor = _Aside(), _Floor()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_watch(options, floor, stop))
+        for _ in range(options.lanes):
+            tasks.create_task(_run_lane(options, journal, aside, floor, stop))
+
+
+async def _run_lane(options: RelayOptions, journal: Journal, aside: _Aside, floor: _Floor, stop: asyncio.Event) -> None:
+    """Batches one after the other until ``stop``, on two connections of its own."""
     wait_s = BACK_OFF_S[0]
     while not stop.is_set():
         try:
             async with _session(options.dsn) as taking, _session(options.dsn) as reading:
-                async for _ in _batches(options, journal, taking, reading, aside, stop):
+                async for _ in _batches(options, journal, taking, reading, aside, floor, stop):
                     wait_s = BACK_OFF_S[0]
                     JOURNAL_AWAY.set(0)
         except (JournalAway, JournalError) as error:
@@ -127,18 +172,48 @@ async def run_relay(options: RelayOptions, journal: Journal, stop: asyncio.Event
         wait_s = min(wait_s * 2, BACK_OFF_S[1])
 
 
-async def relay_batch(taking: Any, reading: Any, journal: Journal, limit: int, aside: Sequence[int] = ()) -> "Batch":
+async def _watch(options: RelayOptions, floor: _Floor, stop: asyncio.Event) -> None:
+    """Fold the totals and measure the lag until ``stop``: off the path of the documents."""
+    measured_at = float("-inf")
+    totals_floor = _Floor()
+    while not stop.is_set():
+        try:
+            async with _session(options.dsn) as cur:
+                while not stop.is_set():
+                    while await _fold(cur, totals_floor) == FOLD_MAX:
+                        pass
+                    if time.monotonic() - measured_at >= LAG_EVERY_S:
+                        measured_at = time.monotonic()
+                        await _measure_lag(cur, floor)
+                    await _sleep(stop, FOLD_EVERY_S)
+        except DatabaseAway as error:
+            _failed("database", error, FOLD_EVERY_S)
+            await _sleep(stop, FOLD_EVERY_S)
+
+
+async def _fold(cur: Any, floor: _Floor) -> int:
+    """One portion of changed totals; how many rows it moved."""
+    moved, highest = await fold(cur, floor.begin(time.monotonic()))
+    if moved:
+        floor.took(highest)
+    return moved
+
+
+async def relay_batch(
+    taking: Any, reading: Any, journal: Journal, limit: int, aside: Sequence[int] = (), floor: int = 0
+) -> "Batch":
     """Carry one batch: take, render, put, give up the rows. One transaction, rolled back unless all went well.
 
     Args:
         taking, reading: cursors of two connections, neither in a transaction.
         aside: outbox rows to leave alone.
+        floor: rows with a lower id are left alone too.
     """
     async with _transaction(taking, "BEGIN"):
-        await taking.execute(_TAKE, {"limit": limit, "aside": list(aside)})
+        await taking.execute(_TAKE, {"limit": limit, "aside": list(aside), "floor": floor})
         rows = [(int(row[0]), str(row[1]), int(row[2])) for row in await taking.fetchall()]
         if not rows:
-            return Batch(0, ())
+            return Batch(0, (), 0)
         refs = {topic: {ref for _, of, ref in rows if of == topic} for topic in ("payment", "attempt")}
         async with _transaction(reading, _SNAPSHOT):
             payments = await payment_documents(reading, refs["payment"])
@@ -147,15 +222,17 @@ async def relay_batch(taking: Any, reading: Any, journal: Journal, limit: int, a
         refused |= {("attempt", ref) for ref in await _put("attempt", journal.put_attempts, attempts)}
         done = [row for row, topic, ref in rows if (topic, ref) not in refused]
         await taking.execute(_GIVE_UP, {"ids": done})
-    return Batch(len(done), tuple(row for row, topic, ref in rows if (topic, ref) in refused))
+    return Batch(len(done), tuple(row for row, topic, ref in rows if (topic, ref) in refused), rows[-1][0])
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What became of one batch of outbox rows: given up, and kept because their documents were refused."""
+    """What became of one batch of outbox rows: given up, and kept because their documents were refused. highest: the
+    highest id of all, 0 where there was none."""
 
     done: int
     refused: tuple[int, ...]
+    highest: int
 
 
 async def rebuild(
@@ -167,7 +244,7 @@ async def rebuild(
     after_attempt: int = 0,
     batch_max: int = 500,
 ) -> Rebuilt:
-    """Make every document again from PostgreSQL, in id order, while relays and gateways run.
+    """Make every document and the totals again from PostgreSQL, in id order, while relays and gateways run.
 
     Documents of the same version are replaced too, for the sake of their wording. Resumable: a call that failed is
     continued after the ids it last reported.
@@ -186,6 +263,7 @@ async def rebuild(
             done = Rebuilt(done.payments, done.attempts + count, done.after_payment, last)
             if progress is not None:
                 progress(done)
+        await rebuild_totals(cur)
     return done
 
 
@@ -208,19 +286,23 @@ async def drain(cur: Any, last: int, wait_s: float, poll_s: float = 0.1) -> int:
 
 
 async def _batches(
-    options: RelayOptions, journal: Journal, taking: Any, reading: Any, aside: _Aside, stop: asyncio.Event
+    options: RelayOptions,
+    journal: Journal,
+    taking: Any,
+    reading: Any,
+    aside: _Aside,
+    floor: _Floor,
+    stop: asyncio.Event,
 ) -> AsyncIterator[Batch]:
     """Batch after batch until ``stop``; a short one means that the outbox is empty for now."""
-    counted_at = indexed_at = float("-inf")
+    indexed_at = float("-inf")
     while not stop.is_set():
         now = time.monotonic()
         if now - indexed_at >= INDEXES_EVERY_S:
             await journal.ensure_indexes()
             indexed_at = now
-        if now - counted_at >= LAG_EVERY_S:
-            counted_at = now
-            await _count_lag(reading)
-        batch = await relay_batch(taking, reading, journal, options.batch_max, aside.ids(now))
+        batch = await relay_batch(taking, reading, journal, options.batch_max, aside.ids(now), floor.begin(now))
+        floor.took(batch.highest)
         if batch.refused:
             aside.add(batch.refused, now)
             if len(aside.until) > MAX_SET_ASIDE:
@@ -268,11 +350,13 @@ async def _put(topic: str, put: Put, documents: Sequence[Document]) -> set[int]:
     return refused
 
 
-async def _count_lag(cur: Any) -> None:
-    await cur.execute(_LAG)
-    rows, age_s = await cur.fetchone()
-    OUTBOX_ROWS.set(rows)
-    OUTBOX_AGE.set(age_s)
+async def _measure_lag(cur: Any, floor: _Floor) -> None:
+    await cur.execute(_OLDEST, {"floor": floor.id})
+    oldest = await cur.fetchone()
+    await cur.execute(_NEWEST)
+    newest = await cur.fetchone()
+    OUTBOX_ROWS.set(newest[0] - oldest[0] + 1 if oldest and newest else 0)
+    OUTBOX_AGE.set(oldest[1] if oldest else 0)
 
 
 def _failed(cause: str, error: Exception, wait_s: float) -> None:

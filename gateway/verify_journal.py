@@ -20,7 +20,8 @@ from typing import Any, Final
 from billing.verify_records import Check, check_of
 from billing.verify_slices import Say, silent, snapshot
 from gateway.documents import Document, payment_documents
-from gateway.journal import Journal, JournalAway, JournalError
+from gateway.journal import Journal
+from gateway.journal_search import JournalAway, JournalError
 from gateway.verify_faults import Faults
 
 #: Payments in memory at once.

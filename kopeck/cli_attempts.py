@@ -61,7 +61,8 @@ def _forget(stores: "Stores", before: datetime) -> int:
 
 
 async def _forget_in_journal(stores: "Stores", before: datetime) -> int:
-    from gateway.journal import Journal, JournalAway
+    from gateway.journal import Journal
+    from gateway.journal_search import JournalAway
     from kopeck.transactions import CommandFailed
 
     journal = Journal(stores.journal_uri, stores.journal_database)

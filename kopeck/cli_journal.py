@@ -71,6 +71,7 @@ async def _verify(stores: "Stores", wait_s: int, no_journal: bool, lines: int | 
     from billing.cycle_verify import verify_cycle
     from billing.usage_verify import verify_usage
     from gateway.journal import Journal
+    from gateway.payment_totals import verify_payment_totals
     from gateway.posting_verify import verify_postings
     from gateway.relay import RelayOptions, run_relay
     from gateway.verify import verify as examine
@@ -81,7 +82,8 @@ async def _verify(stores: "Stores", wait_s: int, no_journal: bool, lines: int | 
     if journal is not None and stores.started_here:  # nobody else would carry what the outbox still holds
         relay = asyncio.create_task(run_relay(RelayOptions(stores.dsn), journal, stop))
     try:
-        also = (verify_postings, partial(verify_usage, say=say), partial(verify_cycle, sample=lines, say=say))
+        usage, bills = partial(verify_usage, say=say), partial(verify_cycle, sample=lines, say=say)
+        also = (verify_payment_totals, verify_postings, usage, bills)
         return await examine(stores.dsn, journal, wait_s, also, say)
     finally:
         stop.set()
@@ -101,7 +103,7 @@ def journal() -> None:
 @click.option("--after-attempt", type=int, default=0, help="Continue an interrupted run after this attempt id.")
 @pass_context
 def rebuild(context: Context, after_payment: int, after_attempt: int) -> None:
-    """Make every document again from PostgreSQL; gateways and relays may run meanwhile.
+    """Make every document and the totals of the search page again; gateways and relays may run meanwhile.
 
     What it cannot bring back: attempts that retention has deleted from PostgreSQL.
     """
@@ -127,7 +129,7 @@ def rebuild(context: Context, after_payment: int, after_attempt: int) -> None:
         reached = done
         status.update(f"{done.payments} payments, {done.attempts} attempts")
 
-    from gateway.journal import JournalAway, JournalError
+    from gateway.journal_search import JournalAway, JournalError
 
     with context.stores() as stores, Console(stderr=True).status("starting") as status:
         try:

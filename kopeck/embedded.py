@@ -128,7 +128,7 @@ def attach(settings: Settings) -> Stores:
 
 
 def needs_embedded(settings: Settings) -> bool:
-    return not settings.database.dsn or not settings.journal.uri
+    return not settings.database.dsn or settings.journal.is_embedded
 
 
 def _external(settings: Settings) -> Stores:
@@ -142,7 +142,7 @@ def _serve(settings: Settings) -> Iterator[tuple[Stores, Servers]]:
     record.unlink(missing_ok=True)
     stores = _external(settings)
     postgres = None if settings.database.dsn else Postgres(folder / "postgres")
-    journal = None if settings.journal.uri else JournalServer(folder / "journal")
+    journal = JournalServer(folder / "journal") if settings.journal.is_embedded else None
     try:
         if journal is not None:
             journal.launch()

@@ -61,12 +61,16 @@ class Database(_Section, frozen=True):
 class Journal(_Section, frozen=True):
     """The payment journal: MongoDB.
 
-    uri: MongoDB connection string; empty: embedded SecantusDB
+    uri: MongoDB connection string; `embedded`: a server of this machine; empty: the same while `database.dsn` is empty
     database: name of the journal's database
     """
 
     uri: str = ""
     database: str = "kopeck"
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.uri in ("", "embedded")
 
 
 class Gateway(_Section, frozen=True):
@@ -167,7 +171,7 @@ class Relay(_Section, frozen=True):
     metrics_port: health and metrics of the relay
     """
 
-    batch_max: PositiveInt = 200
+    batch_max: PositiveInt = 500
     poll_ms: PositiveInt = 200
     metrics_port: Port = 9170
 
@@ -361,6 +365,11 @@ def _check_together(settings: Settings) -> None:
     if settings.database.owner_dsn and not settings.database.dsn:
         raise SettingsError(
             "database.owner_dsn is set but database.dsn is not: name both, or neither for the embedded one"
+        )
+    if settings.database.dsn and not settings.journal.uri:
+        raise SettingsError(
+            'database.dsn is set but journal.uri is not: name a MongoDB, or write journal.uri = "embedded" for a '
+            "server of this machine, which asks for no password"
         )
 
 

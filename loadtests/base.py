@@ -450,7 +450,8 @@ def load_catalogue(dsn: str) -> None:
         path.write_text(catalogue_text(), "utf-8")
         done = subprocess.run(
             [sys.executable, "-m", "kopeck", "catalog", "load", str(path)],
-            env=environment | {"KOPECK_DATABASE__DSN": dsn, "KOPECK_DATA_DIR": folder},
+            env=environment
+            | {"KOPECK_DATABASE__DSN": dsn, "KOPECK_JOURNAL__URI": "embedded", "KOPECK_DATA_DIR": folder},
             cwd=folder,
             capture_output=True,
             text=True,

@@ -1,8 +1,8 @@
 """`make bench`: the figures of this machine in one run, printed as a table and written as flat JSON.
 
 Environment: BENCH_JSON names the file for ``{name: number}``; BENCH_ONLY, names of groups separated by commas, runs
-those alone; BENCH_SECONDS (5) is the length of one measurement; BENCH_DIR (build/bench) is where the throw-away
-installation lives.
+those alone; BENCH_SECONDS (5) is the length of one measurement; BENCH_PAYMENTS (1000000) how many payments the search
+page has; BENCH_DIR (build/bench) is where the throw-away installation lives.
 
 Rules. Figures are printed, never asserted. A run whose answers are wrong is no figure and ends the bench. Everything
 shares this machine's cores: generator, gateways and PostgreSQL; who generates the load and what it could do at most is
@@ -25,13 +25,14 @@ import tornado
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import bench_payments, bench_rating, bench_usage
+from loadtests import bench_payments, bench_rating, bench_search, bench_usage
 from loadtests.figures import BenchError, Figure, Setting
 from loadtests.stand import StandError
 
 #: Groups of figures by name, in the order they run.
 GROUPS: Final[Mapping[str, Callable[[Setting], Iterator[Figure]]]] = {
     "payments": bench_payments.figures,
+    "search": bench_search.figures,
     "usage": bench_usage.figures,
     "rating": bench_rating.figures,
 }
@@ -59,7 +60,10 @@ def options_from(environ: Mapping[str, str]) -> Options:
     text = environ.get("BENCH_SECONDS", "5")
     if not text.isdigit() or int(text) < 1:
         raise ValueError(f"BENCH_SECONDS must be a whole number of seconds, not {text!r}")
-    setting = Setting(int(text), environ.get("BENCH_DIR", "build/bench"))
+    payments = environ.get("BENCH_PAYMENTS", str(Setting().payments))
+    if not payments.isdigit() or int(payments) < 1_000:
+        raise ValueError(f"BENCH_PAYMENTS must be a whole number of 1000 or more, not {payments!r}")
+    setting = Setting(int(text), environ.get("BENCH_DIR", "build/bench"), int(payments))
     return Options(chosen or tuple(GROUPS), setting, environ.get("BENCH_JSON", ""))
 
 

@@ -109,7 +109,7 @@ def _pays(line: Line, keys: range) -> list[bytes]:
     return requests
 
 
-def _drive(port: int, connections: int, seconds: float, good: str, requests: Sequence[bytes]) -> Run:
+def drive(port: int, connections: int, seconds: float, good: str, requests: Sequence[bytes]) -> Run:
     """Have the generator, a process of its own, send prepared requests.
 
     Raises:
@@ -158,7 +158,7 @@ class _Bare:
         headers = b"Host: kopeck\r\nAuthorization: Basic YmVuY2gtb3NtcDphZ2dyZWdhdG9y\r\n"
         request = b"GET /pay/bench-osmp?%s HTTP/1.1\r\n%s\r\n" % (query, headers)
         cpu_at = _cpu_s(self._process.pid)
-        run = _drive(self._port, CONNECTIONS, self._seconds, bare.GOOD, [request] * (20_000 * self._seconds))
+        run = drive(self._port, CONNECTIONS, self._seconds, bare.GOOD, [request] * (20_000 * self._seconds))
         self.cpu_us = min(self.cpu_us, 1e6 * (_cpu_s(self._process.pid) - cpu_at) / run.count)
         self.runs.append(run)
 
@@ -193,8 +193,8 @@ def _comparison(handler: _Bare, callback: _Bare, rates: dict[str, float]) -> Ite
 
 def _lone(stand: Stand, setting: Setting, line: Line, keys: _Keys) -> Iterator[Figure]:
     port = stand.ports.partners
-    _drive(port, 8, 10, GOOD["osmp"], _pays(line, keys.take(WARM_UP)))
-    lone = _drive(port, 1, setting.seconds, GOOD["osmp"], _pays(line, keys.take(2_000 * setting.seconds)))
+    drive(port, 8, 10, GOOD["osmp"], _pays(line, keys.take(WARM_UP)))
+    lone = drive(port, 1, setting.seconds, GOOD["osmp"], _pays(line, keys.take(2_000 * setting.seconds)))
     yield Figure("lone_payment_p50_ms", lone.p50_ms, "ms", "OSMP pay on one connection, one after the other, durable")
     yield Figure("lone_payment_p99_ms", lone.p99_ms, "ms", "the same")
 
@@ -211,7 +211,7 @@ def _payments(
     for dialect, partner in partners.items():
         requests = _pays(open_line(partner), keys.take(PREPARED_PER_S[dialect] * setting.seconds))
         with _ProcessorTime(stand) as used:
-            run = _drive(stand.ports.partners, CONNECTIONS, setting.seconds, GOOD[dialect], requests)
+            run = drive(stand.ports.partners, CONNECTIONS, setting.seconds, GOOD[dialect], requests)
         name = f"gateway_{dialect}_pay" + ("" if processes == 1 else f"_{processes}_processes")
         rates[name] = run.per_s
         what = f"{_WORDS[dialect]}, {processes} gateway process{'es' if processes > 1 else ''}"

@@ -27,7 +27,8 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """seconds: length of one measurement; folder: where installations are made."""
+    """seconds: length of one measurement; folder: where installations are made; payments: how many people search."""
 
     seconds: int = 5
     folder: str = "build/bench"
+    payments: int = 1_000_000

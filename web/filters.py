@@ -16,8 +16,8 @@ from typing import Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from gateway.journal import MAX_TEXT, MAX_WORDS, Filter, search_terms
-from ratingcore.money import Minor, parse_minor
+from gateway.journal_search import MAX_TEXT, MAX_WORDS, Filter, search_terms
+from ratingcore.money import Minor, read_typed_sum
 
 PERIODS: Final = ("today", "yesterday", "7d", "30d", "month", "last_month", "year")
 DEFAULT_PERIOD: Final = "30d"
@@ -28,10 +28,6 @@ LIMITS: Final = {"days": MAX_RANGE_DAYS, "chars": MAX_TEXT, "words": MAX_WORDS}
 
 _DATE: Final = re.compile(r"(\d{1,2})[.](\d{1,2})[.](\d{4})", re.ASCII)
 _ISO_DATE: Final = re.compile(r"(\d{4})-(\d{2})-(\d{2})", re.ASCII)
-#: Digits are spelled out: \d would take any script's, and re.ASCII would take the case from the rouble's letters.
-_TYPED_SUM: Final = re.compile(
-    r"([0-9]{1,3}(?: [0-9]{3}){1,5}|[0-9]{1,13})(?:[.,]([0-9]{1,2}))? ?(?:₽|р\.?|руб\.?)?", re.IGNORECASE
-)
 
 Arguments = Mapping[str, Sequence[str]]
 
@@ -121,17 +117,6 @@ def is_canonical(form: Form, pairs: Iterable[tuple[str, str]]) -> bool:
     return urlencode(list(pairs)) == query_string(form, after=form.after)
 
 
-def typed_sum(text: str) -> Minor | None:
-    """A sum as a person types it: groups, comma or dot, perhaps the sign of the rouble. None if it is no sum."""
-    match = _TYPED_SUM.fullmatch(" ".join(text.split()))
-    if match is None:
-        return None
-    try:
-        return parse_minor(match[1].replace(" ", "") + (f".{match[2]}" if match[2] else ""))
-    except ValueError:  # more than any sum of ours
-        return None
-
-
 def typed_date(text: str) -> date | None:
     """31.12.2026 or 2026-12-31; None if there is no such day."""
     if match := _DATE.fullmatch(text):
@@ -211,7 +196,8 @@ def _sums(arguments: Arguments, errors: dict[str, str]) -> tuple[Minor | None, M
     found: list[Minor | None] = []
     for name in ("min", "max"):
         text = _one(arguments, name)
-        amount = typed_sum(text) if text else None
+        typed = read_typed_sum(text) if text else None
+        amount = typed.amount if typed else None
         if text and amount is None:
             errors[name] = "error.sum"
         found.append(amount)

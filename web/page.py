@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
-from gateway.journal import JournalAway, JournalBusy
+from gateway.journal_search import JournalAway, JournalBusy
 from web import audit, shown, texts
 from web.sessions import Session, clear_notice, set_notice
 from web.site import DATABASE_ERRORS, SignInsBusy, Site

@@ -1,6 +1,6 @@
 """Payments for people: the list with its search, the export, one payment, and taking one back.
 
-Rules. Lists and totals come from the journal, one payment comes fresh from PostgreSQL: what a person decides about is
+Rules. Lists come from the journal, totals and one payment come fresh from PostgreSQL: what a person decides about is
 never a copy. Every view is on the audit record before it is shown. A cancel is a command to the gateway's core like
 any other, so two people, or one pressing twice, cancel a payment once.
 
@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -24,17 +25,18 @@ from billing.accounts import account_by_number
 from gateway.contracts import PartnerRow, list_partners
 from gateway.decide import NOTE_MAX, Command, OperatorCancel
 from gateway.documents import Document, payment_documents
-from gateway.journal import JournalAway, Totals
+from gateway.journal_search import Filter, JournalAway, JournalError
+from gateway.payment_totals import Totals, payment_hours, payment_minutes, payment_seconds, payment_totals, totals_of
 from gateway.states import TABLE, Event, State
 from web import filters, shown
 from web.conflicts import conflicts_told, distinct
-from web.filters import Choices, Form
-from web.page import Page, safe_target
+from web.filters import Choices
+from web.page import UNAVAILABLE, Page, safe_target
 from web.users import Role, may
 
 PAGE_ROWS: Final = 50
-EXPORT_MAX_ROWS: Final = 100_000
-EXPORT_FLUSH_ROWS: Final = 500
+#: A spreadsheet holds 1,048,576 lines.
+EXPORT_MAX_ROWS: Final = 1_000_000
 EXPORT_COLUMNS: Final = (
     "id", "received", "partner", "key", "service", "account", "name", "sum", "currency",
     "state_code", "state", "reason", "code", "registered", "partner_time",
@@ -59,7 +61,41 @@ def choices(partners: Iterable[PartnerRow]) -> Choices:
     return Choices("state", tuple(state.value for state in State), tuple(partner.code for partner in partners))
 
 
-class PaymentsPage(Page):
+class CountedPage(Page):
+    """A page that knows how many payments each hour has, and how many a filter by date, state and partner finds."""
+
+    async def hours(
+        self,
+        start: datetime,
+        end: datetime,
+        newest_first: bool,
+        most: int,
+        states: Sequence[str],
+        partners: Sequence[str],
+    ) -> Sequence[tuple[datetime, int]]:
+        """See `gateway.journal_search.Hours`."""
+        async with self.site.cursor() as cur:
+            return await payment_hours(cur, start, end, newest_first, most, states, partners)
+
+    async def minutes(self, hour: datetime) -> Sequence[tuple[datetime, int]]:
+        """See `gateway.journal_search.Hours`."""
+        async with self.site.cursor() as cur:
+            return await payment_minutes(cur, hour)
+
+    async def seconds(self, minute: datetime) -> Sequence[tuple[datetime, int]]:
+        """See `gateway.journal_search.Hours`."""
+        async with self.site.cursor() as cur:
+            return await payment_seconds(cur, minute)
+
+    async def counted(self, wanted: Filter) -> Totals | None:
+        """The filter's totals; None for a text or a range of sums, which nothing counts."""
+        if not wanted.is_counted:
+            return None
+        async with self.site.cursor() as cur:
+            return await payment_totals(cur, wanted.start, wanted.end, wanted.states, wanted.partners)
+
+
+class PaymentsPage(CountedPage):
     """GET /payments: the list."""
 
     section = "payments"
@@ -79,60 +115,64 @@ class PaymentsPage(Page):
             self.redirect(f"/payments?{filters.query_string(form, after=form.after)}".rstrip("?"))
             return
         await self.record("payments_listed", filter=filters.query_string(form))
-        journal = self.site.journal
+        search = self.site.journal.search_payments(form.filter, form.after or None, PAGE_ROWS, self)
         try:
-            page, totals = await asyncio.gather(
-                journal.search_payments(form.filter, form.after or None, PAGE_ROWS), journal.payment_totals(form.filter)
-            )
+            page, counted = await asyncio.gather(search, self.counted(form.filter))
         except ValueError:
             self.set_status(400)
             await self.show("payments.html", page=None, totals=None, broken="error.page", **shared)
             return
-        await self.show("payments.html", page=page, totals=grouped(totals), broken="", **shared)
+        totals = counted or (totals_of(within(form.filter, page.rows)) if page.is_everything else None)
+        await self.show("payments.html", page=page, totals=totals and grouped(totals), broken="", **shared)
 
 
-class PaymentsExport(Page):
+class PaymentsExport(CountedPage):
     """GET /payments.csv: the same filter as a file."""
 
     needs = Role.OPERATOR
     section = "payments"
 
     async def get(self) -> None:
-        """UTF-8 with a mark at the start and semicolons: what spreadsheets of the Russian locale open as a table."""
+        """UTF-8 with a mark at the start and semicolons: what spreadsheets of the Russian locale open as a table.
+
+        The file is sent while it is read. What nothing counts ends at EXPORT_MAX_ROWS with a line that says so.
+        """
         async with self.site.cursor() as cur:
             partners = await list_partners(cur)
         form = filters.parse_form(self.arguments, choices(partners), self.now, self.site.zone)
         if form.filter is None:
             raise HTTPError(400, "error.fields")
-        totals = await self.site.journal.payment_totals(form.filter)
-        if totals.count > EXPORT_MAX_ROWS:
+        totals = await self.counted(form.filter)
+        if totals and totals.count > EXPORT_MAX_ROWS:
             self.set_status(400)
             title = self.t("export.too_many", limit=shown.count(EXPORT_MAX_ROWS))
             await self.show("error.html", title=title, hint="", away="")
             return
-        await self.record("payments_exported", filter=filters.query_string(form), rows=totals.count)
+        counted = {"rows": totals.count} if totals else {}
+        await self.record("payments_exported", filter=filters.query_string(form), **counted)
         name = f"payments-{form.filter.start.astimezone(self.site.zone):%Y%m%d}-{self.now:%Y%m%dT%H%M%S}Z.csv"
         self.set_header("Content-Type", "text/csv; charset=utf-8")
         self.set_header("Content-Disposition", f'attachment; filename="{name}"')
         self.write("\ufeff" + csv_lines([self._heading()]))
         try:
-            await self._write_rows(form)
+            await self._write_rows(form.filter)
         except StreamClosedError:
             return
-        except JournalAway:
+        except (JournalError, *UNAVAILABLE):
             # Ending the response properly would make half a file look whole.
             self.request.connection.stream.close()  # type: ignore[union-attr]
 
-    async def _write_rows(self, form: Form) -> None:
-        lines: list[list[str]] = []
-        assert form.filter is not None
-        async for document in self.site.journal.export_payments(form.filter):
-            lines.append(self._row(document))
-            if len(lines) >= EXPORT_FLUSH_ROWS:
-                self.write(csv_lines(lines))
+    async def _write_rows(self, wanted: Filter) -> None:
+        left = EXPORT_MAX_ROWS
+        async with contextlib.aclosing(self.site.journal.export_payments(wanted, self)) as portions:
+            async for documents in portions:
+                self.write(csv_lines(self._row(document) for document in documents[:left]))
                 await self.flush()
-                lines = []
-        self.finish(csv_lines(lines))
+                left -= len(documents)
+                if left < 0:
+                    self.write(csv_lines([[self.t("export.cut", limit=shown.count(EXPORT_MAX_ROWS))]]))
+                    break
+        self.finish()
 
     def _heading(self) -> list[str]:
         return [self.t(f"column.{name}") for name in EXPORT_COLUMNS]
@@ -324,14 +364,19 @@ def grouped(totals: Totals) -> dict[str, Any]:
 
     There is no sum over states: money that was refused and money that arrived do not add up to anything.
 
-    Returns {count, is_capped, currencies: [(currency, [(state, count, amount_minor)])]}.
+    Returns {count, currencies: [(currency, [(state, count, amount_minor)])]}.
     """
     currencies = []
     for currency in sorted({line.currency for line in totals.sums}):
         lines = {State(line.state): line for line in totals.sums if line.currency == currency}
         states = [(state.value, lines[state].count, lines[state].amount) for state in TOTAL_ORDER if state in lines]
         currencies.append((currency, states))
-    return {"count": totals.count, "is_capped": totals.is_capped, "currencies": currencies}
+    return {"count": totals.count, "currencies": currencies}
+
+
+def within(wanted: Filter, rows: Iterable[Document]) -> list[Document]:
+    """Rows of the filter's dates: an exact number is found outside them too."""
+    return [row for row in rows if wanted.start <= row["created_at"] < wanted.end]
 
 
 def csv_lines(rows: Iterable[list[str]]) -> str:

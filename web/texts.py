@@ -33,6 +33,12 @@ _GENERAL: Final[dict[str, _Pair]] = {
     "paging.label": ("Страницы списка", "Pages of the list"),
     "paging.next": ("Раньше", "Older"),
     "paging.previous": ("Позже", "Newer"),
+    "paging.go_on": ("Искать дальше", "Search on"),
+    "paging.reached": (
+        "Просмотрено до {instant}. Это ещё не весь период: дальше по кнопке «Искать дальше».",
+        "Looked through to {instant}. That is not the whole period yet: “Search on” goes on from there.",
+    ),
+    "paging.reached_empty": ("Пока ничего не найдено", "Nothing found so far"),
     "paging.first": ("К началу", "To the newest"),
     "open": ("Открыть", "Open"),
     "details": ("Подробно", "Details"),
@@ -124,14 +130,18 @@ _LISTS: Final[dict[str, _Pair]] = {
     "totals.label": ("Итоги по фильтру", "Totals of the filter"),
     "totals.found": ("Найдено", "Found"),
     "totals.no_sum": ("без суммы", "no amount"),
-    "totals.capped": (
-        "Итоги посчитаны по первым {n}: уточните фильтр",
-        "Totals cover the first {n} only: narrow the filter",
+    "totals.not_counted": (
+        "По тексту и суммам итоги не считаются. Они есть у периода, состояния и партнёра.",
+        "A search by text or amount has no totals. A period, a state and a partner have.",
     ),
     "totals.shown_of": ("{shown} из {total}", "{shown} of {total}"),
     "totals.of": ("всего {total}", "{total} in all"),
     "export.button": ("Выгрузить CSV", "Export CSV"),
     "export.limit": ("до {n} строк", "up to {n} rows"),
+    "export.cut": (
+        "Здесь файл обрывается: больше {limit} строк выгрузить нельзя",
+        "The file ends here: an export has {limit} rows at most",
+    ),
     "export.too_many": (
         "Под фильтр подходит больше {limit} платежей — столько строк выгрузка не вмещает. Сузьте период.",
         "More than {limit} payments match, which is the limit of an export. Narrow the period.",

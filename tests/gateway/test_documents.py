@@ -13,8 +13,7 @@ from adapters.protocols import PROTOCOLS, contract_from_json, default_body
 from gateway.contracts import set_contract
 from gateway.decide import Attempt, Command, OperatorCancel
 from gateway.documents import (
-    MAX_ACCOUNT_SUFFIXES,
-    MAX_KEY_SUFFIXES,
+    MAX_ACCOUNT_GRAMS,
     OP_OF_EVENT,
     Document,
     attempt_documents,
@@ -23,9 +22,9 @@ from gateway.documents import (
     payment_documents,
     payment_terms,
     result_of,
-    with_suffixes,
+    with_grams,
 )
-from gateway.journal import search_terms
+from gateway.journal_search import search_terms
 from ratingcore.money import Minor
 from tests.gateway.shop import Shop, act, note_attempt, open_shop
 
@@ -219,18 +218,18 @@ def test_an_attempt_shows_who_asked_what_and_the_answer(database: Any) -> None:
     assert (foreign["partner"], foreign["amount"], foreign["terms"]) == ("", None, ["198.51.100.9"])
 
 
-def test_every_fragment_of_an_account_begins_one_of_its_terms() -> None:
+def test_every_fragment_of_an_account_ends_with_one_of_its_terms() -> None:
     account = "79161234567"
-    terms = with_suffixes(account, MAX_ACCOUNT_SUFFIXES)
+    terms = with_grams(account, MAX_ACCOUNT_GRAMS)
     fragments = [account[i:j] for i in range(len(account)) for j in range(i + 4, len(account) + 1)]
     assert len(fragments) == 36
-    assert all(any(term.startswith(fragment) for term in terms) for fragment in fragments)
+    assert all(fragment[-4:] in terms for fragment in fragments)
 
 
-def test_the_suffixes_of_a_long_key_are_few() -> None:
-    terms = with_suffixes("0F8FAD5B-D9CB-469F-A165-70867728950E", MAX_KEY_SUFFIXES)
+def test_the_terms_of_a_long_key_are_of_its_end() -> None:
+    terms = with_grams("0F8FAD5B-D9CB-469F-A165-70867728950E", 6)
     assert terms[0] == "0f8fad5b-d9cb-469f-a165-70867728950e"
-    assert terms[1:] == ["67728950e"[-n:] for n in (9, 8, 7, 6, 5, 4)]
+    assert terms[1:] == ["6772", "7728", "7289", "2895", "8950", "950e"]
 
 
 def test_a_name_in_quotes_is_found_by_its_word() -> None:
@@ -242,8 +241,8 @@ def test_a_name_in_quotes_is_found_by_its_word() -> None:
         "account": "5",
         "account_name": "ООО «Ёж-Сервис», ИП",
     }
-    assert {"ооо", "еж-сервис", "ип"} <= set(payment_terms(payment))
-    assert [term.values for term in search_terms("«Ёж-Сервис»")] == [("еж-сервис",)]
+    assert {"ооо", "еж-сервис", "еж-", "ип"} <= set(payment_terms(payment))
+    assert [term.fragment for term in search_terms("«Ёж-Сервис»")] == ["еж-сервис"]
 
 
 @pytest.mark.parametrize(

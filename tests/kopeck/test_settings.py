@@ -55,6 +55,7 @@ def test_a_list_in_the_environment_is_separated_by_commas() -> None:
         ("[gateway]\ntrusted_proxies = ['10.0.0.1/8']\n", r"gateway\.trusted_proxies.*host bits"),
         ("[gateway]\ntls_cert = 'a.pem'\n", r"gateway\.tls_cert and gateway\.tls_key"),
         ("[database]\nowner_dsn = 'x'\n", r"database\.owner_dsn"),
+        ("[database]\ndsn = 'x'\n", r"journal\.uri is not: name a MongoDB, or write journal\.uri = \"embedded\""),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_place(file, text, message) -> None:

@@ -22,6 +22,7 @@ def test_without_a_word_every_group_runs_and_no_file_is_written() -> None:
         ({"BENCH_ONLY": "payments,tea"}, "no group 'tea'"),
         ({"BENCH_SECONDS": "0"}, "BENCH_SECONDS"),
         ({"BENCH_SECONDS": "five"}, "BENCH_SECONDS"),
+        ({"BENCH_PAYMENTS": "999"}, "BENCH_PAYMENTS"),
     ],
 )
 def test_an_option_that_cannot_be_is_told(environ: dict[str, str], words: str) -> None:
@@ -50,4 +51,20 @@ def test_the_payments_group_measures_everything_it_names(tmp_path: Path) -> None
         "gateway_cyberplat_signed_pay_2_processes_p99_ms",
         "pgbench_payment_per_s",
         "relay_documents_per_s",
+    } <= names
+
+
+@pytest.mark.slow
+def test_the_search_group_measures_everything_it_names(tmp_path: Path) -> None:
+    options = Options(("search",), Setting(1, str(tmp_path.parent), 5_000))
+    names = {figure.name for figure in run(options, Console(quiet=True))}
+    assert {
+        "search_default_p95_ms",
+        "search_fragment_p50_ms",
+        "attempts_default_p95_ms",
+        "search_two_people_p95_ms",
+        "search_csv_first_row_ms",
+        "search_gateways_per_s",
+        "search_relay_per_s",
+        "search_journal_server_mb",
     } <= names

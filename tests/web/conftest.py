@@ -25,6 +25,14 @@ from tests.web import seed
 from web.app import WebOptions, close, make_app, make_server
 
 
+@pytest.fixture(autouse=True, scope="session")
+def time_enough() -> Iterator[None]:
+    """Pages of a slow machine are whole all the same; what a page without time says has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.journal.PAGE_BUDGET_S", 20.0)
+        yield
+
+
 @dataclass
 class Running:
     """A web process. ``call`` runs a coroutine on its loop."""

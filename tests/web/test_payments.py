@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from adapters.messages import Reason, Result
-from gateway.journal import Sum, Totals
+from gateway.payment_totals import Sum, Totals
 from gateway.states import State
 from tests.web import seed
 from web import shown
@@ -127,8 +127,48 @@ def test_totals_are_of_the_whole_filtered_set(site):
     assert f"Отказан {money(sums['refused'])} {counts['refused']} " in told
 
 
+def test_a_search_by_text_or_sum_has_totals_only_where_the_page_shows_everything(site):
+    person = site.person("vera")
+    some = plain(person.find("/payments", q="79161234567", min="1234.56", max="1234.56", period="year"))
+    assert re.search(r"Найдено 1 платёж .*Зачислен 1 234,56 ₽ 1 платёж", some)
+    many = plain(person.find("/payments", q="7916", period="year"))
+    counted = site.one("SELECT count(*) FROM payments WHERE account_number LIKE '%%7916%%'")
+    assert (counted > PAGE_ROWS) == ("По тексту и суммам итоги не считаются" in many)
+    assert "По тексту и суммам итоги не считаются" in plain(person.find("/payments", min="0", period="year"))
+
+
+def test_a_page_that_runs_out_of_time_says_how_far_it_came_and_goes_on_at_a_click(site, monkeypatch):
+    monkeypatch.setattr("gateway.journal.PAGE_BUDGET_S", 0.0)
+    monkeypatch.setattr("gateway.journal_windows.FIRST_DOCUMENTS", 10)
+    person = site.person("vera")
+    path, seen, reached = "/payments?period=year&min=500&max=999", [], 0
+    while path:
+        answer = person.find(path)
+        seen += rows(answer)
+        is_short = "Это ещё не весь период" in answer.words
+        reached += is_short
+        assert is_short == ("Искать дальше →" in answer.words)
+        assert "Платежи не найдены" not in answer.words or not is_short
+        following = re.search(r'rel="next" href="([^"]+)"', answer.text)
+        path = following and following[1].replace("&amp;", "&")
+    listed = site.rows(
+        "SELECT id FROM payments WHERE amount_minor BETWEEN 50000 AND 99900 ORDER BY created_at DESC, id DESC"
+    )
+    assert seen == [row[0] for row in listed]
+    assert reached > 1
+    assert "Пока ничего не найдено" in person.find("/payments?min=99999999").words
+
+
+@pytest.mark.parametrize("path", ["/payments", "/attempts"])
+@pytest.mark.parametrize("after", ["bjI1MzQwMjMwMDc5OTk5OS4x", "cDI1MzQwMjMwMDc5OTk5OS4x"])
+def test_a_place_beyond_the_year_9999_is_refused(site, path, after):
+    answer = site.person("vera").get(path, after=after)
+    assert answer.status == 400
+    assert "Ссылка на страницу списка испорчена" in answer.words
+
+
 def test_totals_are_told_per_currency_and_state_in_one_order_and_never_mixed():
-    totals = Totals(7, (Sum("RUB", "refused", 1, 5), Sum("RUB", "held", 2, 7), Sum("USD", "posted", 4, 100)), False)
+    totals = Totals(7, (Sum("RUB", "refused", 1, 5), Sum("RUB", "held", 2, 7), Sum("USD", "posted", 4, 100)))
     assert grouped(totals)["currencies"] == [
         ("RUB", [("held", 2, 7), ("refused", 1, 5)]),
         ("USD", [("posted", 4, 100)]),
@@ -137,7 +177,7 @@ def test_totals_are_told_per_currency_and_state_in_one_order_and_never_mixed():
 
 def test_every_state_is_told_by_the_totals():
     for state in State:
-        told = grouped(Totals(1, (Sum("RUB", state.value, 1, 5),), False))["currencies"]
+        told = grouped(Totals(1, (Sum("RUB", state.value, 1, 5),)))["currencies"]
         assert told == [("RUB", [(state.value, 1, 5)])]
 
 
@@ -195,6 +235,16 @@ def test_an_export_over_its_limit_is_refused_with_the_limit_named(site, monkeypa
     answer = site.person("oleg").get("/payments.csv", period="year")
     assert answer.status == 400
     assert "больше 100 платежей" in answer.words
+
+
+def test_an_export_that_nothing_counts_says_where_it_was_cut(site, monkeypatch):
+    monkeypatch.setattr("web.payments.EXPORT_MAX_ROWS", 20)
+    answer = site.person("oleg").find("/payments.csv", period="year", min="0")
+    lines = answer.body.decode("utf-8-sig").splitlines()
+    assert len(lines) == 1 + 20 + 1
+    assert "Здесь файл обрывается: больше 20 строк" in lines[-1]
+    whole = site.person("oleg").find("/payments.csv", q="=1+1", period="year").body.decode("utf-8-sig").splitlines()
+    assert len(whole) == 2
 
 
 # -- one payment -------------------------------------------------------------------------------------------------------
