@@ -14,7 +14,7 @@ from billing.explanation.records import Explained
 from billing.rating.report import event_texts, sum_texts
 from billing.wording import Words
 
-#: Sentences that only the cycle needs; the others are catalogue_report's.
+#: Sentences that only the cycle needs; the others are those of billing.rating.report.
 TEXTS: Final[dict[str, dict[str, str]]] = {
     "en": {
         "own": "the order's own price: {price}",

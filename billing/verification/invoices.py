@@ -1,8 +1,8 @@
 """Truth 8 on a live database: invoices are numbered without gaps, add up, stand in the ledger, and cannot be rewritten.
 
 Rules. As in billing.verification.ledger: nothing written, a snapshot for each check, or for each slice of invoices;
-PostgreSQL does the adding and returns only what differs. ``verify_cycle`` runs these, truth 6 (cycle_verify_periods)
-and truth 9 (cycle_verify_lines).
+PostgreSQL does the adding and returns only what differs. ``verify_cycle`` runs these, truth 6 (verification.periods)
+and truth 9 (verification.lines).
 
 Does not know: what an invoice should have cost, how a report is printed.
 """

@@ -1,7 +1,7 @@
 """``kopeck account post|move|refund|payout`` and ``pending|approve|reject``: money by hand (docs/payments-by-hand.md).
 
 Does not know: what may be moved and who agrees (gateway.payments.manual_money), how people prove who they are
-(cli_person).
+(kopeck.cli.person).
 """
 
 import json
