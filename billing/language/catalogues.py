@@ -51,6 +51,7 @@ class _Missing(gettext.NullTranslations):
         return msgid1 if n == 1 else msgid2
 
 
+@cache
 def codes(folder: Path = FOLDER) -> tuple[str, ...]:
     """Codes of the languages there are: those with a file, in order, and English."""
     return (*sorted(path.stem for path in folder.glob("*.po") if path.stem != SOURCE), SOURCE)

@@ -35,7 +35,7 @@ KEYWORDS: Final[dict[str, Any]] = {
     "NP_": ((1, "c"), 2),
     "npgettext": ((1, "c"), 2, 3),
 }
-METHODS: Final = {".py": "python"}
+METHODS: Final = {".py": "python", ".html": "jinja2"}
 #: A template that does not parse is an error, and texts of ``{% trans %}`` are trimmed, as web/site does.
 OPTIONS: Final = {"jinja2": {"silent": "false", "trimmed": "true", "newstyle_gettext": "true"}}
 #: Of what is written before a text for translators.
