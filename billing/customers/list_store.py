@@ -50,7 +50,7 @@ CUSTOMER_ROWS: Final = Source(
             "a.balance_minor", ("account",), "bigint", Search.RANGE, within=_OF_ACCOUNTS, asked="oa.balance_minor"
         ),
         "currency": Field(
-            "a.currency", ("account",), search=Search.CHOICE, within=_OF_ACCOUNTS, asked="oa.currency"
+            "a.currency", ("account",), search=Search.CODE, within=_OF_ACCOUNTS, asked="oa.currency"
         ),
         "accounts": Field("n.accounts", ("counts",), "bigint", Search.RANGE),
         "orders": Field("n.orders", ("counts",), "bigint", Search.RANGE),

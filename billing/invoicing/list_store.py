@@ -98,7 +98,7 @@ INVOICE_ROWS: Final = Source(
         "total": Field("i.total_minor", (), "bigint", Search.RANGE),
         "credited": Field("-coalesce(w.credited_minor, 0)", ("unpaid",), "bigint", Search.RANGE),
         "unpaid": Field("u.unpaid_minor", ("unpaid",), "bigint", Search.RANGE),
-        "currency": Field("i.currency", search=Search.CHOICE),
+        "currency": Field("i.currency", search=Search.CODE),
         "state": Field(
             _STATE, ("unpaid",), search=Search.CHOICE,
             implied={"draft": _DRAFTS, "overdue": f"({_IN_DEBT} AND i.due_on <= now()::date + 1)"},

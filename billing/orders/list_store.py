@@ -74,7 +74,7 @@ ORDER_ROWS: Final = Source(
         "quantity": Field("o.quantity", (), "bigint", Search.RANGE),
         "price": Field("o.price_minor", (), "bigint", Search.RANGE, is_null=True),
         "minimum": Field("o.minimum_minor", (), "bigint", Search.RANGE),
-        "currency": Field("t.currency", ("terms",), search=Search.CHOICE),
+        "currency": Field("t.currency", ("terms",), search=Search.CODE),
         "starts": Field("o.starts_at", (), "timestamptz", Search.RANGE, is_ordered=True, is_quick=True),
         "ends": Field("o.ends_at", (), "timestamptz", Search.RANGE, is_null=True),
         "trial_until": Field("o.trial_until", (), "timestamptz", Search.RANGE, is_null=True),

@@ -1,0 +1,54 @@
+"""Billing runs for people: the list, and one run with its totals, shards and what failed.
+
+Rules. Read-only: runs are started, approved and voided by commands. Numbers are those of `kopeck bill show`.
+
+Does not know: how a run is done, how rows are found (billing.cycle.list_store).
+"""
+
+from typing import Final
+
+from billing.cycle.list_store import RUN_ROWS, RUN_STATES
+from billing.language import N_
+from web.site.lists.declaration import Kind, ListColumn, Listing, Tab
+
+STATE_WORDS: Final = {
+    "running": N_("running"),
+    "reviewed": N_("waits for review"),
+    "approving": N_("being approved"),
+    "done": N_("done"),
+    "void": N_("void"),
+}
+assert tuple(STATE_WORDS) == RUN_STATES
+KIND_WORDS: Final = {"post": N_("posted at once"), "review": N_("with review")}
+
+RUNS: Final = Listing(
+    "runs",
+    N_("Billing runs"),
+    RUN_ROWS,
+    (
+        ListColumn("run", N_("Run"), Kind.CODE, "/runs/{run}", place="title", is_primary=True),
+        ListColumn("bill_on", N_("Billed on"), Kind.DATE, place="under", is_primary=True),
+        ListColumn("kind", N_("Kind"), Kind.STATE, words=KIND_WORDS),
+        ListColumn(
+            "state", N_("State"), Kind.STATE, words=STATE_WORDS, tones="run_state", place="mark", is_primary=True
+        ),
+        ListColumn("invoices", N_("Invoices"), Kind.NUMBER, "/invoices?run={run}"),
+        ListColumn(
+            "totals", N_("Total"), Kind.SUMS, place="figure",
+            why_not=N_("The sums of a run are by currency; the list of invoices has a filter by sum."),
+        ),
+        ListColumn("failures", N_("Failures"), Kind.NUMBER),
+        ListColumn("started", N_("Started"), Kind.INSTANT),
+        ListColumn("finished", N_("Finished"), Kind.INSTANT, is_shown=False),
+        ListColumn("orders", N_("Orders"), Kind.NUMBER, is_shown=False),
+        ListColumn("shards", N_("Shards"), Kind.NUMBER, is_shown=False),
+        ListColumn("shards_done", N_("Shards done"), Kind.NUMBER, is_shown=False),
+        ListColumn("shards_failed", N_("Shards failed"), Kind.NUMBER, is_shown=False),
+        ListColumn("account", N_("Only account"), Kind.CODE, is_shown=False),
+        ListColumn("actor", N_("Started by"), is_shown=False),
+        ListColumn("approved_by", N_("Approved by"), is_shown=False),
+    ),
+    order="-run",
+    noun=("%(num)s billing run", "%(num)s billing runs"),
+    tabs=(Tab(N_("All"), ""), Tab(N_("Under way"), "state=running&state=reviewed&state=approving")),
+)  # fmt: skip
