@@ -17,6 +17,7 @@ from gateway.partners.contracts import list_partners
 from gateway.partners.records import PartnerRow
 from web.console.payments.conflicts import conflicts_told
 from web.console.payments.payments import PAGE_ROWS
+from web.access.rights import Right
 from web.site import filters
 from web.site.filters import Choices, Form
 from web.site.page import Page
@@ -36,6 +37,7 @@ def choices(partners: Iterable[PartnerRow]) -> Choices:
 class AttemptsPage(Page):
     """GET /attempts."""
 
+    needs = Right.ATTEMPTS_VIEW
     section = "attempts"
 
     async def get(self) -> None:
