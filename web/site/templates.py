@@ -1,0 +1,96 @@
+"""The templates of pages: one Jinja2 environment a language, compiled once a process.
+
+Rules. Everything a value brings is escaped; an undefined name is an error, never an empty place. What depends on the
+language or the zone alone (words, money, instants) is a global here, so macros have it without being handed it; what
+depends on the request (the user, the form's token) is a value of the page.
+
+Does not know: requests, who asks, which page is shown.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import tzinfo
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from gateway.partners.records import PartnerRow
+from web.site import formatting, texts
+
+FOLDER: Final = Path(__file__).parents[1] / "templates"
+
+Translate = Callable[[str], str]
+TranslatePlural = Callable[[str, str, int], str]
+
+
+class Templates:
+    """The templates in every language of the site; instants are told in ``zone``."""
+
+    def __init__(self, zone: tzinfo, folder: Path = FOLDER) -> None:
+        self._environments = {language: _environment(language, zone, folder) for language in texts.LANGUAGES}
+
+    def render(self, template: str, language: str, values: Mapping[str, Any]) -> str:
+        """The page ``template`` in ``language``.
+
+        Raises:
+            jinja2.UndefinedError: the template names what it was not given: our own mistake.
+        """
+        return self._environments[language].get_template(template).render(values)
+
+
+def _environment(language: str, zone: tzinfo, folder: Path) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        extensions=["jinja2.ext.i18n"],
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    gettext, ngettext = _translations(language)
+    environment.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
+    say = partial(texts.text, language)
+    environment.globals |= {
+        "t": say,
+        "plural": partial(texts.plural, language),
+        "worded": partial(worded, say),
+        "partner_choices": partner_choices,
+        "language": language,
+        "languages": [(name, texts.text(name, "language.name")) for name in texts.LANGUAGES],
+        "money": formatting.money,
+        "count": formatting.count,
+        "raw_text": formatting.raw,
+        "instant": lambda at, seconds=False: formatting.instant(at, zone, seconds),
+        "machine_instant": partial(formatting.machine_instant, zone=zone),
+    }
+    environment.filters |= {"path_part": path_part, "query_part": quote_plus}
+    return environment
+
+
+def _translations(language: str) -> tuple[Translate, TranslatePlural]:
+    """gettext and ngettext of a language: the msgid itself, which is the English text."""
+    return (lambda message: message), (lambda one, many, number: one if number == 1 else many)
+
+
+def worded(say: Callable[[str], str], prefix: str, codes: Iterable[Any]) -> list[tuple[str, str]]:
+    """(code, its words) of every code, as fields of choices take them."""
+    values = [str(code.value if isinstance(code, Enum) else code) for code in codes]
+    return [(value, say(prefix + value)) for value in values]
+
+
+def partner_choices(partners: Iterable[PartnerRow]) -> list[tuple[str, str]]:
+    """(code, name) of every partner, as fields of choices take them."""
+    return [(partner.code, partner.name) for partner in partners]
+
+
+def path_part(text: str) -> str:
+    """One part of a path: a slash in it stays in it.
+
+    >>> path_part("A/2026 7")
+    'A%2F2026%207'
+    """
+    return quote(text, safe="")
