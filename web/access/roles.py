@@ -11,7 +11,7 @@ approval (web/access/approvals.py).
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
@@ -134,7 +134,7 @@ class WantedRole:
 
     name: str
     rights: tuple[str, ...]
-    limits: Mapping[str, int] = MappingProxyType({})
+    limits: Mapping[str, int] = field(default_factory=dict)
     entities: tuple[str, ...] = ()
 
 
@@ -175,40 +175,53 @@ def checked(wanted: WantedRole, entities: Sequence[LegalEntity]) -> Role:
         raise AccessError("A role's name has 1 to %(most)d characters", field="name", most=NAME_MAX)
     if name.lower() in SYSTEM_ROLES:
         raise AccessError("%(name)s is the name of a role that every installation has", field="name", name=name)
-    rights = []
+    rights = _checked_rights(wanted)
+    entities_of_role = _checked_entities(wanted, rights, {entity.number: entity.id for entity in entities})
+    return Role(0, None, name, rights, MappingProxyType(_checked_limits(wanted, rights)), entities_of_role)
+
+
+def _checked_rights(wanted: WantedRole) -> frozenset[Right]:
+    rights = set()
     for text in wanted.rights:
         right = right_of(text)
         if right is None:
             raise AccessError("There is no right %(right)s", field="rights", right=text[:40])
-        rights.append(right)
+        rights.add(right)
     if not rights:
         raise AccessError("A role grants one right at least", field="rights")
-    known = {entity.number: entity.id for entity in entities}
+    return frozenset(rights)
+
+
+def _checked_entities(wanted: WantedRole, rights: frozenset[Right], known: Mapping[str, int]) -> frozenset[int] | None:
     for number in wanted.entities:
         if number not in known:
             raise AccessError("There is no legal entity %(number)s", field="entities", number=number[:40])
-    if wanted.entities:
-        everywhere = [right.value for right in sorted(rights) if not RIGHTS[right].by_entity]
-        if everywhere:
-            raise AccessError(
-                "What these rights open is not told apart by legal entity, so a limited role cannot grant them: "
-                "%(rights)s. Put them into a role of their own",
-                field="entities",
-                rights=", ".join(everywhere),
-            )
+    everywhere = [right.value for right in sorted(rights) if not RIGHTS[right].by_entity]
+    if wanted.entities and everywhere:
+        raise AccessError(
+            "What these rights open is not told apart by legal entity, so a limited role cannot grant them: "
+            "%(rights)s. Put them into a role of their own",
+            field="entities",
+            rights=", ".join(everywhere),
+        )
+    return frozenset(known[number] for number in wanted.entities) or None
+
+
+def _checked_limits(wanted: WantedRole, rights: frozenset[Right]) -> dict[Right, int]:
     limits = {}
     for text, above in wanted.limits.items():
         right = right_of(text)
-        if right not in rights:
-            raise AccessError("A limit stands beside a right the role grants: %(right)s", field="limits", right=text)
+        if right is None or right not in rights:
+            raise AccessError(
+                "A limit stands beside a right the role grants: %(right)s", field="limits", right=text[:40]
+            )
         note = RIGHTS[right]
         if not note.may_wait:
             raise AccessError("%(right)s never waits for a second person", field="limits", right=text)
         if not 0 <= above <= _LIMIT_MAX or (above and not note.has_sum):
             raise AccessError("The limit of %(right)s is not a sum it can have", field="limits", right=text)
         limits[right] = above
-    ids = frozenset(known[number] for number in wanted.entities)
-    return Role(0, None, name, frozenset(rights), MappingProxyType(limits), ids or None)
+    return limits
 
 
 async def list_roles(cur: Cursor) -> list[RoleRow]:
@@ -276,7 +289,7 @@ async def change_role(
         StaleError: it is not in this version any more.
         AccessError: as add_role, or it is a system role, or nobody would be left to administer.
     """
-    await hold_access(cur)
+    somebody_did = await hold_access(cur)
     before = await _changeable(cur, role_id, version)
     after = checked(wanted, await legal_entities(cur))
     refuse_what_is_lacked(by, before.access)
@@ -287,7 +300,7 @@ async def change_role(
         raise AccessError("There is a role %(name)s already", field="name", name=after.name) from error
     await cur.execute(_FORGET_ENTITIES, (role_id,))
     await cur.execute(_ADD_ENTITIES, {"id": role_id, "numbers": list(wanted.entities)})
-    await keep_an_administrator(cur)
+    await keep_an_administrator(cur, somebody_did)
     return before, (await read_role(cur, role_id)).role
 
 
@@ -307,20 +320,27 @@ async def remove_role(cur: Cursor, role_id: int, version: int, by: Access) -> Ro
     return before
 
 
-async def hold_access(cur: Cursor) -> None:
-    """Make others who would change who may do what wait until the transaction ends."""
+async def hold_access(cur: Cursor) -> bool:
+    """Make others who would change who may do what wait until the transaction ends; returns whether anybody
+    administers."""
     await cur.execute(_HOLD)
+    return await _somebody_administers(cur)
 
 
-async def keep_an_administrator(cur: Cursor) -> None:
-    """See, after a change, that an active user still administers. The caller holds access.
+async def keep_an_administrator(cur: Cursor, somebody_did: bool) -> None:
+    """See, after a change, that an active user still administers, where one did when access was held.
 
     Raises:
-        AccessError: nobody does.
+        AccessError: nobody does any more.
     """
-    await cur.execute(_ADMINISTRATORS)
-    if not any(Access.of(*(role_of(told).grants for told in roles)).administers for _, roles in await cur.fetchall()):
+    if somebody_did and not await _somebody_administers(cur):
         raise AccessError("Somebody has to manage users and roles: this is the last active administrator")
+
+
+async def _somebody_administers(cur: Cursor) -> bool:
+    await cur.execute(_ADMINISTRATORS)
+    people = [[role_of(told).grants for told in roles] for _, roles in await cur.fetchall()]
+    return any(Access.of(*roles).administers for roles in people)
 
 
 def refuse_what_is_lacked(by: Access, wanted: Access) -> None:
@@ -349,9 +369,7 @@ async def _changeable(cur: Cursor, role_id: int, version: int) -> Role:
     if row.role.code is not None:
         raise AccessError("%(name)s is a role that every installation has and stays as it is", name=row.role.key)
     if row.version != version:
-        raise StaleError(
-            "%(by)s changed this role meanwhile: look at it again", by=row.changed_by.partition(":")[2]
-        )
+        raise StaleError("%(by)s changed this role meanwhile: look at it again", by=row.changed_by.partition(":")[2])
     return row.role
 
 

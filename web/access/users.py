@@ -112,7 +112,14 @@ INSERT INTO user_roles (user_id, role_id, given_by) SELECT %s, unnest(%s::int[])
 
 
 async def add_user(
-    cur: Cursor, login: str, password: str, roles: str | Iterable[str], temporary: bool = False, *, by: Access, actor: str
+    cur: Cursor,
+    login: str,
+    password: str,
+    roles: str | Iterable[str],
+    temporary: bool = False,
+    *,
+    by: Access,
+    actor: str,
 ) -> User:
     """Make a user with roles, named by their keys. Inside the caller's transaction.
 
@@ -227,7 +234,7 @@ async def set_roles(
         StaleError: the user has other roles meanwhile.
         UserError, AccessError: no such user or role, what ``by`` lacks is given or taken, or nobody would administer.
     """
-    await hold_access(cur)
+    somebody_did = await hold_access(cur)
     before = await _user_called(cur, login)
     if had is not None and sorted(had) != sorted(role.key for role in before.roles):
         raise StaleError("The roles of %(login)s were changed meanwhile: look at them again", login=before.login)
@@ -239,7 +246,7 @@ async def set_roles(
     ids = [role.id for role in given]
     await cur.execute(_TAKE_ROLES, (before.id, ids))
     await cur.execute(_GIVE_ROLES, (before.id, ids, actor))
-    await keep_an_administrator(cur)
+    await keep_an_administrator(cur, somebody_did)
     return before, await _user_called(cur, login)
 
 
@@ -251,11 +258,11 @@ async def set_state(cur: Cursor, login: str, state: str, *, by: Access) -> User:
     """
     if state not in ("active", "disabled"):
         raise UserError("user.error.state", f"no such state of a user: {state[:20]!r}")
-    await hold_access(cur)
+    somebody_did = await hold_access(cur)
     user = await _user_called(cur, login)
     refuse_what_is_lacked(by, user.access)
     await cur.execute(_SET_STATE, (state, user.id))
-    await keep_an_administrator(cur)
+    await keep_an_administrator(cur, somebody_did)
     return await _user_called(cur, login)
 
 

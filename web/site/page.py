@@ -1,9 +1,9 @@
 """What every page does before and around its own work: who asks, what his roles allow, the language, the headers.
 
 Rules. A POST without the session's token is refused, whatever the route. A page names the right it needs, or to whom it
-is open; nothing is open by forgetting, for the default is open to nobody. Nothing a person types is ever sent back unescaped, and no
-page needs anything from outside this server (Content-Security-Policy says so to the browser). A page that cannot
-reach a database says which one and what that means for payments.
+is open; nothing is open by forgetting, for the default is open to nobody. Nothing a person types is ever sent back
+unescaped, and no page needs anything from outside this server (Content-Security-Policy says so to the browser). A page
+that cannot reach a database says which one and what that means for payments.
 
 Does not know: payments, partners, users' passwords.
 """

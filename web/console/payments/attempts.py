@@ -15,9 +15,9 @@ from gateway.journal.documents import Document
 from gateway.journal.search import Filter
 from gateway.partners.contracts import list_partners
 from gateway.partners.records import PartnerRow
+from web.access.rights import Right
 from web.console.payments.conflicts import conflicts_told
 from web.console.payments.payments import PAGE_ROWS
-from web.access.rights import Right
 from web.site import filters
 from web.site.filters import Choices, Form
 from web.site.page import Page
