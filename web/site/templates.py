@@ -16,15 +16,14 @@ from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from billing.language import Language, Message, language_of
 from gateway.partners.records import PartnerRow
 from web.access.roles import Role
 from web.site import formatting, texts
 
 FOLDER: Final = Path(__file__).parents[1] / "templates"
-
-Translate = Callable[[str], str]
-TranslatePlural = Callable[[str, str, int], str]
 
 
 class Templates:
@@ -52,8 +51,8 @@ def _environment(language: str, zone: tzinfo, folder: Path) -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    gettext, ngettext = _translations(language)
-    environment.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
+    environment.newstyle_gettext = True  # type: ignore[attr-defined]
+    environment.globals |= _translations(language_of(language))
     say = partial(texts.text, language)
     environment.globals |= {
         "t": say,
@@ -73,9 +72,26 @@ def _environment(language: str, zone: tzinfo, folder: Path) -> Environment:
     return environment
 
 
-def _translations(language: str) -> tuple[Translate, TranslatePlural]:
-    """gettext and ngettext of a language: the msgid itself, which is the English text."""
-    return (lambda message: message), (lambda one, many, number: one if number == 1 else many)
+def _translations(language: Language) -> dict[str, Callable[..., Markup]]:
+    """What templates tell texts by. A text is ours and may hold markup; a value put into it is escaped.
+
+    Jinja2's own functions would put a number in without its digits grouped.
+    """
+
+    def gettext(text: str, /, **values: object) -> Markup:
+        return Markup(language.find(text)) % values
+
+    def pgettext(context: str, text: str, /, **values: object) -> Markup:
+        return gettext(Message(context, text), **values)
+
+    def npgettext(context: str, one: str, many: str, num: int, /, **values: object) -> Markup:
+        found = language.find_plural(one, many, num, context)
+        return Markup(found) % {"num": language.formats.count(num), **values}
+
+    def ngettext(one: str, many: str, num: int, /, **values: object) -> Markup:
+        return npgettext("", one, many, num, **values)
+
+    return {"_": gettext, "gettext": gettext, "ngettext": ngettext, "pgettext": pgettext, "npgettext": npgettext}
 
 
 def worded(say: Callable[[str], str], prefix: str, codes: Iterable[Any]) -> list[tuple[str, str]]:
