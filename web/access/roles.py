@@ -20,6 +20,7 @@ import psycopg2.errors
 from psycopg2.extras import Json
 
 from billing.database.cursors import Cursor
+from billing.language import N_
 from billing.refusals import Refusal
 from web.access.rights import ALONE, RIGHTS, SYSTEM_ROLES, Access, Grant, Right, right_of
 
@@ -172,9 +173,9 @@ def checked(wanted: WantedRole, entities: Sequence[LegalEntity]) -> Role:
     """
     name = " ".join(wanted.name.split())
     if not _NAME.fullmatch(name) or not name.isprintable():
-        raise AccessError("A role's name has 1 to %(most)d characters", field="name", most=NAME_MAX)
+        raise AccessError(N_("A role's name has 1 to %(most)d characters"), field="name", most=NAME_MAX)
     if name.lower() in SYSTEM_ROLES:
-        raise AccessError("%(name)s is the name of a role that every installation has", field="name", name=name)
+        raise AccessError(N_("%(name)s is the name of a role that every installation has"), field="name", name=name)
     rights = _checked_rights(wanted)
     entities_of_role = _checked_entities(wanted, rights, {entity.number: entity.id for entity in entities})
     return Role(0, None, name, rights, MappingProxyType(_checked_limits(wanted, rights)), entities_of_role)
@@ -185,22 +186,24 @@ def _checked_rights(wanted: WantedRole) -> frozenset[Right]:
     for text in wanted.rights:
         right = right_of(text)
         if right is None:
-            raise AccessError("There is no right %(right)s", field="rights", right=text[:40])
+            raise AccessError(N_("There is no right %(right)s"), field="rights", right=text[:40])
         rights.add(right)
     if not rights:
-        raise AccessError("A role grants one right at least", field="rights")
+        raise AccessError(N_("A role grants one right at least"), field="rights")
     return frozenset(rights)
 
 
 def _checked_entities(wanted: WantedRole, rights: frozenset[Right], known: Mapping[str, int]) -> frozenset[int] | None:
     for number in wanted.entities:
         if number not in known:
-            raise AccessError("There is no legal entity %(number)s", field="entities", number=number[:40])
+            raise AccessError(N_("There is no legal entity %(number)s"), field="entities", number=number[:40])
     everywhere = [right.value for right in sorted(rights) if not RIGHTS[right].by_entity]
     if wanted.entities and everywhere:
         raise AccessError(
-            "What these rights open is not told apart by legal entity, so a limited role cannot grant them: "
-            "%(rights)s. Put them into a role of their own",
+            N_(
+                "What these rights open is not told apart by legal entity, so a limited role cannot grant them: "
+                "%(rights)s. Put them into a role of their own"
+            ),
             field="entities",
             rights=", ".join(everywhere),
         )
@@ -213,13 +216,13 @@ def _checked_limits(wanted: WantedRole, rights: frozenset[Right]) -> dict[Right,
         right = right_of(text)
         if right is None or right not in rights:
             raise AccessError(
-                "A limit stands beside a right the role grants: %(right)s", field="limits", right=text[:40]
+                N_("A limit stands beside a right the role grants: %(right)s"), field="limits", right=text[:40]
             )
         note = RIGHTS[right]
         if not note.may_wait:
-            raise AccessError("%(right)s never waits for a second person", field="limits", right=text)
+            raise AccessError(N_("%(right)s never waits for a second person"), field="limits", right=text)
         if not 0 <= above <= _LIMIT_MAX or (above and not note.has_sum):
-            raise AccessError("The limit of %(right)s is not a sum it can have", field="limits", right=text)
+            raise AccessError(N_("The limit of %(right)s is not a sum it can have"), field="limits", right=text)
         limits[right] = above
     return limits
 
@@ -235,7 +238,7 @@ async def read_role(cur: Cursor, role_id: int) -> RoleRow:
     await cur.execute(_ONE, (role_id,))
     row = await cur.fetchone()
     if row is None:
-        raise AccessError("There is no such role")
+        raise AccessError(N_("There is no such role"))
     return RoleRow(role_of(row[0]), *row[1:])
 
 
@@ -246,7 +249,7 @@ async def roles_named(cur: Cursor, names: Iterable[str]) -> list[Role]:
     for name in wanted:
         if name not in known:
             raise AccessError(
-                "There is no role %(role)s; there are %(roles)s",
+                N_("There is no role %(role)s; there are %(roles)s"),
                 field="roles",
                 role=name[:40],
                 roles=", ".join(role.key for role in known.values()),
@@ -272,10 +275,10 @@ async def add_role(cur: Cursor, wanted: WantedRole, by: Access, actor: str) -> R
     try:
         await cur.execute(_INSERT, {**_values(role, actor), "most": MAX_ROLES})
     except psycopg2.errors.UniqueViolation as error:
-        raise AccessError("There is a role %(name)s already", field="name", name=role.name) from error
+        raise AccessError(N_("There is a role %(name)s already"), field="name", name=role.name) from error
     row = await cur.fetchone()
     if row is None:
-        raise AccessError("There are %(most)d roles already", most=MAX_ROLES)
+        raise AccessError(N_("There are %(most)d roles already"), most=MAX_ROLES)
     await cur.execute(_ADD_ENTITIES, {"id": row[0], "numbers": list(wanted.entities)})
     return (await read_role(cur, row[0])).role
 
@@ -297,7 +300,7 @@ async def change_role(
     try:
         await cur.execute(_UPDATE, {**_values(after, actor), "id": role_id})
     except psycopg2.errors.UniqueViolation as error:
-        raise AccessError("There is a role %(name)s already", field="name", name=after.name) from error
+        raise AccessError(N_("There is a role %(name)s already"), field="name", name=after.name) from error
     await cur.execute(_FORGET_ENTITIES, (role_id,))
     await cur.execute(_ADD_ENTITIES, {"id": role_id, "numbers": list(wanted.entities)})
     await keep_an_administrator(cur, somebody_did)
@@ -315,7 +318,7 @@ async def remove_role(cur: Cursor, role_id: int, version: int, by: Access) -> Ro
     refuse_what_is_lacked(by, before.access)
     people = (await read_role(cur, role_id)).people
     if people:
-        raise AccessError("%(people)d users have this role: take it from them first", people=people)
+        raise AccessError(N_("%(people)d users have this role: take it from them first"), people=people)
     await cur.execute(_DELETE, (role_id,))
     return before
 
@@ -334,7 +337,7 @@ async def keep_an_administrator(cur: Cursor, somebody_did: bool) -> None:
         AccessError: nobody does any more.
     """
     if somebody_did and not await _somebody_administers(cur):
-        raise AccessError("Somebody has to manage users and roles: this is the last active administrator")
+        raise AccessError(N_("Somebody has to manage users and roles: this is the last active administrator"))
 
 
 async def _somebody_administers(cur: Cursor) -> bool:
@@ -348,7 +351,7 @@ def refuse_what_is_lacked(by: Access, wanted: Access) -> None:
     lacked = by.lacks(wanted)
     if lacked:
         raise AccessError(
-            "You cannot give or take what you do not have yourself: %(rights)s",
+            N_("You cannot give or take what you do not have yourself: %(rights)s"),
             rights=", ".join(sorted(right.value for right in lacked)),
         )
 
@@ -367,9 +370,10 @@ def role_facts(role: Role, entities: Sequence[LegalEntity] = ()) -> dict[str, An
 async def _changeable(cur: Cursor, role_id: int, version: int) -> Role:
     row = await read_role(cur, role_id)
     if row.role.code is not None:
-        raise AccessError("%(name)s is a role that every installation has and stays as it is", name=row.role.key)
+        raise AccessError(N_("%(name)s is a role that every installation has and stays as it is"), name=row.role.key)
     if row.version != version:
-        raise StaleError("%(by)s changed this role meanwhile: look at it again", by=row.changed_by.partition(":")[2])
+        changed_by = row.changed_by.partition(":")[2]
+        raise StaleError(N_("%(by)s changed this role meanwhile: look at it again"), by=changed_by)
     return row.role
 
 

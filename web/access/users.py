@@ -23,6 +23,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
 from billing.database.cursors import Cursor
+from billing.language import N_
 from billing.refusals import Refusal
 from web.access.passwords import MAX_PASSWORD_BYTES, problem_with_password
 from web.access.rights import Access
@@ -134,7 +135,7 @@ async def add_user(
     name = checked_login(login)
     given = await roles_named(cur, [roles] if isinstance(roles, str) else roles)
     if not given:
-        raise AccessError("A user has one role at least", field="roles")
+        raise AccessError(N_("A user has one role at least"), field="roles")
     refuse_what_is_lacked(by, Access.of(*(role.grants for role in given)))
     hashed = await _hash(checked_password(name, password))
     try:
@@ -237,10 +238,10 @@ async def set_roles(
     somebody_did = await hold_access(cur)
     before = await _user_called(cur, login)
     if had is not None and sorted(had) != sorted(role.key for role in before.roles):
-        raise StaleError("The roles of %(login)s were changed meanwhile: look at them again", login=before.login)
+        raise StaleError(N_("The roles of %(login)s were changed meanwhile: look at them again"), login=before.login)
     given = await roles_named(cur, roles)
     if not given:
-        raise AccessError("A user has one role at least", field="roles")
+        raise AccessError(N_("A user has one role at least"), field="roles")
     refuse_what_is_lacked(by, before.access)
     refuse_what_is_lacked(by, Access.of(*(role.grants for role in given)))
     ids = [role.id for role in given]
