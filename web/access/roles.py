@@ -173,7 +173,7 @@ def checked(wanted: WantedRole, entities: Sequence[LegalEntity]) -> Role:
     """
     name = " ".join(wanted.name.split())
     if not _NAME.fullmatch(name) or not name.isprintable():
-        raise AccessError(N_("A role's name has 1 to %(most)d characters"), field="name", most=NAME_MAX)
+        raise AccessError(N_("A role's name has 1 to %(most)s characters"), field="name", most=NAME_MAX)
     if name.lower() in SYSTEM_ROLES:
         raise AccessError(N_("%(name)s is the name of a role that every installation has"), field="name", name=name)
     rights = _checked_rights(wanted)
@@ -278,7 +278,7 @@ async def add_role(cur: Cursor, wanted: WantedRole, by: Access, actor: str) -> R
         raise AccessError(N_("There is a role %(name)s already"), field="name", name=role.name) from error
     row = await cur.fetchone()
     if row is None:
-        raise AccessError(N_("There are %(most)d roles already"), most=MAX_ROLES)
+        raise AccessError(N_("There are %(most)s roles already"), most=MAX_ROLES)
     await cur.execute(_ADD_ENTITIES, {"id": row[0], "numbers": list(wanted.entities)})
     return (await read_role(cur, row[0])).role
 
@@ -318,7 +318,7 @@ async def remove_role(cur: Cursor, role_id: int, version: int, by: Access) -> Ro
     refuse_what_is_lacked(by, before.access)
     people = (await read_role(cur, role_id)).people
     if people:
-        raise AccessError(N_("%(people)d users have this role: take it from them first"), people=people)
+        raise AccessError(N_("%(people)s users have this role: take it from them first"), people=people)
     await cur.execute(_DELETE, (role_id,))
     return before
 
