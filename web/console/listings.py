@@ -12,6 +12,7 @@ from web.console.billing.runs import RUNS
 from web.console.people.customers import CUSTOMERS
 from web.site.lists.declaration import Listing
 from web.site.lists.pages import ColumnsPage, ViewsPage
+from web.site.lists.work_pages import BulkPage, ExportPage
 
 LISTINGS: Final[Mapping[str, Listing]] = {listing.name: listing for listing in (CUSTOMERS, ORDERS, INVOICES, RUNS)}
 
@@ -24,5 +25,17 @@ class Columns(ColumnsPage):
 
 class Views(ViewsPage):
     """POST /lists/NAME/views."""
+
+    listings = LISTINGS
+
+
+class Export(ExportPage):
+    """POST /lists/NAME/export."""
+
+    listings = LISTINGS
+
+
+class Act(BulkPage):
+    """POST /lists/NAME/act."""
 
     listings = LISTINGS

@@ -7,6 +7,7 @@ from typing import Final
 
 from billing.invoicing.list_store import INVOICE_ROWS, INVOICE_STATES
 from billing.language import N_
+from web.access.rights import Right
 from web.console.people.customers import entity_options
 from web.site.lists.declaration import Kind, ListColumn, Listing, Tab
 
@@ -56,6 +57,7 @@ INVOICES: Final = Listing(
     ),
     order="-invoiced",
     noun=("%(num)s invoice", "%(num)s invoices"),
+    needs=Right.INVOICES_VIEW,
     tabs=(
         Tab(N_("All"), ""),
         Tab(N_("Overdue"), "state=overdue"),

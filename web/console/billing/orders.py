@@ -9,6 +9,7 @@ from typing import Final
 
 from billing.language import N_
 from billing.orders.list_store import ORDER_ROWS, ORDER_STATES
+from web.access.rights import Right
 from web.site.lists.declaration import Kind, ListColumn, Listing, Tab
 
 STATE_WORDS: Final = {
@@ -56,6 +57,7 @@ ORDERS: Final = Listing(
     ),
     order="-starts",
     noun=("%(num)s order", "%(num)s orders"),
+    needs=Right.ORDERS_VIEW,
     tabs=(
         Tab(N_("All"), ""),
         Tab(N_("In force"), "state=active"),

@@ -9,6 +9,7 @@ from typing import Final
 
 from billing.cycle.list_store import RUN_ROWS, RUN_STATES
 from billing.language import N_
+from web.access.rights import Right
 from web.site.lists.declaration import Kind, ListColumn, Listing, Tab
 
 STATE_WORDS: Final = {
@@ -50,5 +51,6 @@ RUNS: Final = Listing(
     ),
     order="-run",
     noun=("%(num)s billing run", "%(num)s billing runs"),
+    needs=Right.RUNS_VIEW,
     tabs=(Tab(N_("All"), ""), Tab(N_("Under way"), "state=running&state=reviewed&state=approving")),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from billing.customers.legal_entities_store import list_entities
 from billing.customers.list_store import CUSTOMER_ROWS
 from billing.database.cursors import Cursor
 from billing.language import N_
+from web.access.rights import Right
 from web.site.lists.declaration import Kind, ListColumn, Listing, Tab
 
 CUSTOMER_STATES: Final = {"active": N_("active"), "closed": N_("closed")}
@@ -62,6 +63,7 @@ CUSTOMERS: Final = Listing(
     ),
     order="number",
     noun=("%(num)s customer", "%(num)s customers"),
+    needs=Right.CUSTOMERS_VIEW,
     tabs=(
         Tab(N_("All"), ""),
         Tab(N_("Active"), "state=active"),

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from billing.database.cursors import Cursor
 from billing.listing.records import Row, Search, Source
-from web.access.users import Role
+from web.access.rights import Right
 
 #: Parameters of an address that are none of a column.
 RESERVED: Final = frozenset({"sort", "columns", "place", "count", "view", "csrf"})
@@ -83,12 +83,29 @@ class Tab:
 
 
 @dataclass(frozen=True, slots=True)
+class BulkAction:
+    """What is done to many rows at once, by a job with a result for each row.
+
+    name: in addresses, on record, and part of the job's kind ``bulk.NAME``. title, question: words; the question tells
+    what will happen. needs: the right to do it. typed_above: more rows than this are confirmed by typing their number.
+    label: the field that names a row in the job's results.
+    """
+
+    name: str
+    title: str
+    question: str
+    needs: Right
+    label: str
+    typed_above: int = 100
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """A list page.
 
     name: its path without the slash, its right, and the name of its exported files. noun: one and many, with
-    ``%(num)s``. order: a column, ``-`` before it for the greatest first. needs: who may see it; exports: who may take
-    all of it away. actions: names of bulk actions (web/site/lists/bulk.py).
+    ``%(num)s``. order: a column, ``-`` before it for the greatest first. needs: the right to see it; exports: the right
+    to take all of it away. actions: what is done to many rows at once.
     """
 
     name: str
@@ -97,12 +114,12 @@ class Listing:
     columns: tuple[ListColumn, ...]
     order: str
     noun: tuple[str, str]
+    needs: Right
     lead: str = ""
-    needs: Role = Role.VIEWER
-    exports: Role = Role.OPERATOR
+    exports: Right = Right.EXPORTS_RUN
     section: str = ""
     tabs: tuple[Tab, ...] = ()
-    actions: tuple[str, ...] = ()
+    actions: tuple[BulkAction, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what does not hold together."""

@@ -18,7 +18,8 @@ from billing.language import N_, Language, language_of
 from billing.listing.places import read_place
 from billing.listing.records import PlaceError, Question, TooSlow
 from billing.listing.store import count_of, page_of
-from web.access.users import may
+from web.access.rights import Open, Right
+from web.site.columns import Column
 from web.site.lists import shown
 from web.site.lists.declaration import Listing, linked
 from web.site.lists.request import ListRequest, read_request, with_dates
@@ -54,10 +55,10 @@ class ListedPage(Page):
         """The reader's language."""
         return language_of(self.language)
 
-    @property
-    def legal_entities(self) -> tuple[int, ...] | None:
-        """Ids of the legal entities whose documents the user may see; None: of all."""
-        return None
+    def legal_entities(self, listing: Listing) -> tuple[int, ...] | None:
+        """Ids of the legal entities whose rows the user may see; None: of all."""
+        entities = self.access.entities(listing.needs)
+        return None if entities is None else tuple(sorted(entities))
 
     async def read(self, listing: Listing, arguments: Mapping[str, Sequence[str]]) -> tuple[ListRequest, ColumnOptions]:
         """What an address asks of a list, and the choices that come from the database."""
@@ -93,7 +94,7 @@ class ListPage(ListedPage):
             return
         await self.record("list_viewed", "list", self.listing.name, filter=request.query())
         names = self.listing.fields_of(request.columns)
-        question = _scoped(request, self.legal_entities)
+        question = scoped(request, self.legal_entities(self.listing))
         try:
             async with self.site.transaction(_SNAPSHOT) as cur:
                 rows = await page_of(cur, self.listing.source, question, names, place, PAGE_ROWS)
@@ -147,6 +148,10 @@ class ListPage(ListedPage):
         start: str = "",
     ) -> None:
         listing, words = self.listing, self.spoken
+        columns = shown.headings(request, words)
+        actions = [(action.name, words.gettext(action.title)) for action in listing.actions if self.may(action.needs)]
+        if actions:
+            columns = {"row_chosen": Column(words.gettext("Select"), "mark", "block", is_silent=True), **columns}
         hrefs = [f"{listing.path}?{tab.query}" if tab.query else listing.path for tab in listing.tabs]
         is_now = [
             urlencode([pair for pair in request.pairs() if pair[0] not in ("sort", "columns")]) == tab.query
@@ -161,7 +166,7 @@ class ListPage(ListedPage):
             problem=problem,
             start=start,
             paging=paging,
-            columns=shown.headings(request, words),
+            columns=columns,
             column_titles={column.name: words.gettext(column.title) for column in listing.columns},
             by_name=listing.by_name,
             filters=shown.filters_of(request, options, words),
@@ -174,7 +179,9 @@ class ListPage(ListedPage):
             ],
             views=[(view, f"{listing.path}?{with_dates(listing, view.query, request)}") for view in views],
             linked=linked,
-            may_export=self.session is not None and may(self.session.user.role, listing.exports),
+            may_export=self.may(listing.exports),
+            may_share=self.may(Right.VIEWS_SHARE),
+            actions=actions,
             is_sum=listing.source.sums is not None,
         )
 
@@ -197,15 +204,15 @@ def list_page(of: Listing) -> type[ListPage]:
 class ListServicePage(ListedPage):
     """A page that serves any list by its name. ``listings``: by name, given by a subclass."""
 
+    needs = Open.TO_SIGNED_IN  # and then the right of the list that is named
     listings: ClassVar[Mapping[str, Listing]]
 
-    def listing_named(self, name: str) -> Listing:
+    async def listing_named(self, name: str) -> Listing:
         """The list, if the user may see it."""
         listing = self.listings.get(name)
         if listing is None:
             raise HTTPError(404)
-        if not may(self.user.role, listing.needs):
-            raise HTTPError(403)
+        await self.demand(listing.needs)
         return listing
 
     async def posted_request(self, listing: Listing) -> ListRequest:
@@ -228,7 +235,7 @@ class ColumnsPage(ListServicePage):
 
     async def post(self, name: str) -> None:
         """Keep them, and show the list with them."""
-        listing = self.listing_named(name)
+        listing = await self.listing_named(name)
         request = await self.posted_request(listing)
         ticked = [column for column in self.get_body_arguments("column") if column in listing.by_name]
         if self.get_body_argument("do", "") == "default" or not ticked:
@@ -246,7 +253,7 @@ class ViewsPage(ListServicePage):
 
     async def post(self, name: str) -> None:
         """Save or remove, and show the list as it was."""
-        listing = self.listing_named(name)
+        listing = await self.listing_named(name)
         request = await self.posted_request(listing)
         view_id = self.get_body_argument("remove", "")
         if view_id:
@@ -258,6 +265,8 @@ class ViewsPage(ListServicePage):
     async def _save(self, listing: Listing, request: ListRequest) -> None:
         view_name = self.get_body_argument("name", "")
         is_shared = self.get_body_argument("shared", "") == "yes"
+        if is_shared:
+            await self.demand(Right.VIEWS_SHARE)
         try:
             async with self.site.transaction() as cur:
                 await save_view(cur, self.user.id, listing.name, view_name, request.query(), is_shared)
@@ -279,6 +288,7 @@ class ViewsPage(ListServicePage):
             await self.record("list_view_removed", "list", listing.name, cur, name=removed)
 
 
-def _scoped(request: ListRequest, legal_entities: tuple[int, ...] | None) -> Question:
+def scoped(request: ListRequest, legal_entities: tuple[int, ...] | None) -> Question:
+    """The question of a request, within what its asker may see."""
     assert request.question is not None
     return replace(request.question, legal_entities=legal_entities)
