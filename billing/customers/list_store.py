@@ -1,14 +1,14 @@
 """The list of customers: what of them is shown, asked for and ordered by (billing.listing).
 
 Rules. A row is a customer. Account, balance and currency shown are those of the first account; a search for them finds
-customers of whom any account is such.
+customers of whom any account is such, and sums are over all their accounts.
 
 Does not know: words, pages.
 """
 
 from typing import Final
 
-from billing.listing.records import Field, Search, Source
+from billing.listing.records import Field, Search, Source, Sums
 
 _OF_ACCOUNTS: Final = """c.id IN (
     SELECT ob.customer_id FROM billing_accounts ob JOIN accounts oa ON oa.id = ob.account_id WHERE {})"""
@@ -52,8 +52,8 @@ CUSTOMER_ROWS: Final = Source(
         "currency": Field(
             "a.currency", ("account",), search=Search.CODE, within=_OF_ACCOUNTS, asked="oa.currency"
         ),
-        "accounts": Field("n.accounts", ("counts",), "bigint", Search.RANGE),
-        "orders": Field("n.orders", ("counts",), "bigint", Search.RANGE),
+        "accounts": Field("n.accounts", ("counts",), "bigint", Search.RANGE, is_costly=True),
+        "orders": Field("n.orders", ("counts",), "bigint", Search.RANGE, is_costly=True),
         "parent": Field("p.number", ("parent",), search=Search.CODE, is_null=True),
         "parent_name": Field("p.name", ("parent",)),
         "legal_entity": Field(
@@ -69,7 +69,10 @@ CUSTOMER_ROWS: Final = Source(
         "inn": Field("coalesce(c.details ->> 'inn', '')", search=Search.CODE, is_null=True),
         "created": Field("c.created_at", (), "timestamptz", Search.RANGE, is_ordered=True, is_quick=True),
     },
-    sums=("balance", "currency"),
+    sums=Sums(
+        "sa.balance_minor", "sa.currency",
+        "JOIN billing_accounts sb ON sb.customer_id = r.key JOIN accounts sa ON sa.id = sb.account_id",
+    ),
     legal_entity="""EXISTS (
         SELECT FROM billing_accounts sb
         WHERE sb.customer_id = c.id AND sb.legal_entity_id = ANY(%(legal_entities)s::integer[]))""",

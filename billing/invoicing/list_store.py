@@ -10,19 +10,20 @@ Does not know: words, pages.
 from typing import Final
 
 from billing.invoicing.invoices import InvoiceState
-from billing.listing.records import Field, Search, Source
+from billing.listing.records import Field, Search, Source, Sums
 
 INVOICE_STATES: Final = tuple(state.value for state in InvoiceState)
 
 #: What is unpaid, as in billing/invoicing/store.py.
 _UNPAID: Final = """
-    LEFT JOIN LATERAL (SELECT w.open_minor, w.credited_minor FROM open_invoices w WHERE w.id = i.id) w ON true
+    LEFT JOIN LATERAL (SELECT w.open_minor, w.credited_minor FROM open_invoices w WHERE w.id = i.id OFFSET 0) w ON true
     CROSS JOIN LATERAL (
         SELECT CASE WHEN a.balance_minor >= 0 OR coalesce(w.open_minor, 0) = 0 THEN 0
                     ELSE greatest(0, least(w.open_minor, -a.balance_minor - coalesce((
                         SELECT sum(n.open_minor) FROM open_invoices n
                         WHERE n.account_id = i.account_id AND (n.due_on, n.id) > (i.due_on, i.id)), 0)))::bigint
                END AS unpaid_minor
+        OFFSET 0
     ) u"""
 
 _STATE: Final = """
@@ -79,7 +80,7 @@ INVOICE_ROWS: Final = Source(
     needs={"unpaid": ("account", "customer")},
     fields={
         "number": Field(_NUMBER, search=Search.CODE, equals=_HAS_NUMBER, is_quick=True),
-        "kind": Field("s.kind", search=Search.CHOICE),
+        "kind": Field("s.kind", search=Search.CHOICE, implied={"credit_note": "i.corrects_id IS NOT NULL"}),
         "customer": Field(
             "coalesce(nullif(c.name, ''), a.name)", ("account", "customer"), search=Search.WORDS, is_quick=True,
             within=_CUSTOMERS, asked="oc.name",
@@ -96,11 +97,11 @@ INVOICE_ROWS: Final = Source(
         "net": Field("i.net_minor", (), "bigint", Search.RANGE),
         "tax": Field("i.tax_minor", (), "bigint", Search.RANGE),
         "total": Field("i.total_minor", (), "bigint", Search.RANGE),
-        "credited": Field("-coalesce(w.credited_minor, 0)", ("unpaid",), "bigint", Search.RANGE),
-        "unpaid": Field("u.unpaid_minor", ("unpaid",), "bigint", Search.RANGE),
+        "credited": Field("-coalesce(w.credited_minor, 0)", ("unpaid",), "bigint", Search.RANGE, is_costly=True),
+        "unpaid": Field("u.unpaid_minor", ("unpaid",), "bigint", Search.RANGE, is_costly=True),
         "currency": Field("i.currency", search=Search.CODE),
         "state": Field(
-            _STATE, ("unpaid",), search=Search.CHOICE,
+            _STATE, ("unpaid",), search=Search.CHOICE, is_costly=True,
             implied={"draft": _DRAFTS, "overdue": f"({_IN_DEBT} AND i.due_on <= now()::date + 1)"},
         ),
         "run": Field("k.run_id", (), "integer", Search.CODE, equals=_OF_RUN, is_quick=True, is_null=True),
@@ -108,6 +109,6 @@ INVOICE_ROWS: Final = Source(
         "legal_entity": Field("e.number", ("entity",), search=Search.CHOICE),
         "legal_entity_name": Field("e.name", ("entity",)),
     },
-    sums=("total", "currency"),
+    sums=Sums("i.total_minor", "i.currency"),
     legal_entity="s.legal_entity_id = ANY(%(legal_entities)s::integer[])",
 )  # fmt: skip

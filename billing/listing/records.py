@@ -52,6 +52,9 @@ class Field:
     search fast and changes no result. is_null: whether a row may have none; then a search may ask for the empty ones.
     is_quick: an index finds it.
 
+    is_costly: it is computed by a query for each row; the planner is kept from believing that few rows meet a condition
+    on it, and so from computing it for all of them before the first page is full.
+
     within, asked: where rows are found from the other side, a search is ``within`` with its condition over the
     expression ``asked`` in place of ``{}``. equals: a condition for one whole text, given in place of ``{}``.
     """
@@ -65,6 +68,7 @@ class Field:
     implied: Mapping[str, str] = field(default_factory=dict)
     is_null: bool = False
     is_quick: bool = False
+    is_costly: bool = False
     within: str = ""
     asked: str = ""
     equals: str = ""
@@ -84,12 +88,22 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
+class Sums:
+    """Minor units and their currency: expressions over the source's table, or over ``joins``, which lead from ``r.key``
+    (the key of a row of the list) to any number of rows."""
+
+    amount: str
+    currency: str
+    joins: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """Where rows come from.
 
     table: the FROM of the list, one row for each row of it. key: its unique expression, key_type of SQL. joins: by
     name, in the order in which they may be written; needs: a join that another stands on. always: a condition of every
-    row. sums: a field of minor units and the field of its currency. legal_entity: the condition of a right that is
+    row. sums: what is added up, by currency. legal_entity: the condition of a right that is
     limited to legal entities, over the array ``%(legal_entities)s``; empty for a list that belongs to none.
     """
 
@@ -101,7 +115,7 @@ class Source:
     joins: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     always: str = "true"
-    sums: tuple[str, str] | None = None
+    sums: Sums | None = None
     legal_entity: str = ""
     legal_entity_joins: tuple[str, ...] = ()
 

@@ -58,7 +58,7 @@ ORDER_ROWS: Final = Source(
         ),
         "payer_name": Field("coalesce(nullif(yc.name, ''), y.name)", ("payer", "payer_customer")),
         "state": Field(
-            _STATE, search=Search.CHOICE,
+            _STATE, search=Search.CHOICE, is_costly=True,
             implied={
                 "planned": "(o.settled_at IS NULL AND o.starts_at > now())",
                 "active": "(o.settled_at IS NULL AND o.starts_at <= now())",

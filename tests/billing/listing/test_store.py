@@ -29,6 +29,7 @@ from billing.listing.records import (
     Question,
     Search,
     Source,
+    Sums,
     TextIs,
     TooSlow,
 )
@@ -54,7 +55,7 @@ ROWS = Source(
         ),
         "key": Field("t.id", (), "bigint", Search.RANGE, is_ordered=True),
     },
-    sums=("amount", "currency"),
+    sums=Sums("t.amount", "t.currency"),
     legal_entity="t.owner_id = ANY(%(legal_entities)s::int[])",
 )  # fmt: skip
 NAMES = list(ROWS.fields)
