@@ -49,7 +49,9 @@ _HAS_NUMBER: Final = """i.id IN (
     WHERE starts_with({0}, ns.prefix)
       AND d.digits = lpad(n.number::text, greatest(ns.digits, length(n.number::text)), '0'))"""
 
+#: A run dates its invoices by its own day (billing/cycle/write_store.py).
 _OF_RUN: Final = """(k.run_id = {0}::integer
+    AND i.invoiced_on = (SELECT rr.bill_on FROM bill_runs rr WHERE rr.id = {0}::integer)
     AND i.id >= (SELECT min(rk.id) << 20 FROM invoice_blocks rk WHERE rk.run_id = {0}::integer)
     AND i.id < (SELECT (max(rk.id) + 1) << 20 FROM invoice_blocks rk WHERE rk.run_id = {0}::integer))"""
 

@@ -308,8 +308,8 @@ def _text(field: Field, field_name: str, name: str, values: dict[str, Any], matc
         return f"{field.compared} LIKE {asked}"
     if field.search is not Search.WORDS or len(text) < GRAM_CHARS:
         raise ListError(f"{field_name} is not searched for a part of it", code="list_contains")
-    # The gram says less than the pattern, but an index knows it. Of several the planner multiplies the shares, as if they
-    # met by chance, and is then sure of few rows where there are thousands.
+    # The gram says less than the pattern, but an index knows it. Of several grams the planner multiplies the shares, as
+    # if they met by chance, and is then sure of few rows where there are thousands.
     middle = (len(text) - GRAM_CHARS) // 2
     values[name], values[f"{name}_gram"] = f"%{pattern}%", text[middle : middle + GRAM_CHARS]
     sql = field.asked or field.sql
