@@ -1,0 +1,1 @@
+"""Background work: what is done later, after the transaction that asked for it."""
