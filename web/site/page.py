@@ -190,24 +190,19 @@ class Page(RequestHandler):
                 await clear_notice(cur, self.session)
         self.finish(self.render_string(template, notice=notice, **self._shared(), **values))
 
+    def render_string(self, template_name: str, **kwargs: Any) -> bytes:
+        """The page as bytes, in the language of who asks."""
+        return self.site.templates.render(template_name, self.language, kwargs).encode()
+
     def _shared(self) -> dict[str, Any]:
-        zone = self.site.zone
         return {
-            "t": self.t,
-            "plural": lambda noun, number: texts.plural(self.language, noun, number),
-            "language": self.language,
-            "languages": [(name, texts.text(name, "language.name")) for name in texts.LANGUAGES],
+            "static_url": self.static_url,
             "user": self.session.user if self.session else None,
             "may": lambda role: self.session is not None and may(self.session.user.role, Role(role)),
             "section": self.section,
             "csrf": self.csrf,
-            "money": shown.money,
-            "count": shown.count,
-            "raw_text": shown.raw,
-            "instant": lambda at, seconds=False: shown.instant(at, zone, seconds),
-            "machine_instant": lambda at: shown.machine_instant(at, zone),
             "now": self.now,
-            "zone_name": shown.zone_name(zone, self.now),
+            "zone_name": shown.zone_name(self.site.zone, self.now),
             "here": self.request.uri if self.request.method == "GET" else self.request.path,
         }
 
