@@ -7,6 +7,7 @@ Rules.
  3. Silence is not refusal. After it a kind with a status is asked first and sent again only when the receiver never had
     it; a kind whose repeat is harmless is sent again with the same id; of any other a person decides.
  4. An acceptance counts whenever it comes, also from an attempt that was given up. Nothing else does when it is late.
+    One that comes after a refusal contradicts it: a person looks at both.
  5. When its time is over (the ladder ends) a delivery goes to a person. It is never dropped.
  6. What is done stays done: only a person sends it again.
 
@@ -50,6 +51,7 @@ class DeliveryEvent(StrEnum):
     RESEND = "resend"
     SETTLE = "settle"
     GIVE_UP = "give_up"
+    CONTRADICT = "contradict"
 
 
 _S = DeliveryState
@@ -96,6 +98,7 @@ TABLE: Final[dict[tuple[DeliveryState, DeliveryEvent], DeliveryState]] = {
     (_S.MANUAL, _E.GIVE_UP): _S.ABANDONED,
     (_S.DELIVERED, _E.RESEND): _S.WAITING,
     (_S.REFUSED, _E.RESEND): _S.WAITING,
+    (_S.REFUSED, _E.CONTRADICT): _S.MANUAL,
     (_S.ABANDONED, _E.RESEND): _S.WAITING,
 }
 
@@ -119,6 +122,7 @@ class Reason(StrEnum):
     RESENT = "resent"
     SETTLED = "settled"
     GIVEN_UP = "given_up"
+    CONTRADICTION = "contradiction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +269,8 @@ def diagram() -> str:
 
 
 def _accepted(delivery: Delivery, outcome: DeliveryOutcome, kind: DeliveryKind, now: datetime) -> DeliveryChange | None:
+    if delivery.state is _S.REFUSED:
+        return DeliveryChange(after(delivery.state, _E.CONTRADICT), None, Reason.CONTRADICTION, outcome.reason)
     awaits = kind.receipt_wait_s is not None and outcome.verdict is Verdict.ACCEPTED
     state = TABLE.get((delivery.state, _E.TAKE if awaits else _E.ACCEPT))
     if state is None:
