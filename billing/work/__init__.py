@@ -1,1 +1,1 @@
-"""Background work: what is done later, after the transaction that asked for it."""
+"""Work that nobody waits for: background jobs, schedules, deliveries. It knows no payment."""

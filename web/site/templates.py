@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from billing.language import Language, Message, language_of
 from gateway.partners.records import PartnerRow
+from web.access.roles import Role
 from web.site import formatting, texts
 
 FOLDER: Final = Path(__file__).parents[1] / "templates"
@@ -57,6 +58,7 @@ def _environment(language: str, zone: tzinfo, folder: Path) -> Environment:
         "t": say,
         "plural": partial(texts.plural, language),
         "worded": partial(worded, say),
+        "role_words": partial(role_words, say),
         "partner_choices": partner_choices,
         "language": language,
         "languages": [(name, texts.text(name, "language.name")) for name in texts.LANGUAGES],
@@ -96,6 +98,12 @@ def worded(say: Callable[[str], str], prefix: str, codes: Iterable[Any]) -> list
     """(code, its words) of every code, as fields of choices take them."""
     values = [str(code.value if isinstance(code, Enum) else code) for code in codes]
     return [(value, say(prefix + value)) for value in values]
+
+
+def role_words(say: Callable[[str], str], roles: Role | Iterable[Role]) -> str:
+    """What people call a role, or several: the system's by their words, others by their names."""
+    several = [roles] if isinstance(roles, Role) else roles
+    return ", ".join(say(f"role.{role.code}") if role.code else role.name for role in several)
 
 
 def partner_choices(partners: Iterable[PartnerRow]) -> list[tuple[str, str]]:
