@@ -7,10 +7,17 @@ Does not know: how a run is done, how rows are found (billing.cycle.list_store).
 
 from typing import Final
 
-from billing.cycle.list_store import RUN_ROWS, RUN_STATES
+from tornado.web import HTTPError
+
+from billing.cycle.list_store import RUN_ROWS, RUN_STATES, failures_of_run, shards_of_run, totals_of_run
 from billing.language import N_
+from billing.listing.records import Match, Question, TextIs
+from billing.listing.store import page_of
 from web.access.rights import Right
+from web.console.billing.invoice_list import INVOICES
 from web.site.lists.declaration import Kind, ListColumn, Listing, Tab
+from web.site.lists.excerpts import excerpt_of
+from web.site.lists.pages import ListedPage
 
 STATE_WORDS: Final = {
     "running": N_("running"),
@@ -54,3 +61,51 @@ RUNS: Final = Listing(
     needs=Right.RUNS_VIEW,
     tabs=(Tab(N_("All"), ""), Tab(N_("Under way"), "state=running&state=reviewed&state=approving")),
 )  # fmt: skip
+
+#: Shards and failures that the page shows; the numbers above are of all.
+SHOWN_ROWS: Final = 50
+SHARD_WORDS: Final = {
+    "due": N_("due"),
+    "drafted": N_("drafted"),
+    "posted": N_("posted"),
+    "failed": N_("failed"),
+}
+_SNAPSHOT: Final = "ISOLATION LEVEL REPEATABLE READ"
+
+
+class RunPage(ListedPage):
+    """GET /runs/ID."""
+
+    needs = Right.RUNS_VIEW
+    section = "runs"
+
+    async def get(self, run_id: str) -> None:
+        """The run with its totals, its shards (those that failed first) and what could not be billed."""
+        question = Question((TextIs("run", Match.EQUALS, run_id),))
+        async with self.site.transaction(_SNAPSHOT) as cur:
+            rows = (await page_of(cur, RUN_ROWS, question, list(RUN_ROWS.fields), None, 1)).rows
+            if not rows:
+                raise HTTPError(404)
+            await self.record("run_viewed", "run", run_id, cur)
+            totals = await totals_of_run(cur, int(run_id))
+            shards = await shards_of_run(cur, int(run_id), SHOWN_ROWS)
+            failures = await failures_of_run(cur, int(run_id), SHOWN_ROWS)
+            invoices = await excerpt_of(
+                self,
+                cur,
+                INVOICES,
+                f"run={run_id}",
+                ("number", "customer", "account", "due", "total", "unpaid", "state"),
+            )
+        words = self.spoken.gettext
+        await self.show(
+            "run.html",
+            run=rows[0],
+            totals=totals,
+            shards=shards,
+            failures=failures,
+            invoices=invoices,
+            state_word=words(STATE_WORDS[rows[0]["state"]]),
+            kind_word=words(KIND_WORDS[rows[0]["kind"]]),
+            shard_word=lambda state: words(SHARD_WORDS[state]),
+        )
