@@ -26,7 +26,6 @@ from billing.listing.records import Question
 from billing.listing.store import keys_after, portions_of, rows_by_key
 from billing.refusals import Refusal
 from billing.work.jobs import JobContext
-from billing.work.jobs.records import RowOutcome
 from web.console.listings import LISTINGS
 from web.site.lists import shown
 from web.site.lists.declaration import Listing
@@ -84,7 +83,7 @@ async def invoice_pdfs(context: JobContext) -> Mapping[str, Any]:
                     name = file_name_of(details.invoice.number, details.invoice.id)
                     pdf = make_pdf(compiler, document_of(details), details.issued_at)
                     archive.writestr(name, pdf)
-                    context.row(str(details.invoice.id), RowOutcome.DONE, name, details.invoice.number)
+                    context.row(str(details.invoice.id), "done", name, details.invoice.number)
                     made += 1
                     context.progress(made, int(context.arguments["rows"]))
     return {"rows": made}

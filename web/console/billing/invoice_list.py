@@ -9,7 +9,7 @@ from billing.invoicing.list_store import INVOICE_ROWS, INVOICE_STATES
 from billing.language import N_
 from web.access.rights import Right
 from web.console.people.customers import entity_options
-from web.site.lists.declaration import Kind, ListColumn, Listing, Tab
+from web.site.lists.declaration import BulkAction, Kind, ListColumn, Listing, Tab
 
 STATE_WORDS: Final = {
     "draft": N_("draft"),
@@ -58,6 +58,12 @@ INVOICES: Final = Listing(
     order="-invoiced",
     noun=("%(num)s invoice", "%(num)s invoices"),
     needs=Right.INVOICES_VIEW,
+    actions=(
+        BulkAction(
+            "invoice_pdfs", N_("Make PDF files"), N_("A PDF of each of these invoices is made, all in one archive."),
+            Right.EXPORTS_RUN, label="number",
+        ),
+    ),
     tabs=(
         Tab(N_("All"), ""),
         Tab(N_("Overdue"), "state=overdue"),

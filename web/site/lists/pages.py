@@ -21,7 +21,7 @@ from billing.listing.store import count_of, page_of
 from web.access.rights import Open, Right
 from web.site.columns import Column
 from web.site.lists import shown
-from web.site.lists.declaration import Listing, linked
+from web.site.lists.declaration import Listing
 from web.site.lists.request import ListRequest, read_request, with_dates
 from web.site.lists.views_store import (
     View,
@@ -178,7 +178,6 @@ class ListPage(ListedPage):
                 for href, tab, is_open in zip(hrefs, listing.tabs, is_now, strict=True)
             ],
             views=[(view, f"{listing.path}?{with_dates(listing, view.query, request)}") for view in views],
-            linked=linked,
             may_export=self.may(listing.exports),
             may_share=self.may(Right.VIEWS_SHARE),
             actions=actions,
@@ -263,8 +262,8 @@ class ViewsPage(ListServicePage):
         self.redirect(request.address(), status=303)
 
     async def _save(self, listing: Listing, request: ListRequest) -> None:
-        view_name = self.get_body_argument("name", "")
-        is_shared = self.get_body_argument("shared", "") == "yes"
+        view_name = self.get_body_argument("view_name", "")
+        is_shared = self.get_body_argument("view_shared", "") == "yes"
         if is_shared:
             await self.demand(Right.VIEWS_SHARE)
         try:

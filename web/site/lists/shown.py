@@ -44,16 +44,18 @@ ColumnOptions = Mapping[str, Sequence[tuple[str, str]]]
 
 @dataclass(frozen=True, slots=True)
 class ShownFilter:
-    """The filter of one column. shape: text, choice, bounds, days. matches, options: (value, words). is_set: by the
-    address."""
+    """The filter of one column.
+
+    shape: text, choice, bounds, days. options: (value, words) of a choice, or of how a text is compared where there is
+    more than one way. has_empty: a row may have none. is_set: by the address.
+    """
 
     column: ListColumn
     title: str
     shape: str
-    matches: tuple[tuple[str, str], ...] = ()
-    options: tuple[tuple[str, str], ...] = ()
-    has_empty: bool = False
-    is_set: bool = False
+    options: tuple[tuple[str, str], ...]
+    has_empty: bool
+    is_set: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +117,18 @@ def filters_of(request: ListRequest, options: ColumnOptions, language: Language)
         known = request.listing.source.fields[column.name]
         is_set = any(parameter.partition(".")[0] == column.name for parameter in request.typed)
         title = language.gettext(column.title)
-        common = {"has_empty": known.is_null, "is_set": is_set}
+        shape, words = "", tuple[tuple[str, str], ...]()
         match known.search:
             case Search.WORDS | Search.CODE:
-                allowed = matches_of(known)
-                words = tuple((match.value, language.gettext(MATCH_WORDS[match])) for match in allowed)
-                shown.append(ShownFilter(column, title, "text", matches=words if len(allowed) > 1 else (), **common))
+                shape, allowed = "text", matches_of(known)
+                if len(allowed) > 1:
+                    words = tuple((match.value, language.gettext(MATCH_WORDS[match])) for match in allowed)
             case Search.CHOICE:
-                words = choices_of(column, options, language)
-                shown.append(ShownFilter(column, title, "choice", options=words, **common))
+                shape, words = "choice", choices_of(column, options, language)
             case Search.RANGE:
                 shape = "days" if column.kind in (Kind.DATE, Kind.INSTANT) else "bounds"
-                shown.append(ShownFilter(column, title, shape, **common))
+        if shape:
+            shown.append(ShownFilter(column, title, shape, words, known.is_null, is_set))
     return shown
 
 
@@ -154,7 +156,7 @@ def _told(request: ListRequest, filter_: ShownFilter, language: Language) -> str
     parts = []
     match filter_.shape:
         case "text" if request.one(name):
-            match_ = request.one(f"{name}.match") or (filter_.matches[0][0] if filter_.matches else "equals")
+            match_ = request.one(f"{name}.match") or (filter_.options[0][0] if filter_.options else "equals")
             parts.append(f"{say(MATCH_WORDS[Match(match_)])} “{request.one(name)}”")
         case "choice" if name in request.typed:
             words = dict(filter_.options)
