@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from billing.language import N_, Language, Message, languages
 from gateway.partners.records import PartnerRow
+from web.access.roles import Role
 from web.site import formatting, texts
 from web.site.words import word
 
@@ -60,6 +61,7 @@ def _environment(language: Language, zone: tzinfo, folder: Path) -> Environment:
         "worded": partial(worded, language),
         "word": partial(word, language),
         "N_": N_,
+        "role_words": partial(role_words, language),
         "partner_choices": partner_choices,
         "language": language.code,
         "languages": [(known.code, known.name) for known in languages()],
@@ -104,6 +106,12 @@ def worded(language: Language, table: str, codes: Iterable[Any]) -> list[tuple[s
     """(code, its word) of every code of a table of web.site.words, as fields of choices take them."""
     values = [str(code.value if isinstance(code, Enum) else code) for code in codes]
     return [(value, word(language, table.rstrip("."), value)) for value in values]
+
+
+def role_words(language: Language, roles: Role | Iterable[Role]) -> str:
+    """What people call a role, or several: the system's by their words, others by their names."""
+    several = [roles] if isinstance(roles, Role) else roles
+    return ", ".join(word(language, "role", role.code) if role.code else role.name for role in several)
 
 
 def partner_choices(partners: Iterable[PartnerRow]) -> list[tuple[str, str]]:

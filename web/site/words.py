@@ -180,7 +180,7 @@ USER_STATES: Final[Mapping[str, str]] = {
     "disabled": N_("Disabled"),
 }
 
-#: Roles of users (web.access.users).
+#: Roles of users (web.access.rights).
 ROLES: Final[Mapping[str, str]] = {
     "viewer": N_("Viewer"),
     "operator": N_("Operator"),

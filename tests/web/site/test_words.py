@@ -7,7 +7,7 @@ from billing.invoicing.invoices import InvoiceState
 from billing.language import languages
 from gateway.payments.states import Effect, Event, State
 from web.access import audit
-from web.access.users import Role
+from web.access.rights import SYSTEM_ROLES
 from web.console.partners.partners import KEY_WARNINGS, TERMS
 from web.console.payments.attempts import KINDS
 from web.site import filters
@@ -21,8 +21,8 @@ CODED = {
     "op": [*Op],
     "kind": KINDS,
     "reason": [*Reason],
-    "role": [*Role],
-    "role_rights": [*Role],
+    "role": [*SYSTEM_ROLES],
+    "role_rights": [*SYSTEM_ROLES],
     "action": audit.ACTIONS,
     "period": filters.PERIODS,
     "partner_state": ["active", "paused"],

@@ -18,11 +18,14 @@ from billing.invoicing.dunning_store import standing_of
 from billing.invoicing.invoices import InvoiceDetails, InvoiceError
 from billing.invoicing.store import invoice_details, invoice_id_of
 from billing.language import N_
+from web.access.rights import Right
 from web.site.page import Page, Refused
 
 
 class InvoicePage(Page):
     """GET /invoices/NUMBER."""
+
+    needs = Right.INVOICES_VIEW
 
     async def get(self, number: str) -> None:
         """The invoice with its state and what is unpaid of it."""
@@ -61,6 +64,8 @@ async def load_invoice(page: Page, number: str) -> tuple[InvoiceDetails, Standin
 
 class InvoicePdf(Page):
     """GET /invoices/NUMBER/pdf."""
+
+    needs = Right.INVOICES_VIEW
 
     async def get(self, number: str) -> None:
         """The document as the customer gets it."""

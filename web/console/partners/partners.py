@@ -1,6 +1,6 @@
 """Partners: who they are, what their contract says, what they owe, and whether they may pay.
 
-Rules. Everyone sees partners; an administrator also sees contracts, and pauses and resumes. A change and its entry in
+Rules. Partners, their contracts, and pausing and resuming them are three rights. A change and its entry in
 the audit record are one transaction. Key material never leaves the database: pages name a key by its purpose and
 validity. A contract is told in words; one that cannot be read is shown as it is stored.
 
@@ -20,7 +20,7 @@ from billing.language import N_, Language
 from gateway.partners.contracts import list_partners, set_partner_state
 from gateway.partners.keys import key_warnings, list_keys
 from gateway.partners.records import PartnerRow
-from web.access.users import Role
+from web.access.rights import Right
 from web.site.page import Page, Refused
 from web.site.words import REASONS
 
@@ -69,6 +69,7 @@ KEY_WARNINGS: Final[Mapping[str, str]] = {
 class PartnersPage(Page):
     """GET /partners."""
 
+    needs = Right.PARTNERS_VIEW
     section = "partners"
 
     async def get(self) -> None:
@@ -83,7 +84,7 @@ class PartnersPage(Page):
 class PartnerPage(Page):
     """GET /partners/CODE: the contract."""
 
-    needs = Role.ADMINISTRATOR
+    needs = Right.PARTNERS_TERMS
     section = "partners"
 
     async def get(self, code: str) -> None:
@@ -105,7 +106,7 @@ class PartnerPage(Page):
 class PartnerStatePage(Page):
     """POST /partners/CODE/state."""
 
-    needs = Role.ADMINISTRATOR
+    needs = Right.PARTNERS_CHANGE
 
     async def post(self, code: str) -> None:
         """Pause or resume; in force at the gateways within their poll of contracts."""

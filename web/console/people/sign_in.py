@@ -8,10 +8,11 @@ Does not know: how passwords are kept (web/access/users.py), how often one may t
 """
 
 from billing.language import N_, languages
+from web.access.passwords import MIN_PASSWORD_CHARS
+from web.access.rights import Open
 from web.access.sessions import begin_session, end_session, end_sessions_of
 from web.access.throttle import KNOWN_BROWSER_DAYS, TooManyTries, forget_browsers
 from web.access.users import (
-    MIN_PASSWORD_CHARS,
     TEMPORARY_DAYS,
     PasswordExpired,
     User,
@@ -28,7 +29,7 @@ _LANGUAGE_DAYS = 365
 class SignInPage(Page):
     """/sign-in."""
 
-    needs = None
+    needs = Open.TO_EVERYONE
 
     async def get(self) -> None:
         """The form; those who are in already go on."""
@@ -84,7 +85,7 @@ class SignInPage(Page):
 class SignOutPage(Page):
     """POST /sign-out."""
 
-    needs = None
+    needs = Open.TO_EVERYONE
 
     async def post(self) -> None:
         """End this session; harmless where there is none."""
@@ -99,7 +100,7 @@ class SignOutPage(Page):
 class LanguagePage(Page):
     """POST /language."""
 
-    needs = None
+    needs = Open.TO_EVERYONE
 
     async def post(self) -> None:
         """Remember the language: in the user's row, and in a cookie for the sign-in page."""
@@ -117,6 +118,7 @@ class LanguagePage(Page):
 class ProfilePage(Page):
     """/profile: one's own password."""
 
+    needs = Open.TO_SIGNED_IN
     allows_temporary = True
     section = "profile"
 
@@ -129,16 +131,16 @@ class ProfilePage(Page):
         current, new, repeat = (
             self.get_body_argument(name, "", strip=False) for name in ("current", "password", "repeat")
         )
-        errors = {"repeat": N_("The passwords differ")} if new != repeat else {}
+        errors = {"repeat": self._("The passwords differ")} if new != repeat else {}
         if new and new == current:
-            errors["password"] = N_("The new password is the current one")
+            errors["password"] = self._("The new password is the current one")
         user = None
         if not errors:
             try:
                 if await self.site.check_password(self.user_session, current, self.address):
                     user = self.user
                 else:
-                    errors["current"] = N_("The current password does not match")
+                    errors["current"] = self._("The current password does not match")
                     await self.record("password_change_failed", "user", self.user.login)
             except TooManyTries:
                 await self._end("password_change_failed")
@@ -151,7 +153,7 @@ class ProfilePage(Page):
                     await forget_browsers(cur, user.id)
                     await self.record("password_changed", "user", user.login, cur)
             except UserError as error:
-                errors["password"] = error.key
+                errors["password"] = self.refusal(error)
                 user = None
         if errors or user is None:
             self.set_status(400)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from billing.language import N_, NP_, Language
 from web.access.audit import ACTIONS, CHANGES, AuditFilter, list_entries
-from web.access.users import Role
+from web.access.rights import Right
 from web.site import filters, words
 from web.site.filters import Choices, Form
 from web.site.page import Page
@@ -100,7 +100,7 @@ _FILTER_CODES: Final[Mapping[str, Mapping[str, str]]] = {
 class AuditPage(Page):
     """GET /audit."""
 
-    needs = Role.ADMINISTRATOR
+    needs = Right.AUDIT_VIEW
     section = "audit"
 
     async def get(self) -> None:
