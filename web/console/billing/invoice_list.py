@@ -56,7 +56,7 @@ INVOICES: Final = Listing(
         ),
     ),
     order="-invoiced",
-    noun=("%(num)s invoice", "%(num)s invoices"),
+    noun=lambda language, rows: language.ngettext("%(num)s invoice", "%(num)s invoices", rows),
     needs=Right.INVOICES_VIEW,
     actions=(
         BulkAction(

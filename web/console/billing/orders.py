@@ -73,7 +73,7 @@ ORDERS: Final = Listing(
         ListColumn("created", N_("Made at"), Kind.INSTANT, is_shown=False),
     ),
     order="-starts",
-    noun=("%(num)s order", "%(num)s orders"),
+    noun=lambda language, rows: language.ngettext("%(num)s order", "%(num)s orders", rows),
     needs=Right.ORDERS_VIEW,
     tabs=(
         Tab(N_("All"), ""),

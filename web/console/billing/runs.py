@@ -57,7 +57,7 @@ RUNS: Final = Listing(
         ListColumn("approved_by", N_("Approved by"), is_shown=False),
     ),
     order="-run",
-    noun=("%(num)s billing run", "%(num)s billing runs"),
+    noun=lambda language, rows: language.ngettext("%(num)s billing run", "%(num)s billing runs", rows),
     needs=Right.RUNS_VIEW,
     tabs=(Tab(N_("All"), ""), Tab(N_("Under way"), "state=running&state=reviewed&state=approving")),
 )  # fmt: skip

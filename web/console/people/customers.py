@@ -75,7 +75,7 @@ CUSTOMERS: Final = Listing(
         ListColumn("inn", N_("INN"), Kind.CODE, is_shown=False),
     ),
     order="number",
-    noun=("%(num)s customer", "%(num)s customers"),
+    noun=lambda language, rows: language.ngettext("%(num)s customer", "%(num)s customers", rows),
     needs=Right.CUSTOMERS_VIEW,
     tabs=(
         Tab(N_("All"), ""),

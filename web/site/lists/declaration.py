@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from billing.database.cursors import Cursor
+from billing.language import Language
 from billing.listing.records import Row, Search, Source
 from web.access.rights import Right
 
@@ -25,6 +26,8 @@ _IN_BRACES: Final = re.compile(r"\{(\w+)\}")
 
 #: Values of a field that are known only to the database: (value, label) each.
 Options = Callable[[Cursor], Awaitable[Sequence[tuple[str, str]]]]
+#: A number of rows in words, such as ``lambda language, n: language.ngettext("%(num)s thing", "%(num)s things", n)``.
+Noun = Callable[[Language, int], str]
 
 
 class Kind(StrEnum):
@@ -103,8 +106,8 @@ class BulkAction:
 class Listing:
     """A list page.
 
-    name: its path without the slash, its right, and the name of its exported files. noun: one and many, with
-    ``%(num)s``. order: a column, ``-`` before it for the greatest first. needs: the right to see it; exports: the right
+    name: its path without the slash, its right, and the name of its exported files. noun: tells a number of its rows.
+    order: a column, ``-`` before it for the greatest first. needs: the right to see it; exports: the right
     to take all of it away. actions: what is done to many rows at once.
     """
 
@@ -113,7 +116,7 @@ class Listing:
     source: Source
     columns: tuple[ListColumn, ...]
     order: str
-    noun: tuple[str, str]
+    noun: Noun
     needs: Right
     lead: str = ""
     exports: Right = Right.EXPORTS_RUN

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from tornado.web import HTTPError
 
-from billing.language import N_, Language, language_of
+from billing.language import N_
 from billing.listing.places import read_place
 from billing.listing.records import PlaceError, Question, TooSlow
 from billing.listing.store import count_of, page_of
@@ -49,11 +49,6 @@ ColumnOptions = dict[str, Sequence[tuple[str, str]]]
 
 class ListedPage(Page):
     """What all pages of lists share."""
-
-    @property
-    def spoken(self) -> Language:
-        """The reader's language."""
-        return language_of(self.language)
 
     def legal_entities(self, listing: Listing) -> tuple[int, ...] | None:
         """Ids of the legal entities whose rows the user may see; None: of all."""

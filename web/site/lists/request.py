@@ -185,7 +185,7 @@ class _Reader:
     def __init__(self, listing: Listing, arguments: Arguments, language: Language, today: date, zone: ZoneInfo) -> None:
         self.listing = listing
         self.arguments = arguments
-        self.say = language.gettext
+        self._ = language.gettext
         self.today = today
         self.zone = zone
         self.typed: dict[str, tuple[str, ...]] = {}
@@ -204,7 +204,7 @@ class _Reader:
         name = sort.removeprefix("-")
         column = self.listing.by_name.get(name)
         if column is None or not self.listing.source.fields[name].is_ordered:
-            self.errors["sort"] = self.say("The list cannot be ordered by “%(name)s”.", name=name[:40])
+            self.errors["sort"] = self._("The list cannot be ordered by “%(name)s”.", name=name[:40])
             sort, name = self.listing.order, self.listing.order.removeprefix("-")
         return Order(name, sort.startswith("-")), sort
 
@@ -217,7 +217,7 @@ class _Reader:
         names = tuple(dict.fromkeys(text.split(".")))
         strange = [name for name in names if name not in known]
         if strange:
-            self.errors["columns"] = self.say("The list has no column “%(name)s”.", name=strange[0][:40])
+            self.errors["columns"] = self._("The list has no column “%(name)s”.", name=strange[0][:40])
             return self.listing.shown
         return names
 
@@ -244,7 +244,7 @@ class _Reader:
         parameter = f"{column.name}.is"
         text = self.one(parameter)
         if text not in ("", "empty", "filled"):
-            self.errors[parameter] = self.say("This is “empty”, “filled” or left out.")
+            self.errors[parameter] = self._("This is “empty”, “filled” or left out.")
         self._keep(parameter, text)
         return [Emptiness(column.name, text == "empty")] if text in ("empty", "filled") else []
 
@@ -253,7 +253,7 @@ class _Reader:
         wish = self.one(f"{column.name}.match")
         allowed = matches_of(known)
         if wish and wish not in [match.value for match in allowed]:
-            self.errors[column.name] = self.say("This column cannot be compared so.")
+            self.errors[column.name] = self._("This column cannot be compared so.")
         self._keep(column.name, text)
         if not text:
             return []
@@ -261,13 +261,11 @@ class _Reader:
         if match is not allowed[0]:
             self._keep(f"{column.name}.match", match.value)
         if len(text) > MAX_TEXT or "\0" in text:
-            self.errors[column.name] = self.say("At most %(most)s letters.", most=MAX_TEXT)
+            self.errors[column.name] = self._("At most %(most)s letters.", most=MAX_TEXT)
         elif match is Match.CONTAINS and len(text) < GRAM_CHARS:
-            self.errors[column.name] = self.say(
-                "At least %(least)s letters, or choose how it begins.", least=GRAM_CHARS
-            )
+            self.errors[column.name] = self._("At least %(least)s letters, or choose how it begins.", least=GRAM_CHARS)
         elif known.type != "text" and not (text.isascii() and text.isdecimal() and len(text) < 10):
-            self.errors[column.name] = self.say("This is a number.")
+            self.errors[column.name] = self._("This is a number.")
         return [TextIs(column.name, match, text)]
 
     def _choice(self, column: ListColumn) -> list[Condition]:
@@ -275,7 +273,7 @@ class _Reader:
         self._keep(column.name, *values)
         known = {*column.words, *(value for value, _ in self.options.get(column.name, ()))}
         if not known.issuperset(values) or len(values) > MAX_VALUES or any("\0" in value for value in values):
-            self.errors[column.name] = self.say("Choose from the list.")
+            self.errors[column.name] = self._("Choose from the list.")
         return [OneOf(column.name, values)] if values else []
 
     def _bounds(self, column: ListColumn, known: Field) -> list[Condition]:
@@ -287,11 +285,11 @@ class _Reader:
             number = _typed_number(text, column.kind is Kind.MONEY) if text else None
             if text and (number is None or abs(number) > _MAX_BIGINT):
                 is_money = column.kind is Kind.MONEY
-                self.errors[parameter] = self.say("A sum, such as 1 234,56.") if is_money else self.say("A number.")
+                self.errors[parameter] = self._("A sum, such as 1 234,56.") if is_money else self._("A number.")
             bounds.append(number)
         least, most = bounds
         if least is not None and most is not None and least > most:
-            self.errors[f"{column.name}.max"] = self.say("The upper bound is below the lower one.")
+            self.errors[f"{column.name}.max"] = self._("The upper bound is below the lower one.")
         if known.type == "integer":
             most = None if most is None else min(most, 2**31 - 1)
             least = None if least is None else max(-(2**31), min(least, 2**31 - 1))
@@ -302,7 +300,7 @@ class _Reader:
         period = self.one(f"{name}.period")
         typed = {part: self.one(f"{name}.{part}") for part in ("from", "to")}
         if period and period not in PERIODS:
-            self.errors[f"{name}.from"] = self.say("There is no such period.")
+            self.errors[f"{name}.from"] = self._("There is no such period.")
         elif period:
             # A preset wins over days that merely stood in the fields when it was pressed.
             first, last = period_days(period, self.today)
@@ -313,10 +311,10 @@ class _Reader:
                 self._keep(f"{name}.{part}", text)
                 days[part] = typed_date(text) if text else None
                 if text and days[part] is None:
-                    self.errors[f"{name}.{part}"] = self.say("A day, such as 31.12.2026.")
+                    self.errors[f"{name}.{part}"] = self._("A day, such as 31.12.2026.")
             first, last = days["from"], days["to"]
             if first and last and first > last:
-                self.errors[f"{name}.to"] = self.say("The end is before the beginning.")
+                self.errors[f"{name}.to"] = self._("The end is before the beginning.")
             preset = next((preset for preset in PERIODS if (first, last) == period_days(preset, self.today)), None)
             if preset is not None:  # days of a preset are the preset, so that they move on with the calendar
                 self.typed = {key: value for key, value in self.typed.items() if not key.startswith(f"{name}.")}

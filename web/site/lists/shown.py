@@ -152,49 +152,48 @@ def set_filters(request: ListRequest, options: ColumnOptions, language: Language
 
 
 def _told(request: ListRequest, filter_: ShownFilter, language: Language) -> str:
-    say, name = language.gettext, filter_.column.name
+    _, name = language.gettext, filter_.column.name
     parts = []
     match filter_.shape:
         case "text" if request.one(name):
             match_ = request.one(f"{name}.match") or (filter_.options[0][0] if filter_.options else "equals")
-            parts.append(f"{say(MATCH_WORDS[Match(match_)])} “{request.one(name)}”")
+            parts.append(f"{_(MATCH_WORDS[Match(match_)])} “{request.one(name)}”")
         case "choice" if name in request.typed:
             words = dict(filter_.options)
             parts.append(", ".join(words.get(value, value) for value in request.typed[name]))
         case "bounds":
             least, most = request.one(f"{name}.min"), request.one(f"{name}.max")
-            parts += [say("from %(least)s", least=least)] if least else []
-            parts += [say("up to %(most)s", most=most)] if most else []
+            parts += [_("from %(least)s", least=least)] if least else []
+            parts += [_("up to %(most)s", most=most)] if most else []
         case "days":
             period = request.one(f"{name}.period")
             first, last = request.days.get(name, ("", ""))
             if period:
-                parts.append(say(PERIOD_WORDS[period]))
+                parts.append(_(PERIOD_WORDS[period]))
             else:
-                parts += [say("from %(least)s", least=first)] if first else []
-                parts += [say("up to %(most)s", most=last)] if last else []
+                parts += [_("from %(least)s", least=first)] if first else []
+                parts += [_("up to %(most)s", most=last)] if last else []
     emptiness = request.one(f"{name}.is")
     if emptiness:
-        parts.append(say("empty") if emptiness == "empty" else say("not empty"))
+        parts.append(_("empty") if emptiness == "empty" else _("not empty"))
     return ", ".join(parts)
 
 
 def found(request: ListRequest, rows: Rows, count: Count, language: Language) -> Found:
     """How many rows there are, and which of them are shown."""
-    say, figures = language.gettext, language.formats.count
+    _, figures = language.gettext, language.formats.count
     first, last = rows.first + 1, rows.first + len(rows.rows)
     total = max(count.rows, last)
     if rows.next is None and rows.rows and not count.is_exact:  # the end was reached: it is known after all
         count = replace(count, rows=last, is_exact=True)
         total = last
     shown = f"{figures(first)}–{figures(last)}" if rows.rows else ""
-    one, many = request.listing.noun
-    text = language.ngettext(one, many, total)
+    text = request.listing.noun(language, total)
     if count.is_exact:
-        where = say("%(shown)s of %(total)s", shown=shown, total=figures(total)) if shown else ""
+        where = _("%(shown)s of %(total)s", shown=shown, total=figures(total)) if shown else ""
     else:
-        text = say("about %(text)s, an estimate", text=text)
-        where = say("%(shown)s of about %(total)s", shown=shown, total=figures(total)) if shown else ""
+        text = _("about %(text)s, an estimate", text=text)
+        where = _("%(shown)s of about %(total)s", shown=shown, total=figures(total)) if shown else ""
     sums = tuple((amount, currency) for currency, amount in (count.sums or {}).items())
     is_added_up = count.is_exact and (count.sums is not None or request.listing.source.sums is None)
     exact = "" if is_added_up else request.address(count="exact")

@@ -47,9 +47,7 @@ COLUMNS = (
     ListColumn("run", "Run", Kind.CODE, is_shown=False),
     ListColumn("note", "Note", why_not="Notes are read, not searched."),
 )
-THINGS = Listing(
-    "things", "Things", SOURCE, COLUMNS, "-code", ("%(num)s thing", "%(num)s things"), Right.CUSTOMERS_VIEW
-)
+THINGS = Listing("things", "Things", SOURCE, COLUMNS, "-code", lambda language, n: f"{n} things", Right.CUSTOMERS_VIEW)
 NOW = datetime(2026, 3, 15, 22, 30, tzinfo=UTC)  # the 16th in Moscow
 ZONE = ZoneInfo("Europe/Moscow")
 
@@ -197,4 +195,4 @@ def test_a_link_is_quoted_and_none_where_a_value_is_missing() -> None:
 )  # fmt: skip
 def test_a_declaration_that_does_not_hold_together_is_refused(columns, order, words) -> None:
     with pytest.raises(ValueError, match=words):
-        Listing("things", "Things", SOURCE, columns, order, ("", ""), Right.CUSTOMERS_VIEW)
+        Listing("things", "Things", SOURCE, columns, order, lambda language, n: "", Right.CUSTOMERS_VIEW)
