@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def paths_in(text: str, bare: bool) -> Iterator[str]:
             yield path
 
 
+@cache
 def is_there(name: str) -> bool:
     """Whether a path from the root, or a dotted module, or a name of a module is there."""
     if UNWRITTEN.search(name) or name in SETTINGS or name.endswith(".example"):  # a host of no one, RFC 2606
