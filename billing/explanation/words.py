@@ -12,10 +12,10 @@ from billing.catalogue.model import (
 from billing.charging.records import NONE
 from billing.explanation.records import Explained
 from billing.language import N_
-from billing.rating.report import event_texts, sum_texts
+from billing.rating.printout import event_texts, sum_texts
 from billing.wording import Words
 
-#: Sentences that only the cycle needs; the others are those of billing.rating.report.
+#: Sentences that only the cycle needs; the others are those of billing.rating.printout.
 TEXTS: Final[Mapping[str, str]] = {
     "own": N_("the order's own price: %(price)s"),
     "share": N_("%(price)s x %(quantity)s x %(num)s / %(den)s of the period = %(sum)s"),

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from billing.catalogue.nodes import CatalogueError
 from billing.rating.bills import Bill, BillTerms, rate_usage
 from billing.rating.bulk import rate_in_bulk
-from billing.rating.report import as_json, rated_of_json, report
-from billing.rating.usage_file import RejectedRow, read_usage
+from billing.rating.printout import as_json, rated_of_json, report
+from billing.rating.rated_file import RejectedRow, read_usage
 from kopeck.cli.main import main
 from ratingcore import reference
 from tests.billing.catalogue.catalogues import EXAMPLES, HEAD, example, one_price, read

@@ -17,7 +17,7 @@ from billing.catalogue.sheet import KINDS, buyers_words
 from billing.catalogue.units import Unit, format_date
 from billing.language import N_
 from billing.rating.bills import Bill, BillLine, BillMonth, RatedEvent, TaxPart
-from billing.rating.usage_file import RejectedRow
+from billing.rating.rated_file import RejectedRow
 from billing.wording import Words
 from ratingcore import reference
 from ratingcore.bands import zone_of
