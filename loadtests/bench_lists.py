@@ -32,8 +32,8 @@ SAMPLES: Final = 20
 EXPORT_TIMEOUT_S: Final = 3_600.0
 NAMES: Final = ("иванов", "кузнец", "ромашка", "михайл", "алексеев", "ёлкин", "соколова", "морозов")
 
-#: (name, what it is, the address). Each sample fills in another {one} (customer), {account}, {invoice}, {name}, {digits}
-#: of a name, {sum}, {run}, {plan}; {down} turns the order each time.
+#: (name, what it is, the address). Each sample fills in another {one} (customer), {account}, {invoice}, {name},
+#: {digits} of a name, {sum}, {run}, {plan}; {down} turns the order each time.
 VIEWS: Final = (
     ("customers", "customers as they open", "/customers?sort={down}created"),
     ("customers_name", "customers by a part of a name", "/customers?name={name}"),
