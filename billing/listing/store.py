@@ -205,8 +205,8 @@ def page_statement(
     )
     again = f"page.place_order {direction}, page.place_key {direction}" if order else f"page.place_key {direction}"
     statement = (
-        f"SELECT page.place_key::text AS {_KEY}, coalesce(page.place_order::text, '') AS {_ORDER}{_columns(source, names)} "
-        f"FROM {source.table} JOIN ({keys}) page ON {source.key} = page.place_key "
+        f"SELECT page.place_key::text AS {_KEY}, coalesce(page.place_order::text, '') AS {_ORDER}"
+        f"{_columns(source, names)} FROM {source.table} JOIN ({keys}) page ON {source.key} = page.place_key "
         f"{_more(source, _joins_of(source, names))} ORDER BY {again}"
     )
     return statement, values
