@@ -68,7 +68,6 @@ def make_app(options: WebOptions) -> Application:
         routes,
         site=site,
         log_function=log_request,
-        template_path=str(here / "templates"),
         static_path=str(here / "static"),
         static_handler_class=page.Files,
         default_handler_class=page.NotFound,

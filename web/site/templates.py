@@ -1,0 +1,120 @@
+"""The templates of pages: one Jinja2 environment a language, compiled once a process.
+
+Rules. Everything a value brings is escaped; an undefined name is an error, never an empty place. What depends on the
+language or the zone alone (words, money, instants) is a global here, so macros have it without being handed it; what
+depends on the request (the user, the form's token) is a value of the page.
+
+Does not know: requests, who asks, which page is shown.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import tzinfo
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from billing.language import Language, Message, language_of
+from gateway.partners.records import PartnerRow
+from web.access.roles import Role
+from web.site import formatting, texts
+
+FOLDER: Final = Path(__file__).parents[1] / "templates"
+
+
+class Templates:
+    """The templates in every language of the site; instants are told in ``zone``."""
+
+    def __init__(self, zone: tzinfo, folder: Path = FOLDER) -> None:
+        self._environments = {language: _environment(language, zone, folder) for language in texts.LANGUAGES}
+
+    def render(self, template: str, language: str, values: Mapping[str, Any]) -> str:
+        """The page ``template`` in ``language``.
+
+        Raises:
+            jinja2.UndefinedError: the template names what it was not given: our own mistake.
+        """
+        return self._environments[language].get_template(template).render(values)
+
+
+def _environment(language: str, zone: tzinfo, folder: Path) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        extensions=["jinja2.ext.i18n"],
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.newstyle_gettext = True  # type: ignore[attr-defined]
+    environment.globals |= _translations(language_of(language))
+    say = partial(texts.text, language)
+    environment.globals |= {
+        "t": say,
+        "plural": partial(texts.plural, language),
+        "worded": partial(worded, say),
+        "role_words": partial(role_words, say),
+        "partner_choices": partner_choices,
+        "language": language,
+        "languages": [(name, texts.text(name, "language.name")) for name in texts.LANGUAGES],
+        "money": formatting.money,
+        "count": formatting.count,
+        "raw_text": formatting.raw,
+        "instant": lambda at, seconds=False: formatting.instant(at, zone, seconds),
+        "machine_instant": partial(formatting.machine_instant, zone=zone),
+    }
+    environment.filters |= {"path_part": path_part, "query_part": quote_plus}
+    return environment
+
+
+def _translations(language: Language) -> dict[str, Callable[..., Markup]]:
+    """What templates tell texts by. A text is ours and may hold markup; a value put into it is escaped.
+
+    Jinja2's own functions would put a number in without its digits grouped.
+    """
+
+    def gettext(text: str, /, **values: object) -> Markup:
+        return Markup(language.find(text)) % values
+
+    def pgettext(context: str, text: str, /, **values: object) -> Markup:
+        return gettext(Message(context, text), **values)
+
+    def npgettext(context: str, one: str, many: str, num: int, /, **values: object) -> Markup:
+        found = language.find_plural(one, many, num, context)
+        return Markup(found) % {"num": language.formats.count(num), **values}
+
+    def ngettext(one: str, many: str, num: int, /, **values: object) -> Markup:
+        return npgettext("", one, many, num, **values)
+
+    return {"_": gettext, "gettext": gettext, "ngettext": ngettext, "pgettext": pgettext, "npgettext": npgettext}
+
+
+def worded(say: Callable[[str], str], prefix: str, codes: Iterable[Any]) -> list[tuple[str, str]]:
+    """(code, its words) of every code, as fields of choices take them."""
+    values = [str(code.value if isinstance(code, Enum) else code) for code in codes]
+    return [(value, say(prefix + value)) for value in values]
+
+
+def role_words(say: Callable[[str], str], roles: Role | Iterable[Role]) -> str:
+    """What people call a role, or several: the system's by their words, others by their names."""
+    several = [roles] if isinstance(roles, Role) else roles
+    return ", ".join(say(f"role.{role.code}") if role.code else role.name for role in several)
+
+
+def partner_choices(partners: Iterable[PartnerRow]) -> list[tuple[str, str]]:
+    """(code, name) of every partner, as fields of choices take them."""
+    return [(partner.code, partner.name) for partner in partners]
+
+
+def path_part(text: str) -> str:
+    """One part of a path: a slash in it stays in it.
+
+    >>> path_part("A/2026 7")
+    'A%2F2026%207'
+    """
+    return quote(text, safe="")
