@@ -50,7 +50,7 @@ _REACH: Final = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SchedulePlan:
     """A rule where it is in force.
 
     zone: an IANA name. clock_change: ONCE or AS_SHOWN (rule 2).
@@ -62,7 +62,7 @@ class Plan:
     clock_change: str = ONCE
 
 
-def next_instant(plan: Plan, after_s: int) -> int | None:
+def next_instant(plan: SchedulePlan, after_s: int) -> int | None:
     """The first planned instant after ``after_s``, in UTC seconds; None: there is none before the year 2101.
 
     Raises:
@@ -79,7 +79,7 @@ def next_instant(plan: Plan, after_s: int) -> int | None:
     return best if best is not None and best < HORIZON_END_S else None
 
 
-def previous_instant(plan: Plan, until_s: int) -> int | None:
+def previous_instant(plan: SchedulePlan, until_s: int) -> int | None:
     """The last planned instant not after ``until_s``, in UTC seconds; None: there is none since 1990.
 
     Raises:
@@ -96,7 +96,7 @@ def previous_instant(plan: Plan, until_s: int) -> int | None:
     return best if best is not None and best >= HORIZON_START_S else None
 
 
-def next_instants(plan: Plan, after_s: int, count: int) -> list[int]:
+def next_instants(plan: SchedulePlan, after_s: int, count: int) -> list[int]:
     """The first ``count`` planned instants after ``after_s``; fewer where the years end."""
     instants: list[int] = []
     while len(instants) < count and (coming := next_instant(plan, after_s)) is not None:
@@ -105,7 +105,7 @@ def next_instants(plan: Plan, after_s: int, count: int) -> list[int]:
     return instants
 
 
-def newest_instants(plan: Plan, after_s: int, until_s: int, count: int) -> list[int]:
+def newest_instants(plan: SchedulePlan, after_s: int, until_s: int, count: int) -> list[int]:
     """The newest ``count`` planned instants in (after_s, until_s], ascending."""
     instants: list[int] = []
     while len(instants) < count and (past := previous_instant(plan, until_s)) is not None and past > after_s:
@@ -114,7 +114,7 @@ def newest_instants(plan: Plan, after_s: int, until_s: int, count: int) -> list[
     return instants[::-1]
 
 
-def count_instants(plan: Plan, after_s: int, until_s: int) -> int:
+def count_instants(plan: SchedulePlan, after_s: int, until_s: int) -> int:
     """How many planned instants are in (after_s, until_s]; costs a little per day, not per instant."""
     if until_s <= after_s:
         return 0
@@ -136,12 +136,12 @@ def local_time(instant_s: int, zone: str) -> datetime:
     return datetime.fromtimestamp(instant_s, zone_of(zone))
 
 
-def _local_day(plan: Plan, instant_s: int) -> date:
+def _local_day(plan: SchedulePlan, instant_s: int) -> date:
     inside = min(max(instant_s, HORIZON_START_S), HORIZON_END_S)
     return local_time(inside, plan.zone).date()
 
 
-def _of_day(plan: Plan, day: date) -> Sequence[int]:
+def _of_day(plan: SchedulePlan, day: date) -> Sequence[int]:
     """The instants of a local day, ascending, no two the same."""
     zone, hours = zone_of(plan.zone), plan.rule.hours
     if isinstance(hours, EveryMinutes):
@@ -189,7 +189,7 @@ def _wall(zone: ZoneInfo, instant_s: int) -> datetime:
     return datetime.fromtimestamp(instant_s, zone).replace(tzinfo=None, fold=0)
 
 
-def _days_from(plan: Plan, first: date) -> Iterator[date]:
+def _days_from(plan: SchedulePlan, first: date) -> Iterator[date]:
     """The local days of a rule from a day on, ascending."""
     first = max(first, _FIRST_DAY)
     if isinstance(plan.rule.days, DaysOfMonth):
@@ -203,7 +203,7 @@ def _days_from(plan: Plan, first: date) -> Iterator[date]:
         day += timedelta(days=1)
 
 
-def _days_until(plan: Plan, last: date) -> Iterator[date]:
+def _days_until(plan: SchedulePlan, last: date) -> Iterator[date]:
     """The local days of a rule up to a day, descending."""
     last = min(last, _LAST_DAY)
     if isinstance(plan.rule.days, DaysOfMonth):
@@ -217,7 +217,7 @@ def _days_until(plan: Plan, last: date) -> Iterator[date]:
         day -= timedelta(days=1)
 
 
-def _in_order(plan: Plan, month_number: int, step: int, limit: date) -> Iterator[date]:
+def _in_order(plan: SchedulePlan, month_number: int, step: int, limit: date) -> Iterator[date]:
     """Days of months onwards from a month, each once, those before ``limit`` left out.
 
     A shift moves a day by SHIFT_DAYS at most, so a day waits until no later month can put one before it.
@@ -262,7 +262,7 @@ def _day_of(day: MonthDay, year: int, month: int, working_days: WorkingDays) -> 
     return candidates[day.nth - 1] if day.nth <= len(candidates) else None
 
 
-def _is_of_week(plan: Plan, day: date) -> bool:
+def _is_of_week(plan: SchedulePlan, day: date) -> bool:
     days = plan.rule.days
     if isinstance(days, EveryDay):
         return True

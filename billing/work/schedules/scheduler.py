@@ -27,8 +27,8 @@ from billing.work.jobs import enqueue
 from billing.work.schedules import store
 from billing.work.schedules.arguments import arguments_at
 from billing.work.schedules.decide import Undecided, decide
-from billing.work.schedules.instants import Plan, count_instants, newest_instants, next_instant
-from billing.work.schedules.records import MAX_NAMED, RunDecision, Schedule, ScheduleTerms
+from billing.work.schedules.instants import SchedulePlan, count_instants, newest_instants, next_instant
+from billing.work.schedules.records import MAX_NAMED, RunDecision, Schedule, ScheduleState, ScheduleTerms
 from billing.work.schedules.rules import parse_rule
 from billing.work.schedules.working_days import WorkingDays
 from billing.work.schedules.working_days_store import read_working_days
@@ -52,13 +52,13 @@ class Decided:
     problem: str = ""
 
 
-def plan_of(terms: ScheduleTerms, working_days: WorkingDays) -> Plan:
+def plan_of(terms: ScheduleTerms, working_days: WorkingDays) -> SchedulePlan:
     """The rule of a schedule where it is in force.
 
     Raises:
         RuleRefused: the rule is none (any more). ValueError: so is the zone.
     """
-    return Plan(parse_rule(terms.rule), terms.zone, working_days, terms.clock_change)
+    return SchedulePlan(parse_rule(terms.rule), terms.zone, working_days, terms.clock_change)
 
 
 def next_of(terms: ScheduleTerms, working_days: WorkingDays, after_s: int) -> int | None:
@@ -97,7 +97,7 @@ async def start_one(cur: Cursor, clock: Clock) -> Decided | None:
 
 
 async def refresh(cur: Cursor, clock: Clock) -> None:
-    """Plan every schedule anew, in the caller's transaction: working days or zones may have changed.
+    """Plan every schedule that is on anew, in the caller's transaction: working days or zones may have changed.
 
     What has not come by the old plan is not made up by the new one.
     """
@@ -105,7 +105,7 @@ async def refresh(cur: Cursor, clock: Clock) -> None:
     now_s, working_days = await clock(cur), await read_working_days(cur)
     for schedule in schedules:
         is_due = schedule.next_s is not None and schedule.next_s <= now_s
-        if schedule.problem or is_due or schedule.decided_until_s > now_s:
+        if schedule.state is not ScheduleState.ON or schedule.problem or is_due or schedule.decided_until_s > now_s:
             continue
         try:
             next_s = next_of(schedule.terms, working_days, now_s)
@@ -153,7 +153,7 @@ async def _decide(cur: Cursor, schedule: Schedule, clock: Clock, host: str) -> D
     return Decided(schedule.name, decisions, went_back)
 
 
-async def _take_back(cur: Cursor, schedule: Schedule, plan: Plan, now_s: int) -> int:
+async def _take_back(cur: Cursor, schedule: Schedule, plan: SchedulePlan, now_s: int) -> int:
     """Rule 3. How many decisions were taken back."""
     told = {"schedule": schedule.name, "decided_until": _shown(schedule.decided_until_s), "now": _shown(now_s)}
     log.warning("clock_went_back", extra=told)
@@ -166,7 +166,7 @@ async def _take_back(cur: Cursor, schedule: Schedule, plan: Plan, now_s: int) ->
     return await store.take_back_future(cur, schedule.id, now_s)
 
 
-def _undecided(plan: Plan, after_s: int, until_s: int, decided: set[int]) -> Undecided:
+def _undecided(plan: SchedulePlan, after_s: int, until_s: int, decided: set[int]) -> Undecided:
     instants = newest_instants(plan, after_s, until_s, MAX_NAMED + len(decided))
     newest = [instant for instant in instants if instant not in decided][-MAX_NAMED:]
     if not newest:

@@ -4,7 +4,7 @@ from datetime import date
 
 from hypothesis import strategies as st
 
-from billing.work.schedules.instants import CLOCK_CHANGES, Plan
+from billing.work.schedules.instants import CLOCK_CHANGES, SchedulePlan
 from billing.work.schedules.rules import (
     LAST,
     SHIFTS,
@@ -70,7 +70,7 @@ hours = st.one_of(
 )
 rules = st.builds(ScheduleRule, days, hours)
 plans = st.builds(
-    Plan,
+    SchedulePlan,
     rules,
     st.sampled_from(ZONES),
     st.just(RUSSIA_2026),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from billing.work.schedules.instants import (
     AS_SHOWN,
     ONCE,
-    Plan,
+    SchedulePlan,
     count_instants,
     local_time,
     newest_instants,
@@ -24,8 +24,8 @@ from billing.work.schedules.working_days import WEEKDAYS_ONLY, WorkingDays
 from tests.billing.work.schedules.strategies import RUSSIA_2026, ZONES, instants, minutes_of_day, plans
 
 
-def plan_of(text: str, zone: str, clock_change: str = ONCE, working_days: WorkingDays = WEEKDAYS_ONLY) -> Plan:
-    return Plan(parse_rule(text), zone, working_days, clock_change)
+def plan_of(text: str, zone: str, clock_change: str = ONCE, working_days: WorkingDays = WEEKDAYS_ONLY) -> SchedulePlan:
+    return SchedulePlan(parse_rule(text), zone, working_days, clock_change)
 
 
 def seconds(text: str) -> int:
@@ -33,7 +33,7 @@ def seconds(text: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
-def told(plan: Plan, after: str, count: int) -> list[str]:
+def told(plan: SchedulePlan, after: str, count: int) -> list[str]:
     """Coming instants by the zone's clocks, with the offset."""
     coming = next_instants(plan, seconds(after), count)
     return [local_time(instant_s, plan.zone).isoformat(timespec="minutes") for instant_s in coming]
@@ -41,7 +41,7 @@ def told(plan: Plan, after: str, count: int) -> list[str]:
 
 @settings(deadline=None)
 @given(plans, instants)
-def test_the_next_instant_is_after_and_the_previous_one_is_not(plan: Plan, at_s: int) -> None:
+def test_the_next_instant_is_after_and_the_previous_one_is_not(plan: SchedulePlan, at_s: int) -> None:
     coming, past = next_instant(plan, at_s), previous_instant(plan, at_s)
     assert coming is None or coming > at_s
     assert past is None or past <= at_s
@@ -49,7 +49,7 @@ def test_the_next_instant_is_after_and_the_previous_one_is_not(plan: Plan, at_s:
 
 @settings(deadline=None)
 @given(plans, instants)
-def test_next_and_previous_are_inverse(plan: Plan, at_s: int) -> None:
+def test_next_and_previous_are_inverse(plan: SchedulePlan, at_s: int) -> None:
     coming = next_instant(plan, at_s)
     past = previous_instant(plan, at_s)
     if coming is not None:
@@ -62,7 +62,7 @@ def test_next_and_previous_are_inverse(plan: Plan, at_s: int) -> None:
 
 @settings(deadline=None)
 @given(plans, instants, st.data())
-def test_an_instant_is_the_same_from_wherever_it_is_asked(plan: Plan, at_s: int, data: st.DataObject) -> None:
+def test_an_instant_is_the_same_from_wherever_it_is_asked(plan: SchedulePlan, at_s: int, data: st.DataObject) -> None:
     past, coming = previous_instant(plan, at_s), next_instant(plan, at_s)
     if past is None or coming is None:
         return
@@ -73,7 +73,7 @@ def test_an_instant_is_the_same_from_wherever_it_is_asked(plan: Plan, at_s: int,
 
 @settings(deadline=None)
 @given(plans, instants, st.integers(1, 20))
-def test_instants_forwards_and_backwards_are_the_same_ones(plan: Plan, at_s: int, count: int) -> None:
+def test_instants_forwards_and_backwards_are_the_same_ones(plan: SchedulePlan, at_s: int, count: int) -> None:
     forwards = next_instants(plan, at_s, count)
     if not forwards:
         return
