@@ -55,7 +55,10 @@ def jobs() -> None:
 def list_(
     context: Context, states: tuple[str, ...], is_open: bool, kind: str, asked_by: str, limit: int, as_json: bool
 ) -> None:
-    """List jobs, newest first. Says on standard error when due jobs wait for a process."""
+    """List jobs, newest first.
+
+    Says on standard error when due jobs wait and no process does any.
+    """
     wanted = [*map(JobState, states), *(_OPEN if is_open else ())]
 
     async def work(cur: Cursor) -> Any:
@@ -93,7 +96,10 @@ def list_(
 @AS_JSON
 @pass_context
 def show(context: Context, job_id: int, outcome: str | None, as_json: bool) -> None:
-    """Tell everything of a JOB: how it stands, what it was asked, what it made, its newest log lines."""
+    """Tell everything of a JOB.
+
+    How it stands, what it was asked, what it made, its newest log lines.
+    """
 
     async def work(cur: Cursor) -> Any:
         job = await _found(cur, job_id)
@@ -125,7 +131,10 @@ def show(context: Context, job_id: int, outcome: str | None, as_json: bool) -> N
 @AS_JSON
 @pass_context
 def log(context: Context, job_id: int, follow: bool, as_json: bool) -> None:
-    """Print the log of a JOB, oldest line first. Of very many lines the newest are kept."""
+    """Print the log of a JOB, oldest line first.
+
+    Of very many lines the newest are kept.
+    """
     after, told = 0, list[Any]()
     while True:
 
@@ -152,7 +161,7 @@ def log(context: Context, job_id: int, follow: bool, as_json: bool) -> None:
 @JOB_ID
 @pass_context
 def retry(context: Context, job_id: int) -> None:
-    """Begin a failed or cancelled JOB again, with its tries uncounted."""
+    """Begin a failed or cancelled JOB again."""
 
     async def work(cur: Cursor) -> Job:
         job = await by_people.begin_again(cur, job_id, actor())
@@ -167,7 +176,10 @@ def retry(context: Context, job_id: int) -> None:
 @JOB_ID
 @pass_context
 def cancel(context: Context, job_id: int) -> None:
-    """Cancel a JOB that is queued; ask a running one to stop, which it does where nothing is left half done."""
+    """Cancel a JOB.
+
+    A queued one is cancelled at once. A running one is asked to stop, and stops where nothing is left half done.
+    """
 
     async def work(cur: Cursor) -> Job:
         job = await by_people.cancel(cur, job_id, actor())
@@ -186,7 +198,10 @@ def cancel(context: Context, job_id: int) -> None:
 @click.option("--output", type=click.File("wb"), default="-", help="A file instead of standard output.")
 @pass_context
 def file_(context: Context, job_id: int, file_id: int | None, output: IO[bytes]) -> None:
-    """Write a file that a JOB made: its only one, or the one with the number FILE."""
+    """Write a file that a JOB made.
+
+    Its only one, or the one with the number FILE, which `kopeck job show` tells.
+    """
 
     async def work(cur: Cursor) -> None:
         await _found(cur, job_id)
