@@ -3,7 +3,7 @@
 Rules. A job is done by a process of the role jobs (`kopeck serve jobs`; `kopeck run` starts one). What a person does to
 a job is in its log and in the audit record.
 
-Does not know: how jobs are done, how they are told (kopeck.cli.system.job_report).
+Does not know: how jobs are done, how they are told (kopeck.cli.system.job_printout).
 """
 
 import time
@@ -19,7 +19,7 @@ from billing.work.jobs.records import Job, JobError, JobRow, JobState
 from billing.work.jobs.store import LIST_MAX, count_jobs, find_job, list_jobs
 from kopeck.cli.context import Context, actor, pass_context, show_table, shown_time
 from kopeck.cli.output import AS_JSON, show_json
-from kopeck.cli.system.job_report import (
+from kopeck.cli.system.job_printout import (
     job_json,
     job_lines,
     line_words,

@@ -20,7 +20,7 @@ from billing.cycle.run import Crew, RunResult, go_on, run_under_way, start_run, 
 from billing.cycle.shard import ShardDone
 from billing.refusals import Refusal, Unavailable
 from billing.work.jobs import JobCancelled
-from kopeck.cli.billing.bill_report import outcome_lines, summary_json
+from kopeck.cli.billing.bill_printout import outcome_lines, summary_json
 from kopeck.work.context import ChildContext
 
 #: Of a run's summary, what a job's result holds: figures without lists that may be long.

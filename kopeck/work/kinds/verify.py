@@ -12,15 +12,15 @@ from functools import partial
 from typing import Any
 
 from billing.database.away import DatabaseAway
-from billing.verification.invoices import verify_cycle
+from billing.verification.cycle import verify_cycle
 from billing.verification.slices import Say
 from billing.verification.usage import verify_usage
 from gateway.journal.journal import Journal
 from gateway.journal.relay import RelayOptions, run_relay
 from gateway.journal.totals import verify_payment_totals
 from gateway.partners.keys import key_warnings, warning_sentences
-from gateway.verification.payments import Report
-from gateway.verification.payments import verify as examine
+from gateway.verification.live import Report
+from gateway.verification.live import verify as examine
 from gateway.verification.postings import verify_postings
 from kopeck.databases.stores import Stores
 from kopeck.databases.transactions import CommandFailed, in_transaction
