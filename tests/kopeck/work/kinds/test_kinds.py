@@ -188,9 +188,9 @@ def test_expired_sign_ins_and_old_tries_are_deleted_and_living_ones_stay(bench, 
     rows(database.dsn, "INSERT INTO users (login, password_hash) VALUES ('ann', '$argon2id$x')")
     rows(
         database.dsn,
-        "INSERT INTO sessions (token_hash, user_id, csrf, expires_at)"
-        " SELECT sha256(n::text::bytea), 1, 'x', now() + n * interval '1 hour' FROM generate_series(-2, 2) n"
-        " WHERE n <> 0",
+        "INSERT INTO sessions (token_hash, user_id, csrf, created_at, expires_at)"
+        " SELECT sha256(n::text::bytea), 1, repeat('x', 32), now() - interval '1 day', now() + n * interval '1 hour'"
+        " FROM generate_series(-2, 2) n WHERE n <> 0",
     )
     rows(
         database.dsn,

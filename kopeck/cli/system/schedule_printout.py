@@ -20,7 +20,7 @@ from billing.work.schedules.records import (
 )
 from billing.work.schedules.schedules import ComingInstants
 from kopeck.cli.output import plain_instant
-from kopeck.cli.system.job_report import span_words
+from kopeck.cli.system.job_printout import span_words
 
 HEADINGS: Final = ("schedule", "kind", "rule", "zone", "state", "last", "result", "took", "next")
 RUN_HEADINGS: Final = ("planned", "result", "job", "took", "why", "message")
