@@ -20,7 +20,6 @@ from web.console.billing import invoices, orders, runs
 from web.console.partners import partners
 from web.console.payments import attempts, payments
 from web.console.people import customers, sign_in, users
-from web.console.system import audit
 from web.site import page
 from web.site.lists.pages import list_page
 from web.site.site import Site, WebOptions
@@ -69,7 +68,7 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     (f"/partners/{_CODE}/state", partners.PartnerStatePage),
     ("/users", users.UsersPage),
     (f"/users/{_LOGIN}", users.UserPage),
-    ("/audit", audit.AuditPage),
+    ("/audit", list_page(listings.LISTINGS["audit"])),
 )
 
 

@@ -7,14 +7,12 @@ that does not exist is not kept either, for people type their password into the 
 Does not know: pages, roles.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from psycopg2.extras import Json
 
 from billing.database.cursors import Cursor
+from billing.listing.records import Field, Search, Source
 
 #: Every action that can be on record; web/site/texts.py words each as ``audit.ACTION``.
 ACTIONS: Final = (
@@ -127,40 +125,23 @@ assert tuple(action for action in ACTIONS if action in CHANGES) == CHANGES  # th
 _INSERT: Final = """
 INSERT INTO audit (actor, action, object_kind, object_id, detail, remote_ip) VALUES (%s, %s, %s, %s, %s, %s)
 """
-# Keyset on the primary key; ids of entries committed late may be lower than one already shown, and are then found by
-# opening the first page again.
-_LIST: Final = """
-SELECT id, at, actor, action, object_kind, object_id, detail, remote_ip FROM audit
-WHERE at >= %(start)s AND at < %(end)s
-  AND (%(before)s::bigint IS NULL OR id < %(before)s)
-  AND (%(text)s = '' OR object_id = %(text)s OR actor = %(text)s OR actor = 'user:' || %(text)s)
-  AND (%(actions)s::text[] = '{}' OR action = ANY(%(actions)s::text[]))
-ORDER BY id DESC LIMIT %(limit)s
-"""
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One row of the record."""
-
-    id: int
-    at: datetime
-    actor: str
-    action: str
-    object_kind: str
-    object_id: str
-    detail: Mapping[str, Any]
-    remote_ip: str
-
-
-@dataclass(frozen=True, slots=True)
-class AuditFilter:
-    """What to list. start and end: aware UTC, half-open. text: an object's id or an actor; actions: empty is all."""
-
-    start: datetime
-    end: datetime
-    text: str = ""
-    actions: tuple[str, ...] = ()
+#: The record as a list. An actor is asked for as people name him: a user by the login alone.
+AUDIT_ROWS: Final = Source(
+    "audit",
+    table="audit t",
+    key="t.id",
+    key_type="bigint",
+    fields={
+        "at": Field("t.at", (), "timestamptz", Search.RANGE, is_ordered=True, is_quick=True),
+        "actor": Field("t.actor", search=Search.CODE, equals="t.actor IN ({0}, 'user:' || {0})", is_quick=True),
+        "action": Field("t.action", search=Search.CHOICE),
+        "object": Field("t.object_id", search=Search.CODE, equals="t.object_id = {0}", is_quick=True, is_null=True),
+        "object_kind": Field("t.object_kind"),
+        "detail": Field("t.detail", (), "json"),
+        "address": Field("t.remote_ip", search=Search.CODE, is_null=True),
+    },
+)
 
 
 async def record(
@@ -176,17 +157,3 @@ async def record(
     if action not in ACTIONS:
         raise ValueError(f"not an action of the audit record: {action}")
     await cur.execute(_INSERT, (actor, action, object_kind, object_id, Json(detail), remote_ip))
-
-
-async def list_entries(cur: Cursor, wanted: AuditFilter, before: int | None, limit: int) -> list[Entry]:
-    """Newest first, those with an id below ``before``."""
-    values = {
-        "start": wanted.start,
-        "end": wanted.end,
-        "before": before,
-        "text": wanted.text,
-        "actions": list(wanted.actions),
-        "limit": limit,
-    }
-    await cur.execute(_LIST, values)
-    return [Entry(*row) for row in await cur.fetchall()]

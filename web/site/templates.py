@@ -22,6 +22,7 @@ from billing.language import N_, Language, Message, languages
 from gateway.partners.records import PartnerRow
 from web.access.roles import Role
 from web.site import formatting, texts
+from web.site.lists.declaration import linked
 from web.site.words import word
 
 FOLDER: Final = Path(__file__).parents[1] / "templates"
@@ -68,6 +69,8 @@ def _environment(language: Language, zone: tzinfo, folder: Path) -> Environment:
         "money": formats.money,
         "count": formats.count,
         "raw_text": formatting.raw,
+        "linked": linked,
+        "spoken": language,
         "date": formats.date,
         "month": formats.month,
         "duration": formats.duration,
