@@ -24,6 +24,7 @@ OPEN_TO = {
     ("POST", "/sign-in"): None,
     ("POST", "/sign-out"): None,
     ("POST", "/language"): None,
+    ("POST", "/appearance"): None,
     ("GET", "/profile"): VIEWER,
     ("POST", "/profile"): VIEWER,
     ("GET", "/payments"): VIEWER,

@@ -7,6 +7,7 @@ depends on the request (the user, the form's token) is a value of the page.
 Does not know: requests, who asks, which page is shown.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 from enum import Enum
@@ -16,14 +17,30 @@ from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from gateway.partners.records import PartnerRow
 from web.site import formatting, texts
+from web.site.columns import Column
+from web.site.icons import icon
+from web.site.tones import tone
 
 FOLDER: Final = Path(__file__).parents[1] / "templates"
-
-Translate = Callable[[str], str]
-TranslatePlural = Callable[[str, str, int], str]
+#: The parts pages are made of; every template has them as ``ui``, with the values of its page.
+MACROS: Final = "macros.html"
+#: Nothing that the Content-Security-Policy forbids, nothing kept in the browser (pages hold people's data), and an
+#: answer of 400 is shown where it belongs: the list says what is wrong with its filter.
+HTMX_CONFIG: Final = json.dumps(
+    {
+        "allowEval": False,
+        "includeIndicatorStyles": False,
+        "allowScriptTags": False,
+        "selfRequestsOnly": True,
+        "historyCacheSize": 0,
+        "refreshOnHistoryMiss": True,
+        "responseHandling": [{"code": "204", "swap": False}, {"code": "...", "swap": True}],
+    }
+)
 
 
 class Templates:
@@ -38,7 +55,9 @@ class Templates:
         Raises:
             jinja2.UndefinedError: the template names what it was not given: our own mistake.
         """
-        return self._environments[language].get_template(template).render(values)
+        environment = self._environments[language]
+        parts = environment.get_template(MACROS).make_module(dict(values))
+        return environment.get_template(template).render(values, ui=parts)
 
 
 def _environment(language: str, zone: tzinfo, folder: Path) -> Environment:
@@ -52,7 +71,8 @@ def _environment(language: str, zone: tzinfo, folder: Path) -> Environment:
         auto_reload=False,
     )
     gettext, ngettext = _translations(language)
-    environment.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
+    environment.newstyle_gettext = True  # type: ignore[attr-defined]
+    environment.globals |= {"_": gettext, "gettext": gettext, "ngettext": ngettext}
     say = partial(texts.text, language)
     environment.globals |= {
         "t": say,
@@ -61,19 +81,34 @@ def _environment(language: str, zone: tzinfo, folder: Path) -> Environment:
         "partner_choices": partner_choices,
         "language": language,
         "languages": [(name, texts.text(name, "language.name")) for name in texts.LANGUAGES],
-        "money": formatting.money,
+        "money_text": formatting.money,
         "count": formatting.count,
         "raw_text": formatting.raw,
-        "instant": lambda at, seconds=False: formatting.instant(at, zone, seconds),
+        "instant_text": lambda at, seconds=False: formatting.instant(at, zone, seconds),
         "machine_instant": partial(formatting.machine_instant, zone=zone),
+        "column": Column,
+        "tone": tone,
+        "icon_named": icon,
+        "attributes": attributes,
+        "htmx_config": HTMX_CONFIG,
     }
     environment.filters |= {"path_part": path_part, "query_part": quote_plus}
     return environment
 
 
-def _translations(language: str) -> tuple[Translate, TranslatePlural]:
-    """gettext and ngettext of a language: the msgid itself, which is the English text."""
-    return (lambda message: message), (lambda one, many, number: one if number == 1 else many)
+def _translations(language: str) -> tuple[Callable[..., Markup], Callable[..., Markup]]:
+    """gettext and ngettext of a language for templates: values are escaped, a number is put in with its digits grouped.
+
+    Words are the msgid itself, which is the English text.
+    """
+
+    def gettext(text: str, /, **values: object) -> Markup:
+        return Markup(text) % values
+
+    def ngettext(one: str, many: str, num: int, /, **values: object) -> Markup:
+        return Markup(one if num == 1 else many) % {"num": formatting.count(num), **values}
+
+    return gettext, ngettext
 
 
 def worded(say: Callable[[str], str], prefix: str, codes: Iterable[Any]) -> list[tuple[str, str]]:
@@ -85,6 +120,24 @@ def worded(say: Callable[[str], str], prefix: str, codes: Iterable[Any]) -> list
 def partner_choices(partners: Iterable[PartnerRow]) -> list[tuple[str, str]]:
     """(code, name) of every partner, as fields of choices take them."""
     return [(partner.code, partner.name) for partner in partners]
+
+
+def attributes(values: Mapping[str, object]) -> Markup:
+    """Attributes of an element: ``_`` of a name is ``-``, True is a bare name, None, False and "" are left out.
+
+    >>> attributes({"data_step": 2, "autofocus": True, "list": None})
+    Markup(' data-step="2" autofocus')
+    """
+    given = {
+        name.replace("_", "-"): value
+        for name, value in values.items()
+        if value is not None and value is not False and value != ""
+    }
+    lines = [
+        Markup(" {}").format(name) if value is True else Markup(' {}="{}"').format(name, value)
+        for name, value in given.items()
+    ]
+    return Markup("").join(lines)
 
 
 def path_part(text: str) -> str:

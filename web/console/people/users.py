@@ -124,4 +124,5 @@ async def show_users(
     async with page.site.cursor() as cur:
         users = await list_users(cur)
     values = {"typed": typed or {}, "errors": errors or {}, "given": given, "wrong": wrong}
-    await page.show("users.html", users=users, roles=list(Role), **values)
+    choices = [(role.value, f"{page.t(f'role.{role.value}')} — {page.t(f'role.{role.value}.may')}") for role in Role]
+    await page.show("users.html", users=users, roles=list(Role), role_choices=choices, **values)
