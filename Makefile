@@ -16,7 +16,7 @@ KERNELS := $(wildcard ratingcore/*.pyx ratingcore/*.pxd)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help run test test-browser check format lock bench bench-billing load sim journal-server clean
+.PHONY: help run test test-browser check format translations lock bench bench-billing load sim journal-server clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
@@ -35,6 +35,7 @@ check: $(VENV)/.dev  ## format, lint, types, rules of the house, import contract
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m tests.house_rules
+	@$(BIN)/python -m billing.language.extract --check
 	@mkdir -p build && $(BIN)/lint-imports --no-cache | tee build/import-contracts.txt
 	@grep -Eq '^Analyzed [1-9][0-9]+ files, [1-9][0-9]+ dependencies' build/import-contracts.txt \
 	    || { echo 'import contracts: nothing was examined' >&2; exit 1; }
@@ -42,6 +43,9 @@ check: $(VENV)/.dev  ## format, lint, types, rules of the house, import contract
 format: $(VENV)/.dev  ## rewrite the code in the house's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+translations: $(VENV)/.dev  ## find the texts in the code and bring billing/language/*.po up to date with them
+	@$(BIN)/python -m billing.language.extract
 
 bench: $(VENV)/.dev  ## figures of this machine; never fails for being slow
 	@$(BIN)/python -m loadtests.bench

@@ -1,8 +1,8 @@
-"""Numbers, money, units and months in words, Russian and English: one way to write each, for every document and report.
+"""Numbers, money, units and names of a catalogue in words of a language: one way to write each, for every report.
 
-Rules. A number is written exactly: it comes as an integer of 10**-decimals, never as a float. Russian groups digits by
-a no-break space and has a decimal comma, English a comma and a dot. A unit is called as the catalogue calls it in that
-language, else as people do, else by its name. Russian counts in three forms, English in two.
+Rules. A number is written exactly: it comes as an integer of 10**-decimals, never as a float. How a language writes it
+is told by billing.language.formats. A unit is called as the catalogue calls it in that language, else as people do,
+else by its name.
 
 Does not know: sentences (each report and document has its own), catalogues, where a number comes from.
 """
@@ -10,40 +10,36 @@ Does not know: sentences (each report and document has its own), catalogues, whe
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-NBSP: Final = "\u00a0"
-MINUS: Final = "\u2212"
+from billing.language import MINUS, NBSP, NP_, SOURCE, language_of
+
 #: Decimals of a price: a millionth of a kopeck, which is the core's micro.
 PRICE_DECIMALS: Final = 8
 
-#: Units as people write them; a unit that is not here is written as the catalogue does.
-UNITS_RU: Final = {
-    "s": "с",
-    "min": "мин",
-    "h": "ч",
-    "piece": "шт.",
-    "pcs": "шт.",
-    "day": "дн.",
-    "week": "нед.",
-    "month": "мес.",
-    "year": "г.",
-    "call": "выз.",
-    "sms": "SMS",
-    "message": "сообщ.",
-    "event": "соб.",
-    "user": "польз.",
-    "B": "Б",
-    "kB": "кБ",
-    "MB": "МБ",
-    "GB": "ГБ",
-    "TB": "ТБ",
-    "KiB": "КиБ",
-    "MiB": "МиБ",
-    "GiB": "ГиБ",
-    "TiB": "ТиБ",
-}
-MONTHS: Final = {
-    "en": "January February March April May June July August September October November December",
-    "ru": "январь февраль март апрель май июнь июль август сентябрь октябрь ноябрь декабрь",
+#: Units as people write them in English; a unit that is not here is written as the catalogue does.
+UNITS: Final = {
+    "s": NP_("unit", "s"),
+    "min": NP_("unit", "min"),
+    "h": NP_("unit", "h"),
+    "piece": NP_("unit", "piece"),
+    "pcs": NP_("unit", "pcs"),
+    "day": NP_("unit", "day"),
+    "week": NP_("unit", "week"),
+    "month": NP_("unit", "month"),
+    "year": NP_("unit", "year"),
+    "call": NP_("unit", "call"),
+    "sms": NP_("unit", "sms"),
+    "message": NP_("unit", "message"),
+    "event": NP_("unit", "event"),
+    "user": NP_("unit", "user"),
+    "B": NP_("unit", "B"),
+    "kB": NP_("unit", "kB"),
+    "MB": NP_("unit", "MB"),
+    "GB": NP_("unit", "GB"),
+    "TB": NP_("unit", "TB"),
+    "KiB": NP_("unit", "KiB"),
+    "MiB": NP_("unit", "MiB"),
+    "GiB": NP_("unit", "GiB"),
+    "TiB": NP_("unit", "TiB"),
 }
 
 
@@ -84,68 +80,51 @@ def format_price(micro: int) -> str:
     return format_decimal(micro, PRICE_DECIMALS, 2)
 
 
-def format_number(text: str, language: str) -> str:
-    """A decimal as ``format_decimal`` writes it, as people of a language do.
-
-    >>> format_number("-1234.5", "ru").replace(NBSP, " "), format_number("-1234.5", "en")
-    ('-1 234,5', '-1,234.5')
-    """
-    whole, dot, rest = text.partition(".")
-    sign, digits = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
-    grouped = f"{int(digits):,}"
-    if language == "ru":
-        return sign + grouped.replace(",", NBSP) + ("," + rest if dot else "")
-    return sign + grouped + (dot + rest if dot else "")
-
-
-def plural_ru(number: int, forms: tuple[str, str, str]) -> str:
-    """The form that goes with a whole number; forms: of one, of two to four, of five and more.
-
-    >>> [plural_ru(number, ("рубль", "рубля", "рублей")) for number in (1, 3, 11, 25, 101)]
-    ['рубль', 'рубля', 'рублей', 'рублей', 'рубль']
-    """
-    if number % 100 in range(11, 20) or number % 10 == 0 or number % 10 >= 5:
-        return forms[2]
-    return forms[0] if number % 10 == 1 else forms[1]
-
-
-def plural_en(number: int, forms: tuple[str, str]) -> str:
-    """The form that goes with a whole number; forms: of one, of any other."""
-    return forms[0] if number == 1 else forms[1]
-
-
 class Words:
-    """Numbers and names in one language for one currency."""
+    """Numbers and names in one language for one currency, as reports of terminals have them: a minus is a hyphen."""
 
     def __init__(self, language: str, currency: str) -> None:
         self.language = language
         self.currency = currency
+        self.tongue = language_of(language)
 
-    def number(self, text: str) -> str:
-        """A decimal as people of this language write it."""
-        return format_number(text, self.language)
+    def say(self, text: str, /, **values: object) -> str:
+        """A marked text of a table in this language."""
+        return self.tongue.gettext(text, **values)
+
+    def count(self, number: int) -> str:
+        """A whole number."""
+        return _hyphened(self.tongue.formats.count(number))
+
+    def decimal(self, value: int, decimals: int) -> str:
+        """An integer of 10**-decimals."""
+        return _hyphened(self.tongue.formats.decimal(value, decimals))
 
     def price(self, micro: int) -> str:
         """An exact amount, without its currency."""
-        return self.number(format_price(micro))
+        return _hyphened(self.tongue.formats.decimal(micro, PRICE_DECIMALS, 2))
 
     def percent(self, ppm: int) -> str:
         """Parts of a million as percent, without the sign."""
-        return self.number(format_decimal(ppm, 4))
+        return _hyphened(self.tongue.formats.decimal(ppm, 4))
 
     def money(self, minor: int) -> str:
-        """A rounded amount with its currency."""
-        sign = "₽" if self.currency == "RUB" and self.language == "ru" else self.currency
-        return f"{self.number(format_decimal(minor, 2, 2))}{NBSP}{sign}"
+        """A rounded amount with its currency: the rouble's sign in Russian, else the code after the number.
+
+        Programs read reports in English too, and a sum there is a number and a code throughout the command.
+        """
+        formats = self.tongue.formats
+        if self.currency == "RUB" and self.language != SOURCE:
+            return _hyphened(formats.money(minor, self.currency))
+        return f"{_hyphened(formats.amount(minor))}{NBSP}{self.currency}"
 
     def quantity(self, steps: int, unit: Counted) -> str:
         """A quantity with its unit."""
-        number = format_decimal(steps, unit.decimals)
-        return f"{self.number(number)} {self.unit(unit.name, unit.names)}"
+        return f"{self.decimal(steps, unit.decimals)} {self.unit(unit.name, unit.names)}"
 
     def unit(self, name: str, names: Mapping[str, str]) -> str:
-        """A unit as the catalogue calls it in this language, else as people do."""
-        return names.get(self.language) or (UNITS_RU.get(name, name) if self.language == "ru" else name)
+        """A unit as the catalogue calls it in this language, else as people do, else by its name."""
+        return names.get(self.language) or (self.say(UNITS[name]) if name in UNITS else name)
 
     def name(self, names: Mapping[str, str]) -> str:
         """A name in this language, or in any there is."""
@@ -153,4 +132,8 @@ class Words:
 
     def month(self, month: int) -> str:
         """The name of a month, 1 to 12, in the nominative."""
-        return MONTHS[self.language].split()[month - 1]
+        return self.tongue.formats.month_name(month)
+
+
+def _hyphened(number: str) -> str:
+    return number.replace(MINUS, "-")

@@ -8,7 +8,6 @@ Does not know: documents.
 
 from typing import Final
 
-from billing.wording import plural_en, plural_ru
 from ratingcore.money import MAX_MINOR
 
 #: Russian: one, two to four, five and more of the unit and of the hundredth.
@@ -64,6 +63,22 @@ def amount_in_words(amount_minor: int, currency: str, language: str) -> str:
     number = _ru_number(units) if language == "ru" else _en_number(units)
     tail = _ru_tail(units, cents, currency) if language == "ru" else _en_tail(units, cents, currency)
     return f"{number[0].upper()}{number[1:]} {tail}"
+
+
+def plural_ru(number: int, forms: tuple[str, str, str]) -> str:
+    """The form that goes with a whole number; forms: of one, of two to four, of five and more.
+
+    >>> [plural_ru(number, ("рубль", "рубля", "рублей")) for number in (1, 3, 11, 25, 101)]
+    ['рубль', 'рубля', 'рублей', 'рублей', 'рубль']
+    """
+    if number % 100 in range(11, 20) or number % 10 == 0 or number % 10 >= 5:
+        return forms[2]
+    return forms[0] if number % 10 == 1 else forms[1]
+
+
+def plural_en(number: int, forms: tuple[str, str]) -> str:
+    """The form that goes with a whole number; forms: of one, of any other."""
+    return forms[0] if number == 1 else forms[1]
 
 
 def _word(words: str, place: int) -> str:

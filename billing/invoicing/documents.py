@@ -23,7 +23,8 @@ import typst
 
 from billing.invoicing.amount_in_words import amount_in_words
 from billing.invoicing.invoices import Invoice, InvoiceDetails, Line, Party
-from billing.wording import MINUS, NBSP, Words, format_decimal
+from billing.language import NBSP, Formats
+from billing.wording import Words
 from ratingcore.bands import zone_of
 
 LANGUAGES: Final = ("ru", "en")
@@ -212,17 +213,21 @@ class _Writer:
     def say(self, key: str, **values: Any) -> str:
         return self.texts[key].format(**values)
 
+    @property
+    def formats(self) -> Formats:
+        return self.words.tongue.formats
+
     def sum(self, minor: int) -> str:
-        return self.words.number(format_decimal(minor, 2, 2)).replace("-", MINUS)
+        return self.formats.amount(minor)
 
     def money(self, minor: int) -> str:
-        return self.words.money(minor).replace("-", MINUS)
+        return self.formats.money(minor, self.words.currency)
 
     def day(self, day: date) -> str:
-        return day.strftime("%d.%m.%Y") if self.language == "ru" else f"{day.day} {day:%b %Y}"
+        return self.formats.date(day)
 
     def percent(self, ppm: int) -> str:
-        return f"{self.words.percent(ppm)}{NBSP}%"
+        return self.formats.percent(ppm)
 
     def rate(self, ppm: int, is_taxed: bool) -> str:
         """A rate of nothing is a rate; no tax is not (Russian Tax Code, articles 164 and 149)."""
@@ -266,13 +271,13 @@ def money_words(amount: int, currency: str, language: str) -> str:
 
 
 def state_words(invoice: Invoice, language: str) -> list[str]:
-    """What became of an invoice, in words: its state, what of it is unpaid and what notes took off it."""
+    """What became of an invoice, for a terminal: its state, what of it is unpaid and what notes took off it."""
     writer = _Writer(language, invoice.currency)
     words = [writer.say(f"state.{invoice.state.value}")]
     if invoice.corrects_id is None:
-        words.append(writer.say("state.unpaid", sum=writer.money(invoice.unpaid)))
+        words.append(writer.say("state.unpaid", sum=writer.words.money(invoice.unpaid)))
     if invoice.credited:
-        words.append(writer.say("state.credited_sum", sum=writer.money(invoice.credited)))
+        words.append(writer.say("state.credited_sum", sum=writer.words.money(invoice.credited)))
     return words
 
 
@@ -381,9 +386,7 @@ def _share(line: Line, writer: _Writer) -> str:
     if line.proration == "day":
         return writer.say("share_days", active=active, whole=whole)
     # In hundredths of a percent: it is only shown, the amount was made from the exact share.
-    return writer.say(
-        "share_part", percent=writer.words.number(format_decimal(round(Fraction(active * 10_000, whole)), 2))
-    )
+    return writer.say("share_part", percent=writer.words.percent(100 * round(Fraction(active * 10_000, whole))))
 
 
 def _quantity(line: Line, writer: _Writer) -> str:
@@ -392,9 +395,9 @@ def _quantity(line: Line, writer: _Writer) -> str:
     if _is_in_minutes(line):
         minutes, seconds = divmod(line.quantity, SECONDS_OF_MINUTE)
         rest = f"{NBSP}{seconds}{NBSP}{writer.words.unit('s', {})}" if seconds else ""
-        return f"{writer.words.number(str(minutes))}{NBSP}{writer.words.unit('min', {})}{rest}"
+        return f"{writer.words.count(minutes)}{NBSP}{writer.words.unit('min', {})}{rest}"
     unit = writer.words.unit(line.unit, line.unit_names)
-    return f"{writer.words.number(format_decimal(line.quantity, line.decimals))}{NBSP}{unit}"
+    return f"{writer.words.decimal(line.quantity, line.decimals)}{NBSP}{unit}"
 
 
 def _is_in_minutes(line: Line) -> bool:
@@ -410,7 +413,7 @@ def _price(line: Line, writer: _Writer) -> str:
     micro = Fraction(line.amount * 10 ** (PRICE_DECIMALS - 2) * 10**line.decimals * per, line.quantity)
     if micro.denominator != 1:
         return ""
-    price = writer.words.number(format_decimal(int(micro), PRICE_DECIMALS, 2)).replace("-", MINUS)
+    price = writer.formats.decimal(int(micro), PRICE_DECIMALS, 2)
     return f"{price}{NBSP}/{NBSP}{writer.words.unit('min', {})}" if per > 1 else price
 
 

@@ -283,7 +283,7 @@ def _term_text(term: reference.Term, unit: Unit, words: Words, kind: str) -> str
     if kind == "Percentage":  # minor units times parts of a million
         return f"{words.money(term.quantity)} x {words.percent(term.price_micro)} %"
     if kind == "Package":  # blocks
-        return f"{words.number(str(term.quantity))} x {words.price(term.price_micro)}"
+        return f"{words.count(term.quantity)} x {words.price(term.price_micro)}"
     per = "" if term.per == unit.steps == 1 else f" / {words.quantity(term.per, unit)}"
     return f"{words.quantity(term.quantity, unit)} x {words.price(term.price_micro)}{per}"
 

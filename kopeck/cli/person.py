@@ -20,8 +20,9 @@ from billing.ledger.posting_requests import Person
 from kopeck.databases.stores import Stores
 from kopeck.databases.transactions import in_transaction
 from web.access.audit import record
+from web.access.rights import Right
 from web.access.throttle import TooManyTries
-from web.access.users import PasswordExpired, Role, UserError, authenticate, may, user_by_login
+from web.access.users import PasswordExpired, UserError, authenticate, user_by_login
 
 AS_LOGIN = click.option(
     "--as", "login", metavar="LOGIN", help="Act as this user; the password is asked for, or read from standard input."
@@ -36,11 +37,11 @@ def os_actor() -> str:
         return f"system:cli:uid-{os.getuid()}"
 
 
-def person_at(stores: Stores, login: str | None) -> Person:
+def person_at(stores: Stores, login: str | None, right: Right) -> Person:
     """The person who acts; with a login after its password was right. Commits what it counts before it answers.
 
     Raises:
-        UserError: wrong login or password, a password that has to be replaced first, or a role that moves no money.
+        UserError: wrong login or password, a password that has to be replaced first, or no role with the right.
     """
     if login is None:
         return Person(os_actor(), "os")
@@ -55,10 +56,8 @@ def person_at(stores: Stores, login: str | None) -> Person:
         raise UserError("sign_in.failed", "login or password is wrong, or the login is disabled")
     if user.password_is_temporary:
         raise UserError("profile.temporary", f"{user.login} has to replace the temporary password at a sign-in first")
-    if not may(user.role, Role.OPERATOR):
-        raise UserError(
-            "user.error.role", f"{user.login} is a {user.role.value}: an operator or administrator moves money"
-        )
+    if not user.access.may(right):
+        raise UserError("user.error.role", f"{user.login} has no role with the right {right.value}")
     return Person(user.actor, "password")
 
 

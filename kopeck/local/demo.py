@@ -39,6 +39,7 @@ from kopeck.databases.transactions import in_transaction
 from kopeck.local.store import add_opening_posting, subscriber_ids, unbilled_since
 from kopeck.settings import Settings
 from ratingcore.money import Minor
+from web.access.rights import EVERYTHING
 from web.access.users import add_user
 
 ACTOR = "system:demo"
@@ -206,7 +207,7 @@ def _name(chance: random.Random) -> str:
 
 
 async def _add_person(cur: Cursor, password: str) -> None:
-    await add_user(cur, LOGIN, password, "administrator")
+    await add_user(cur, LOGIN, password, "administrator", by=EVERYTHING, actor=ACTOR)
 
 
 def _folder(settings: Settings) -> Path:

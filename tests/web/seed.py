@@ -26,6 +26,7 @@ from gateway.payments import store
 from gateway.payments.decide import decide
 from gateway.payments.records import Attempt, Command, LoadedState, Terms
 from ratingcore.money import Minor
+from web.access.rights import EVERYTHING
 from web.access.users import add_user
 
 PARTNERS = {
@@ -71,10 +72,12 @@ async def fill(dsn: str, owner_dsn: str, journal: Journal, now: datetime, paymen
         ids = await month(cur, terms, now, payments)
         await attempts(cur, terms, ids, now)
         first, *others = PEOPLE.items()
-        await add_user(cur, first[0], PASSWORD, first[1])
+        await add_user(cur, first[0], PASSWORD, first[1], by=EVERYTHING, actor="system:seed")
         for login, role in others:  # one hash for all: making it is meant to be slow
             await cur.execute(
-                "INSERT INTO users (login, password_hash, role) SELECT %s, password_hash, %s FROM users LIMIT 1",
+                "WITH added AS (INSERT INTO users (login, password_hash) SELECT %s, password_hash FROM users LIMIT 1 "
+                "RETURNING id) INSERT INTO user_roles (user_id, role_id, given_by) "
+                "SELECT a.id, r.id, 'system:seed' FROM added a, roles r WHERE r.code = %s",
                 (login, role),
             )
     await journal.ensure_indexes()

@@ -12,38 +12,38 @@ from psycopg2 import sql
 from kopeck.databases.postgres import SUPERUSER
 from tests.web import seed
 from tests.web.conftest import running
+from web.access.rights import SYSTEM_ROLES, Need, Open, Right
 from web.access.throttle import TRIES_PER_PAIR, TRIES_PER_SESSION
-from web.access.users import Role
 from web.app import ROUTES
+from web.site.page import Page
 
-#: Every route as an address, and who may open (GET) or send (POST) it; None is everybody.
-VIEWER, OPERATOR, ADMINISTRATOR = Role
-OPEN_TO = {
-    ("GET", "/"): VIEWER,
-    ("GET", "/sign-in"): None,
-    ("POST", "/sign-in"): None,
-    ("POST", "/sign-out"): None,
-    ("POST", "/language"): None,
-    ("POST", "/appearance"): None,
-    ("GET", "/profile"): VIEWER,
-    ("POST", "/profile"): VIEWER,
-    ("GET", "/payments"): VIEWER,
-    ("GET", "/payments.csv"): OPERATOR,
-    ("GET", "/payments/open"): VIEWER,
-    ("GET", "/payments/1"): VIEWER,
-    ("GET", "/payments/1/cancel"): OPERATOR,
-    ("POST", "/payments/1/cancel"): OPERATOR,
-    ("GET", "/attempts"): VIEWER,
-    ("GET", "/invoices/I-000001"): VIEWER,
-    ("GET", "/invoices/I-000001/pdf"): VIEWER,
-    ("GET", "/partners"): VIEWER,
-    ("GET", "/partners/osmp"): ADMINISTRATOR,
-    ("POST", "/partners/osmp/state"): ADMINISTRATOR,
-    ("GET", "/users"): ADMINISTRATOR,
-    ("POST", "/users"): ADMINISTRATOR,
-    ("GET", "/users/vera"): ADMINISTRATOR,
-    ("POST", "/users/vera"): ADMINISTRATOR,
-    ("GET", "/audit"): ADMINISTRATOR,
+#: Every route as an address, and what one needs to open (GET) or send (POST) it.
+OPEN_TO: dict[tuple[str, str], Need] = {
+    ("GET", "/"): Open.TO_SIGNED_IN,
+    ("GET", "/sign-in"): Open.TO_EVERYONE,
+    ("POST", "/sign-in"): Open.TO_EVERYONE,
+    ("POST", "/sign-out"): Open.TO_EVERYONE,
+    ("POST", "/language"): Open.TO_EVERYONE,
+    ("POST", "/appearance"): Open.TO_EVERYONE,
+    ("GET", "/profile"): Open.TO_SIGNED_IN,
+    ("POST", "/profile"): Open.TO_SIGNED_IN,
+    ("GET", "/payments"): Right.PAYMENTS_VIEW,
+    ("GET", "/payments.csv"): Right.PAYMENTS_EXPORT,
+    ("GET", "/payments/open"): Right.PAYMENTS_VIEW,
+    ("GET", "/payments/1"): Right.PAYMENTS_VIEW,
+    ("GET", "/payments/1/cancel"): Right.PAYMENTS_CANCEL,
+    ("POST", "/payments/1/cancel"): Right.PAYMENTS_CANCEL,
+    ("GET", "/attempts"): Right.ATTEMPTS_VIEW,
+    ("GET", "/invoices/I-000001"): Right.INVOICES_VIEW,
+    ("GET", "/invoices/I-000001/pdf"): Right.INVOICES_VIEW,
+    ("GET", "/partners"): Right.PARTNERS_VIEW,
+    ("GET", "/partners/osmp"): Right.PARTNERS_TERMS,
+    ("POST", "/partners/osmp/state"): Right.PARTNERS_CHANGE,
+    ("GET", "/users"): Right.USERS_MANAGE,
+    ("POST", "/users"): Right.USERS_MANAGE,
+    ("GET", "/users/vera"): Right.USERS_MANAGE,
+    ("POST", "/users/vera"): Right.USERS_MANAGE,
+    ("GET", "/audit"): Right.AUDIT_VIEW,
 }
 
 
@@ -60,7 +60,7 @@ def test_the_table_above_names_every_route_and_method():
 @pytest.mark.parametrize(("method", "path"), OPEN_TO)
 def test_a_stranger_is_sent_to_sign_in_and_comes_back_after(site, method, path):
     answer = site.person().ask(method, path, "" if method == "POST" else None)
-    if OPEN_TO[method, path] is None:
+    if OPEN_TO[method, path] is Open.TO_EVERYONE:
         assert answer.status in (200, 403)  # 403: no token
         return
     assert answer.status == 303
@@ -71,16 +71,20 @@ def test_a_stranger_is_sent_to_sign_in_and_comes_back_after(site, method, path):
 @pytest.mark.parametrize("login", seed.PEOPLE)
 def test_each_role_opens_its_pages_and_no_others(site, login):
     person = site.person(login)
-    role = Role(seed.PEOPLE[login])
-    rank = list(Role).index
+    rights = SYSTEM_ROLES[seed.PEOPLE[login]]
     for (method, path), needed in OPEN_TO.items():
-        if method == "POST" or needed is None:
+        if method == "POST" or needed is Open.TO_EVERYONE:
             continue
         status = person.get(path).status
-        if rank(role) < rank(needed):
+        if isinstance(needed, Right) and needed not in rights:
             assert status == 403, path
         else:
             assert status in (200, 302, 303, 404), path
+
+
+def test_a_page_that_does_not_say_what_it_needs_is_open_to_nobody():
+    assert Page.needs is Open.TO_NOBODY
+    assert [handler for _, handler in ROUTES if handler.needs is Open.TO_NOBODY] == []
 
 
 @pytest.mark.parametrize(("method", "path"), [key for key in OPEN_TO if key[0] == "POST"])
@@ -88,7 +92,9 @@ def test_every_post_without_the_sessions_token_is_refused(site, method, path):
     for person in (site.person("anna"), site.person()):
         for body in ("", "csrf=", "csrf=" + "x" * 43, "csrf=" + site.person("oleg").find("/payments").hidden("csrf")):
             answer = person.ask(method, path, body)
-            expected = 303 if OPEN_TO[method, path] is not None and not person.cookies.get("kopeck") else 403
+            expected = (
+                303 if OPEN_TO[method, path] is not Open.TO_EVERYONE and not person.cookies.get("kopeck") else 403
+            )
             assert answer.status == expected, body
             if expected == 403:
                 assert "Страница устарела" in answer.words

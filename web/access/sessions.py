@@ -2,8 +2,7 @@
 
 Rules. Functions take the caller's aiopg cursor. A token is made at sign-in and at every change of password, never
 taken from the browser (no fixation). A session ends at its expiry, after `idle_minutes` without a request, at
-sign-out, and when its user is disabled. Role and state are read from users with every request, so a change acts
-at once.
+sign-out, and when its user is disabled. Roles and state are read with every request, so a change acts at once.
 
 Does not know: cookies' names and flags, pages.
 """
@@ -16,7 +15,7 @@ from typing import Final
 from psycopg2.extras import Json
 
 from billing.database.cursors import Cursor
-from web.access.users import Role, User
+from web.access.users import USER_COLUMNS, User, user_of_row
 
 _TOKEN_BYTES: Final = 32
 #: How often seen_at is written again: a minute is exact enough for a time-out of many, and spares a write a request.
@@ -31,9 +30,8 @@ _DELETE_STALE: Final = """
 DELETE FROM sessions WHERE expires_at < now() OR token_hash IN (
     SELECT token_hash FROM sessions WHERE user_id = %s ORDER BY created_at DESC OFFSET %s)
 """
-_READ: Final = """
-SELECT s.csrf, s.notice, s.seen_at < now() - %(every)s::interval,
-       u.id, u.login, u.role, u.state, u.locale, u.password_is_temporary, u.signed_in_at, u.created_at
+_READ: Final = f"""
+SELECT s.csrf, s.notice, s.seen_at < now() - %(every)s::interval, {USER_COLUMNS}
 FROM sessions s JOIN users u ON u.id = s.user_id
 WHERE s.token_hash = %(hash)s AND s.expires_at > now() AND u.state = 'active'
   AND s.seen_at > now() - make_interval(mins => %(idle)s)
@@ -73,8 +71,8 @@ async def read_session(cur: Cursor, token: str, idle_minutes: int) -> Session | 
     csrf, notice, stale = row[:3]
     if stale:
         await cur.execute(_SEEN, (token_hash,))
-    user = User(row[3], row[4], Role(row[5]), *row[6:])
-    return Session(token_hash, csrf, None if notice is None else (notice["key"], notice["values"]), user)
+    told = None if notice is None else (notice["key"], notice["values"])
+    return Session(token_hash, csrf, told, user_of_row(row[3:]))
 
 
 async def set_notice(cur: Cursor, session: Session, key: str, values: dict[str, str]) -> None:

@@ -1,10 +1,11 @@
-"""Who may sign in: logins, argon2id passwords, roles.
+"""Who may sign in: logins, argon2id passwords, the roles of each user.
 
 Rules. Functions take the caller's aiopg cursor. A try is counted *before* the password is looked at and the count is
 cleared on success (web/access/throttle.py). An unknown or disabled login costs the same work and gets the same answer
 as a wrong password. Hashing runs in a thread: it takes tens of milliseconds and 64 MiB, and the loop must not wait for
-it. A password that is quickly guessed is refused (NIST SP 800-63B, 5.1.1.2); a temporary one serves TEMPORARY_DAYS.
-The last active administrator stays one.
+it. A password that is quickly guessed is refused (web/access/passwords.py); a temporary one serves TEMPORARY_DAYS.
+Nobody gives a role that grants what he lacks, nor changes, disables or gives a password to a user who may do more than
+he (``by``). Somebody always administers.
 
 Does not know: cookies, pages, sessions, how many sign-ins a process takes at once (web/site/site.py).
 """
@@ -12,27 +13,34 @@ Does not know: cookies, pages, sessions, how many sign-ins a process takes at on
 import asyncio
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Final
 
 import psycopg2.errors
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
-from zxcvbn import zxcvbn
 
 from billing.database.cursors import Cursor
+from billing.language import N_
 from billing.refusals import Refusal
+from web.access.passwords import MAX_PASSWORD_BYTES, problem_with_password
+from web.access.rights import Access
+from web.access.roles import (
+    ROLE_JSON,
+    AccessError,
+    Role,
+    StaleError,
+    hold_access,
+    keep_an_administrator,
+    refuse_what_is_lacked,
+    role_of,
+    roles_named,
+)
 from web.access.throttle import forget_tries, take_try
 
-MIN_PASSWORD_CHARS: Final = 10
-#: Guesses that must not find a password, as a power of ten: zxcvbn's score 2 and more (a throttled attack online).
-MIN_GUESSES_LOG10: Final = 6
-#: zxcvbn's work grows with the length; what is longer than this is judged by its beginning.
-_JUDGED_CHARS: Final = 72
 TEMPORARY_DAYS: Final = 7
-MAX_PASSWORD_BYTES: Final = 1024
 
 _LOGIN: Final = re.compile(r"[a-z0-9][a-z0-9._@-]{1,63}", re.ASCII)
 #: RFC 9106, section 4, second recommended option; argon2-cffi's own defaults may move between releases.
@@ -41,34 +49,23 @@ _HASHER: Final = PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=
 NOBODY_HASH: Final = "$argon2id$v=19$m=65536,t=3,p=4$T73fh09HV75XQ0htjxdxLg$zIFiLg4wibmNtcSxiOyPpFMYcw65YVqhjd3e1evROrQ"
 
 
-class Role(StrEnum):
-    """A viewer sees; an operator also cancels and exports; an administrator also manages users and partners."""
-
-    VIEWER = "viewer"
-    OPERATOR = "operator"
-    ADMINISTRATOR = "administrator"
-
-
-_RANK: Final = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMINISTRATOR: 2}
-
-
-def may(role: Role, needed: Role) -> bool:
-    """Whether someone with ``role`` may do what asks for ``needed``."""
-    return _RANK[role] >= _RANK[needed]
-
-
 @dataclass(frozen=True, slots=True)
 class User:
-    """One row of users, without the password."""
+    """One row of users with the user's roles, without the password."""
 
     id: int
     login: str
-    role: Role
+    roles: tuple[Role, ...]
     state: str
     locale: str | None
     password_is_temporary: bool
     signed_in_at: datetime | None
     created_at: datetime
+
+    @property
+    def access(self) -> Access:
+        """What all the roles together allow."""
+        return Access.of(*(role.grants for role in self.roles))
 
     @property
     def actor(self) -> str:
@@ -86,72 +83,103 @@ class UserError(Refusal):
         self.key = key
 
 
-_COLUMNS: Final = "id, login, role, state, locale, password_is_temporary, signed_in_at, created_at"
+#: Of `users u`, as `user_of_row` takes them.
+USER_COLUMNS: Final = f"""u.id, u.login, (
+    SELECT coalesce(jsonb_agg({ROLE_JSON} ORDER BY r.id), '[]')
+    FROM user_roles ur JOIN roles r ON r.id = ur.role_id WHERE ur.user_id = u.id),
+    u.state, u.locale, u.password_is_temporary, u.signed_in_at, u.created_at"""
 
-_INSERT: Final = f"""
-INSERT INTO users (login, password_hash, role, password_is_temporary) VALUES (%s, %s, %s, %s) RETURNING {_COLUMNS}
-"""
-_LIST: Final = f"SELECT {_COLUMNS} FROM users ORDER BY login LIMIT 1000"
-_ONE: Final = f"SELECT {_COLUMNS} FROM users WHERE login = %s"
-_SET_PASSWORD: Final = f"""
-UPDATE users SET password_hash = %s, password_is_temporary = %s, password_set_at = now()
-WHERE login = %s RETURNING {_COLUMNS}
+_INSERT: Final = "INSERT INTO users (login, password_hash, password_is_temporary) VALUES (%s, %s, %s) RETURNING id"
+_LIST: Final = f"SELECT {USER_COLUMNS} FROM users u ORDER BY u.login LIMIT 1000"
+_ONE: Final = f"SELECT {USER_COLUMNS} FROM users u WHERE u.login = %s"
+_SET_PASSWORD: Final = """
+UPDATE users SET password_hash = %s, password_is_temporary = %s, password_set_at = now() WHERE login = %s
 """
 _PASSWORD_OF: Final = f"""
 SELECT password_hash, password_is_temporary AND password_set_at < now() - interval '{TEMPORARY_DAYS} days'
 FROM users WHERE login = %s AND state = 'active'
 """
 _SIGNED_IN: Final = f"""
-UPDATE users SET signed_in_at = now(),
+UPDATE users u SET signed_in_at = now(),
     password_hash = CASE WHEN password_hash = %(old)s THEN coalesce(%(new)s, password_hash) ELSE password_hash END
-WHERE login = %(login)s AND state = 'active' AND password_hash = %(old)s RETURNING {_COLUMNS}
+WHERE login = %(login)s AND state = 'active' AND password_hash = %(old)s RETURNING {USER_COLUMNS}
 """
 _SET_LOCALE: Final = "UPDATE users SET locale = %s WHERE id = %s"
-# One administrator changing another while that one changes him: both lock the same set in one order.
-_LOCK_ADMINISTRATORS: Final = """
-SELECT login FROM users WHERE role = 'administrator' AND state = 'active' ORDER BY id FOR UPDATE
+_SET_STATE: Final = "UPDATE users SET state = %s WHERE id = %s"
+_TAKE_ROLES: Final = "DELETE FROM user_roles WHERE user_id = %s AND NOT role_id = ANY(%s::int[])"
+_GIVE_ROLES: Final = """
+INSERT INTO user_roles (user_id, role_id, given_by) SELECT %s, unnest(%s::int[]), %s ON CONFLICT DO NOTHING
 """
-_SET_ROLE: Final = f"UPDATE users SET role = %s WHERE login = %s RETURNING {_COLUMNS}"
-_SET_STATE: Final = f"UPDATE users SET state = %s WHERE login = %s RETURNING {_COLUMNS}"
 
 
-async def add_user(cur: Cursor, login: str, password: str, role: str, temporary: bool = False) -> User:
-    """Make a user. ``temporary``: he must replace the password at his first sign-in.
+async def add_user(
+    cur: Cursor,
+    login: str,
+    password: str,
+    roles: str | Iterable[str],
+    temporary: bool = False,
+    *,
+    by: Access,
+    actor: str,
+) -> User:
+    """Make a user with roles, named by their keys. Inside the caller's transaction.
+
+    Args:
+        temporary: the password has to be replaced at the first sign-in.
+        by: what whoever asks may do himself. actor: as records name him.
 
     Raises:
-        UserError: login taken or malformed, password too short, too long or equal to the login, no such role.
+        UserError: login taken or malformed, password that may not be used.
+        AccessError: no such role, or one that grants what ``by`` lacks.
     """
     name = checked_login(login)
-    granted = checked_role(role)
+    given = await roles_named(cur, [roles] if isinstance(roles, str) else roles)
+    if not given:
+        raise AccessError(N_("A user has one role at least"), field="roles")
+    refuse_what_is_lacked(by, Access.of(*(role.grants for role in given)))
     hashed = await _hash(checked_password(name, password))
     try:
-        await cur.execute(_INSERT, (name, hashed, granted.value, temporary))
+        await cur.execute(_INSERT, (name, hashed, temporary))
     except psycopg2.errors.UniqueViolation as error:
         raise UserError("user.error.taken", f"login {name} exists already") from error
-    return _user(await cur.fetchone())
+    user_id = (await cur.fetchone())[0]
+    await cur.execute(_GIVE_ROLES, (user_id, [role.id for role in given], actor))
+    return await _user_called(cur, name)
 
 
-async def set_password(cur: Cursor, login: str, password: str, temporary: bool = False) -> User:
-    """Replace the password and forget failed tries. The caller ends the user's sessions (web/access/sessions.py)."""
+async def set_password(
+    cur: Cursor, login: str, password: str, temporary: bool = False, *, by: Access | None = None
+) -> User:
+    """Replace the password and forget failed tries. The caller ends the user's sessions (web/access/sessions.py).
+
+    Args:
+        by: what whoever does it may do; None: the user himself, or the owner of the machine.
+
+    Raises:
+        UserError: no such user, or a password that may not be used.
+        AccessError: the user may do more than ``by``.
+    """
     name = checked_login(login)
+    user = await _user_called(cur, name)
+    if by is not None:
+        refuse_what_is_lacked(by, user.access)
     hashed = await _hash(checked_password(name, password))
     await cur.execute(_SET_PASSWORD, (hashed, temporary, name))
-    changed = _found(await cur.fetchone(), name)
     await forget_tries(cur, name)
-    return changed
+    return await _user_called(cur, name)
 
 
 async def list_users(cur: Cursor) -> list[User]:
     """All users by login."""
     await cur.execute(_LIST)
-    return [_user(row) for row in await cur.fetchall()]
+    return [user_of_row(row) for row in await cur.fetchall()]
 
 
 async def user_by_login(cur: Cursor, login: str) -> User | None:
     """One user, or None."""
     await cur.execute(_ONE, (login.strip().lower(),))
     row = await cur.fetchone()
-    return None if row is None else _user(row)
+    return None if row is None else user_of_row(row)
 
 
 class PasswordExpired(Exception):
@@ -181,7 +209,7 @@ async def authenticate(cur: Cursor, login: str, password: str, address: str = ""
     renewed = await _hash(password) if _HASHER.check_needs_rehash(stored) else None
     await cur.execute(_SIGNED_IN, {"login": name, "old": stored, "new": renewed})
     row = await cur.fetchone()
-    return None if row is None else _user(row)
+    return None if row is None else user_of_row(row)
 
 
 async def is_password_of(cur: Cursor, user: User, password: str) -> bool:
@@ -195,27 +223,48 @@ async def set_locale(cur: Cursor, user_id: int, locale: str) -> None:
     await cur.execute(_SET_LOCALE, (locale, user_id))
 
 
-async def set_role(cur: Cursor, login: str, role: str) -> User:
-    """Change a role. Inside the caller's transaction: it locks the administrators.
+async def set_roles(
+    cur: Cursor, login: str, roles: Iterable[str], *, by: Access, actor: str, had: Iterable[str] | None = None
+) -> tuple[User, User]:
+    """Give a user these roles and no others; returns him before and after. Inside the caller's transaction.
+
+    Args:
+        roles: keys. had: keys of the roles the change was made of; None: whatever they are.
 
     Raises:
-        UserError: no such user or role, or nobody would be left to administer.
+        StaleError: the user has other roles meanwhile.
+        UserError, AccessError: no such user or role, what ``by`` lacks is given or taken, or nobody would administer.
     """
-    granted = checked_role(role)
-    if granted is not Role.ADMINISTRATOR:
-        await _keep_one_administrator(cur, login)
-    await cur.execute(_SET_ROLE, (granted.value, login))
-    return _found(await cur.fetchone(), login)
+    somebody_did = await hold_access(cur)
+    before = await _user_called(cur, login)
+    if had is not None and sorted(had) != sorted(role.key for role in before.roles):
+        raise StaleError(N_("The roles of %(login)s were changed meanwhile: look at them again"), login=before.login)
+    given = await roles_named(cur, roles)
+    if not given:
+        raise AccessError(N_("A user has one role at least"), field="roles")
+    refuse_what_is_lacked(by, before.access)
+    refuse_what_is_lacked(by, Access.of(*(role.grants for role in given)))
+    ids = [role.id for role in given]
+    await cur.execute(_TAKE_ROLES, (before.id, ids))
+    await cur.execute(_GIVE_ROLES, (before.id, ids, actor))
+    await keep_an_administrator(cur, somebody_did)
+    return before, await _user_called(cur, login)
 
 
-async def set_state(cur: Cursor, login: str, state: str) -> User:
-    """Disable or enable a user. Inside the caller's transaction, as set_role."""
+async def set_state(cur: Cursor, login: str, state: str, *, by: Access) -> User:
+    """Disable or enable a user. Inside the caller's transaction.
+
+    Raises:
+        UserError, AccessError: no such user or state, the user may do more than ``by``, or nobody would administer.
+    """
     if state not in ("active", "disabled"):
         raise UserError("user.error.state", f"no such state of a user: {state[:20]!r}")
-    if state == "disabled":
-        await _keep_one_administrator(cur, login)
-    await cur.execute(_SET_STATE, (state, login))
-    return _found(await cur.fetchone(), login)
+    somebody_did = await hold_access(cur)
+    user = await _user_called(cur, login)
+    refuse_what_is_lacked(by, user.access)
+    await cur.execute(_SET_STATE, (state, user.id))
+    await keep_an_administrator(cur, somebody_did)
+    return await _user_called(cur, login)
 
 
 def checked_login(login: str) -> str:
@@ -226,24 +275,11 @@ def checked_login(login: str) -> str:
     return name
 
 
-def checked_role(role: str) -> Role:
-    """The role of that name."""
-    try:
-        return Role(role)
-    except ValueError as error:
-        raise UserError("user.error.role", f"no such role: {role[:20]!r}; one of {', '.join(Role)}") from error
-
-
 def checked_password(login: str, password: str) -> str:
-    """The password, if it may be used: long enough, not the login, small enough to hash."""
-    if len(password) < MIN_PASSWORD_CHARS:
-        raise UserError("user.error.short", f"a password has at least {MIN_PASSWORD_CHARS} characters")
-    if len(password.encode()) > MAX_PASSWORD_BYTES:
-        raise UserError("user.error.long", f"a password has at most {MAX_PASSWORD_BYTES} bytes")
-    if login in password.lower():
-        raise UserError("user.error.login_inside", "a password must not contain the login")
-    if zxcvbn(password[:_JUDGED_CHARS], [login])["guesses_log10"] < MIN_GUESSES_LOG10:
-        raise UserError("user.error.guessed", "this password is among the first that are guessed; take several words")
+    """The password, if it may be used. Raises UserError."""
+    problem = problem_with_password(login, password)
+    if problem is not None:
+        raise UserError(*problem)
     return password
 
 
@@ -259,11 +295,11 @@ async def _password_of(cur: Cursor, login: str) -> tuple[str | None, bool]:
     return (None, False) if row is None else (row[0], row[1])
 
 
-async def _keep_one_administrator(cur: Cursor, login: str) -> None:
-    await cur.execute(_LOCK_ADMINISTRATORS)
-    administrators = [row[0] for row in await cur.fetchall()]
-    if administrators == [login]:
-        raise UserError("user.error.last_administrator", f"{login} is the last active administrator")
+async def _user_called(cur: Cursor, login: str) -> User:
+    user = await user_by_login(cur, login)
+    if user is None:
+        raise UserError("user.error.unknown", f"no such user: {login[:64]}")
+    return user
 
 
 async def _hash(password: str) -> str:
@@ -283,11 +319,6 @@ def _verify(hashed: str, password: str) -> bool:
         return False
 
 
-def _found(row: Any, login: str) -> User:
-    if row is None:
-        raise UserError("user.error.unknown", f"no such user: {login[:64]}")
-    return _user(row)
-
-
-def _user(row: Any) -> User:
-    return User(row[0], row[1], Role(row[2]), *row[3:])
+def user_of_row(row: Any) -> User:
+    """A user out of USER_COLUMNS."""
+    return User(row[0], row[1], tuple(role_of(told) for told in row[2]), *row[3:])

@@ -1,7 +1,7 @@
 """The navigation: every page that can be reached from every page, in one table.
 
-Rules. A page appears for those whose role may open it, a group when one of its pages does. The right of an entry is
-the right of its page (a test compares the two). Texts are msgids.
+Rules. A page appears for those who may open it, a group when one of its pages does. The right of an entry is
+the right of its page (a test compares the two). Texts are English, told in the reader's language.
 
 Does not know: requests, addresses of single objects.
 """
@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from web.access.users import Role
+from billing.language import N_
+from web.access.rights import Right
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Entry:
     path: str
     text: str
     icon: str
-    needs: Role = Role.VIEWER
+    needs: Right
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +39,26 @@ class Group:
 GROUPS: Final = (
     Group("", ()),
     Group(
-        "Payments",
+        N_("Payments"),
         (
-            Entry("payments", "/payments", "Payments", "credit-card"),
-            Entry("attempts", "/attempts", "Partner requests", "inbox"),
+            Entry("payments", "/payments", N_("Payments"), "credit-card", Right.PAYMENTS_VIEW),
+            Entry("attempts", "/attempts", N_("Partner requests"), "inbox", Right.ATTEMPTS_VIEW),
         ),
     ),
-    Group("Customers", ()),
-    Group("Billing", ()),
-    Group("Partners", (Entry("partners", "/partners", "Partners", "handshake"),)),
+    Group(N_("Customers"), ()),
+    Group(N_("Billing"), ()),
+    Group(N_("Partners"), (Entry("partners", "/partners", N_("Partners"), "handshake", Right.PARTNERS_VIEW),)),
     Group(
-        "System",
+        N_("System"),
         (
-            Entry("users", "/users", "Users", "users", Role.ADMINISTRATOR),
-            Entry("audit", "/audit", "Audit", "scroll-text", Role.ADMINISTRATOR),
+            Entry("users", "/users", N_("Users"), "users", Right.USERS_MANAGE),
+            Entry("audit", "/audit", N_("Audit"), "scroll-text", Right.AUDIT_VIEW),
         ),
     ),
 )
 
 
-def shown_groups(may: Callable[[Role], bool]) -> list[Group]:
-    """The groups with what one person may open; ``may`` says what the person's role allows."""
+def shown_groups(may: Callable[[Right], bool]) -> list[Group]:
+    """The groups with what one person may open; ``may`` says which rights the person holds."""
     groups = [Group(group.text, [entry for entry in group.entries if may(entry.needs)]) for group in GROUPS]
     return [group for group in groups if group.entries]

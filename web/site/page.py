@@ -1,9 +1,9 @@
-"""What every page does before and around its own work: who asks, what the role allows, the language, the headers.
+"""What every page does before and around its own work: who asks, what his roles allow, the language, the headers.
 
-Rules. A POST without the session's token is refused, whatever the route. A page names the role it needs; nothing is
-open by forgetting, for the default is a signed-in viewer. Nothing a person types is ever sent back unescaped, and no
-page needs anything from outside this server (Content-Security-Policy says so to the browser). A page that cannot
-reach a database says which one and what that means for payments.
+Rules. A POST without the session's token is refused, whatever the route. A page names the right it needs, or to whom it
+is open; nothing is open by forgetting, for the default is open to nobody. Nothing a person types is ever sent back
+unescaped, and no page needs anything from outside this server (Content-Security-Policy says so to the browser). A page
+that cannot reach a database says which one and what that means for payments.
 
 Does not know: payments, partners, users' passwords.
 """
@@ -20,8 +20,9 @@ from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 from billing.database.cursors import Cursor
 from gateway.journal.search import JournalAway, JournalBusy
 from web.access import audit
+from web.access.rights import NOTHING, Access, Need, Open, Right
 from web.access.sessions import Session, clear_notice, set_notice
-from web.access.users import Role, User, may
+from web.access.users import User
 from web.site import formatting as shown
 from web.site import navigation, texts, vendored
 from web.site.site import DATABASE_ERRORS, SignInsBusy, Site
@@ -54,9 +55,9 @@ UNAVAILABLE: Final = (JournalAway, SignInsBusy, *DATABASE_ERRORS)
 
 
 class Page(RequestHandler):
-    """A handler of this site. Subclasses set ``needs``; None opens a page to everyone."""
+    """A handler of this site. Subclasses set ``needs``: a right, or `Open` for a page that needs none."""
 
-    needs: Role | None = Role.VIEWER
+    needs: Need = Open.TO_NOBODY
     #: Whether a user whose password is temporary may come here before replacing it.
     allows_temporary = False
     #: The entry of the navigation this page belongs to.
@@ -78,34 +79,58 @@ class Page(RequestHandler):
             self.set_header("Strict-Transport-Security", _HSTS)
 
     async def prepare(self) -> None:
-        """Who asks, and whether the role allows it. Ends the request if not."""
+        """Who asks, and whether his roles allow it. Ends the request if not."""
         self.address = self.site.client_address(self.request)
         token = self.get_cookie(self.session_cookie)
         if token:
             self.session = await self.site.session(token[:200])
-        if self.needs is not None and self.session is None:
+        if self.needs is not Open.TO_EVERYONE and self.session is None:
             self._ask_to_sign_in()
             return
         if self.request.method == "POST":
             self._check_csrf()
-        if self.needs is None or self.session is None:
+        if self.needs is Open.TO_EVERYONE or self.session is None:
             return
-        if not may(self.session.user.role, self.needs):
-            await self.record("denied", path=self.request.path)
+        if isinstance(self.needs, Right):
+            await self.demand(self.needs)
+        elif self.needs is not Open.TO_SIGNED_IN:
             raise HTTPError(403)
         if self.session.user.password_is_temporary and not self.allows_temporary:
             self._leave("/profile")
 
     @property
+    def access(self) -> Access:
+        """What who is signed in may do, as of this request."""
+        return self.session.user.access if self.session is not None else NOTHING
+
+    def may(self, right: Right | str) -> bool:
+        """Whether who is signed in holds a right; ValueError for one that there is not."""
+        return self.access.may(Right(right))
+
+    async def demand(self, right: Right, entity: int | None = None, *, anywhere: bool = True) -> None:
+        """Refuse, on record, who lacks a right.
+
+        Args:
+            entity: id of the legal entity of what is asked for, with ``anywhere=False``; None: it has none. With
+                ``anywhere`` the right may be limited to any legal entities: the page then shows only theirs.
+
+        Raises:
+            HTTPError: 403.
+        """
+        if not (self.access.may(right) if anywhere else self.access.may_for(right, entity)):
+            await self.record("denied", path=self.request.path, right=right.value)
+            raise HTTPError(403)
+
+    @property
     def user(self) -> User:
-        """Who is signed in; only for pages that need a role."""
+        """Who is signed in; only for pages that are not open to everyone."""
         if self.session is None:
             raise HTTPError(403)
         return self.session.user
 
     @property
     def user_session(self) -> Session:
-        """The session of who is signed in; only for pages that need a role."""
+        """The session of who is signed in; only for pages that are not open to everyone."""
         if self.session is None:
             raise HTTPError(403)
         return self.session
@@ -160,10 +185,6 @@ class Page(RequestHandler):
         chosen = self.get_cookie(APPEARANCE_COOKIE + of) or ""
         return chosen if chosen in APPEARANCE[of] else ""
 
-    def may(self, needed: Role) -> bool:
-        """Whether who asks may do what needs this role; a stranger may nothing."""
-        return self.session is not None and may(self.session.user.role, needed)
-
     def t(self, key: str, **values: object) -> str:
         """The words of ``key`` in the page's language."""
         return texts.text(self.language, key, **values)
@@ -216,7 +237,7 @@ class Page(RequestHandler):
             "navigation": navigation.shown_groups(self.may),
             "has_search": self.application.settings["has_search"],
             "user": self.session.user if self.session else None,
-            "may": lambda role: self.may(Role(role)),
+            "may": self.may,
             "section": self.section,
             "csrf": self.csrf,
             "now": self.now,
@@ -305,7 +326,7 @@ class Page(RequestHandler):
 class NotFound(Page):
     """Every address that is no page; says so to everyone, so that addresses do not tell who may see what."""
 
-    needs = None
+    needs = Open.TO_EVERYONE
 
     async def get(self) -> None:
         """404."""
@@ -316,6 +337,8 @@ class NotFound(Page):
 
 class Start(Page):
     """GET /: where everybody begins."""
+
+    needs = Open.TO_SIGNED_IN
 
     async def get(self) -> None:
         """To the list of payments."""

@@ -19,7 +19,9 @@ from urllib.parse import quote, quote_plus
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from billing.language import Language, Message, language_of
 from gateway.partners.records import PartnerRow
+from web.access.roles import Role
 from web.site import formatting, texts
 from web.site.columns import Column
 from web.site.icons import icon
@@ -70,14 +72,14 @@ def _environment(language: str, zone: tzinfo, folder: Path) -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    gettext, ngettext = _translations(language)
     environment.newstyle_gettext = True  # type: ignore[attr-defined]
-    environment.globals |= {"_": gettext, "gettext": gettext, "ngettext": ngettext}
+    environment.globals |= _translations(language_of(language))
     say = partial(texts.text, language)
     environment.globals |= {
         "t": say,
         "plural": partial(texts.plural, language),
         "worded": partial(worded, say),
+        "role_words": partial(role_words, say),
         "partner_choices": partner_choices,
         "language": language,
         "languages": [(name, texts.text(name, "language.name")) for name in texts.LANGUAGES],
@@ -96,25 +98,38 @@ def _environment(language: str, zone: tzinfo, folder: Path) -> Environment:
     return environment
 
 
-def _translations(language: str) -> tuple[Callable[..., Markup], Callable[..., Markup]]:
-    """gettext and ngettext of a language for templates: values are escaped, a number is put in with its digits grouped.
+def _translations(language: Language) -> dict[str, Callable[..., Markup]]:
+    """What templates tell texts by. A text is ours and may hold markup; a value put into it is escaped.
 
-    Words are the msgid itself, which is the English text.
+    Jinja2's own functions would put a number in without its digits grouped.
     """
 
     def gettext(text: str, /, **values: object) -> Markup:
-        return Markup(text) % values
+        return Markup(language.find(text)) % values
+
+    def pgettext(context: str, text: str, /, **values: object) -> Markup:
+        return gettext(Message(context, text), **values)
+
+    def npgettext(context: str, one: str, many: str, num: int, /, **values: object) -> Markup:
+        found = language.find_plural(one, many, num, context)
+        return Markup(found) % {"num": language.formats.count(num), **values}
 
     def ngettext(one: str, many: str, num: int, /, **values: object) -> Markup:
-        return Markup(one if num == 1 else many) % {"num": formatting.count(num), **values}
+        return npgettext("", one, many, num, **values)
 
-    return gettext, ngettext
+    return {"_": gettext, "gettext": gettext, "ngettext": ngettext, "pgettext": pgettext, "npgettext": npgettext}
 
 
 def worded(say: Callable[[str], str], prefix: str, codes: Iterable[Any]) -> list[tuple[str, str]]:
     """(code, its words) of every code, as fields of choices take them."""
     values = [str(code.value if isinstance(code, Enum) else code) for code in codes]
     return [(value, say(prefix + value)) for value in values]
+
+
+def role_words(say: Callable[[str], str], roles: Role | Iterable[Role]) -> str:
+    """What people call a role, or several: the system's by their words, others by their names."""
+    several = [roles] if isinstance(roles, Role) else roles
+    return ", ".join(say(f"role.{role.code}") if role.code else role.name for role in several)
 
 
 def partner_choices(partners: Iterable[PartnerRow]) -> list[tuple[str, str]]:

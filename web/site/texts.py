@@ -453,10 +453,6 @@ _ADMIN: Final[dict[str, _Pair]] = {
         "This password is among the first that are guessed. Take several unrelated words",
     ),
     "user.error.unknown": ("Такого пользователя нет", "There is no such user"),
-    "user.error.last_administrator": (
-        "Это последний действующий администратор",
-        "This is the last active administrator",
-    ),
     "audit.title": ("Аудит", "Audit"),
     "audit.lead": (
         "Кто что видел и делал. Записи нельзя изменить или удалить.",

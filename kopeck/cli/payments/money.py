@@ -24,6 +24,7 @@ from kopeck.cli.person import AS_LOGIN, claims, person_at
 from kopeck.databases.transactions import in_transaction
 from ratingcore.money import Minor, format_minor, parse_minor
 from web.access.audit import record
+from web.access.rights import Right
 
 KINDS = ("cash", "bank", "correction", "write-off")
 
@@ -220,7 +221,7 @@ def _decided(
         return outcome
 
     with context.stores() as stores:
-        person = person_at(stores, login)
+        person = person_at(stores, login, Right.MONEY_POST)
         return in_transaction(stores.dsn, act)
 
 

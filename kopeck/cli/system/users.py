@@ -14,6 +14,7 @@ import click
 from billing.database.cursors import Cursor
 from kopeck.cli.context import Context, actor, pass_context, show_table, shown_time
 from web.access.audit import record
+from web.access.rights import EVERYTHING
 from web.access.sessions import end_sessions_of
 from web.access.users import add_user, list_users, set_password, temporary_password
 
@@ -35,12 +36,12 @@ def add(context: Context, login: str, role: str, generate: bool) -> None:
     password = temporary_password() if generate else _asked_password()
 
     async def work(cur: Cursor) -> Any:
-        added = await add_user(cur, login, password, role, temporary=generate)
-        await record(cur, actor(), "user_added", "", "user", added.login, role=added.role.value)
+        added = await add_user(cur, login, password, role, temporary=generate, by=EVERYTHING, actor=actor())
+        await record(cur, actor(), "user_added", "", "user", added.login, role=role)
         return added
 
     added = context.in_transaction(work)
-    click.echo(f"user {added.login} is added as {added.role.value}")
+    click.echo(f"user {added.login} is added as {role}")
     if generate:
         click.echo(password)
 
@@ -71,7 +72,7 @@ def list_(context: Context) -> None:
     show_table(
         ("login", "role", "state", "last sign-in"),
         [
-            (one.login, one.role.value, one.state, shown_time(one.signed_in_at))
+            (one.login, ", ".join(role.key for role in one.roles), one.state, shown_time(one.signed_in_at))
             for one in context.in_transaction(list_users)
         ],
     )

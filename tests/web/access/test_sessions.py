@@ -9,6 +9,7 @@ import pytest
 
 from web.access import audit
 from web.access.audit import AuditFilter
+from web.access.rights import EVERYTHING, Right
 from web.access.sessions import (
     MAX_SESSIONS_PER_USER,
     begin_session,
@@ -19,14 +20,16 @@ from web.access.sessions import (
     read_session,
     set_notice,
 )
-from web.access.users import add_user, set_role, set_state
+from web.access.users import add_user, set_roles, set_state
+
+BY = {"by": EVERYTHING, "actor": "system:test"}
 
 
 def run(database, story):
     async def told():
         async with aiopg.connect(database.dsn) as connection, connection.cursor() as cur:
-            await add_user(cur, "anna", "correct horse 42", "viewer")
-            user = await add_user(cur, "oleg", "correct horse 42", "operator")
+            await add_user(cur, "anna", "correct horse 42", "administrator", **BY)
+            user = await add_user(cur, "oleg", "correct horse 42", "operator", **BY)
             return await story(cur, user)
 
     return asyncio.run(told())
@@ -61,7 +64,7 @@ def test_a_session_ends_by_time_by_idleness_by_sign_out_and_with_its_user(databa
         await end_sessions_of(cur, user.id)
         assert await read_session(cur, token, 60) is None
         token, _ = await begin_session(cur, user, 12)
-        await set_state(cur, "oleg", "disabled")
+        await set_state(cur, "oleg", "disabled", by=EVERYTHING)
         assert await read_session(cur, token, 60) is None
 
     run(database, story)
@@ -70,8 +73,9 @@ def test_a_session_ends_by_time_by_idleness_by_sign_out_and_with_its_user(databa
 def test_a_changed_role_acts_on_sessions_that_are_open(database):
     async def story(cur, user):
         token, _ = await begin_session(cur, user, 12)
-        await set_role(cur, "oleg", "viewer")
-        assert (await read_session(cur, token, 60)).user.role == "viewer"
+        assert (await read_session(cur, token, 60)).user.access.may(Right.PAYMENTS_CANCEL)
+        await set_roles(cur, "oleg", ["viewer"], **BY)
+        assert not (await read_session(cur, token, 60)).user.access.may(Right.PAYMENTS_CANCEL)
 
     run(database, story)
 

@@ -8,6 +8,7 @@ import aiopg
 import pytest
 
 from web.access import throttle, users
+from web.access.rights import EVERYTHING
 from web.access.throttle import FREE_TRIES_PER_LOGIN, TRIES_PER_ADDRESS, TRIES_PER_BROWSER, TRIES_PER_PAIR, TooManyTries
 
 GOOD = "correct horse 42"
@@ -23,7 +24,7 @@ async def cursor(database):
 def run(database, story):
     async def told():
         async with cursor(database) as cur:
-            await users.add_user(cur, "anna", GOOD, "viewer")
+            await users.add_user(cur, "anna", GOOD, "viewer", by=EVERYTHING, actor="system:test")
             return await story(cur)
 
     return asyncio.run(told())
@@ -103,7 +104,7 @@ def test_a_browser_that_is_known_waits_for_nobody_and_has_a_count_of_its_own(dat
 
 def test_a_browser_is_known_to_the_user_who_signed_in_there_and_to_no_other(database):
     async def story(cur):
-        await users.add_user(cur, "olga", "another horse 43", "viewer")
+        await users.add_user(cur, "olga", "another horse 43", "viewer", by=EVERYTHING, actor="system:test")
         anna, olga = [await users.user_by_login(cur, login) for login in ("anna", "olga")]
         token = await throttle.trust_browser(cur, anna.id, "")
         other = await throttle.trust_browser(cur, olga.id, token)

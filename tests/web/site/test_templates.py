@@ -48,6 +48,21 @@ def test_counted_words_have_their_number(tmp_path):
     assert [rendered(tmp_path, source, n=number) for number in (1, 2)] == ["1 payment", "2 payments"]
 
 
+def test_a_number_in_a_counted_text_is_grouped_as_the_language_does(tmp_path):
+    source = (
+        "{% trans num=n, name=name %}{{ num }} payment of {{ name }}{% pluralize %}{{ num }} payments of {{ name }}"
+    )
+    assert rendered(tmp_path, source + "{% endtrans %}", n=1234, name="<b>") == "1,234 payments of &lt;b&gt;"
+    counted = '{{ npgettext("list", "%(num)s row", "%(num)s rows", n) }}'
+    assert rendered(tmp_path, counted, n=1234) == "1,234 rows"
+
+
+def test_a_text_is_told_in_the_language_and_by_its_context(tmp_path):
+    source = '{{ pgettext("unit", "year") }} {{ _("%(n)s %%", n=5) }}'
+    assert rendered(tmp_path, '{{ pgettext("unit", "year") }}', "ru") == "г."
+    assert rendered(tmp_path, source) == "year 5 %"
+
+
 def test_a_slash_in_a_number_stays_in_its_part_of_the_path():
     assert path_part("A/2026 №7") == "A%2F2026%20%E2%84%967"
 

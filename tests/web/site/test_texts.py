@@ -11,7 +11,7 @@ from adapters.messages import Contract, Op, Reason
 from billing.invoicing.invoices import InvoiceState
 from gateway.payments.states import Effect, Event, State
 from web.access import audit
-from web.access.users import Role
+from web.access.rights import SYSTEM_ROLES, Right
 from web.console.partners import partners
 from web.console.payments.attempts import KINDS
 from web.console.payments.payments import EXPORT_COLUMNS
@@ -28,7 +28,7 @@ CODED = {
     "op.": [*Op],
     "kind.": KINDS,
     "reason.": [*Reason],
-    "role.": [*Role, *(f"{role}.may" for role in Role)],
+    "role.": [*SYSTEM_ROLES, *(f"{role}.may" for role in SYSTEM_ROLES)],
     "action.": audit.ACTIONS,
     "period.": filters.PERIODS,
     "partner_state.": ["active", "paused"],
@@ -70,7 +70,7 @@ def literal_keys():
         for key in re.findall(r"""\bt\(\s*f?"([a-z0-9_.]+)"\s*[,)]""", text):
             found.setdefault(key, path.name)
         for key in re.findall(rf'"((?:{KEYED})\.[a-z_.]+)"', text):
-            if not key.endswith((".", "_", ".html")):
+            if not key.endswith((".", "_", ".html")) and key not in set(Right):
                 found.setdefault(key, path.name)
     return found
 

@@ -19,12 +19,15 @@ from billing.invoicing.dunning_standing import Standing
 from billing.invoicing.dunning_store import standing_of
 from billing.invoicing.invoices import InvoiceDetails, InvoiceError
 from billing.invoicing.store import invoice_details, invoice_id_of
+from web.access.rights import Right
 from web.site.formatting import day
 from web.site.page import Page
 
 
 class InvoicePage(Page):
     """GET /invoices/NUMBER."""
+
+    needs = Right.INVOICES_VIEW
 
     async def get(self, number: str) -> None:
         """The invoice with its state and what is unpaid of it."""
@@ -63,6 +66,8 @@ async def load_invoice(page: Page, number: str) -> tuple[InvoiceDetails, Standin
 
 class InvoicePdf(Page):
     """GET /invoices/NUMBER/pdf."""
+
+    needs = Right.INVOICES_VIEW
 
     async def get(self, number: str) -> None:
         """The document as the customer gets it."""

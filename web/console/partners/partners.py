@@ -1,6 +1,6 @@
 """Partners: who they are, what their contract says, what they owe, and whether they may pay.
 
-Rules. Everyone sees partners; an administrator also sees contracts, and pauses and resumes. A change and its entry in
+Rules. Partners, their contracts, and pausing and resuming them are three rights. A change and its entry in
 the audit record are one transaction. Key material never leaves the database: pages name a key by its purpose and
 validity. A contract is told in words; one that cannot be read is shown as it is stored.
 
@@ -19,7 +19,7 @@ from adapters.protocols import contract_from_json
 from gateway.partners.contracts import list_partners, set_partner_state
 from gateway.partners.keys import key_warnings, list_keys
 from gateway.partners.records import PartnerRow
-from web.access.users import Role
+from web.access.rights import Right
 from web.site import formatting
 from web.site.page import Page
 from web.site.texts import CATALOGUE
@@ -31,6 +31,7 @@ _TOLD_ELSEWHERE: Final = ("partner_id", "partner", "version", "protocol", "activ
 class PartnersPage(Page):
     """GET /partners."""
 
+    needs = Right.PARTNERS_VIEW
     section = "partners"
 
     async def get(self) -> None:
@@ -45,7 +46,7 @@ class PartnersPage(Page):
 class PartnerPage(Page):
     """GET /partners/CODE: the contract."""
 
-    needs = Role.ADMINISTRATOR
+    needs = Right.PARTNERS_TERMS
     section = "partners"
 
     async def get(self, code: str) -> None:
@@ -67,7 +68,7 @@ class PartnerPage(Page):
 class PartnerStatePage(Page):
     """POST /partners/CODE/state."""
 
-    needs = Role.ADMINISTRATOR
+    needs = Right.PARTNERS_CHANGE
 
     async def post(self, code: str) -> None:
         """Pause or resume; in force at the gateways within their poll of contracts."""

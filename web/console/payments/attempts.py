@@ -15,6 +15,7 @@ from gateway.journal.documents import Document
 from gateway.journal.search import Filter
 from gateway.partners.contracts import list_partners
 from gateway.partners.records import PartnerRow
+from web.access.rights import Right
 from web.console.payments.conflicts import conflicts_told
 from web.console.payments.payments import PAGE_ROWS
 from web.site import filters
@@ -36,6 +37,7 @@ def choices(partners: Iterable[PartnerRow]) -> Choices:
 class AttemptsPage(Page):
     """GET /attempts."""
 
+    needs = Right.ATTEMPTS_VIEW
     section = "attempts"
 
     async def get(self) -> None:

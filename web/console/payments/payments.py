@@ -30,7 +30,7 @@ from gateway.partners.contracts import list_partners
 from gateway.partners.records import PartnerRow
 from gateway.payments.records import NOTE_MAX, Command, OperatorCancel
 from gateway.payments.states import TABLE, Event, State
-from web.access.users import Role, may
+from web.access.rights import Right
 from web.console.payments.conflicts import conflicts_told, distinct
 from web.site import filters
 from web.site import formatting as shown
@@ -102,6 +102,7 @@ class CountedPage(Page):
 class PaymentsPage(CountedPage):
     """GET /payments: the list."""
 
+    needs = Right.PAYMENTS_VIEW
     section = "payments"
 
     async def get(self) -> None:
@@ -133,7 +134,7 @@ class PaymentsPage(CountedPage):
 class PaymentsExport(CountedPage):
     """GET /payments.csv: the same filter as a file."""
 
-    needs = Role.OPERATOR
+    needs = Right.PAYMENTS_EXPORT
     section = "payments"
 
     async def get(self) -> None:
@@ -205,6 +206,8 @@ class PaymentsExport(CountedPage):
 class OpenPayment(Page):
     """GET /payments/open?id=: a number typed where the list cannot be shown."""
 
+    needs = Right.PAYMENTS_VIEW
+
     async def get(self) -> None:
         """To the payment's own page."""
         self.redirect(f"/payments/{payment_id_of(self.get_query_argument('id', ''))}", status=303)
@@ -213,6 +216,7 @@ class OpenPayment(Page):
 class PaymentPage(Page):
     """GET /payments/ID."""
 
+    needs = Right.PAYMENTS_VIEW
     section = "payments"
 
     async def get(self, number: str) -> None:
@@ -248,7 +252,7 @@ async def load_payment(page: Page, number: str, action: str) -> Document:
 def may_cancel(page: Page, document: Document) -> bool:
     """Whether the payment can be taken back now, and by this person."""
     is_open = State(document["state"]) in CANCELLABLE and document["amount"] > 0 and not document.get("returned")
-    return is_open and page.site.core is not None and may(page.user.role, Role.OPERATOR)
+    return is_open and page.site.core is not None and page.may(Right.PAYMENTS_CANCEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +277,7 @@ class Balances:
 class CancelPage(Page):
     """/payments/ID/cancel: what would happen, why, and yes."""
 
-    needs = Role.OPERATOR
+    needs = Right.PAYMENTS_CANCEL
     section = "payments"
 
     async def get(self, number: str) -> None:

@@ -7,10 +7,11 @@ this site.
 Does not know: how passwords are kept (web/access/users.py), how often one may try (web/access/throttle.py).
 """
 
+from web.access.passwords import MIN_PASSWORD_CHARS
+from web.access.rights import Open
 from web.access.sessions import begin_session, end_session, end_sessions_of
 from web.access.throttle import KNOWN_BROWSER_DAYS, TooManyTries, forget_browsers
 from web.access.users import (
-    MIN_PASSWORD_CHARS,
     TEMPORARY_DAYS,
     PasswordExpired,
     User,
@@ -28,7 +29,7 @@ _CHOICE_DAYS = 365
 class SignInPage(Page):
     """/sign-in."""
 
-    needs = None
+    needs = Open.TO_EVERYONE
 
     async def get(self) -> None:
         """The form; those who are in already go on."""
@@ -75,7 +76,7 @@ class SignInPage(Page):
 class SignOutPage(Page):
     """POST /sign-out."""
 
-    needs = None
+    needs = Open.TO_EVERYONE
 
     async def post(self) -> None:
         """End this session; harmless where there is none."""
@@ -90,7 +91,7 @@ class SignOutPage(Page):
 class LanguagePage(Page):
     """POST /language."""
 
-    needs = None
+    needs = Open.TO_EVERYONE
 
     async def post(self) -> None:
         """Remember the language: in the user's row, and in a cookie for the sign-in page."""
@@ -106,7 +107,7 @@ class LanguagePage(Page):
 class AppearancePage(Page):
     """POST /appearance."""
 
-    needs = None
+    needs = Open.TO_EVERYONE
 
     async def post(self) -> None:
         """Remember the colours or the height of lines, in this browser; what is no choice is as the system has it."""
@@ -122,6 +123,7 @@ class AppearancePage(Page):
 class ProfilePage(Page):
     """/profile: one's own password."""
 
+    needs = Open.TO_SIGNED_IN
     allows_temporary = True
     section = "profile"
 

@@ -1,36 +1,38 @@
 """Users of these pages: the list, one more, and changes of one.
 
-Rules. An administrator's alone. A change and its entry in the audit record are one transaction. A password an
-administrator gives is random, shown once and replaced at the first sign-in, so nobody knows another person's password.
+Rules. A change and its entry in the audit record are one transaction. A password an administrator gives is random,
+shown once and replaced at the first sign-in, so nobody knows another person's password. Nobody changes himself here.
 
-Does not know: how passwords are kept.
+Does not know: how passwords are kept, who may give which role (web/access/users.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from tornado.web import HTTPError
 
 from billing.database.cursors import Cursor
+from web.access.rights import Right
+from web.access.roles import AccessError, Role, list_roles
 from web.access.sessions import end_sessions_of
 from web.access.users import (
-    Role,
     User,
     UserError,
     add_user,
     list_users,
     set_password,
-    set_role,
+    set_roles,
     set_state,
     temporary_password,
     user_by_login,
 )
 from web.site.page import Page
+from web.site.templates import role_words
 
 
 class UsersPage(Page):
     """/users: the list, and one more."""
 
-    needs = Role.ADMINISTRATOR
+    needs = Right.USERS_MANAGE
     section = "users"
 
     async def get(self) -> None:
@@ -45,12 +47,14 @@ class UsersPage(Page):
         password = temporary_password()
         try:
             async with self.site.transaction() as cur:
-                user = await add_user(cur, typed["login"], password, typed["role"], temporary=True)
-                await self.record("user_added", "user", user.login, cur, role=user.role.value)
-        except UserError as error:
+                user = await add_user(
+                    cur, typed["login"], password, typed["role"], temporary=True, by=self.access, actor=self.user.actor
+                )
+                await self.record("user_added", "user", user.login, cur, role=user.roles[0].key)
+        except (UserError, AccessError) as error:
             self.set_status(400)
-            errors = {"role" if error.key == "user.error.role" else "login": error.key}
-            await show_users(self, typed=typed, errors=errors)
+            is_role = isinstance(error, AccessError)
+            await show_users(self, typed=typed, errors={"role" if is_role else "login": words_key(error)})
             return
         await show_users(self, given=(user.login, password))
 
@@ -58,7 +62,7 @@ class UsersPage(Page):
 class UserPage(Page):
     """POST /users/LOGIN: change one."""
 
-    needs = Role.ADMINISTRATOR
+    needs = Right.USERS_MANAGE
     section = "users"
 
     async def get(self, login: str) -> None:
@@ -69,9 +73,9 @@ class UserPage(Page):
         """role, state or password: what the pressed button is named."""
         try:
             given = await self._change(login, self.get_body_argument("do", ""))
-        except UserError as error:
+        except (UserError, AccessError) as error:
             self.set_status(400)
-            await show_users(self, wrong=error.key)
+            await show_users(self, wrong=words_key(error))
             return
         if given is not None:
             await show_users(self, given=given)
@@ -79,17 +83,19 @@ class UserPage(Page):
         self.redirect("/users", status=303)
 
     async def _change(self, login: str, what: str) -> tuple[str, str] | None:
+        """Do it; returns a new password to show, if one was made."""
         if login == self.user.login:
             raise UserError("users.not_yourself", "an administrator does not change himself")
         async with self.site.transaction() as cur:
             if await user_by_login(cur, login) is None:
                 raise HTTPError(404)
             if what == "role":
-                user = await set_role(cur, login, self.get_body_argument("role", ""))
-                await self.record("user_role_set", "user", login, cur, role=user.role.value)
-                told = ("users.role_set", {"role": self.t(f"role.{user.role.value}")})
+                wanted = [self.get_body_argument("role", "")]
+                _, user = await set_roles(cur, login, wanted, by=self.access, actor=self.user.actor)
+                await self.record("user_role_set", "user", login, cur, role=user.roles[0].key)
+                told = ("users.role_set", {"role": role_words(self.t, user.roles)})
             elif what in ("disabled", "active"):
-                user = await set_state(cur, login, what)
+                user = await set_state(cur, login, what, by=self.access)
                 await end_sessions_of(cur, user.id)
                 await self.record("user_state_set", "user", login, cur, state=what)
                 told = ("users.disabled" if what == "disabled" else "users.enabled", {})
@@ -102,10 +108,15 @@ class UserPage(Page):
 
     async def _reset(self, cur: Cursor, login: str) -> tuple[str, str]:
         password = temporary_password()
-        user: User = await set_password(cur, login, password, temporary=True)
+        user: User = await set_password(cur, login, password, temporary=True, by=self.access)
         await end_sessions_of(cur, user.id)
         await self.record("user_password_reset", "user", login, cur)
         return login, password
+
+
+def words_key(error: UserError | AccessError) -> str:
+    """The text key of a refusal."""
+    return error.key if isinstance(error, UserError) else "user.error.role"
 
 
 async def show_users(
@@ -122,7 +133,14 @@ async def show_users(
     password, to be shown this once. wrong: the text key of what failed.
     """
     async with page.site.cursor() as cur:
-        users = await list_users(cur)
+        users, roles = await list_users(cur), await list_roles(cur)
     values = {"typed": typed or {}, "errors": errors or {}, "given": given, "wrong": wrong}
-    choices = [(role.value, f"{page.t(f'role.{role.value}')} — {page.t(f'role.{role.value}.may')}") for role in Role]
-    await page.show("users.html", users=users, roles=list(Role), role_choices=choices, **values)
+    names = [(row.role.key, role_words(page.t, row.role)) for row in roles]
+    choices = role_choices(page.t, [row.role for row in roles])
+    await page.show("users.html", users=users, role_names=names, role_choices=choices, **values)
+
+
+def role_choices(say: Callable[..., str], roles: Iterable[Role]) -> list[tuple[str, str]]:
+    """(key, words) of every role that can be given; the system's own say what they may."""
+    told = [(role, role_words(say, role)) for role in roles]
+    return [(role.key, f"{words} — {say(f'role.{role.code}.may')}" if role.code else words) for role, words in told]

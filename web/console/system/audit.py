@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from web.access.audit import ACTIONS, CHANGES, AuditFilter, list_entries
-from web.access.users import Role
+from web.access.rights import Right
 from web.site import filters, formatting
 from web.site.filters import Choices, Form
 from web.site.page import Page
@@ -38,7 +38,7 @@ _FILTER_LABELS: Final = {
 class AuditPage(Page):
     """GET /audit."""
 
-    needs = Role.ADMINISTRATOR
+    needs = Right.AUDIT_VIEW
     section = "audit"
 
     async def get(self) -> None:

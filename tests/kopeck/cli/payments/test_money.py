@@ -233,7 +233,7 @@ def test_a_request_is_rejected_once_and_never_posted(money, monkeypatch):
 def test_who_may_only_look_moves_no_money_and_neither_does_a_temporary_password(money):
     money.users("vera", role="viewer")
     said = money.kopeck(*_post_as("vera"), stdin=f"{PASSWORD}\n")
-    assert "an operator or administrator moves money" in said.err
+    assert "vera has no role with the right money.post" in said.err
     given = money.kopeck("user", "add", "igor", "--role", "operator", "--generate").out.splitlines()[1]
     assert "replace the temporary password" in money.kopeck(*_post_as("igor"), stdin=f"{given}\n").err
     assert money.balance(A) == 0

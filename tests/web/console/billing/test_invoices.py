@@ -70,7 +70,7 @@ def test_an_english_page_writes_every_sum_as_english_does(invoiced) -> None:
     person = invoiced.person("vera")
     person.language = "en"
     words = person.get("/invoices/I-000001").words.replace("\u00a0", " ")
-    assert "Unpaid 122.00 RUB" in words
+    assert "Unpaid ₽122.00" in words
     assert "122,00" not in words
 
 

@@ -65,4 +65,5 @@ def test_an_administrator_does_not_change_himself_and_nonsense_changes_nobody(si
     assert person.post("/users/vera", {"do": "dance"}, "/users").status == 400
     assert person.post("/users/vera", {"do": "role", "role": "root"}, "/users").status == 400
     assert person.post("/users/nobody", {"do": "password"}, "/users").status == 404
-    assert site.one("SELECT role FROM users WHERE login = 'vera'") == "viewer"
+    roles = "SELECT r.code FROM users u JOIN user_roles ur ON ur.user_id = u.id JOIN roles r ON r.id = ur.role_id"
+    assert site.rows(f"{roles} WHERE u.login = 'vera'") == [("viewer",)]
