@@ -37,6 +37,7 @@ HTMX_CONFIG: Final = json.dumps(
         "allowEval": False,
         "includeIndicatorStyles": False,
         "allowScriptTags": False,
+        "attributesToSettle": ["class"],
         "selfRequestsOnly": True,
         "historyCacheSize": 0,
         "refreshOnHistoryMiss": True,
