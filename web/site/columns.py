@@ -14,7 +14,7 @@ from markupsafe import Markup
 #: How cells are set: text, code (an id; may break anywhere), number, money, time, mark (a badge), actions (buttons).
 KINDS: Final = ("text", "code", "number", "money", "time", "mark", "actions")
 #: Where a cell stands on a card: title and figure share the first line; under (left) and mark (right), any number of
-#: them, the lines below; each ``line`` is one line with its heading before it, ``block`` one without; ``none`` is left out.
+#: them, the lines below; each ``line`` is one line with its heading before it, ``block`` one without; ``none`` is out.
 PLACES: Final = ("title", "figure", "under", "mark", "line", "block", "none")
 SORTED: Final = ("", "ascending", "descending")
 
