@@ -16,7 +16,7 @@ from psycopg2.extras import Json
 
 from billing.database.cursors import Cursor
 
-#: Every action that can be on record; web/site/texts.py words each as ``audit.ACTION``.
+#: Every action that can be on record; ACTIONS of web/site/words.py words each.
 ACTIONS: Final = (
     "signed_in",
     "sign_in_failed",
