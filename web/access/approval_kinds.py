@@ -16,13 +16,14 @@ from typing import Any, Final
 
 from billing.database.cursors import Cursor
 from billing.language import N_
-from billing.ledger.posting_requests import KEY_MAX, Kind, Person, RequestState, WantedPosting
+from billing.ledger.posting_requests import KEY_MAX, Kind, Person, PostingError, RequestState, WantedPosting
+from billing.ledger.posting_store import hold_request
 from gateway.partners.contracts import list_partners, set_contract
 from gateway.partners.records import ContractError, PartnerRow
 from gateway.payments import manual_money
 from ratingcore.money import Minor
 from web.access.actors import Actor
-from web.access.approval_store import Approval, Request
+from web.access.approval_store import Approval, Request, by_key
 from web.access.approvals import Answer, ApprovalKind, Kinds
 from web.access.audit import changed_facts, record_as
 from web.access.rights import ALONE, Access, Right
@@ -69,6 +70,7 @@ def approval_kinds(second_above: int) -> Kinds:
                 partial(_ask_money, second_above),
                 _post_money,
                 _reject_money,
+                repeat=partial(_ask_money, second_above),
             ),
             ROLE: ApprovalKind(ROLE, N_("Role"), _ask_role, _change_role, version=_role_version),
             CONTRACT: ApprovalKind(
@@ -126,6 +128,17 @@ async def _reject_money(cur: Cursor, approval: Approval, who: Actor, why: str) -
     request_id = await _posting_request(cur, approval)
     request = await manual_money.reject(cur, request_id, Person(who.name, who.proof), why)
     await _record_posting(cur, who, "posting_rejected", request_id, manual_money.PostingOutcome(request, True))
+
+
+async def approval_of_posting(cur: Cursor, request_id: int) -> Approval:
+    """The request for approval of a posting by hand. Raises PostingError where nothing waits or waited."""
+    request = await hold_request(cur, request_id)
+    if request.state is RequestState.REJECTED:
+        raise PostingError(f"request {request_id} was rejected by {request.decided_by}")
+    approval = await by_key(cur, MONEY, request.key)
+    if approval is None:
+        raise PostingError(f"posting request {request_id} was posted at once")
+    return approval
 
 
 async def _posting_request(cur: Cursor, approval: Approval) -> int:

@@ -72,6 +72,7 @@ class ApprovalKind:
     act: (cursor, approval, access of who asked, who approves, why, now): does what waited.
     lapse: (cursor, approval, who, why): undoes what asking left behind, when it is refused or expires.
     version: of the object as it is now.
+    repeat: as ``ask``, of a key that stands; for a kind that tells itself whether a repeat asks for the same.
     """
 
     name: str
@@ -80,6 +81,7 @@ class ApprovalKind:
     act: Act
     lapse: Lapse = _nothing
     version: Version = _unversioned
+    repeat: Ask | None = None
 
 
 Kinds = Mapping[str, ApprovalKind]
@@ -117,6 +119,15 @@ _ENDINGS: Final = {
 }
 
 
+_DECIDED: Final = {
+    ApprovalState.DONE: N_("Request %(id)s was approved by %(who)s already"),
+    ApprovalState.REFUSED: N_("Request %(id)s was refused by %(who)s"),
+    ApprovalState.WITHDRAWN: N_("Request %(id)s was withdrawn by %(who)s"),
+    ApprovalState.EXPIRED: N_("Request %(id)s has expired: it has to be asked again"),
+    ApprovalState.STALE: N_("Request %(id)s is about something that changed since: it has to be asked again"),
+}
+
+
 async def request_or_act(
     cur: Cursor,
     kinds: Kinds,
@@ -143,13 +154,19 @@ async def request_or_act(
     _checked(N_("The key has 1 to %(most)s printable characters"), key, KEY_MAX, "key")
     _checked(N_("The reason has 1 to %(most)s printable characters"), why, WHY_MAX, "why")
     standing = await store.by_key(cur, kind, key)
+    repeat = kinds[kind].repeat
+    if standing is not None and repeat is not None:
+        answer = await repeat(cur, arguments, who, key, why, now)
+        return Outcome(_ENDINGS[standing.state], standing, standing.result, answer.told, is_new=False)
     if standing is not None:
         return _repeated(standing, arguments, who)
     answer = await kinds[kind].ask(cur, arguments, who, key, why, now)
     if answer.waits is None:
         return Outcome(Ending.DONE, None, answer.result, answer.told, answer.is_new)
     if who.proof == "os":
-        raise DeniedError(N_("This waits for a second person, and both prove who they are: act as a user (--as LOGIN)"))
+        raise DeniedError(
+            N_("This waits for a second person, and both prove who they are: act as a user (add --as LOGIN)")
+        )
     approval = await store.add(cur, kind, key, arguments, answer.waits, who, why.strip(), now + WAITS)
     if approval is None:  # another took the key between our look and our write
         standing = await store.by_key(cur, kind, key)
@@ -177,7 +194,7 @@ async def approve(cur: Cursor, kinds: Kinds, approval_id: int, who: Actor, why: 
         raise DeniedError(N_("You asked for this yourself: another person approves it"))
     who.demand(approval.right)
     if who.proof == "os":
-        raise DeniedError(N_("Who approves proves who it is: act as a user (--as LOGIN)"))
+        raise DeniedError(N_("Who approves proves who it is: act as a user (add --as LOGIN)"))
     kind = kinds[approval.kind]
     if approval.expires_at <= now:
         return await _lapse(cur, kind, approval, ApprovalState.EXPIRED, who, "expired")
@@ -243,11 +260,8 @@ async def _access_of_asker(cur: Cursor, approval: Approval) -> Access:
 
 def _still_waits(approval: Approval) -> None:
     if approval.state is not ApprovalState.WAITING:
-        raise AccessError(
-            N_("Request %(id)s was decided already, by %(who)s"),
-            id=approval.id,
-            who=(approval.decided_by or "").removeprefix("user:"),
-        )
+        who = (approval.decided_by or "").removeprefix("user:")
+        raise AccessError(_DECIDED[approval.state], id=approval.id, who=who)
 
 
 def _repeated(standing: Approval, arguments: Mapping[str, Any], who: Actor) -> Outcome:

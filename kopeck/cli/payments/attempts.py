@@ -12,10 +12,11 @@ from billing.database.cursors import Cursor
 from gateway.journal.journal import Journal
 from gateway.journal.search import JournalAway
 from gateway.payments.store import forget_attempts
-from kopeck.cli.context import Context, actor, pass_context, shown_time
+from kopeck.cli.context import Context, pass_context, shown_time
 from kopeck.databases.stores import Stores
 from kopeck.databases.transactions import CommandFailed, in_transaction
-from web.access.audit import record
+from web.access.audit import record_as
+from web.access.rights import Right
 
 #: Attempts deleted in one transaction.
 SLICE = 10_000
@@ -37,11 +38,12 @@ def forget(context: Context, days: int | None) -> None:
     age_days = days or context.settings.gateway.attempts_keep_days
     before = datetime.now(UTC) - timedelta(days=age_days)
     with context.stores() as stores:
+        who = context.actor(stores, Right.JOBS_MANAGE)
         deleted = _forget(stores, before)
         in_journal = asyncio.run(_forget_in_journal(stores, before))
 
         async def note(cur: Cursor) -> None:
-            await record(cur, actor(), "attempts_forgotten", "", "", "", before=before.isoformat(), deleted=deleted)
+            await record_as(cur, who, "attempts_forgotten", before=before.isoformat(), deleted=deleted)
 
         in_transaction(stores.dsn, note)
     click.echo(f"{deleted} attempts from before {shown_time(before)} are deleted, and {in_journal} of the journal's")
