@@ -32,8 +32,12 @@ def spawn(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     output: IO[bytes] | int | None = None,
+    descriptors: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a child that gets ``death_signal`` when this process dies. ``user``: whom to run it as (root only)."""
+    """Start a child that gets ``death_signal`` when this process dies.
+
+    user: whom to run it as (root only). descriptors: open files of ours that it gets too.
+    """
     return subprocess.Popen(
         list(argv),
         stdin=subprocess.DEVNULL,
@@ -41,6 +45,7 @@ def spawn(
         stderr=subprocess.STDOUT if output is not None else None,
         cwd=cwd,
         env=dict(env) if env is not None else None,
+        pass_fds=descriptors,
         start_new_session=True,
         preexec_fn=_die_with_parent(death_signal),
         user=user.pw_uid if user else None,

@@ -178,6 +178,29 @@ class Relay(_Section, frozen=True):
     metrics_port: Port = 9170
 
 
+class Jobs(_Section, frozen=True):
+    """Background jobs.
+
+    processes: jobs a process of the role does at once, each in a child process
+    queues: queues whose jobs it does; empty: all of them
+    lease_s: a job whose process gives no sign of life for this long is taken from it
+    poll_ms: how often an idle process looks for jobs that are due, beside the notices of new ones
+    keep_days: age at which finished jobs are deleted, with their logs and results
+    files_keep_days: age at which the content of files that jobs made is deleted
+    drain_s: on SIGTERM, time for jobs under way; those that can begin again are asked to stop at once
+    metrics_port: health and metrics of the process, where jobs is its first role
+    """
+
+    processes: Annotated[int, Meta(ge=1, le=64)] = 2
+    queues: tuple[str, ...] = ()
+    lease_s: Annotated[int, Meta(ge=1, le=3_600)] = 30
+    poll_ms: PositiveInt = 2_000
+    keep_days: PositiveInt = 90
+    files_keep_days: PositiveInt = 7
+    drain_s: PositiveInt = 30
+    metrics_port: Port = 9172
+
+
 class Usage(_Section, frozen=True):
     """Files of usage.
 
@@ -243,6 +266,7 @@ class Settings(_Section, frozen=True):
     gateway: Gateway = Gateway()
     web: Web = Web()
     relay: Relay = Relay()
+    jobs: Jobs = Jobs()
     usage: Usage = Usage()
     billing: Billing = Billing()
     access: AccessRules = AccessRules()

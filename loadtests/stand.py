@@ -257,7 +257,7 @@ class Stand:
         return self._child(lambda argv: argv[-4:] == ["serve", "gateway", "--index", str(index)], f"gateway {index}")
 
     def relay(self) -> psutil.Process:
-        return self._child(lambda argv: argv[-2:] == ["serve", "relay"], "relay")
+        return self._child(lambda argv: "serve" in argv and "relay" in argv, "relay")
 
     def web(self) -> psutil.Process:
         return self._child(lambda argv: argv[-2:] == ["serve", "web"], "web")

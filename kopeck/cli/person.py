@@ -55,7 +55,7 @@ def actor_at(settings: Settings, dsn: str, login: str | None) -> Actor:
     if token:
         found = in_transaction(dsn, lambda cur: person_of_token(cur, token, "terminal"))
         if found is None:
-            raise UserError("token.wrong", f"the token of {TOKEN_VARIABLE} is unknown, expired or revoked")
+            raise UserError(f"the token of {TOKEN_VARIABLE} is unknown, expired or revoked")
         return found
     _refuse_strangers(settings, dsn)
     return machine(os_actor(), request_id, claims())
@@ -88,13 +88,13 @@ def _proven(dsn: str, login: str) -> User:
     try:
         user: User | None = in_transaction(dsn, lambda cur: _signed_in(cur, login, password))
     except TooManyTries as error:
-        raise UserError("sign_in.wait", f"too many tries: the next one in {error.wait_s} s") from error
+        raise UserError(f"too many tries: the next one in {error.wait_s} s") from error
     except PasswordExpired as error:
-        raise UserError("sign_in.expired", f"the temporary password of {login} has expired") from error
+        raise UserError(f"the temporary password of {login} has expired") from error
     if user is None:
-        raise UserError("sign_in.failed", "login or password is wrong, or the login is disabled")
+        raise UserError("login or password is wrong, or the login is disabled")
     if user.password_is_temporary:
-        raise UserError("profile.temporary", f"{user.login} has to replace the temporary password at a sign-in first")
+        raise UserError(f"{user.login} has to replace the temporary password at a sign-in first")
     return user
 
 

@@ -60,6 +60,14 @@ ROLES: Final = {
         has_port=False,
         drain_s=lambda _settings: 10,
     ),
+    "jobs": Role(
+        place="kopeck.serve.jobs:serve_jobs",
+        does="does background jobs: exports, imports, runs",
+        uses="PostgreSQL, the journal",
+        section="jobs",
+        has_port=False,
+        drain_s=lambda settings: settings.jobs.drain_s + 5,
+    ),
     "web": Role(
         place="kopeck.serve.web:serve_web",
         does="serves pages to people",
@@ -71,7 +79,7 @@ ROLES: Final = {
 }
 
 #: Roles that `kopeck run` puts into one process: none of them answers a partner or a person.
-BACK_OFFICE: Final = ("relay",)
+BACK_OFFICE: Final = ("relay", "jobs")
 
 
 def health_port(settings: Settings, roles: Sequence[str], index: int = 0) -> int:

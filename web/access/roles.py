@@ -69,8 +69,8 @@ _ENTITIES: Final = "SELECT id, number, name FROM legal_entities ORDER BY id"
 class AccessError(Refusal):
     """What was asked of users, roles or approvals cannot be.
 
-    message: English, for pages, which translate it and put in the values; field: of the form, if it is one's. `str()` is
-    for the command, which begins its sentences small.
+    message: English, for pages, which translate it and put in the values. field: of the form, where it is one's fault.
+    `str()` is for the command, which begins its sentences small.
     """
 
     default_code = "access_refused"

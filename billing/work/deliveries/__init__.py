@@ -1,0 +1,1 @@
+"""The one delivery engine: what is sent to others, once by id, until they have answered."""

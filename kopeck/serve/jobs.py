@@ -1,0 +1,52 @@
+"""Composition root of the role jobs: background work. Any number may run at once, on any number of hosts.
+
+Rules. KINDS names the work of each kind of job by its place, which the child process imports; so neither this process
+nor those who queue jobs carry what the work needs. A job of a kind that is not here waits for a process that knows it:
+a newer version's, while hosts are updated one by one.
+
+Does not know: what the work does.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+
+from billing.work.jobs.rules import JobKind
+from kopeck.databases.stores import Stores
+from kopeck.serve.process import RoleParts, wait_for_database
+from kopeck.settings import Settings
+from kopeck.work.frames import Setup
+from kopeck.work.worker import Worker, WorkerOptions
+
+log = structlog.get_logger("kopeck.jobs")
+
+#: Every kind of job.
+KINDS: Final[Mapping[str, JobKind]] = {}
+
+
+async def serve_jobs(settings: Settings, stores: Stores, stop: asyncio.Event, parts: RoleParts) -> None:
+    """Do jobs until the end is asked for; outlives the database being away."""
+    if not await wait_for_database(stores.dsn, stop):
+        return
+    worker = Worker(worker_options(settings, stores))
+    log.info("serving", worker=worker.name, processes=settings.jobs.processes)
+    parts["started"] = True  # PostgreSQL away is no fault of the process: it waits and says so in its log
+    await worker.run(stop)
+
+
+def worker_options(settings: Settings, stores: Stores) -> WorkerOptions:
+    """What the worker needs of the settings."""
+    jobs = settings.jobs
+    return WorkerOptions(
+        setup=Setup(settings, stores),
+        kinds=KINDS,
+        processes=jobs.processes,
+        queues=jobs.queues,
+        lease_s=jobs.lease_s,
+        poll_s=jobs.poll_ms / 1000,
+        keep_days=jobs.keep_days,
+        files_keep_days=jobs.files_keep_days,
+        drain_s=jobs.drain_s,
+    )
