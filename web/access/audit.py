@@ -19,7 +19,7 @@ from psycopg2.extras import Json
 from billing.database.cursors import Cursor
 from web.access.actors import Actor
 
-#: Every action that can be on record; web/site/texts.py words each as ``audit.ACTION``.
+#: Every action that can be on record; web/site/words.py has their words.
 ACTIONS: Final = (
     "signed_in",
     "sign_in_failed",

@@ -109,7 +109,18 @@ def test_roles_are_made_given_and_removed_and_a_role_that_waits_is_approved(kope
     assert "money.post\tMoney by hand\tPost money by hand\tabove 50.00" in kopeck("role", "show", "Careful").out
     assert kopeck(*anna, "user", "roles", "vera", "Careful", "viewer", stdin=f"{PASSWORD}\n").status == 0
     assert "vera\tCareful, viewer\tactive" in kopeck("user", "list").out
-    asked = kopeck("--as", "vera", "role", "set", "Desk", "--right", "money.post", stdin=f"{PASSWORD}\n")
+    asked = kopeck(
+        "--as",
+        "vera",
+        "role",
+        "set",
+        "Desk",
+        "--right",
+        "money.post",
+        "--above",
+        "money.post=50",
+        stdin=f"{PASSWORD}\n",
+    )
     assert "request 1 waits for a second person" in asked.out
     assert "Desk" not in kopeck("role", "list").out
     assert "add role Desk" in kopeck(*anna, "approval", "list", stdin=f"{PASSWORD}\n").out
