@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from billing.database.cursors import Cursor
-from kopeck.cli.person import actor_at
+from billing.language import codes
+from kopeck.cli.person import actor_at, os_actor
 from kopeck.databases.stores import Stores, open_stores
 from kopeck.databases.transactions import in_transaction
 from kopeck.logs import configure_logs
@@ -122,9 +123,11 @@ class AliasedOption(click.Option):
         return names.replace("".join(f", {name}" for name in self.opts[1:]), ""), meaning
 
 
+#: Languages there are: English and those that have a file, without which no text is read.
+LANGUAGES = codes()
 #: Of what is printed.
 LANGUAGE = click.option(
-    "--language", "--lang", cls=AliasedOption, type=click.Choice(("en", "ru")), default="en", show_default=True
+    "--language", "--lang", cls=AliasedOption, type=click.Choice(LANGUAGES), default="en", show_default=True
 )
 
 #: Of files that people write; those of usage say it in their format (billing.usage.format.CHARSETS).
@@ -135,6 +138,11 @@ CHARSET_HINT = "hint: the file is not UTF-8; one that Excel wrote in Russia is r
 CHARSET = click.option(
     "--charset", type=click.Choice(CHARSETS), default="utf-8", show_default=True, help="Of the file; Excel: cp1251."
 )
+
+
+def actor() -> str:
+    """How records name the operating system's user. Commands that change something ask `Context.act` instead."""
+    return os_actor()
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
