@@ -20,6 +20,7 @@ from web.console.billing import invoices, orders, runs
 from web.console.partners import partners
 from web.console.payments import attempts, payments
 from web.console.people import customers, sign_in, users
+from web.console.system import audit
 from web.site import page
 from web.site.lists.pages import list_page
 from web.site.site import Site, WebOptions
@@ -42,6 +43,7 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/sign-in", sign_in.SignInPage),
     ("/sign-out", sign_in.SignOutPage),
     ("/language", sign_in.LanguagePage),
+    ("/appearance", sign_in.AppearancePage),
     ("/profile", sign_in.ProfilePage),
     ("/payments", payments.PaymentsPage),
     ("/payments[.]csv", payments.PaymentsExport),
@@ -68,7 +70,7 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     (f"/partners/{_CODE}/state", partners.PartnerStatePage),
     ("/users", users.UsersPage),
     (f"/users/{_LOGIN}", users.UserPage),
-    ("/audit", list_page(listings.LISTINGS["audit"])),
+    ("/audit", audit.AuditPage),
 )
 
 
@@ -80,6 +82,7 @@ def make_app(options: WebOptions) -> Application:
     return Application(
         routes,
         site=site,
+        has_search=any(path == "/search" for path, _ in ROUTES),
         log_function=log_request,
         static_path=str(here / "static"),
         static_handler_class=page.Files,

@@ -10,14 +10,11 @@ from web.console.billing.invoice_list import INVOICES
 from web.console.billing.orders import ORDERS
 from web.console.billing.runs import RUNS
 from web.console.people.customers import CUSTOMERS
-from web.console.system.audit import AUDIT
 from web.site.lists.declaration import Listing
 from web.site.lists.pages import ColumnsPage, ViewsPage
 from web.site.lists.work_pages import BulkPage, ExportPage
 
-LISTINGS: Final[Mapping[str, Listing]] = {
-    listing.name: listing for listing in (CUSTOMERS, ORDERS, INVOICES, RUNS, AUDIT)
-}
+LISTINGS: Final[Mapping[str, Listing]] = {listing.name: listing for listing in (CUSTOMERS, ORDERS, INVOICES, RUNS)}
 
 
 class Columns(ColumnsPage):

@@ -4,17 +4,19 @@ Does not know: who writes to it (web.access.audit).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 from billing.language import N_, NP_, Language
-from billing.listing.records import Row
-from web.access.audit import AUDIT_ROWS, CHANGES
+from web.access.audit import ACTIONS, CHANGES, AuditFilter, list_entries
 from web.access.rights import Right
-from web.site import words
-from web.site.lists.declaration import Kind, ListColumn, Listing, Tab, linked
+from web.site import filters, words
+from web.site.filters import Choices, Form
+from web.site.page import Page
 
+AUDIT_ROWS: Final = 100
 #: What of an entry's detail is told, by its name.
 DETAILS: Final[Mapping[str, str]] = {
     "reason": N_("Answer"),
@@ -55,6 +57,23 @@ DETAILS: Final[Mapping[str, str]] = {
     "due_days": N_("Days to pay"),
     "invoice_prefix": N_("Prefix of invoice numbers"),
     "credit_note_prefix": N_("Prefix of credit note numbers"),
+    "differences": N_("Changes"),
+    "right": N_("Right"),
+    "rights": N_("Rights"),
+    "limits": N_("Second person above"),
+    "legal_entities": N_("Legal entities"),
+    "roles": N_("Roles"),
+    "what": N_("What"),
+    "object": N_("Object"),
+    "asked_by": N_("Asked by"),
+    "token": N_("Token"),
+    "os": N_("Account of the machine"),
+    "sudo_user": N_("Called by sudo as"),
+    "balance_minor": N_("Balance"),
+    "sessions": N_("Sessions"),
+    "browser": N_("Browser"),
+    "is_new_browser": N_("Browser seen for the first time"),
+    "expires_at": N_("Valid until"),
 }
 #: States of customers and users.
 DETAIL_STATES: Final[Mapping[str, str]] = {
@@ -95,6 +114,50 @@ _FILTER_CODES: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 
+class AuditPage(Page):
+    """GET /audit."""
+
+    needs = Right.AUDIT_VIEW
+    section = "audit"
+
+    async def get(self) -> None:
+        """The filtered record, newest first."""
+        choices = Choices("action", ACTIONS, (), sums=False)
+        form = filters.parse_form(self.arguments, choices, self.now, self.site.zone)
+        before = form.after if form.after.isascii() and form.after.isdecimal() and len(form.after) < 19 else ""
+        shared: dict[str, Any] = {"form": form, "actions": ACTIONS, "limits": filters.LIMITS}
+        is_changes = form.marks == CHANGES
+        changes = replace(form, marks=() if is_changes else CHANGES)
+        shared |= {"query": filters.query_string, "is_changes": is_changes}
+        shared |= {
+            "changes_query": filters.query_string(changes),
+            "told": lambda detail: detail_told(self.spoken, detail),
+            "changes_told": lambda changes: changes_told(self.spoken, changes),
+        }
+        if form.filter is None or (form.after and not before):
+            self.set_status(400)
+            broken = (
+                "" if form.filter is None else N_("The link to this page of the list is broken. Start from the newest.")
+            )
+            await self.show("audit.html", entries=None, next=None, broken=broken, **shared)
+            return
+        if not filters.is_canonical(form, parse_qsl(self.request.query)):
+            self.redirect(f"/audit?{filters.query_string(form, after=form.after)}".rstrip("?"))
+            return
+        wanted = audit_filter(form)
+        async with self.site.cursor() as cur:
+            await self.record("audit_listed", "", "", cur, filter=filters.query_string(form))
+            entries = await list_entries(cur, wanted, int(before) if before else None, AUDIT_ROWS + 1)
+        following = str(entries[AUDIT_ROWS - 1].id) if len(entries) > AUDIT_ROWS else None
+        await self.show("audit.html", entries=entries[:AUDIT_ROWS], next=following, broken="", **shared)
+
+
+def audit_filter(form: Form) -> AuditFilter:
+    """The fields of the list's form as the record is asked."""
+    assert form.filter is not None
+    return AuditFilter(form.filter.start, form.filter.end, form.text, form.marks)
+
+
 def detail_told(language: Language, detail: Mapping[str, Any]) -> str:
     """An entry's detail in words; a name that has none stays as it is."""
     told = []
@@ -116,15 +179,33 @@ def _name_told(language: Language, name: str) -> str:
     return _(DETAILS[name]) if name in DETAILS else name
 
 
+def changes_told(language: Language, changes: Mapping[str, Sequence[Any]]) -> list[tuple[str, str, str]]:
+    """(fact, before, after) of everything that changed, in words; of a list what went and what came."""
+    told = []
+    for fact, (before, after) in sorted(changes.items()):
+        name = _name_told(language, fact)
+        if isinstance(before, list) and isinstance(after, list):
+            gone, come = [x for x in before if x not in after], [x for x in after if x not in before]
+            told.append((name, _plain_told(language, fact, gone), _plain_told(language, fact, come)))
+        else:
+            told.append((name, _plain_told(language, fact, before), _plain_told(language, fact, after)))
+    return told
+
+
 def _value_told(language: Language, name: str, value: object) -> str:
-    """Two values are what a fact was and what it became; an empty one is a dash."""
-    _ = language.gettext
+    """Two values are what a fact was and what it became."""
     if isinstance(value, list) and len(value) == 2:
-        return " → ".join(_value_told(language, name, item) for item in value)
-    if isinstance(value, list):
-        return ", ".join(_value_told(language, name, item) for item in value)
-    if value in ("", None):
+        return " → ".join(_plain_told(language, name, item) for item in value)
+    return _plain_told(language, name, value)
+
+
+def _plain_told(language: Language, name: str, value: object) -> str:
+    """A value in words; an empty one is a dash."""
+    _ = language.gettext
+    if value in ("", None, [], {}):
         return _("—")
+    if isinstance(value, list):
+        return ", ".join(_plain_told(language, name, item) for item in value)
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     if name.endswith("_minor") and isinstance(value, int):
@@ -150,55 +231,3 @@ def filter_told(language: Language, query: str) -> str:
         parts.append(f"{label.lower()}: {shown}")
     sentence = ", ".join(parts)
     return sentence[:1].upper() + sentence[1:]
-
-
-def actor_told(language: Language, row: Row) -> str:
-    """Who it was: a user by the login alone."""
-    kind, _, name = str(row["actor"]).partition(":")
-    return name if kind == "user" else words.word(language, "actor", kind, name=name)
-
-
-def object_address(row: Row) -> str:
-    """The page of what an entry is about; empty where it has none."""
-    path = _OBJECT_PATHS.get(row["object_kind"], "")
-    return linked(f"{path}/{{object}}", row) if path else ""
-
-
-_OBJECT_PATHS: Final[Mapping[str, str]] = {
-    "payment": "/payments",
-    "invoice": "/invoices",
-    "partner": "/partners",
-    "customer": "/customers",
-    "order": "/orders",
-    "run": "/runs",
-}
-
-AUDIT: Final = Listing(
-    "audit",
-    N_("Audit"),
-    AUDIT_ROWS,
-    (
-        ListColumn("at", N_("Time"), Kind.INSTANT, place="under", is_primary=True),
-        ListColumn("actor", N_("Who"), Kind.CODE, told=actor_told, is_primary=True),
-        ListColumn("action", N_("Action"), Kind.STATE, words=words.ACTIONS, place="title", is_primary=True),
-        ListColumn(
-            "object", N_("Object"), Kind.CODE, told=lambda _, row: object_told(row), address=object_address,
-            reads=("object_kind",), place="mark", is_primary=True,
-        ),
-        ListColumn(
-            "detail", NP_("audit", "Details"), told=lambda language, row: detail_told(language, row["detail"]),
-            place="block", why_not=N_("Details are read, not searched."),
-        ),
-        ListColumn("address", N_("Address"), Kind.CODE),
-    ),
-    order="-at",
-    noun=lambda language, rows: language.ngettext("%(num)s entry", "%(num)s entries", rows),
-    needs=Right.AUDIT_VIEW,
-    lead=N_("Who saw and did what. Entries cannot be changed or deleted."),
-    tabs=(Tab(N_("All"), ""), Tab(N_("Changes only"), urlencode([("action", action) for action in CHANGES]))),
-)  # fmt: skip
-
-
-def object_told(row: Row) -> str:
-    """What an entry is about."""
-    return f"№ {row['object']}" if row["object_kind"] == "payment" else str(row["object"])

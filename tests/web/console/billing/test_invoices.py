@@ -31,7 +31,7 @@ def test_an_invoice_is_shown_with_its_state_and_the_view_is_on_record(invoiced) 
         assert words in answer.words.replace("\u00a0", " ")
     assert "<b>" not in answer.text
     assert "Не оплачено 122,00 ₽" in answer.words.replace("\u00a0", " ")
-    assert "Просмотр счёта" in invoiced.person("anna").find("/audit", actor="vera").words
+    assert "Просмотр счёта" in invoiced.person("anna").find("/audit", q="vera").words
 
 
 def test_a_suspended_account_is_told_beside_its_invoice_until_a_delay_or_a_payment(invoiced) -> None:

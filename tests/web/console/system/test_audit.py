@@ -5,7 +5,6 @@ import re
 import pytest
 
 from billing.language import language_of
-from tests.web.console.test_listings import rows
 from web.access.audit import ACTIONS, CHANGES
 from web.console.system.audit import detail_told
 
@@ -14,13 +13,14 @@ def test_the_audit_record_is_searched_by_person_object_and_action(own_site):
     wanted = own_site.seeded.ids["posted"]
     own_site.person("vera").get(f"/payments/{wanted}")
     person = own_site.person("anna")
-    answer = person.find("/audit", actor="vera")
+    answer = person.find("/audit", q="vera")
     assert "Просмотр платежа" in answer.words
     assert f'href="/payments/{wanted}"' in answer.text
-    assert f"Просмотр платежа № {wanted}" in person.find("/audit", object=str(wanted), columns="action.object").words
-    assert {row[0] for row in rows(person.find("/audit", action="signed_in", columns="action"))} == {"Вход"}
-    assert rows(person.find("/audit", actor="nobody-at-all")) == []
-    assert person.get("/audit", place="x").status == 400
+    assert "Просмотр платежа № " in person.find("/audit", q=str(wanted)).words
+    only = person.find("/audit", action="signed_in")
+    assert set(only.column("Действие")) == {"Вход"}
+    assert "Записей не найдено" in person.find("/audit", q="nobody-at-all").words
+    assert person.get("/audit", after="x").status == 400
 
 
 def test_the_audit_record_can_leave_out_looking_and_tells_details_in_words(own_site):
@@ -29,10 +29,10 @@ def test_the_audit_record_can_leave_out_looking_and_tells_details_in_words(own_s
     person.post("/partners/osmp/state", {"state": "paused"}, "/partners/osmp")
     page = person.find("/audit")
     assert "Поиск: 7916, период: год, состояние: зачислен, сумма от: 5" in page.words
-    link = re.search(r'href="([^"]+)"[^>]*>Только изменения', page.text)[1].replace("&amp;", "&")
-    page = person.find(f"{link}&columns=action")
-    assert rows(page) == [["Приостановка партнёра"]]
-    assert re.search(r'aria-current="page">Только изменения', page.text)
+    link = re.search(r'class="button" href="(/audit[^"]+)"', page.text)[1].replace("&amp;", "&")
+    page = person.find(link)
+    assert page.column("Действие") == ["Приостановка партнёра"]
+    assert 'aria-current="true">Только изменения' in page.text
 
 
 def test_every_action_is_a_change_or_one_of_those_that_only_look_or_sign_in():
@@ -74,10 +74,10 @@ def test_the_audit_record_is_read_page_by_page(own_site):
         " SELECT 'user:robot', 'signed_in', n FROM generate_series(1, 230) n"
     )
     person = own_site.person("anna")
-    path, seen = "/audit?actor=robot&columns=object", []
+    path, seen = "/audit?q=robot", []
     while path:
         answer = person.find(path)
-        seen += [int(number) for [number] in rows(answer)]
+        seen += [int(number) for number in answer.column("Объект")]
         following = re.search(r'rel="next" href="([^"]+)"', answer.text)
         path = following and following[1].replace("&amp;", "&")
     assert seen == list(range(230, 0, -1))
