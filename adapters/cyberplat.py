@@ -1,15 +1,16 @@
 """CyberPlat's provider protocol: ``action=check|payment|status|cancel``, XML in windows-1251, RSA both ways.
 
-Source: the project's fact sheet on CyberPlat, part A (A.1 to A.8); retry rules from the one on repeats.
+Sources: open implementations of a provider's side, which quote CyberPlat's table of codes (ABillS' Paysys modules,
+``lfuuu/stattest``). No document for providers was found in public; where implementations differ there is a setting.
 
 Rules. The signature covers the raw, still percent-encoded bytes before the last ``&sign=`` and is looked at first.
-Then, as in A.4: action (1), number (2), type (-2), additional (-1), amount (3), receipt (4), date (5). A missing
-parameter is answered with the code of its kind. Codes -4 to 9 leave here and no others. Errors are signed exactly
-like successes, over the bytes that are sent. HTTP status is always 200.
+Then action (1), number (2), type (-2), additional (-1), amount (3), receipt (4), date (5). A missing parameter
+is answered with the code of its kind. Codes -4 to 9 leave here and no others. Errors are signed exactly like successes,
+over the bytes that are sent. HTTP status is always 200.
 
 Long because a partner's protocol is one file, and every one has the same order: settings, codes, decode, encode, scrub,
-the client side. With the fact sheet beside it, it is read once, from the request to the reply; the next partner's is
-written by comparing file with file.
+the client side. It is read once, from the request to the reply; the next partner's is written by comparing file with
+file.
 
 Does not know: balances, payments, limits of the contract (amount bounds are the gateway's, who knows repeats).
 """
@@ -50,7 +51,7 @@ NAME: Final = "cyberplat"
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What differs between partners that speak this protocol (A.2 "dialects", A.5 digests, A.8 gaps)."""
+    """What differs between partners that speak this protocol: forms of a request, digests, what is left open."""
 
     digest: Literal["sha1", "sha256"] = setting("sha1", "digest of the signatures, both ways")
     require_signature: bool = setting(True, "false takes unsigned requests: for a test bench only, never for money")
@@ -80,7 +81,7 @@ MAX_SIGN_CHARS: Final = 2048
 
 CHARSET: Final = "windows-1251"
 
-# ---- codes (A.4; the pairs nobody wrote down follow the table in the fact sheet on other systems) ----
+# ---- codes (CyberPlat's table; a reason it has no code for takes the nearest in meaning and finality) ----
 
 _CODE: Final[Mapping[Reason, int]] = {
     Reason.OK: 0,
@@ -132,7 +133,7 @@ _CODE_BY_OP: Final[Mapping[tuple[Reason, Op | None], int]] = {
     **{(reason, Op.STATUS): 6 for reason in _REFUSALS},
     **{(reason, Op.CANCEL): 4 for reason in _REFUSALS},
     (Reason.IN_PROGRESS, Op.STATUS): 8,
-    # Undecided money is not taken back (repeats, section 4); 9 leaves the payment standing, as it does.
+    # Undecided money is not taken back; 9 leaves the payment standing, as it does.
     (Reason.IN_PROGRESS, Op.CANCEL): 9,
 }
 
@@ -385,7 +386,7 @@ def encode(result: Result, contract: Contract, keys: Keys) -> Reply:
 
 
 def _particulars(result: Result, contract: Contract, dialect: Dialect) -> str:
-    """authcode, date and add, where A.3 has them: with success, and authcode with "was cancelled" too."""
+    """authcode, date and add, where a reply has them: with success, and authcode with "was cancelled" too."""
     done = result.reason in (Reason.OK, Reason.DUPLICATE_OK)
     parts = ""
     if result.op is Op.CHECK:
@@ -405,7 +406,7 @@ _END: Final = b"</response>"
 
 
 def signed_reply(body: bytes, private_key: Any, digest: str) -> bytes:
-    """``body`` with ``<sign>`` put directly before ``</response>``, nothing else changed (A.5)."""
+    """``body`` with ``<sign>`` put directly before ``</response>``, nothing else changed."""
     sign: str = private_key.sign(body, _PADDING, _DIGEST[digest]).hex()
     return b"%s<sign>%s</sign>%s" % (body[: -len(_END)], sign.encode("ascii"), _END)
 

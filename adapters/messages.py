@@ -299,9 +299,9 @@ class Contract:
     services: service codes accepted in the dialect's service field; empty accepts any.
     account_pattern: full-match regular expression (RE2) of account numbers after normalisation.
     date_past_s, date_future_s: how far the partner's time may lie behind or ahead of ours; None switches it off.
-    re_examine: refusals that a repeat may overturn (retry.md rule 7).
+    re_examine: refusals that a repeat may overturn: the same payment is looked at again, not answered from memory.
     display: account fields the payer's screen may show: any of "name", "balance".
-    cancel_*: retry.md section 6; window is since registration, None is unlimited.
+    cancel_*: whether and when a partner may take a payment back; window is since registration, None is unlimited.
     dialect: the protocol's own settings, a ``Dialect`` of its module.
     """
 

@@ -1,7 +1,8 @@
 """The OSMP (QIWI) provider protocol and its family: ``command=check|pay``, XML in UTF-8, HTTP Basic.
 
 Pegas, Ibox, Novoplat, Rapida, Pay24, Neoline and others speak it with another name of the id element and some verbs
-more; each difference is a setting. Source: the project's fact sheet on OSMP; retry rules from the one on repeats.
+more; each difference is a setting. Sources: OSMP's document for providers (sample address ``payment_app.cgi``) as open
+billing systems quote and speak it (ABillS' Paysys modules, Ubilling's openpayz), and QIWI's published list of errors.
 
 Rules. 300 and 8 are fatal to the payment, so nothing of our own making is ever answered with them: that is 1, and 90
 while in work. Order of checks: access, command, txn_id, account, prv_id, sum, txn_date. Business answers are HTTP 200;
@@ -9,8 +10,8 @@ failed Basic is 401 and a foreign address 403, both without an OSMP answer in th
 Unknown parameters are ignored, as the protocol tells providers; doubled ones are refused.
 
 Long because a partner's protocol is one file, and every one has the same order: settings, codes, decode, encode, scrub,
-the client side. With the fact sheet beside it, it is read once, from the request to the reply; the next partner's is
-written by comparing file with file.
+the client side. It is read once, from the request to the reply; the next partner's is written by comparing file with
+file.
 
 Does not know: balances, payments, limits of the contract (bounds, services, account pattern and date window are the
 gateway's, who knows repeats: a credited payment must never be refused because a limit moved).
@@ -54,7 +55,7 @@ NAME: Final = "osmp"
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What differs between partners of the family (fact sheet, sections 1 to 4, 6 and 7)."""
+    """What differs between partners of the family."""
 
     id_element: str = setting("osmp_txn_id", "name of the reply element that echoes txn_id")
     require_basic: bool = setting(True, "false lets in calls without HTTP Basic while the contract has no basic key")
@@ -88,7 +89,7 @@ MAX_SUM_CHARS: Final = 17
 MAX_BASIC: Final = 512
 _INT64: Final = 2**63
 
-# ---- codes (section 4; the rest after the table in the fact sheet on other systems) ----
+# ---- codes (OSMP's list; a reason it has no code for takes the code of the nearest in meaning and finality) ----
 
 _CODE: Final[Mapping[Reason, int]] = {
     Reason.OK: 0,
@@ -174,7 +175,7 @@ def _comment(result: Result, dialect: Dialect) -> str:
 
 # ---- decode ----
 
-#: Parameters of the base protocol that are kept with the payment (section 2).
+#: Parameters of the base protocol that are kept with the payment.
 KEPT: Final = ("sum_from", "trm_id", "terminal")
 
 _DATE_TIME: Final = re.compile(r"[0-9]{14}", re.ASCII)
@@ -243,7 +244,7 @@ def _check(values: Mapping[str, bytes], contract: Contract, dialect: Dialect, no
     wire.hold_to_contract(account, service, contract)
     amount = None
     if "sum" in values or not dialect.optional_sum_in_check:
-        # Terminals that only look an account up send 0.00 (section 2): a check of no sum.
+        # Terminals that only look an account up send 0.00: a check of no sum.
         amount = _sum(values, dialect) or None
     return Check(account, service, amount, key, _extras(values, dialect))
 
@@ -394,7 +395,7 @@ def _particulars(result: Result, contract: Contract, dialect: Dialect) -> str:
         balance = "" if result.amount is None else f"<balance>{format_minor(result.amount)}</balance>"
         return balance + ending
     parts = ""
-    by_our_number = result.op is Op.CANCEL and dialect.cancel == "prv_txn"  # knows neither id nor sum (section 6)
+    by_our_number = result.op is Op.CANCEL and dialect.cancel == "prv_txn"  # knows neither id nor sum
     if not by_our_number:
         parts += f"<{dialect.id_element}>{wire.xml_text(result.key or '')}</{dialect.id_element}>"
     if result.cancel_key is not None:
@@ -509,7 +510,7 @@ def _check_names(dialect: Dialect) -> None:
 
 
 def basic_authorization(user: str, password: str) -> str:
-    """The Authorization header's value. ``basic_authorization("osmp", "secret")`` is the fact sheet's example."""
+    """The Authorization header's value. Example: ``basic_authorization("osmp", "secret")``."""
     return "Basic " + binascii.b2a_base64(f"{user}:{password}".encode(), newline=False).decode("ascii")
 
 

@@ -1,6 +1,6 @@
 """Every partner protocol by name, and a partner's contract between its stored JSON and its record.
 
-Rules. A contract is data (design, section 4): connecting, limiting or changing a partner is a new version of this JSON,
+Rules. A contract is data: connecting, limiting or changing a partner is a new version of this JSON,
 made by hand or by a form, so each mistake is refused with one sentence that names the field and what is allowed.
 Unknown fields are mistakes. Absent fields take the defaults of ``messages.Contract`` and of the dialect.
 
@@ -32,7 +32,7 @@ MAX_SERVICE: Final = 32
 MAX_WINDOW_S: Final = 100 * 366 * 86_400
 
 DISPLAY_FIELDS: Final = ("name", "balance")
-#: Refusals that a later repeat may overturn: what a person at the provider can put right (retry rule 7).
+#: Refusals that a later repeat may overturn: what a person at the provider can put right.
 RE_EXAMINABLE: Final = frozenset(
     {
         Reason.ACCOUNT_NOT_FOUND,

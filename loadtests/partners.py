@@ -2,7 +2,7 @@
 
 Everything here is the aggregator's side: requests are built and replies read by the adapters' client side with the
 contract as the aggregator knows it, and what a code means to an aggregator is a table of this file, written from the
-fact sheets and not from the gateway.
+protocols' lists of codes and not from the gateway.
 
 Does not know: which requests are sent when, what the provider's database holds.
 """
@@ -19,7 +19,7 @@ from adapters import cyberplat, osmp
 from adapters.messages import Contract, Keys, Request
 from adapters.protocols import PROTOCOLS, contract_from_json
 
-#: Of the period, and of the fact sheet's example; twice as long costs the gateway three times the signing.
+#: What partners' keys had when the protocol was young; twice as long costs the gateway three times the signing.
 RSA_BITS: Final = 1024
 
 

@@ -2,7 +2,7 @@
 
 A deck of stories is dealt from a seed in exact shares, so that every kind of fault happens as often as promised. A
 story is a plain function of a `Talk`; it repeats a request under the same key, with the same contents and the same
-date, until the answer is final, as aggregators do (the fact sheet on repeats), only faster.
+date, until the answer is final, as aggregators do, who hold the payer's cash, only faster.
 
 Rules. Every story ends with a payment that was credited, except where it is taken back; keys of two stories never
 meet. Only `Talk.ask` sends, and it writes down what it sends.

@@ -9,7 +9,7 @@ on the day, so a change of the tax rate begins a new version of every price unde
 Promotions act in the order of their `order` number. Free units come off the quantity before it is priced; percents,
 sums and free periods come off the line's exact sum, each off what those before it left, before the one rounding.
 
-Does not know: files (catalogue_read), storage (catalogue_store), what an event costs (ratingcore).
+Does not know: files (reader), storage (store), what an event costs (ratingcore).
 """
 
 from collections.abc import Iterable, Iterator, Mapping

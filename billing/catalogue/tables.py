@@ -3,7 +3,7 @@
 Rules. Buyers who see the same price are one, however many they are: a customer or group whom no price list names is
 nobody in particular. Quantities of mediation (millionths of the item's unit) become steps exactly or not at all.
 
-Does not know: the tables themselves (``cycle_prices``, ``catalogue_rate_bulk``), events, compilation.
+Does not know: the tables themselves (billing.charging.prices, billing.rating.bulk), events, compilation.
 """
 
 from collections.abc import Mapping

@@ -80,7 +80,7 @@ class Due:
     """What a shard bills. charge_sets: numbers of the tariffs' charge sets, as Periods.charge_set counts them.
 
     By order: bound_s, the midnight of the run's date in its zone; entitlement, a number of the tariffs' entitlements.
-    beside: periods that are not billed, but share pools with some that are (cycle_pools); None: not looked for yet.
+    beside: periods that are not billed, but share pools with some that are (pools); None: not looked for yet.
     """
 
     periods: Periods

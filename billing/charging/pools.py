@@ -121,7 +121,7 @@ def _neighbours(due: Due, shard: ShardInput, tariffs: Tariffs) -> Periods:
 
 def windows(due: Due, shard: ShardInput, tariffs: Tariffs) -> Windows:
     """The usage that is to be read, by account: service periods due in arrears of orders with metered items, and those
-    that share their pools. Periods with late usage are not among them (cycle_late)."""
+    that share their pools. Periods with late usage are not among them (late)."""
     periods = due.periods
     metered = np.array([one.has_metered for one in tariffs.entitlements] or [False])[due.entitlement]
     picked = np.flatnonzero((periods.part == ARREARS) & metered[periods.order] & (periods.until_s > periods.from_s))

@@ -7,9 +7,9 @@ codes, buyers, PARTS, KINDS, REASONS). Nothing in here is changed once it is mad
 Orders are sorted by (payer_account_id, order_id), payers by account_id, events by (account_id, at_s, id), the rest by
 order_id or account; `bill_shard` refuses what is not.
 
-The way of a shard: ``tariffs = prepare_tariffs(catalogues, terms)`` once a process and run (cycle_tariffs);
-``due = find_due(shard, tariffs)`` and ``windows(due, shard, tariffs)``, the usage to read (cycle_due); then, with the
-events put in by ``dataclasses.replace``, ``bill_shard(shard, tariffs, due)`` (cycle_lines).
+The way of a shard: ``tariffs = prepare_tariffs(catalogues, terms)`` once a process and run (tariffs);
+``due = find_due(shard, tariffs)`` and ``windows(due, shard, tariffs)``, the usage to read (due, pools); then, with the
+events put in by ``dataclasses.replace``, ``bill_shard(shard, tariffs, due)`` (bills).
 
 Does not know: the database, what any of it costs.
 """

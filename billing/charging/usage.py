@@ -4,7 +4,7 @@ Rules. An event belongs to the account's lowest recurring order that has its ite
 happened; that depends neither on what is due nor on when it came. It is billed in the arrears period of that order
 whose service period covers that time, if the item is metered there; else it is passed over. Events are rated at their
 own time, in order of (at, id) over the whole account, for pools are shared by all its lines of one period
-(cycle_pools). A line closes one second before its service period ends. Quantities are steps of the item's unit exactly,
+(pools). A line closes one second before its service period ends. Quantities are steps of the item's unit exactly,
 or the order cannot be billed.
 
 Does not know: promotions but for free units in prices, rounding, recurring charges.

@@ -328,7 +328,7 @@ def begin_approval(opened: ColumnConnection, run_id: int, actor: str) -> None:
     do(opened, _RUN_STATE, (run_id, "approving", actor))
 
 
-def void_review(opened: ColumnConnection, run_id: int) -> None:
+def undo_review(opened: ColumnConnection, run_id: int) -> None:
     """Undo a review: its drafts are deleted, and what they billed is due again.
 
     Raises:

@@ -13,25 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from billing.cycle import (
-    abandon as cycle_abandon,
-)
 from billing.cycle import boundary_store as usage_boundary
-from billing.cycle import (
-    plan as cycle_plan,
-)
-from billing.cycle import (
-    posting as cycle_post,
-)
-from billing.cycle import (
-    summary as cycle_summary,
-)
-from billing.cycle import (
-    workers as cycle_workers,
-)
-from billing.cycle.posting import CycleRefused
+from billing.cycle.abandon import abandon_run
+from billing.cycle.plan import NewRun, ensure_system_accounts, plan_run
+from billing.cycle.posting import CycleRefused, begin_approval, finish_run, run_state, undo_review
 from billing.cycle.shard import ShardDone, ShardJob, ShardWorker
-from billing.cycle.summary import Reconciled, Summary
+from billing.cycle.summary import Reconciled, Summary, newest_runs, reconcile, summarise, under_way
+from billing.cycle.workers import run_shards
 from billing.database.adbc import rows
 from billing.database.cursors import ColumnConnection
 from billing.database.link import RECONNECT_LIMIT_S, Link
@@ -72,13 +60,13 @@ class RunResult:
     seconds: dict[str, float]
 
 
-def start_run(dsn: str, new: cycle_plan.NewRun) -> int:
+def start_run(dsn: str, new: NewRun) -> int:
     """Plan a run; nothing of it is billed yet.
 
     Raises:
         CycleRefused: another run is under way, or something it needs is missing.
     """
-    return _in_one_go(dsn, lambda opened: cycle_plan.plan_run(opened, new))
+    return _in_one_go(dsn, lambda opened: plan_run(opened, new))
 
 
 def go_on(
@@ -113,12 +101,12 @@ def go_on(
             if done.state not in ("posted", "drafted"):
                 troubles.append(done)
         if not stopping():
-            link.run(lambda opened: cycle_post.finish_run(opened, run_id, leave_failed=leave_failed))
+            link.run(lambda opened: finish_run(opened, run_id, leave_failed=leave_failed))
         summary = link.run(lambda opened: _summary(opened, run_id))
         reconciled = None
         if summary.state in ("done", "reviewed"):
             is_posted = summary.state == "done"
-            reconciled = link.run(lambda opened: cycle_summary.reconcile(opened, run_id, is_posted=is_posted))
+            reconciled = link.run(lambda opened: reconcile(opened, run_id, is_posted=is_posted))
         return RunResult(summary, reconciled, stopping(), tuple(troubles), seconds)
     finally:
         link.close()
@@ -131,7 +119,7 @@ def _done_by(crew: Crew, job: ShardJob, shards: list[int], stopping: Callable[[]
         return cycle_dask.run_shards(job, shards, crew.dask, stopping)
     if len(shards) <= 1:  # no processes for the invoice of one account
         return _done_here(job, shards)
-    return cycle_workers.run_shards(job, shards, crew.processes or os.cpu_count() or 1, stopping)
+    return run_shards(job, shards, crew.processes or os.cpu_count() or 1, stopping)
 
 
 def _done_here(job: ShardJob, shards: list[int]) -> Iterator[ShardDone]:
@@ -143,10 +131,10 @@ def _done_here(job: ShardJob, shards: list[int]) -> Iterator[ShardDone]:
 
 
 def _shards_left(opened: ColumnConnection, run_id: int) -> list[int]:
-    state = cycle_post.run_state(opened, run_id)
+    state = run_state(opened, run_id)
     if state not in _TO_DO:
         raise CycleRefused(f"run {run_id} is {state}: nothing of it is left to be done")
-    cycle_plan.ensure_system_accounts(opened)
+    ensure_system_accounts(opened)
     return [int(row[0]) for row in rows(opened, _LEFT, (run_id, _TO_DO[state]))]
 
 
@@ -158,7 +146,7 @@ def approve(dsn: str, run_id: int, actor: str) -> None:
     """
 
     def decide(opened: ColumnConnection) -> None:
-        cycle_post.begin_approval(opened, run_id, actor)
+        begin_approval(opened, run_id, actor)
         usage_boundary.approved(opened, run_id)
 
     _in_one_go(dsn, decide)
@@ -172,7 +160,7 @@ def void_review(dsn: str, run_id: int) -> None:
     """
 
     def undo(opened: ColumnConnection) -> None:
-        cycle_post.void_review(opened, run_id)
+        undo_review(opened, run_id)
         usage_boundary.voided(opened, run_id)
 
     _in_one_go(dsn, undo)
@@ -189,13 +177,13 @@ def abandon(dsn: str, run_id: int, actor: str, why: str) -> Summary:
     Raises:
         CycleRefused: no run that is running.
     """
-    _in_one_go(dsn, lambda opened: cycle_abandon.abandon_run(opened, run_id, actor, why))
+    _in_one_go(dsn, lambda opened: abandon_run(opened, run_id, actor, why))
     return summary_of(dsn, run_id)
 
 
 def run_under_way(dsn: str) -> int | None:
     """The run that is not done, if there is one."""
-    return _in_one_go(dsn, cycle_summary.under_way)
+    return _in_one_go(dsn, under_way)
 
 
 def summary_of(dsn: str, run_id: int) -> Summary:
@@ -207,17 +195,14 @@ def newest(dsn: str, limit: int) -> list[Summary]:
     """Runs, newest first, without their details."""
 
     def read(opened: ColumnConnection) -> list[Summary]:
-        found = [
-            cycle_summary.summarise(opened, number, with_details=False)
-            for number in cycle_summary.newest_runs(opened, limit)
-        ]
+        found = [summarise(opened, number, with_details=False) for number in newest_runs(opened, limit)]
         return [one for one in found if one is not None]
 
     return _in_one_go(dsn, read)
 
 
 def _summary(opened: ColumnConnection, run_id: int) -> Summary:
-    found = cycle_summary.summarise(opened, run_id)
+    found = summarise(opened, run_id)
     if found is None:
         raise CycleRefused(f"there is no run {run_id}")
     return found

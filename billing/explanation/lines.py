@@ -36,7 +36,7 @@ from billing.charging.records import NONE
 from billing.explanation.records import BilledAhead, Explained, OrderFacts, RecordFacts, UsageFacts
 from billing.orders.terms import OrderTerms
 from billing.rating.bills import BillLine, RatedEvent, TaxPart, part_of
-from billing.rating.usage_file import Usage
+from billing.rating.rated_file import Usage
 from ratingcore import reference
 from ratingcore import tariff as core
 from ratingcore.money import Minor, split_minor

@@ -11,10 +11,10 @@ from billing.catalogue.model import (
 )
 from billing.charging.records import NONE
 from billing.explanation.records import Explained
-from billing.rating.report import event_texts, sum_texts
+from billing.rating.printout import event_texts, sum_texts
 from billing.wording import Words
 
-#: Sentences that only the cycle needs; the others are those of billing.rating.report.
+#: Sentences that only the cycle needs; the others are those of billing.rating.printout.
 TEXTS: Final[dict[str, dict[str, str]]] = {
     "en": {
         "own": "the order's own price: {price}",

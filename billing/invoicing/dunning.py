@@ -265,7 +265,7 @@ async def run_chunk(cur: Cursor, after: int, today: date | None, actor: str, loo
     span = await next_span(cur, after, today, looked)
     if span is None:
         return DunningResult(None, {}, 0, 0)
-    seen = await find_due(cur, span)
+    seen = await find_due_steps(cur, span)
     settled = await find_settled(cur, span)
     ids = sorted({one.account_id for one in seen} | settled)
     next_after, count = span.last if span.goes_on else None, span.count
@@ -310,7 +310,7 @@ async def next_span(cur: Cursor, after: int, today: date | None, looked: int = L
     return Span(after, int(last), int(count), count == looked, today) if count else None
 
 
-async def find_due(cur: Cursor, span: Span) -> list[DueStep]:
+async def find_due_steps(cur: Cursor, span: Span) -> list[DueStep]:
     """Steps that are due of a span's accounts, by account and step; without locks."""
     await cur.execute(_DUE_AFTER, {"after": span.after, "last": span.last, "today": span.today})
     return [DueStep(*row) for row in await cur.fetchall()]

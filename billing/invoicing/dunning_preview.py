@@ -12,7 +12,7 @@ from datetime import date
 from itertools import groupby
 
 from billing.database.cursors import Cursor
-from billing.invoicing.dunning import DueStep, find_due, find_settled, next_span
+from billing.invoicing.dunning import DueStep, find_due_steps, find_settled, next_span
 from billing.invoicing.dunning_store import count_touched_orders, names_of
 from ratingcore.money import Minor
 
@@ -72,7 +72,7 @@ async def preview_span(
     span = await next_span(cur, after, today)
     if span is None:
         return None, 0
-    due = await find_due(cur, span)
+    due = await find_due_steps(cur, span)
     preview.lifted += len(await find_settled(cur, span))
     debtors = await _debtors(cur, due)
     tell(debtors)

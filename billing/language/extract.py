@@ -44,6 +44,8 @@ WIDTH: Final = 120
 #: Fewer texts than this, and the command looked at the wrong place.
 LEAST_TEXTS: Final = 20
 
+#: Lines git leaves where two branches meet; the texts of both sides are taken.
+_CONFLICT: Final = re.compile(r"^(<{7}|={7}|>{7}|\|{7}).*\n", re.MULTILINE)
 _PLACEHOLDER: Final = re.compile(r"%(?:\((\w+)\)s|(%)|)")
 _TAG: Final = re.compile(r"</?\w+")
 
@@ -66,12 +68,12 @@ def texts_of(root: Path = ROOT) -> Catalog:
 
 
 def updated(old: str, code: str, texts: Catalog) -> str:
-    """A .po file with exactly the texts of the code; translations of those it had stay.
+    """A .po file with exactly the texts of the code; translations of those it had stay, on both sides of a conflict.
 
     Raises:
         babel.messages.pofile.PoFileError: the old file cannot be read.
     """
-    catalogue = read_po(io.StringIO(old), locale=code, abort_invalid=True)
+    catalogue = read_po(io.StringIO(_CONFLICT.sub("", old)), locale=code, abort_invalid=True)
     catalogue.update(texts, no_fuzzy_matching=True, update_header_comment=False, update_creation_date=False)
     for message in catalogue:
         message.previous_id = []

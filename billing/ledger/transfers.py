@@ -1,4 +1,4 @@
-"""The double-entry ledger: transfers and the balances that follow from them (design, truths 1 and 2).
+"""The double-entry ledger: transfers and the balances that follow from them (docs/truths.md, 1 and 2).
 
 Rules. A transfer is a row with a debit and a credit account and is never changed; (source, source_id, step) acts once.
 A balance is what was credited less what was debited. The database holds the floor of every account as a check

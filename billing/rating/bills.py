@@ -30,7 +30,7 @@ from billing.catalogue.model import (
     promotions_for,
     resolve_price,
 )
-from billing.rating.usage_file import RejectedRow, Usage
+from billing.rating.rated_file import RejectedRow, Usage
 from ratingcore import reference
 from ratingcore import tariff as core
 from ratingcore.bands import zone_of

@@ -27,7 +27,7 @@ from billing.rating.bills import (
     tables_of,
     without_price,
 )
-from billing.rating.usage_file import RejectedRow, Usage
+from billing.rating.rated_file import RejectedRow, Usage
 from ratingcore import reference
 from ratingcore import tariff as core
 from ratingcore.compile import compile_catalogue

@@ -51,8 +51,9 @@ class ItemField(SettingsTable, frozen=True):
 class TimeField(SettingsTable, frozen=True):
     """When the event began.
 
-    format: unix_s, unix_ms, or a pattern of usage_time. zone: for times that do not say theirs. gap, ambiguous: local
-    times that a change of clocks skipped or repeated. oldest_days, future_s: how far from now a time may lie.
+    format: unix_s, unix_ms, or a pattern of billing.files.times. zone: for times that do not say theirs. gap,
+    ambiguous: local times that a change of clocks skipped or repeated. oldest_days, future_s: how far from now a time
+    may lie.
     """
 
     column: Name | tuple[Name, ...]

@@ -283,7 +283,7 @@ def claim_keys(load: ColumnConnection, source_id: int, events: pa.Table, account
     """Find a batch's accounts, and take the keys that were never used, each for the first event that has it.
 
     Args:
-        events: of usage_values.SCHEMA, sorted by key and line.
+        events: of `billing.usage.values.SCHEMA`, sorted by key and line.
         accounts: those of earlier batches; this batch's are added.
     """
     events, strangers = _with_accounts(load, events, accounts)

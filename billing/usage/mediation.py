@@ -3,7 +3,7 @@
 Rules. A stage is rows -> (rows, rejects): every line that is not the header, blank or skipped comes out exactly once,
 as an event or as a reject. What is wrong with the file as a whole raises, and the caller keeps nothing of it.
 
-Does not know: the database; so accounts, repeats and keys that were used are judged later (billing.usage.store).
+Does not know: the database; so accounts, repeats and keys that were used are judged later (billing.usage.load_store).
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ from billing.usage.values import Known, read_values
 class Mediated:
     """One block's outcome.
 
-    events: a table of usage_values.SCHEMA; late: how many of them count in a later period. rejects: the other lines,
-    ascending. block: where any line's raw bytes are.
+    events: a table of `billing.usage.values.SCHEMA`; late: how many of them count in a later period. rejects: the other
+    lines, ascending. block: where any line's raw bytes are.
     """
 
     events: pa.Table

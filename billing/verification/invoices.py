@@ -1,8 +1,7 @@
 """Truth 8 on a live database: invoices are numbered without gaps, add up, stand in the ledger, and cannot be rewritten.
 
 Rules. As in billing.verification.ledger: nothing written, a snapshot for each check, or for each slice of invoices;
-PostgreSQL does the adding and returns only what differs. ``verify_cycle`` runs these, truth 6 (verification.periods)
-and truth 9 (verification.lines).
+PostgreSQL does the adding and returns only what differs. ``billing.verification.cycle`` runs these.
 
 Does not know: what an invoice should have cost, how a report is printed.
 """
@@ -13,11 +12,8 @@ from typing import Any, Final
 
 from billing.database.cursors import Cursor
 from billing.verification.ledger import Guard, Step, check_guards, check_steps, count
-from billing.verification.lines import SAMPLE, check_explained
-from billing.verification.periods import check_periods
 from billing.verification.records import MAX_LISTED, Check, listed
 from billing.verification.slices import Say, silent, slices, snapshot, together
-from billing.verification.unbilled import check_late, check_usage
 from ratingcore.money import format_minor
 
 TRUTH: Final = 8
@@ -311,14 +307,3 @@ async def _by_invoice(
             await cur.execute(query, {"after": after, "last": last, "limit": MAX_LISTED})
             checks.append(listed(TRUTH, name, examined, of, await cur.fetchall(), words))
     return together(checks)
-
-
-async def verify_cycle(cur: Cursor, sample: int | None = SAMPLE, say: Say = silent) -> list[Check]:
-    """Truths 6, 8 and 9.
-
-    Args:
-        cur: aiopg cursor, in no transaction.
-        sample: how many lines are computed again; None: all of them.
-    """
-    checks = [await check_periods(cur, say), await check_usage(cur), await check_late(cur)]
-    return [*checks, *await verify_invoices(cur, say), await check_explained(cur, sample, say)]

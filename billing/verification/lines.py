@@ -4,7 +4,7 @@ Rules. As in billing.verification.ledger: nothing written, a snapshot for each b
 about the same number from each block of invoices, one line of an invoice; every line is taken where asked for, or where
 there are no more than the sample is to have. BATCH lines are in memory at once.
 
-Does not know: how a line comes about (cycle_explain).
+Does not know: how a line comes about (billing.explanation).
 """
 
 from collections.abc import AsyncIterator

@@ -239,7 +239,7 @@ async def rebuild_totals(cur: Cursor) -> None:
 
 
 async def verify_payment_totals(cur: Cursor) -> list[Check]:
-    """Truth 5: the totals of the search page are those of the payments. For `gateway.verification.payments.verify`'s
+    """Truth 5: the totals of the search page are those of the payments. For `gateway.verification.live.verify`'s
     ``also``."""
     await cur.execute(_EXAMINED)
     examined = int((await cur.fetchone())[0])

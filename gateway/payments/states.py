@@ -72,7 +72,7 @@ TABLE: Final[dict[tuple[State | None, Event], Transition]] = {
     (None, Event.HOLD): (State.HELD, (Effect.HOLD,)),
     (None, Event.REFUSE): (State.REFUSED, ()),
     (None, Event.TOMBSTONE): (State.VOIDED, ()),
-    # A repeat of a refused payment is looked at again (retry.md, rule 7).
+    # A repeat of a refused payment is looked at again, where the contract lists the refusal (``re_examine``).
     (State.REFUSED, Event.ACCEPT): (State.POSTED, (Effect.HOLD, Effect.POST)),
     (State.REFUSED, Event.HOLD): (State.HELD, (Effect.HOLD,)),
     (State.REFUSED, Event.REFUSE): (State.REFUSED, ()),

@@ -1,37 +1,28 @@
-"""Truths 1 to 5 on a live database, in short snapshots: what `kopeck verify` runs.
+"""Truths 3 and 4 on a live database, in short snapshots: each key acted once, and events replay to their payment.
 
 Rules. Reads only; gateways and relays go on meanwhile. Payments are walked in id order, BATCH at a time, each batch
 with its events and transfers in a snapshot of its own, up to the last payment there was at the beginning; so neither
 memory nor the dead rows that a snapshot keeps grow with the database. Everything a payment must have follows from its
-events and the table in `gateway.payments.states`: its state, its version, its times, and exactly which transfers. The
-journal is compared by `gateway.verification.journal`.
+events and the table in `gateway.payments.states`: its state, its version, its times, and exactly which transfers.
 
-Does not know: who asked, how it is printed (`Report.lines` gives plain text), truths 6 and up.
+Does not know: who asked, other truths (`gateway.verification.live` runs them all).
 """
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
-from billing.database.aiopg import connect, failed_is_away
 from billing.database.cursors import Cursor
-from billing.database.link import CycleStoreError
-from billing.database.session import IDLE_VERIFY_S
-from billing.verification.ledger import Guard, check_guards, count, verify_ledger
+from billing.verification.ledger import Guard, check_guards, count
 from billing.verification.records import MAX_LISTED, Check, Finding, listed
 from billing.verification.slices import SLICE_ROWS, Say, silent, slices, snapshot, together
-from gateway.journal.journal import Journal
 from gateway.payments.states import TABLE, Effect, Event, State
 from gateway.verification.faults import Faults
-from gateway.verification.journal import verify_journal
 from ratingcore.money import format_minor
 
 #: Payments in memory at once.
 BATCH: Final = 1_000
-#: Longest one statement may take: some of them read every transfer there is.
-STATEMENT_TIMEOUT_S: Final = 6 * 3_600.0
 
 _GUARDS: Final = (
     Guard("payments", ("DELETE", "TRUNCATE"), ("DELETE", "TRUNCATE")),
@@ -121,38 +112,6 @@ _TRANSITS: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What was checked, from which instant on, and what differs."""
-
-    at: datetime
-    checks: tuple[Check, ...]
-
-    @property
-    def is_clean(self) -> bool:
-        """No check found a difference."""
-        return all(check.is_clean for check in self.checks)
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """The listed differences of all checks."""
-        return tuple(finding for check in self.checks for finding in check.findings)
-
-    def lines(self) -> list[str]:
-        """The report as plain text: a line a check, below it the rows that differ."""
-        lines = [f"begun at {self.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"]
-        for check in self.checks:
-            lines.append(_line(check))
-            lines += [f"    {finding.what}" for finding in check.findings]
-            if check.found > len(check.findings):
-                lines.append(f"    and {check.found - len(check.findings):,} more")
-            if check.note:
-                lines.append(f"    note: {check.note}")
-        found = sum(check.found for check in self.checks)
-        lines.append("no differences" if self.is_clean else f"{found:,} differences")
-        return lines
-
-
-@dataclass(frozen=True, slots=True)
 class _Payment:
     """A payment as truths 3 and 4 see it; sums in minor units."""
 
@@ -188,41 +147,13 @@ class _Transfer:
     currency: str
 
 
-async def verify(
-    dsn: str,
-    journal: Journal | None,
-    wait_s: float = 60.0,
-    also: Sequence[Callable[[Cursor], Awaitable[list[Check]]]] = (),
-    say: Say = silent,
-) -> Report:
-    """Check truths 1 to 5.
+async def verify_payments(cur: Cursor, say: Say = silent) -> list[Check]:
+    """Every check of truths 3 and 4.
 
     Args:
-        dsn: of the program's role or any that may read; nothing is written.
-        journal: None leaves truth 5 unexamined, and the report says so.
-        wait_s: how long the relay may take to carry what the outbox holds.
-        also: further checks; each is given a cursor that is in no transaction.
+        cur: aiopg cursor, in no transaction.
         say: told how far it is.
-
-    Raises:
-        DatabaseAway: PostgreSQL is away, and nothing is known. (MongoDB away is a finding: truth 5 does not hold.)
     """
-    with failed_is_away(CycleStoreError):
-        async with _connection(dsn) as cur:
-            await cur.execute("SELECT now()")
-            at = (await cur.fetchone())[0]
-            checks = await verify_ledger(cur, dsn, say)
-            checks += await _verify_payments(cur, say)
-            for examine in also:
-                checks += await examine(cur)
-            checks += await verify_journal(cur, journal, wait_s, say)
-    return Report(at, tuple(checks))
-
-
-# -- truths 3 and 4 ----------------------------------------------------------------------------------------------------
-
-
-async def _verify_payments(cur: Cursor, say: Say) -> list[Check]:
     checks = [
         await _check_keys(cur, say),
         await _check_orphans(cur, say),
@@ -422,20 +353,3 @@ async def _walk(
 
 def _unequal(name: str, found: Any, expected: Any) -> list[str]:
     return [] if found == expected else [f"{name} is {found}, must be {expected}"]
-
-
-def _line(check: Check) -> str:
-    examined = f"{check.examined:,} {check.of}" if check.examined else f"EXAMINED NOTHING ({check.of})"
-    outcome = "ok" if check.is_clean else f"{check.found:,} DIFFER"
-    return f"truth {check.truth}  {check.name:<62}  {examined:>28}  {outcome if check.examined or check.found else '-'}"
-
-
-@contextlib.asynccontextmanager
-async def _connection(dsn: str) -> AsyncIterator[Any]:
-    connection = await connect(
-        dsn, name="kopeck-verify", statement_timeout_s=STATEMENT_TIMEOUT_S, idle_transaction_s=IDLE_VERIFY_S
-    )
-    try:
-        yield await connection.cursor()
-    finally:
-        await connection.close()

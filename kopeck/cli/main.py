@@ -39,7 +39,7 @@ COMMANDS: Final = {
     "settings": Lazy("kopeck.cli.system.settings:settings", "Show every setting with its present value."),
     "usage": Lazy("kopeck.cli.billing.usage:usage", "Files of usage: what subscribers used."),
     "user": Lazy("kopeck.cli.system.users:user", "People who sign in to the pages."),
-    "verify": Lazy("kopeck.cli.payments.journal:verify", "Check that money, usage and the journal add up."),
+    "verify": Lazy("kopeck.cli.system.verify:verify", "Check that money, usage and the journal add up."),
     "whatif": Lazy("kopeck.cli.billing.whatif:whatif", "Rate a month again under a draft catalogue."),
 }
 

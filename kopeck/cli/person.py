@@ -49,15 +49,15 @@ def person_at(stores: Stores, login: str | None, right: Right) -> Person:
     try:
         user = in_transaction(stores.dsn, lambda cur: _signed_in(cur, login, password))
     except TooManyTries as error:
-        raise UserError("sign_in.wait", f"too many tries: the next one in {error.wait_s} s") from error
+        raise UserError(f"too many tries: the next one in {error.wait_s} s") from error
     except PasswordExpired as error:
-        raise UserError("sign_in.expired", f"the temporary password of {login} has expired") from error
+        raise UserError(f"the temporary password of {login} has expired") from error
     if user is None:
-        raise UserError("sign_in.failed", "login or password is wrong, or the login is disabled")
+        raise UserError("login or password is wrong, or the login is disabled")
     if user.password_is_temporary:
-        raise UserError("profile.temporary", f"{user.login} has to replace the temporary password at a sign-in first")
+        raise UserError(f"{user.login} has to replace the temporary password at a sign-in first")
     if not user.access.may(right):
-        raise UserError("user.error.role", f"{user.login} has no role with the right {right.value}")
+        raise UserError(f"{user.login} has no role with the right {right.value}")
     return Person(user.actor, "password")
 
 

@@ -1,4 +1,4 @@
-"""The fact sheet's throw-away key, and contracts as partners of these tests have them."""
+"""The worked examples' throw-away key, and contracts as partners of these tests have them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ from adapters.protocols import contract_from_json
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
 settings.load_profile("unhurried")
 
-# Made for the fact sheet's worked example; it protects nothing.
+# Made for the worked example; it protects nothing.
 N = int(
     "b9287baa23a0aa895458bee275112af0d2770952e2ccbefc2a0c998acef3d6183c26d64f06148b1c25c226dade6e9cdd"
     "24dc6b35a7beacacb0fea59206c10c67f5d839ed51965ffabf64afff3644a2a1374dcfb9c32bcb72ecc378db9c8e1525"
@@ -39,7 +39,7 @@ D = int(
 
 
 @pytest.fixture(scope="session")
-def sheet_key() -> RSAPrivateKey:
+def example_key() -> RSAPrivateKey:
     """The 1024-bit key of the worked example: it signs requests and replies alike."""
     p, q = rsa_recover_prime_factors(N, E, D)
     private = RSAPrivateNumbers(

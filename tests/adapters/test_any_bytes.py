@@ -64,9 +64,9 @@ RAW = st.builds(
 
 
 @pytest.fixture(scope="session")
-def meetings(contract_of, sheet_key):
+def meetings(contract_of, example_key):
     """(protocol, contract, keys) in every pairing of open and closed."""
-    keys = Keys((sheet_key.public_key(),), sheet_key, (osmp.basic_key("osmp", "secret"),))
+    keys = Keys((example_key.public_key(),), example_key, (osmp.basic_key("osmp", "secret"),))
     return [
         (protocol, contract_of(name, dialect), some_keys)
         for name, protocol in PROTOCOLS.items()

@@ -1,4 +1,4 @@
-"""CyberPlat's provider protocol against its fact sheet: worked examples, tables, switches, bad input."""
+"""CyberPlat's provider protocol against what the protocol says: worked examples, tables, switches, bad input."""
 
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
@@ -38,7 +38,7 @@ def read(contract, query, keys=NO_KEYS, now=NOW):
     return cyberplat.decode(get(query), contract, keys, now)
 
 
-# ---- the worked examples of the fact sheet, A.5 ----
+# ---- worked examples; the signatures were verified with OpenSSL ----
 
 CHECK = b"action=check&number=70012345&type=1&amount=250.00"
 CHECK_SIGN = (
@@ -68,27 +68,27 @@ REPLY_SIGN = (
 )
 
 SHEET_PAY = Pay("1009000000123", "70012345", Minor(25000), "1", datetime(2012, 5, 14, 6, 15, 30, tzinfo=UTC))
-SHEET_RESULT = Result(
+EXAMPLE_RESULT = Result(
     Op.PAY, Reason.OK, "1009000000123", 884213, datetime(2012, 5, 14, 6, 15, 31, tzinfo=UTC), Minor(25000), "70012345"
 )
 
 
-def test_the_sheets_check_is_verified_and_read(contract_of, sheet_key):
-    keys = Keys(verify=(sheet_key.public_key(),))
+def test_the_example_check_is_verified_and_read(contract_of, example_key):
+    keys = Keys(verify=(example_key.public_key(),))
     found = read(contract_of("cyberplat"), CHECK + b"&sign=" + CHECK_SIGN.encode(), keys)
     assert found == Check("70012345", "1", Minor(25000))
 
 
 @pytest.mark.parametrize(("digest", "sign"), [("sha1", PAYMENT_SIGN), ("sha256", PAYMENT_SIGN_SHA256)])
-def test_the_sheets_payment_is_verified_with_either_digest(contract_of, sheet_key, digest, sign):
-    keys = Keys(verify=(sheet_key.public_key(),))
+def test_the_example_payment_is_verified_with_either_digest(contract_of, example_key, digest, sign):
+    keys = Keys(verify=(example_key.public_key(),))
     contract = contract_of("cyberplat", {"digest": digest})
     assert read(contract, PAYMENT + b"&sign=" + sign.encode(), keys) == SHEET_PAY
     assert read(contract, PAYMENT + b"&sign=" + sign.upper().encode(), keys) == SHEET_PAY
 
 
-def test_the_sheets_requests_are_built_byte_for_byte(contract_of, sheet_key):
-    keys = Keys(sign=sheet_key)
+def test_the_examples_are_built_byte_for_byte(contract_of, example_key):
+    keys = Keys(sign=example_key)
     contract = contract_of("cyberplat")
     check = Check("70012345", "1", Minor(25000))
     assert cyberplat.build(check, contract, keys) == CHECK + b"&sign=" + CHECK_SIGN.encode()
@@ -97,23 +97,23 @@ def test_the_sheets_requests_are_built_byte_for_byte(contract_of, sheet_key):
     assert cyberplat.build(SHEET_PAY, sha256, keys) == PAYMENT + b"&sign=" + PAYMENT_SIGN_SHA256.encode()
 
 
-def test_the_sheets_reply_is_worded_and_signed_byte_for_byte(contract_of, sheet_key):
+def test_the_example_reply_is_worded_and_signed_byte_for_byte(contract_of, example_key):
     assert len(REPLY) == 171
     contract = contract_of("cyberplat")
-    assert cyberplat.encode(SHEET_RESULT, contract, NO_KEYS).body == REPLY
-    signed = cyberplat.encode(SHEET_RESULT, contract, Keys(sign=sheet_key))
+    assert cyberplat.encode(EXAMPLE_RESULT, contract, NO_KEYS).body == REPLY
+    signed = cyberplat.encode(EXAMPLE_RESULT, contract, Keys(sign=example_key))
     assert signed.body == REPLY.replace(b"</response>", f"<sign>{REPLY_SIGN}</sign></response>".encode())
     assert (signed.status, signed.content_type) == (200, "text/xml; charset=windows-1251")
 
 
-def test_a_repeat_is_answered_to_the_letter_like_the_first(contract_of, sheet_key):
-    contract, keys = contract_of("cyberplat"), Keys(sign=sheet_key)
-    repeat = replace(SHEET_RESULT, reason=Reason.DUPLICATE_OK)
-    assert cyberplat.encode(repeat, contract, keys) == cyberplat.encode(SHEET_RESULT, contract, keys)
+def test_a_repeat_is_answered_to_the_letter_like_the_first(contract_of, example_key):
+    contract, keys = contract_of("cyberplat"), Keys(sign=example_key)
+    repeat = replace(EXAMPLE_RESULT, reason=Reason.DUPLICATE_OK)
+    assert cyberplat.encode(repeat, contract, keys) == cyberplat.encode(EXAMPLE_RESULT, contract, keys)
 
 
-def test_a_post_is_read_like_a_get_and_its_final_line_end_is_no_part_of_the_signature(contract_of, sheet_key):
-    keys = Keys(verify=(sheet_key.public_key(),))
+def test_a_post_is_read_like_a_get_and_its_final_line_end_is_no_part_of_the_signature(contract_of, example_key):
+    keys = Keys(verify=(example_key.public_key(),))
     data = PAYMENT + b"&sign=" + PAYMENT_SIGN.encode()
     contract = contract_of("cyberplat")
     for raw in (
@@ -124,9 +124,9 @@ def test_a_post_is_read_like_a_get_and_its_final_line_end_is_no_part_of_the_sign
         assert cyberplat.decode(raw, contract, keys, NOW) == SHEET_PAY
 
 
-def test_parameters_in_query_and_body_at_once_are_refused(contract_of, sheet_key):
+def test_parameters_in_query_and_body_at_once_are_refused(contract_of, example_key):
     raw = RawRequest("POST", "/pay/cyberplat", b"action=check", PAYMENT + b"&sign=" + PAYMENT_SIGN.encode())
-    found = cyberplat.decode(raw, contract_of("cyberplat"), Keys(verify=(sheet_key.public_key(),)), NOW)
+    found = cyberplat.decode(raw, contract_of("cyberplat"), Keys(verify=(example_key.public_key(),)), NOW)
     assert isinstance(found, DecodeError)
     assert found.reason is Reason.BAD_REQUEST
 
@@ -141,13 +141,13 @@ def test_other_methods_are_refused(contract_of):
 # ---- signatures ----
 
 
-def test_either_of_two_keys_opens_while_one_replaces_the_other(contract_of, sheet_key, other_key):
+def test_either_of_two_keys_opens_while_one_replaces_the_other(contract_of, example_key, other_key):
     contract = contract_of("cyberplat")
-    both = Keys(verify=(sheet_key.public_key(), other_key.public_key()))
-    for key in (sheet_key, other_key):
+    both = Keys(verify=(example_key.public_key(), other_key.public_key()))
+    for key in (example_key, other_key):
         assert read(contract, cyberplat.build(SHEET_PAY, contract, Keys(sign=key)), both) == SHEET_PAY
     old = cyberplat.build(SHEET_PAY, contract, Keys(sign=other_key))
-    assert read(contract, old, Keys(verify=(sheet_key.public_key(),))).reason is Reason.BAD_SIGNATURE
+    assert read(contract, old, Keys(verify=(example_key.public_key(),))).reason is Reason.BAD_SIGNATURE
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,8 @@ def test_either_of_two_keys_opens_while_one_replaces_the_other(contract_of, shee
         b"sign=" + PAYMENT_SIGN.encode() + b"&" + PAYMENT,
     ],
 )
-def test_whatever_the_signature_does_not_cover_is_a_bad_signature(contract_of, sheet_key, query):
-    found = read(contract_of("cyberplat"), query, Keys(verify=(sheet_key.public_key(),)))
+def test_whatever_the_signature_does_not_cover_is_a_bad_signature(contract_of, example_key, query):
+    found = read(contract_of("cyberplat"), query, Keys(verify=(example_key.public_key(),)))
     assert isinstance(found, DecodeError)
     assert found.reason is Reason.BAD_SIGNATURE
 
@@ -183,34 +183,34 @@ def test_without_a_valid_key_nothing_opens(contract_of):
     assert "no public key" in found.detail
 
 
-def test_the_last_sign_counts_and_an_earlier_one_is_an_alien(contract_of, sheet_key):
+def test_the_last_sign_counts_and_an_earlier_one_is_an_alien(contract_of, example_key):
     contract = contract_of("cyberplat")
-    query = cyberplat.signed_query(PAYMENT + b"&sign=00", sheet_key, "sha1")
-    found = read(contract, query, Keys(verify=(sheet_key.public_key(),)))
+    query = cyberplat.signed_query(PAYMENT + b"&sign=00", example_key, "sha1")
+    found = read(contract, query, Keys(verify=(example_key.public_key(),)))
     assert isinstance(found, DecodeError)
     assert found.reason is Reason.BAD_REQUEST
 
 
-def test_errors_are_signed_exactly_like_successes(contract_of, sheet_key):
-    contract, keys = contract_of("cyberplat"), Keys(sign=sheet_key)
+def test_errors_are_signed_exactly_like_successes(contract_of, example_key):
+    contract, keys = contract_of("cyberplat"), Keys(sign=example_key)
     for reason in Reason:
         body = cyberplat.encode(Result(None, reason), contract, keys).body
         reply = cyberplat.parse_reply(body)
-        assert cyberplat.verify_reply(reply, sheet_key.public_key(), "sha1")
+        assert cyberplat.verify_reply(reply, example_key.public_key(), "sha1")
         assert reply.signed == cyberplat.encode(Result(None, reason), contract, NO_KEYS).body
 
 
-def test_a_changed_or_unsigned_reply_is_not_verified(contract_of, sheet_key, other_key):
-    body = cyberplat.encode(SHEET_RESULT, contract_of("cyberplat"), Keys(sign=sheet_key)).body
+def test_a_changed_or_unsigned_reply_is_not_verified(contract_of, example_key, other_key):
+    body = cyberplat.encode(EXAMPLE_RESULT, contract_of("cyberplat"), Keys(sign=example_key)).body
     changed = cyberplat.parse_reply(body.replace(b"<code>0<", b"<code>7<"))
     unsigned = cyberplat.parse_reply(REPLY)
-    assert not cyberplat.verify_reply(changed, sheet_key.public_key(), "sha1")
-    assert not cyberplat.verify_reply(unsigned, sheet_key.public_key(), "sha1")
+    assert not cyberplat.verify_reply(changed, example_key.public_key(), "sha1")
+    assert not cyberplat.verify_reply(unsigned, example_key.public_key(), "sha1")
     assert not cyberplat.verify_reply(cyberplat.parse_reply(body), other_key.public_key(), "sha1")
-    assert not cyberplat.verify_reply(cyberplat.parse_reply(body), sheet_key.public_key(), "sha256")
+    assert not cyberplat.verify_reply(cyberplat.parse_reply(body), example_key.public_key(), "sha256")
 
 
-# ---- bad input: the code of each, in the order of checks of A.4 ----
+# ---- bad input: the code of each, in the order of checks ----
 
 PAY_TAIL = "&receipt=1009000000123&date=2012-05-14T10:15:30"
 
@@ -399,7 +399,7 @@ def test_dates_are_read_in_the_contracts_zone(contract_of, written, utc):
 
 # ---- codes ----
 
-# Rows of A.4 and of the table on other systems, written down again by hand: (reason, check, payment, status, cancel).
+# The table of codes, written down again by hand: (reason, check, payment, status, cancel).
 TABLE = [
     (Reason.OK, 0, 0, 0, 0),
     (Reason.DUPLICATE_OK, 0, 0, 0, 0),
@@ -428,7 +428,7 @@ TABLE = [
 ]
 
 
-def test_the_code_table_is_the_fact_sheets(contract_of):
+def test_the_code_table_is_the_protocols(contract_of):
     contract = contract_of("cyberplat")
     assert [row[0] for row in TABLE] == list(Reason)
     for reason, *codes in TABLE:
@@ -438,13 +438,13 @@ def test_the_code_table_is_the_fact_sheets(contract_of):
 
 @pytest.mark.parametrize("in_work_code", [-3, 8])
 def test_every_reason_and_operation_has_an_official_code_a_text_and_a_signed_reply(
-    contract_of, sheet_key, in_work_code
+    contract_of, example_key, in_work_code
 ):
     contract = contract_of("cyberplat", {"in_work_code": in_work_code})
     for reason in Reason:
         for op in (*Op, None):
             result = Result(op, reason, "1", 2, NOW, Minor(3), "4")
-            reply = cyberplat.parse_reply(cyberplat.encode(result, contract, Keys(sign=sheet_key)).body)
+            reply = cyberplat.parse_reply(cyberplat.encode(result, contract, Keys(sign=example_key)).body)
             assert str(reply.code) == cyberplat.code_of(result, contract)
             assert -4 <= reply.code <= 9
             assert reply.message
@@ -473,10 +473,10 @@ def test_every_reason_and_operation_has_an_official_code_a_text_and_a_signed_rep
         (None, Reason.BAD_SIGNATURE, ["code", "message"]),
     ],
 )
-def test_a_reply_has_the_elements_of_its_kind_in_order_and_sign_last(contract_of, sheet_key, op, reason, elements):
+def test_a_reply_has_the_elements_of_its_kind_in_order_and_sign_last(contract_of, example_key, op, reason, elements):
     result = Result(op, reason, "1009", 884213, NOW, Minor(25000), "70012345", display=(("name", "Иванов"),))
     contract = contract_of("cyberplat", display=["name"])
-    reply = cyberplat.parse_reply(cyberplat.encode(result, contract, Keys(sign=sheet_key)).body)
+    reply = cyberplat.parse_reply(cyberplat.encode(result, contract, Keys(sign=example_key)).body)
     assert list(reply.fields) == [*elements, "sign"]
 
 
@@ -500,7 +500,7 @@ def test_characters_outside_the_charset_become_references_markup_is_escaped_and_
 
 
 def test_the_reply_date_is_in_the_contracts_zone_and_never_rounded_up(contract_of):
-    result = replace(SHEET_RESULT, registered_at=datetime(2020, 1, 31, 20, 59, 59, 999_999, tzinfo=UTC))
+    result = replace(EXAMPLE_RESULT, registered_at=datetime(2020, 1, 31, 20, 59, 59, 999_999, tzinfo=UTC))
     for zone, date in (("Europe/Moscow", "2020-01-31T23:59:59"), ("Asia/Omsk", "2020-02-01T02:59:59")):
         body = cyberplat.encode(result, contract_of("cyberplat", time_zone=zone), NO_KEYS).body
         assert cyberplat.parse_reply(body).date == date
@@ -537,7 +537,7 @@ REQUEST_SWITCHES = {
         Reason.BAD_EXTRAS),
 }  # fmt: skip
 
-PAID = replace(SHEET_RESULT, display=(("name", "Иванов И."), ("balance", "10.00")))
+PAID = replace(EXAMPLE_RESULT, display=(("name", "Иванов И."), ("balance", "10.00")))
 CHECKED = Result(Op.CHECK, Reason.OK, amount=Minor(25000), account="70012345")
 
 # switch: (value, result, a part of the reply that is there with it and not without it)
@@ -570,13 +570,13 @@ def test_require_signature_off_takes_signed_and_unsigned_alike(contract_of):
     assert read(contract, PAYMENT + b"&sign=00") == SHEET_PAY
 
 
-def test_a_reply_in_utf_8_says_so_and_is_signed_as_sent(contract_of, sheet_key):
+def test_a_reply_in_utf_8_says_so_and_is_signed_as_sent(contract_of, example_key):
     contract = contract_of("cyberplat", {"reply_charset": "utf-8", "reply_content_type": "application/xml"})
-    reply = cyberplat.encode(SHEET_RESULT, contract, Keys(sign=sheet_key))
+    reply = cyberplat.encode(EXAMPLE_RESULT, contract, Keys(sign=example_key))
     assert reply.content_type == "application/xml; charset=utf-8"
     assert reply.body.startswith(b'<?xml version="1.0" encoding="utf-8"?>')
     assert "Платеж принят" in reply.body.decode("utf-8")
-    assert cyberplat.verify_reply(cyberplat.parse_reply(reply.body), sheet_key.public_key(), "sha1")
+    assert cyberplat.verify_reply(cyberplat.parse_reply(reply.body), example_key.public_key(), "sha1")
 
 
 def test_every_switch_of_the_dialect_is_tested_here():
@@ -612,11 +612,11 @@ REQUESTS = st.one_of(
 
 
 @given(REQUESTS, st.booleans())
-def test_what_is_built_is_read_back(contract_of, sheet_key, request_, in_body):
+def test_what_is_built_is_read_back(contract_of, example_key, request_, in_body):
     contract = contract_of("cyberplat", {"receipt_in_check": True})
-    query = cyberplat.build(request_, contract, Keys(sign=sheet_key))
+    query = cyberplat.build(request_, contract, Keys(sign=example_key))
     raw = RawRequest("POST", "/pay/p", b"", query) if in_body else get(query)
-    assert cyberplat.decode(raw, contract, Keys(verify=(sheet_key.public_key(),)), NOW) == request_
+    assert cyberplat.decode(raw, contract, Keys(verify=(example_key.public_key(),)), NOW) == request_
 
 
 @given(
@@ -626,15 +626,15 @@ def test_what_is_built_is_read_back(contract_of, sheet_key, request_, in_body):
     TIMES,
     st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\ufeff\ufffe\uffff")),
 )
-def test_what_is_worded_is_parsed_back(contract_of, sheet_key, op, reason, payment_id, at, comment):
+def test_what_is_worded_is_parsed_back(contract_of, example_key, op, reason, payment_id, at, comment):
     contract = contract_of("cyberplat")
     result = Result(op, reason, "1", payment_id, at, Minor(1), "2", comment=comment)
-    reply = cyberplat.parse_reply(cyberplat.encode(result, contract, Keys(sign=sheet_key)).body)
+    reply = cyberplat.parse_reply(cyberplat.encode(result, contract, Keys(sign=example_key)).body)
     assert str(reply.code) == cyberplat.code_of(result, contract)
     assert reply.message == comment.strip()
     has_id = op is not Op.CHECK and reason in (Reason.OK, Reason.DUPLICATE_OK, Reason.ALREADY_CANCELLED)
     assert reply.payment_id == (payment_id if has_id else None)
-    assert cyberplat.verify_reply(reply, sheet_key.public_key(), "sha1")
+    assert cyberplat.verify_reply(reply, example_key.public_key(), "sha1")
 
 
 NO_WORDS = [Balance(), Cancel(payment_id=5), Status(payment_id=5), replace(SHEET_PAY, partner_time=None)]
@@ -646,7 +646,7 @@ def test_what_the_dialect_has_no_words_for_is_not_built(contract_of, request_):
         cyberplat.build(request_, contract_of("cyberplat"), NO_KEYS)
 
 
-def test_replies_of_others_are_read_by_name_with_stray_text_and_doubled_elements(sheet_key):
+def test_replies_of_others_are_read_by_name_with_stray_text_and_doubled_elements(example_key):
     body = (
         '<?xml version="1.0" encoding="windows-1251"?>\n<response>\n<authcode></authcode><authcode>15</authcode>'
         "<message>Да</message>\\n<code>0</code></response>"
@@ -661,8 +661,8 @@ def test_what_is_no_reply_is_a_value_error(body):
         cyberplat.parse_reply(body)
 
 
-def test_a_stored_reply_keeps_everything_but_the_signature(contract_of, sheet_key):
-    reply = cyberplat.encode(SHEET_RESULT, contract_of("cyberplat"), Keys(sign=sheet_key))
+def test_a_stored_reply_keeps_everything_but_the_signature(contract_of, example_key):
+    reply = cyberplat.encode(EXAMPLE_RESULT, contract_of("cyberplat"), Keys(sign=example_key))
     assert cyberplat.scrub_reply(reply) == REPLY.decode("windows-1251").replace(
         "</response>", "<sign>***</sign></response>"
     )

@@ -1,4 +1,4 @@
-"""The OSMP family's provider protocol against its fact sheet: worked examples, tables, switches, bad input."""
+"""The OSMP family's provider protocol against what the protocol says: worked examples, tables, switches, bad input."""
 
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
@@ -47,17 +47,17 @@ def said(result, contract):
     return osmp.encode(result, contract, NO_KEYS).body.decode("utf-8")
 
 
-# ---- the worked examples of the fact sheet, sections 1 to 3 ----
+# ---- worked examples ----
 
 CHECK = "command=check&txn_id=1234567&account=70012345&sum=250.00"
 PAY = "command=pay&txn_id=1234567&txn_date=20120514101530&account=70012345&sum=250.00"
 SHEET_CHECK = Check("70012345", "", Minor(25000), "1234567")
 SHEET_PAY = Pay("1234567", "70012345", Minor(25000), "", datetime(2012, 5, 14, 6, 15, 30, tzinfo=UTC))
-SHEET_RESULT = Result(Op.PAY, Reason.OK, "1234567", 884213, NOW, Minor(25000), "70012345")
+EXAMPLE_RESULT = Result(Op.PAY, Reason.OK, "1234567", 884213, NOW, Minor(25000), "70012345")
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
-def test_the_sheets_requests_are_read(contract_of):
+def test_the_examples_are_read(contract_of):
     contract = contract_of("osmp", OPEN)
     assert read(contract, CHECK) == SHEET_CHECK
     assert read(contract, PAY) == SHEET_PAY
@@ -65,7 +65,7 @@ def test_the_sheets_requests_are_read(contract_of):
     assert read(contract, official) == Check("0957835959", "", Minor(1045), "1234567")
 
 
-def test_the_sheets_requests_are_built_byte_for_byte(contract_of):
+def test_the_examples_are_built_byte_for_byte(contract_of):
     contract = contract_of("osmp")
     assert osmp.build(SHEET_CHECK, contract, NO_KEYS) == CHECK.encode()
     assert osmp.build(SHEET_PAY, contract, NO_KEYS) == PAY.encode()
@@ -79,7 +79,7 @@ def test_the_sheets_requests_are_built_byte_for_byte(contract_of):
             "<response><osmp_txn_id>1234567</osmp_txn_id><result>0</result><comment></comment></response>",
         ),
         (
-            SHEET_RESULT,
+            EXAMPLE_RESULT,
             "<response><osmp_txn_id>1234567</osmp_txn_id><prv_txn>884213</prv_txn><sum>250.00</sum>"
             "<result>0</result><comment>OK</comment></response>",
         ),
@@ -90,13 +90,13 @@ def test_the_sheets_requests_are_built_byte_for_byte(contract_of):
         ),
     ],
 )
-def test_the_sheets_replies_are_worded_byte_for_byte(contract_of, result, body):
+def test_the_example_replies_are_worded_byte_for_byte(contract_of, result, body):
     reply = osmp.encode(result, contract_of("osmp"), NO_KEYS)
     assert reply.body == (HEAD + body).encode()
     assert (reply.status, reply.content_type, reply.headers) == (200, "text/xml; charset=utf-8", ())
 
 
-def test_the_sheets_basic_authorization_is_made_and_taken(contract_of):
+def test_the_example_basic_authorization_is_made_and_taken(contract_of):
     header = osmp.basic_authorization("osmp", "secret")
     assert header == "Basic b3NtcDpzZWNyZXQ="
     keys = Keys(basic=("0" * 64, osmp.basic_key("osmp", "secret")))
@@ -106,8 +106,8 @@ def test_the_sheets_basic_authorization_is_made_and_taken(contract_of):
 
 
 def test_a_repeat_is_answered_to_the_letter_like_the_first(contract_of):
-    repeat = replace(SHEET_RESULT, reason=Reason.DUPLICATE_OK)
-    assert said(repeat, contract_of("osmp")) == said(SHEET_RESULT, contract_of("osmp"))
+    repeat = replace(EXAMPLE_RESULT, reason=Reason.DUPLICATE_OK)
+    assert said(repeat, contract_of("osmp")) == said(EXAMPLE_RESULT, contract_of("osmp"))
 
 
 # ---- access ----
@@ -271,7 +271,7 @@ def test_a_twenty_digit_id_is_kept_exactly(contract_of):
     contract = contract_of("osmp", OPEN)
     found = read(contract, PAY.replace("1234567", "98765432109876543210"))
     assert found.key == "98765432109876543210"
-    assert "<osmp_txn_id>98765432109876543210</osmp_txn_id>" in said(replace(SHEET_RESULT, key=found.key), contract)
+    assert "<osmp_txn_id>98765432109876543210</osmp_txn_id>" in said(replace(EXAMPLE_RESULT, key=found.key), contract)
 
 
 def test_a_terminals_look_up_with_id_and_sum_zero_is_a_check_of_no_sum(contract_of):
@@ -360,7 +360,7 @@ TABLE = [
 ]
 
 
-def test_the_code_table_is_the_fact_sheets(contract_of):
+def test_the_code_table_is_the_protocols(contract_of):
     contract = contract_of("osmp", ALL_VERBS)
     assert [row[0] for row in TABLE] == list(Reason)
     for reason, code, cancel_code in TABLE:
@@ -425,7 +425,7 @@ SHOWN = Result(Op.CHECK, Reason.OK, "1", display=(("name", 'И"<'), ("balance", 
 
 # (switch, value, result, the reply without it, the reply with it)
 REPLY_SWITCHES = [
-    ("id_element", "txn_id", SHEET_RESULT, "<response><osmp_txn_id>1234567</osmp_txn_id>",
+    ("id_element", "txn_id", EXAMPLE_RESULT, "<response><osmp_txn_id>1234567</osmp_txn_id>",
      "<response><txn_id>1234567</txn_id>"),
     ("cancel_unknown_code", 300, Result(Op.CANCEL, Reason.PAYMENT_NOT_FOUND), "<result>0<", "<result>300<"),
     ("cancel_impossible_code", 79, Result(Op.CANCEL, Reason.CANCEL_IMPOSSIBLE), "<result>251<", "<result>79<"),
@@ -457,7 +457,7 @@ def test_post_on_takes_get_and_post(contract_of):
 
 def test_the_reply_content_type_is_the_contracts(contract_of):
     contract = contract_of("osmp", {"reply_content_type": "application/xml"})
-    assert osmp.encode(SHEET_RESULT, contract, NO_KEYS).content_type == "application/xml; charset=utf-8"
+    assert osmp.encode(EXAMPLE_RESULT, contract, NO_KEYS).content_type == "application/xml; charset=utf-8"
 
 
 def test_every_switch_of_the_dialect_is_tested_here():
@@ -507,7 +507,7 @@ def test_an_incomplete_ibox_cancel_is_refused(contract_of, query, reason):
 
 
 def test_status_tells_number_and_sum(contract_of):
-    result = replace(SHEET_RESULT, op=Op.STATUS)
+    result = replace(EXAMPLE_RESULT, op=Op.STATUS)
     assert "<prv_txn>884213</prv_txn><sum>250.00</sum><result>0</result>" in said(
         result, contract_of("osmp", ALL_VERBS)
     )
@@ -620,5 +620,5 @@ def test_what_is_no_reply_is_a_value_error(body):
 
 
 def test_a_stored_reply_is_the_whole_reply(contract_of):
-    reply = osmp.encode(SHEET_RESULT, contract_of("osmp"), NO_KEYS)
-    assert osmp.scrub_reply(reply) == said(SHEET_RESULT, contract_of("osmp"))
+    reply = osmp.encode(EXAMPLE_RESULT, contract_of("osmp"), NO_KEYS)
+    assert osmp.scrub_reply(reply) == said(EXAMPLE_RESULT, contract_of("osmp"))

@@ -14,7 +14,7 @@ import pytest
 from billing.catalogue import linter as catalogue_check
 from billing.catalogue.steps import KINDS
 from billing.rating.bills import BillTerms, rate_usage
-from billing.rating.usage_file import COLUMNS, read_usage
+from billing.rating.rated_file import COLUMNS, read_usage
 from kopeck.cli.main import main
 from tests.billing.catalogue.catalogues import EXAMPLES, one_price, read
 

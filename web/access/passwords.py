@@ -9,9 +9,12 @@ the keys that were pressed.
 Does not know: hashes, users.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from zxcvbn import zxcvbn
+
+from billing.language import N_
 
 MIN_PASSWORD_CHARS: Final = 10
 MAX_PASSWORD_BYTES: Final = 1024
@@ -30,23 +33,37 @@ _WORDS: Final = """
     абонент копейка компьютер красотка ангел любимая любимый kopeck billing payments administrator operator
 """
 
+_SHORT: Final = N_("The password is too short: %(chars)s characters at least")
+_LONG: Final = N_("The password is too long: %(octets)s bytes at most")
+_GUESSED: Final = N_("This password is among the first that are guessed. Take several unrelated words")
 
-def problem_with_password(login: str, password: str) -> tuple[str, str] | None:
-    """Why a password may not be used, as a text key and a sentence; None if it may.
 
-    >>> problem_with_password("anna", "parol 1 short"[:6])[0]
-    'user.error.short'
+class PasswordProblem(NamedTuple):
+    """Why a password may not be used. message: marked for translation, values: what it names; code: for programs."""
+
+    code: str
+    message: str
+    values: Mapping[str, int]
+
+
+def problem_with_password(login: str, password: str) -> PasswordProblem | None:
+    """Why a password may not be used; None if it may.
+
+    >>> problem_with_password("anna", "parol").code
+    'short'
     >>> problem_with_password("anna", "correct horse 42") is None
     True
     """
     if len(password) < MIN_PASSWORD_CHARS:
-        return "user.error.short", f"a password has at least {MIN_PASSWORD_CHARS} characters"
+        return PasswordProblem("short", _SHORT, {"chars": MIN_PASSWORD_CHARS})
     if len(password.encode(errors="replace")) > MAX_PASSWORD_BYTES:
-        return "user.error.long", f"a password has at most {MAX_PASSWORD_BYTES} bytes"
+        return PasswordProblem(
+            "long", N_("The password is too long: %(octets)s bytes at most"), {"octets": MAX_PASSWORD_BYTES}
+        )
     if login in password.lower():
-        return "user.error.login_inside", "a password must not contain the login"
+        return PasswordProblem("login_inside", N_("The password must not contain the login"), {})
     if is_guessed(password, login):
-        return "user.error.guessed", "this password is among the first that are guessed; take several words"
+        return PasswordProblem("guessed", _GUESSED, {})
     return None
 
 

@@ -74,13 +74,16 @@ class User:
 
 
 class UserError(Refusal):
-    """What was asked cannot be done; ``key`` names the text of web/site/texts.py that says why."""
+    """What was asked of a user cannot be.
+
+    The sentence with its values is `message % values`; pages translate the message and fill in the values.
+    """
 
     default_code = "user_refused"
 
-    def __init__(self, key: str, message: str) -> None:
-        super().__init__(message)
-        self.key = key
+    def __init__(self, message: str, /, *, code: str = "", **values: Any) -> None:
+        super().__init__(message % values if values else message, code=code, **values)
+        self.message = message
 
 
 #: Of `users u`, as `user_of_row` takes them.
@@ -141,7 +144,7 @@ async def add_user(
     try:
         await cur.execute(_INSERT, (name, hashed, temporary))
     except psycopg2.errors.UniqueViolation as error:
-        raise UserError("user.error.taken", f"login {name} exists already") from error
+        raise UserError(N_("The login %(login)s exists already"), code="taken", login=name) from error
     user_id = (await cur.fetchone())[0]
     await cur.execute(_GIVE_ROLES, (user_id, [role.id for role in given], actor))
     return await _user_called(cur, name)
@@ -258,7 +261,7 @@ async def set_state(cur: Cursor, login: str, state: str, *, by: Access) -> User:
         UserError, AccessError: no such user or state, the user may do more than ``by``, or nobody would administer.
     """
     if state not in ("active", "disabled"):
-        raise UserError("user.error.state", f"no such state of a user: {state[:20]!r}")
+        raise UserError(N_("There is no such state"), code="state")
     somebody_did = await hold_access(cur)
     user = await _user_called(cur, login)
     refuse_what_is_lacked(by, user.access)
@@ -271,7 +274,10 @@ def checked_login(login: str) -> str:
     """The login in the form it is stored in."""
     name = login.strip().lower()
     if not _LOGIN.fullmatch(name):
-        raise UserError("user.error.login", "a login is 2 to 64 of a-z, 0-9, dot, @, _ and -, starting with a-z or 0-9")
+        raise UserError(
+            N_("A login is 2 to 64 of a–z, 0–9, dot, @, _ and hyphen, and begins with a letter or a digit"),
+            code="login",
+        )
     return name
 
 
@@ -279,7 +285,7 @@ def checked_password(login: str, password: str) -> str:
     """The password, if it may be used. Raises UserError."""
     problem = problem_with_password(login, password)
     if problem is not None:
-        raise UserError(*problem)
+        raise UserError(problem.message, code=problem.code, **problem.values)
     return password
 
 
@@ -298,7 +304,7 @@ async def _password_of(cur: Cursor, login: str) -> tuple[str | None, bool]:
 async def _user_called(cur: Cursor, login: str) -> User:
     user = await user_by_login(cur, login)
     if user is None:
-        raise UserError("user.error.unknown", f"no such user: {login[:64]}")
+        raise UserError(N_("There is no user %(login)s"), code="unknown", login=login[:64])
     return user
 
 

@@ -16,6 +16,7 @@ from typing import Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from billing.language import N_
 from gateway.journal.search import MAX_TEXT, MAX_WORDS, Filter, search_terms
 from ratingcore.money import Minor, read_typed_sum
 
@@ -163,24 +164,24 @@ def _days(arguments: Arguments, today: date, errors: dict[str, str]) -> tuple[st
     preset = _one(arguments, "preset") or _one(arguments, "period")
     typed = (_one(arguments, "from"), _one(arguments, "to"))
     if preset and preset not in PERIODS:
-        errors["from"] = "error.period"
+        errors["from"] = N_("There is no such period")
         preset = DEFAULT_PERIOD
     # The button of a preset wins over dates that merely stood in the fields when it was pressed.
     if _one(arguments, "preset") or typed == ("", ""):
         return _preset(preset or DEFAULT_PERIOD, today)
     start, end = typed_date(typed[0]), typed_date(typed[1])
     if typed[0] and start is None:
-        errors["from"] = "error.date"
+        errors["from"] = N_("There is no such date. Write dd.mm.yyyy")
     if typed[1] and end is None:
-        errors["to"] = "error.date"
+        errors["to"] = N_("There is no such date. Write dd.mm.yyyy")
     if "from" in errors or "to" in errors:
         return "", *typed, today, today
     last = end or max(start or today, today)
     first = start or last - timedelta(days=29)
     if first > last:
-        errors["to"] = "error.dates_turned"
+        errors["to"] = N_("The end is before the start")
     elif (last - first).days >= MAX_RANGE_DAYS:
-        errors["from"] = "error.range_long"
+        errors["from"] = N_("At most %(days)s days at a time")
     for period in (preset, *PERIODS):
         if period and not errors and (first, last) == period_days(period, today):
             return _preset(period, today)
@@ -199,18 +200,18 @@ def _sums(arguments: Arguments, errors: dict[str, str]) -> tuple[Minor | None, M
         typed = read_typed_sum(text) if text else None
         amount = typed.amount if typed else None
         if text and amount is None:
-            errors[name] = "error.sum"
+            errors[name] = N_("This is not an amount. Write 1 234,56")
         found.append(amount)
     least, most = found
     if least is not None and most is not None and least > most:
-        errors["max"] = "error.sums_turned"
+        errors["max"] = N_("Below the lower bound")
     return least, most
 
 
 def _known(arguments: Arguments, name: str, known: tuple[str, ...], errors: dict[str, str]) -> tuple[str, ...]:
     named = [value.strip() for value in arguments.get(name, ()) if value.strip()]
     if any(value not in known for value in named):
-        errors[name] = "error.choice"
+        errors[name] = N_("There is no such choice")
     return tuple(value for value in known if value in named)
 
 
@@ -219,7 +220,7 @@ def _text(arguments: Arguments, errors: dict[str, str]) -> str:
     try:
         search_terms(text)
     except ValueError:
-        errors["q"] = "error.text_long" if len(text) > MAX_TEXT else "error.text_words"
+        errors["q"] = N_("At most %(chars)s characters") if len(text) > MAX_TEXT else N_("At most %(words)s words")
     return text
 
 

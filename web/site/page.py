@@ -18,14 +18,17 @@ from urllib.parse import urlencode
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
 from billing.database.cursors import Cursor
+from billing.language import N_, Formats, Language, choose_language, language_of
 from gateway.journal.search import JournalAway, JournalBusy
 from web.access import audit
 from web.access.rights import NOTHING, Access, Need, Open, Right
+from web.access.roles import AccessError
 from web.access.sessions import Session, clear_notice, set_notice
-from web.access.users import User
+from web.access.users import User, UserError
 from web.site import formatting as shown
 from web.site import texts
 from web.site.site import DATABASE_ERRORS, SignInsBusy, Site
+from web.site.words import word
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +45,46 @@ SECURITY_HEADERS: Final = {
     "Server": "kopeck",
 }
 _HSTS: Final = "max-age=31536000"
-#: How a notice is coloured where it does not tell of a success.
-NOTICE_TONES: Final = {"cancel.already": "info", "cancel.impossible": "bad", "cancel.temporary": "warn"}
+#: Where a notice keeps its tone, among its values.
+_TONE: Final = "tone"
 LANGUAGE_COOKIE: Final = "kopeck_language"
 MAX_TARGET_CHARS: Final = 2_000
 
 #: What is expected to pass by itself: answered 503 and logged without a traceback.
 UNAVAILABLE: Final = (JournalAway, SignInsBusy, *DATABASE_ERRORS)
+
+
+#: Titles of pages that tell what went wrong, by status, and what to do about it.
+_ERRORS: Final = {
+    400: (N_("The request was not understood"), ""),
+    403: (
+        N_("Access denied"),
+        N_("Your role does not allow this. If your work needs it, ask an administrator."),
+    ),
+    404: (N_("There is no such page"), N_("Check the address or go back to payments.")),
+    405: (N_("The page cannot be opened this way"), ""),
+}
+
+
+_JOURNAL_BUSY: Final = N_(
+    "The selection is too large: narrow the period or add a condition. Accepting payments does not depend on this."
+)
+_JOURNAL_AWAY: Final = N_(
+    "Payments are still being accepted and nothing is lost: search will catch up by itself when the journal is "
+    "back. A single payment can be opened by its number even now."
+)
+_DATABASE_AWAY: Final = N_(
+    "The pages come back with the database. Partners get the temporary refusal and will repeat their payments."
+)
+
+
+class Refused(HTTPError):
+    """What a page does not do, with a sentence for people. text: marked for translation; values: what it names."""
+
+    def __init__(self, status: int, text: str, **values: object) -> None:
+        super().__init__(status, text)
+        self.text = text
+        self.values = values
 
 
 class Page(RequestHandler):
@@ -134,9 +170,9 @@ class Page(RequestHandler):
 
     @property
     def language(self) -> str:
-        """ru or en."""
+        """The code of the page's language."""
         chosen = self.session.user.locale if self.session else None
-        return texts.choose_language(
+        return choose_language(
             chosen, self.get_cookie(LANGUAGE_COOKIE), self.request.headers.get("Accept-Language", "")
         )
 
@@ -177,6 +213,28 @@ class Page(RequestHandler):
         """The query string's arguments."""
         return {name: self.get_query_arguments(name) for name in self.request.query_arguments}
 
+    @property
+    def spoken(self) -> Language:
+        """The page's language: its texts and its formats."""
+        return language_of(self.language)
+
+    @property
+    def formats(self) -> Formats:
+        """How the page's language writes numbers, sums and times."""
+        return self.spoken.formats
+
+    def _(self, text: str, /, **values: object) -> str:
+        """A text in the page's language."""
+        return self.spoken.gettext(text, **values)
+
+    def refusal(self, error: UserError | AccessError) -> str:
+        """The sentence of a refusal in the page's language."""
+        return self._(error.message, **error.values)
+
+    def word(self, table: str, code: str, /, **values: object) -> str:
+        """The word of a code (web.site.words)."""
+        return word(self.spoken, table, code, **values)
+
     def t(self, key: str, **values: object) -> str:
         """The words of ``key`` in the page's language."""
         return texts.text(self.language, key, **values)
@@ -199,18 +257,18 @@ class Page(RequestHandler):
         async with self.site.cursor() as own:
             await audit.record(own, actor, action, self.address, kind, object_id, **detail)
 
-    async def notify(self, key: str, **values: str) -> None:
-        """Leave a message for the next page this person opens."""
+    async def notify(self, text: str, tone: str = "good", /, **values: str) -> None:
+        """Leave a message for the next page this person opens. tone: good, info, warn or bad."""
         if self.session is not None:
             async with self.site.cursor() as cur:
-                await set_notice(cur, self.session, key, values)
+                await set_notice(cur, self.session, text, {**values, _TONE: tone})
 
     async def show(self, template: str, **values: Any) -> None:
         """Render a page with what every template needs."""
         notice = None
         if self.session is not None and self.session.notice is not None:
-            key, told = self.session.notice
-            notice = (NOTICE_TONES.get(key, "good"), self.t(key, **told))
+            text, told = self.session.notice
+            notice = (told.get(_TONE, "good"), self.t(text, **told))
             async with self.site.cursor() as cur:
                 await clear_notice(cur, self.session)
         self.finish(self.render_string(template, notice=notice, **self._shared(), **values))
@@ -265,21 +323,24 @@ class Page(RequestHandler):
     def _said(self, status_code: int, error: BaseException | None) -> tuple[str, str, str]:
         """(title, hint, which database is away or "")."""
         if isinstance(error, JournalBusy):
-            return self.t("away.busy"), self.t("away.busy.hint"), "journal"
+            return self._("The journal did not answer in time"), self._(_JOURNAL_BUSY), "journal"
         if isinstance(error, JournalAway):
-            return self.t("away.journal"), self.t("away.journal.hint"), "journal"
+            return self._("The payment journal is away"), self._(_JOURNAL_AWAY), "journal"
         if isinstance(error, DATABASE_ERRORS):
-            return self.t("away.database"), self.t("away.database.hint"), "database"
+            return self._("The main database is away"), self._(_DATABASE_AWAY), "database"
         if isinstance(error, SignInsBusy):
-            return self.t("error.other"), self.t("sign_in.busy"), ""
-        reason = error.log_message if isinstance(error, HTTPError) else None
-        if reason in texts.CATALOGUE:
-            return self.t("error.other"), self.t(str(reason)), ""
-        if status_code in (403, 404):
-            return self.t(f"error.{status_code}"), self.t(f"error.{status_code}.hint"), ""
-        if status_code in (400, 405):
-            return self.t(f"error.{status_code}"), "", ""
-        return self.t("error.500"), self.t("error.500.hint", id=self._number), ""
+            return (
+                self._("That did not work"),
+                self._("Too many people are signing in at once. Try again in a few seconds."),
+                "",
+            )
+        if isinstance(error, Refused):
+            return self._("That did not work"), self.t(error.text, **error.values), ""
+        if status_code in _ERRORS:
+            title, hint = _ERRORS[status_code]
+            return self._(title), self._(hint) if hint else "", ""
+        hint = self._("It is in the server's log under %(id)s. Payments are not affected.", id=self._number)
+        return self._("Our mistake"), hint, ""
 
     @property
     def _number(self) -> str:
@@ -291,7 +352,7 @@ class Page(RequestHandler):
         expected = self.session.csrf if self.session is not None else self.get_cookie(self.form_cookie) or ""
         given = self.get_body_argument("csrf", "")
         if len(expected) < 32 or not hmac.compare_digest(expected.encode(), given.encode()):
-            raise HTTPError(403, "error.csrf")
+            raise Refused(403, N_("The page is out of date. Open it again and repeat."))
 
     def _ask_to_sign_in(self) -> None:
         wanted = self.request.uri if self.request.method == "GET" else "/payments"

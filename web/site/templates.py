@@ -18,10 +18,11 @@ from urllib.parse import quote, quote_plus
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from billing.language import Language, Message, language_of
+from billing.language import N_, Language, Message, languages
 from gateway.partners.records import PartnerRow
 from web.access.roles import Role
 from web.site import formatting, texts
+from web.site.words import word
 
 FOLDER: Final = Path(__file__).parents[1] / "templates"
 
@@ -30,7 +31,7 @@ class Templates:
     """The templates in every language of the site; instants are told in ``zone``."""
 
     def __init__(self, zone: tzinfo, folder: Path = FOLDER) -> None:
-        self._environments = {language: _environment(language, zone, folder) for language in texts.LANGUAGES}
+        self._environments = {language.code: _environment(language, zone, folder) for language in languages()}
 
     def render(self, template: str, language: str, values: Mapping[str, Any]) -> str:
         """The page ``template`` in ``language``.
@@ -41,7 +42,7 @@ class Templates:
         return self._environments[language].get_template(template).render(values)
 
 
-def _environment(language: str, zone: tzinfo, folder: Path) -> Environment:
+def _environment(language: Language, zone: tzinfo, folder: Path) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
@@ -52,20 +53,27 @@ def _environment(language: str, zone: tzinfo, folder: Path) -> Environment:
         auto_reload=False,
     )
     environment.newstyle_gettext = True  # type: ignore[attr-defined]
-    environment.globals |= _translations(language_of(language))
-    say = partial(texts.text, language)
+    formats = language.formats
+    environment.globals |= _translations(language)
     environment.globals |= {
-        "t": say,
-        "plural": partial(texts.plural, language),
-        "worded": partial(worded, say),
-        "role_words": partial(role_words, say),
+        "t": partial(texts.text, language.code),
+        "plural": partial(texts.plural, language.code),
+        "worded": partial(worded, language),
+        "word": partial(word, language),
+        "N_": N_,
+        "role_words": partial(role_words, language),
         "partner_choices": partner_choices,
-        "language": language,
-        "languages": [(name, texts.text(name, "language.name")) for name in texts.LANGUAGES],
-        "money": formatting.money,
-        "count": formatting.count,
+        "language": language.code,
+        "languages": [(known.code, known.name) for known in languages()],
+        "money": formats.money,
+        "count": formats.count,
         "raw_text": formatting.raw,
-        "instant": lambda at, seconds=False: formatting.instant(at, zone, seconds),
+        "date": formats.date,
+        "month": formats.month,
+        "duration": formats.duration,
+        "size": formats.size,
+        "percent": formats.percent,
+        "instant": lambda at, seconds=False: formats.instant(at, zone, seconds),
         "machine_instant": partial(formatting.machine_instant, zone=zone),
     }
     environment.filters |= {"path_part": path_part, "query_part": quote_plus}
@@ -94,16 +102,16 @@ def _translations(language: Language) -> dict[str, Callable[..., Markup]]:
     return {"_": gettext, "gettext": gettext, "ngettext": ngettext, "pgettext": pgettext, "npgettext": npgettext}
 
 
-def worded(say: Callable[[str], str], prefix: str, codes: Iterable[Any]) -> list[tuple[str, str]]:
-    """(code, its words) of every code, as fields of choices take them."""
+def worded(language: Language, table: str, codes: Iterable[Any]) -> list[tuple[str, str]]:
+    """(code, its word) of every code of a table of web.site.words, as fields of choices take them."""
     values = [str(code.value if isinstance(code, Enum) else code) for code in codes]
-    return [(value, say(prefix + value)) for value in values]
+    return [(value, word(language, table.rstrip("."), value)) for value in values]
 
 
-def role_words(say: Callable[[str], str], roles: Role | Iterable[Role]) -> str:
+def role_words(language: Language, roles: Role | Iterable[Role]) -> str:
     """What people call a role, or several: the system's by their words, others by their names."""
     several = [roles] if isinstance(roles, Role) else roles
-    return ", ".join(say(f"role.{role.code}") if role.code else role.name for role in several)
+    return ", ".join(word(language, "role", role.code) if role.code else role.name for role in several)
 
 
 def partner_choices(partners: Iterable[PartnerRow]) -> list[tuple[str, str]]:

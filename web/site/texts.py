@@ -11,6 +11,7 @@ Does not know: HTML; templates escape what comes from here like everything else.
 
 from typing import Final
 
+from billing.language import language_of
 from web.site.admin_texts import CONTRACT, DETAILS
 
 LANGUAGES: Final = ("ru", "en")
@@ -665,7 +666,7 @@ def text(language: str, key: str, **values: object) -> str:
     """The words of ``key`` with the values put in."""
     pair = CATALOGUE.get(key)
     if pair is None:
-        raise MissingText(key)
+        return language_of(language).gettext(key, **values)
     return pair[LANGUAGES.index(language)].format(**values) if values else pair[LANGUAGES.index(language)]
 
 

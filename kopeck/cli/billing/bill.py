@@ -3,7 +3,7 @@
 Rules. Status 0: everything was billed; 1: done, but something failed, or the run was stopped or hindered; 2: refused,
 nothing was changed. Progress goes to the terminal, results to standard output.
 
-Does not know: how a run is done (billing.cycle.run), how it is told (kopeck.cli.billing.bill_report).
+Does not know: how a run is done (billing.cycle.run), how it is told (kopeck.cli.billing.bill_printout).
 """
 
 import json
@@ -29,7 +29,7 @@ from billing.cycle.run import void_review as void_run
 from billing.cycle.shard import ShardDone
 from billing.cycle.workers import WorkersLost
 from billing.database.link import CycleStoreError
-from kopeck.cli.billing.bill_report import outcome_json, outcome_lines, summary_json, summary_lines
+from kopeck.cli.billing.bill_printout import outcome_json, outcome_lines, summary_json, summary_lines
 from kopeck.cli.context import Context, Day, actor, pass_context, show_table, shown_time
 from kopeck.databases.transactions import CommandFailed
 

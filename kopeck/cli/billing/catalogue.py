@@ -42,9 +42,9 @@ from billing.database.cursors import Cursor
 from billing.orders.store import is_sold_in_advance
 from billing.rating.bills import Bill, BillTerms, month_of, rate_plan, rate_usage
 from billing.rating.bulk import JUDGED_ROWS, rate_in_bulk
-from billing.rating.report import as_json as bills_json
-from billing.rating.report import report
-from billing.rating.usage_file import RejectedRow, Usage, read_usage
+from billing.rating.printout import as_json as bills_json
+from billing.rating.printout import report
+from billing.rating.rated_file import RejectedRow, Usage, read_usage
 from kopeck.cli.context import (
     CHARSET,
     INSTANT,

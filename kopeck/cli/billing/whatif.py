@@ -3,7 +3,7 @@
 Rules. Nothing is written but the files asked for. Status 2 for input that makes no sense, 1 where accounts cannot be
 billed under the draft.
 
-Does not know: what a month comes to (billing.simulation.whatif), how it is told (kopeck.cli.billing.whatif_report).
+Does not know: what a month comes to (billing.simulation.whatif), how it is told (kopeck.cli.billing.whatif_printout).
 """
 
 import json
@@ -16,7 +16,7 @@ from billing.simulation.store import month_of
 from billing.simulation.whatif_run import compare_base
 from kopeck.cli.billing.catalogue import FILE, load_catalogue, refuse_errors
 from kopeck.cli.billing.usage_rate import month_progress
-from kopeck.cli.billing.whatif_report import whatif_html, whatif_json, whatif_lines, whatif_svg
+from kopeck.cli.billing.whatif_printout import whatif_html, whatif_json, whatif_lines, whatif_svg
 from kopeck.cli.context import INSTANT, AliasedOption, Context, pass_context
 
 _WRITTEN = click.Path(dir_okay=False, writable=True, path_type=Path)

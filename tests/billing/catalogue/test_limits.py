@@ -7,7 +7,7 @@ import pytest
 from billing.catalogue.linter import check_catalogue
 from billing.catalogue.nodes import CatalogueError, Problem, Severity
 from billing.catalogue.reader import read_catalogue
-from billing.rating.usage_file import read_usage
+from billing.rating.rated_file import read_usage
 from billing.wording import Words
 from tests.billing.catalogue.catalogues import HEAD, example, one_price, read
 

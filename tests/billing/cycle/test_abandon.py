@@ -12,7 +12,7 @@ from billing.cycle.plan import NewRun
 from billing.cycle.posting import CycleRefused
 from billing.cycle.run import Crew, abandon
 from billing.cycle.shard import ShardJob, ShardWorker
-from billing.verification.invoices import verify_cycle
+from billing.verification.cycle import verify_cycle
 from kopeck.databases.transactions import in_transaction
 from tests.billing.cycle.base import FEBRUARY, MARCH, Base, cycle_base
 

@@ -14,7 +14,7 @@ from billing.cycle.posting import CycleRefused
 from billing.usage.format import parse_format
 from billing.usage.importer import import_file
 from billing.usage.load_store import NewImport
-from billing.verification.invoices import verify_cycle
+from billing.verification.cycle import verify_cycle
 from billing.verification.unbilled import list_unbilled
 from kopeck.databases.transactions import in_transaction
 from tests.billing.cycle.base import FEBRUARY, MARCH, Base, cycle_base

@@ -7,7 +7,7 @@ import pytest
 
 from billing.orders.orders import end_order, replace_order, withdraw_end
 from billing.orders.rules import OrderError
-from billing.verification.invoices import verify_cycle
+from billing.verification.cycle import verify_cycle
 from billing.verification.unbilled import list_unbilled
 from kopeck.databases.transactions import in_transaction
 from tests.billing.cycle.base import FEBRUARY, MARCH, Base, cycle_base

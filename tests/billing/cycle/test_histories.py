@@ -16,7 +16,7 @@ from billing.catalogue.store import Source, save_version
 from billing.cycle import run as cycle_run
 from billing.cycle.plan import NewRun
 from billing.cycle.shard import ShardJob, ShardWorker
-from billing.verification.invoices import verify_cycle
+from billing.verification.cycle import verify_cycle
 from billing.verification.ledger import verify_ledger
 from billing.verification.usage import verify_usage
 from tests.billing.cycle.histories import CATALOGUE, History, with_connection

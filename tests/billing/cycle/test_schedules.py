@@ -21,7 +21,7 @@ from billing.cycle.plan import NewRun
 from billing.usage.format import parse_format
 from billing.usage.importer import import_file
 from billing.usage.load_store import NewImport
-from billing.verification.invoices import verify_cycle
+from billing.verification.cycle import verify_cycle
 from billing.verification.usage import verify_usage
 from kopeck.databases.transactions import in_transaction
 from tests.billing.cycle.base import Base

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -45,6 +46,23 @@ prices:
   - {item: roaming, versions: [{from: 2020-01-01, tax: inside, steps: [flat: {amount: 90.00}]}]}
   - {item: licence, versions: [{from: 2020-01-01, tax: inside, steps: [flat: {amount: 70.00}]}]}
 """
+
+
+#: No test of these rooms takes longer.
+LONGEST_TEST_S = 30.0
+
+
+def utc_today() -> date:
+    """The day it is now. `see_one_day` before a test keeps it the same through the test."""
+    return datetime.now(UTC).date()
+
+
+def see_one_day() -> None:
+    """Wait for the next day where midnight is so near that a test could run over it."""
+    now = datetime.now(UTC)
+    left_s = (datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC) - now).total_seconds()
+    if left_s < LONGEST_TEST_S:
+        time.sleep(left_s + 0.01)
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,9 @@ from billing.invoicing.dunning import (
 from billing.invoicing.dunning_store import history_of, standing_of
 from billing.ledger.account_store import post_manual
 from ratingcore.money import Minor
-from tests.billing.invoicing.invoice_books import Books, Charge
+from tests.billing.invoicing.invoice_books import Books, Charge, utc_today
 
 T = TypeVar("T")
-TODAY = datetime.now(UTC).date()
 
 
 def done(dsn: str, work: Callable[[Any], Awaitable[T]]) -> T:
@@ -52,7 +51,7 @@ def books(database: Any) -> Books:
 
 
 def owe(books: Books, account: int, amount: int, due_days_ago: int) -> int:
-    due = TODAY - timedelta(days=due_days_ago)
+    due = utc_today() - timedelta(days=due_days_ago)
     on = due - timedelta(days=14)
     return books.invoices(books.run(on), [(account, [Charge(amount)])], on=on)[0]
 
@@ -95,7 +94,7 @@ def test_steps_come_in_order_one_event_each_and_never_twice_in_a_spell(books: Bo
     owe(books, account, 10_000, due_days_ago=5)
     assert run(books) == {"reminder": 1}
     assert run(books) == {}
-    assert run(books, TODAY) == {}
+    assert run(books, utc_today()) == {}
     owe(books, account, 20_000, due_days_ago=1)  # another invoice joins the same spell
     assert run(books) == {}
     older = books.account("A2")
@@ -195,7 +194,7 @@ def test_a_new_spell_begins_again_with_the_first_step(books: Books) -> None:
 
 def test_cancellation_ends_orders_and_payment_does_not_bring_them_back(books: Books) -> None:
     account, order, _ = suspended(books)
-    books.period(order, "arrears", "2026-01-01 00:00+03", "2026-02-01 00:00+03", run=books.run(TODAY))
+    books.period(order, "arrears", "2026-01-01 00:00+03", "2026-02-01 00:00+03", run=books.run(utc_today()))
     before = datetime.now(UTC).replace(microsecond=0)
     owe(books, account, 10_000, due_days_ago=70)
     assert run(books) == {"cancellation": 1}
@@ -211,8 +210,8 @@ def test_cancellation_ends_orders_and_payment_does_not_bring_them_back(books: Bo
 def test_cancellation_does_not_end_an_order_before_what_was_billed_of_it(books: Books) -> None:
     account = books.account("A1")
     order = books.order(account, "2026-01-01 00:00+03")
-    billed_to = (TODAY + timedelta(days=5)).isoformat()
-    books.period(order, "arrears", "2026-01-01 00:00+03", f"{billed_to} 00:00+03", run=books.run(TODAY))
+    billed_to = (utc_today() + timedelta(days=5)).isoformat()
+    books.period(order, "arrears", "2026-01-01 00:00+03", f"{billed_to} 00:00+03", run=books.run(utc_today()))
     owe(books, account, 10_000, due_days_ago=70)
     run(books)
     assert books.one("SELECT ends_at = %s::timestamptz FROM orders WHERE id = %s", f"{billed_to} 00:00+03", order)
@@ -355,7 +354,7 @@ def test_words_that_are_no_step_are_refused(word: str) -> None:
 
 def test_a_date_to_come_is_refused(books: Books) -> None:
     with pytest.raises(DunningError, match="is to come"):
-        run(books, TODAY + timedelta(days=2))
+        run(books, utc_today() + timedelta(days=2))
 
 
 def test_everybody_cannot_be_left_without_steps(books: Books) -> None:
@@ -368,7 +367,7 @@ def test_an_accounts_standing_and_history_are_told(books: Books) -> None:
     paid_by_hand(books, account, 4_000)
     found = done(books.dsn, lambda cur: standing_of(cur, "A1"))
     assert (found.balance, found.overdue, found.step) == (-6_000, 6_000, 3)
-    assert found.oldest_due_on == TODAY - timedelta(days=20)
+    assert found.oldest_due_on == utc_today() - timedelta(days=20)
     history = done(books.dsn, lambda cur: history_of(cur, account, 2))
     assert [(one.action, one.invoice, one.overdue) for one in history] == [
         ("suspension", "I-000001", 10_000),

@@ -3,7 +3,7 @@
 import threading
 import time
 from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import psycopg2
@@ -25,11 +25,8 @@ from billing.invoicing.dunning_store import (
 from billing.invoicing.invoices import InvoiceFilter
 from billing.invoicing.store import list_invoices
 from ratingcore.money import Minor
-from tests.billing.invoicing.invoice_books import Books
+from tests.billing.invoicing.invoice_books import Books, utc_today
 from tests.billing.invoicing.test_dunning import done, events, open_suspensions, owe, paid_by_hand, run
-
-TODAY = datetime.now(UTC).date()
-TOMORROW = TODAY + timedelta(days=1)
 
 
 @pytest.fixture
@@ -62,10 +59,12 @@ def test_each_harm_waits_for_the_days_after_the_step_before_it(books: Books) -> 
     owe(books, account, 10_000, due_days_ago=70)
     days_between(books, 1)
     assert run(books) == {"reminder": 1, "warning": 1}
-    assert run(books, TODAY) == {}
-    assert run(books, TOMORROW) == {"suspension": 1}  # and no cancellation, though the debt is old enough
+    assert run(books, utc_today()) == {}
+    assert run(books, utc_today() + timedelta(days=1)) == {
+        "suspension": 1
+    }  # and no cancellation, though the debt is old enough
     days_between(books, 2)
-    assert run(books, TOMORROW) == {}
+    assert run(books, utc_today() + timedelta(days=1)) == {}
     days_between(books, 0)
     assert run(books) == {"cancellation": 1}
 
@@ -89,7 +88,7 @@ def test_a_warning_of_an_earlier_debt_is_none_of_this_one(books: Books, database
     paid_by_hand(books, account, 10_000)
     owe(books, account, 500, due_days_ago=30)
     assert run(books) == {"reminder": 1, "warning": 1}
-    assert run(books, TOMORROW) == {}
+    assert run(books, utc_today() + timedelta(days=1)) == {}
 
 
 def test_steps_without_a_warning_suspend_at_once(books: Books) -> None:
@@ -153,30 +152,30 @@ def delay(books: Books, until: date, reason: str = "promised", number: str = "A1
 
 def test_a_delay_resumes_at_once_and_nothing_comes_through_its_last_day(books: Books) -> None:
     account, order = suspended(books)
-    standing, is_new = delay(books, TODAY)
+    standing, is_new = delay(books, utc_today())
     assert (standing.delayed_until, standing.delay_reason, standing.suspended_at, is_new) == (
-        TODAY, "promised", None, True,
+        utc_today(), "promised", None, True,
     )  # fmt: skip
     assert open_suspensions(books) == []
     assert run(books) == {}
-    assert not delay(books, TODAY)[1]
-    assert run(books, TOMORROW) == {"suspension": 1}
+    assert not delay(books, utc_today())[1]
+    assert run(books, utc_today() + timedelta(days=1)) == {"suspension": 1}
     assert open_suspensions(books) == [order]
     history = done(books.dsn, lambda cur: history_of(cur, account, 10))
     assert [(event.action, event.note, event.actor) for event in history][:2] == [
-        ("suspension", "", "t"), ("delayed", f"until {TODAY}: promised", "ann"),
+        ("suspension", "", "t"), ("delayed", f"until {utc_today()}: promised", "ann"),
     ]  # fmt: skip
 
 
 def test_a_delay_ends_with_the_debt_and_can_be_withdrawn(books: Books) -> None:
     account, order = suspended(books)
-    delay(books, TODAY + timedelta(days=30))
-    assert run(books, TOMORROW) == {}
+    delay(books, utc_today() + timedelta(days=30))
+    assert run(books, utc_today() + timedelta(days=1)) == {}
     assert done(books.dsn, lambda cur: withdraw_delay(cur, "A1", "did not keep it", "ann"))
     assert not done(books.dsn, lambda cur: withdraw_delay(cur, "A1", "did not keep it", "ann"))
     assert run(books) == {"suspension": 1}
     assert open_suspensions(books) == [order]
-    delay(books, TOMORROW, "again")
+    delay(books, utc_today() + timedelta(days=1), "again")
     paid_by_hand(books, account, 10_000)
     assert events(books, account)[-1] == (0, "lifted")
     assert run(books) == {}
@@ -187,11 +186,11 @@ def test_a_delay_that_cannot_be_is_refused(books: Books) -> None:
     child = books.account("A2")
     books.ask("UPDATE billing_accounts SET payer_account_id = %s WHERE account_id = %s", payer, child)
     for number, until, reason, message in (
-        ("A1", TODAY - timedelta(days=2), "x", "within 366 days"),
-        ("A1", TODAY + timedelta(days=400), "x", "within 366 days"),
-        ("A1", TODAY, " ", "reason"),
-        ("A2", TODAY, "x", "account A1 pays for account A2"),
-        ("A3", TODAY, "x", "there is no account 'A3'"),
+        ("A1", utc_today() - timedelta(days=2), "x", "within 366 days"),
+        ("A1", utc_today() + timedelta(days=400), "x", "within 366 days"),
+        ("A1", utc_today(), " ", "reason"),
+        ("A2", utc_today(), "x", "account A1 pays for account A2"),
+        ("A3", utc_today(), "x", "there is no account 'A3'"),
     ):
         with pytest.raises(DunningError, match=message):
             delay(books, until, reason, number)
@@ -222,14 +221,14 @@ def test_the_next_step_is_told_with_its_first_day(books: Books) -> None:
 
     assert coming() is None
     owe(books, account, 10_000, due_days_ago=5)
-    assert coming() == ("reminder", TODAY - timedelta(days=4))
+    assert coming() == ("reminder", utc_today() - timedelta(days=4))
     run(books)
-    assert coming() == ("warning", TODAY + timedelta(days=2))
+    assert coming() == ("warning", utc_today() + timedelta(days=2))
     owe(books, account, 10_000, due_days_ago=20)
     run(books)
-    assert coming() == ("suspension", TODAY + timedelta(days=3))
-    delay(books, TODAY + timedelta(days=9))
-    assert coming() == ("suspension", TODAY + timedelta(days=10))
+    assert coming() == ("suspension", utc_today() + timedelta(days=3))
+    delay(books, utc_today() + timedelta(days=9))
+    assert coming() == ("suspension", utc_today() + timedelta(days=10))
     done(books.dsn, lambda cur: set_minimum(cur, "RUB", Minor(100_000)))
     assert coming() is None
 
@@ -326,7 +325,7 @@ def test_dunning_waits_for_a_shard_at_work_and_never_deadlocks_with_it(books: Bo
     account = books.account("A1")
     order = books.order(account, "2026-01-01 00:00+03", plan="", item="setup", kind="one_time")
     owe(books, account, 10_000, due_days_ago=70)
-    billing_run = books.run(TODAY, "running")
+    billing_run = books.run(utc_today(), "running")
     books.ask(
         "INSERT INTO bill_shards (run_id, shard_no, first_account_id, last_account_id) VALUES (%s, 0, 1, %s)",
         billing_run, account,

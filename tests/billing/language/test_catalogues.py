@@ -110,6 +110,9 @@ def test_a_text_without_a_translation_is_told_in_english_and_logged_once(caplog:
         (None, None, "en;q=abc", "ru"),
         (None, None, "en;q=2", "ru"),
         (None, None, ";;;,,,=", "ru"),
+        (None, None, "," * 5000, "ru"),
+        (None, None, "en;q=1.000", "en"),
+        (None, None, "de, en;q=0.3, ru;q=0.7", "ru"),
     ],
 )
 def test_the_setting_goes_before_the_cookie_and_the_cookie_before_the_browser(

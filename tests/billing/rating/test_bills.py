@@ -15,8 +15,8 @@ from billing.catalogue.nodes import CatalogueError
 from billing.catalogue.sheet import BUYERS, KINDS
 from billing.rating.bills import Bill, BillTerms, rate_usage
 from billing.rating.bulk import rate_in_bulk
-from billing.rating.report import TEXTS, as_json, rated_of_json, report
-from billing.rating.usage_file import RejectedRow, read_usage
+from billing.rating.printout import TEXTS, as_json, rated_of_json, report
+from billing.rating.rated_file import RejectedRow, read_usage
 from kopeck.cli.main import main
 from ratingcore import reference
 from tests.billing.catalogue.catalogues import EXAMPLES, HEAD, example, one_price, read

@@ -9,7 +9,7 @@ import pytest
 from billing.catalogue.model import Catalogue
 from billing.charging.records import Windows
 from billing.rating.bills import BillTerms, rate_usage
-from billing.rating.usage_file import read_usage
+from billing.rating.rated_file import read_usage
 from billing.simulation.store import MonthError, month_of
 from billing.simulation.usage import ItemTotal, Key, UncoveredUsage, rate_month
 from billing.simulation.usage_run import rate_base

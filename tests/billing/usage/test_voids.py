@@ -17,7 +17,7 @@ from billing.usage.store import UsageError
 from billing.usage.void_file import correction_of, read_corrections
 from billing.usage.voids import Correction, VoidRequest, correct_events, void_events
 from billing.usage.voids_store import list_voids
-from billing.verification.invoices import verify_cycle
+from billing.verification.cycle import verify_cycle
 from billing.verification.lines import check_explained
 from billing.verification.usage import verify_usage
 from kopeck.databases.transactions import in_transaction

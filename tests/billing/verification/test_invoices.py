@@ -13,7 +13,7 @@ from billing.invoicing.credit_notes import CreditRequest
 from billing.invoicing.credit_store import credit_invoice
 from billing.verification import periods as cycle_verify_periods
 from billing.verification import slices as verify_slices
-from billing.verification.invoices import verify_cycle
+from billing.verification.cycle import verify_cycle
 from billing.verification.records import Check
 from tests.billing.invoicing.invoice_books import Books, Charge
 

@@ -24,7 +24,7 @@ from gateway.port.strangers import (
     Recorded,
     StrangerLimit,
 )
-from gateway.verification.payments import verify
+from gateway.verification.live import verify
 
 ACTIVE = "79160000001"
 CARD = "4111111111111111"

@@ -17,7 +17,7 @@ from gateway.journal.journal import Journal
 from gateway.journal.relay import RelayOptions, rebuild, run_relay
 from gateway.payments.records import Attempt, Command, OperatorCancel
 from gateway.verification.journal import document_faults
-from gateway.verification.payments import Report, verify
+from gateway.verification.live import Report, verify
 from tests.gateway.shop import act, note_attempt, open_shop
 
 #: A payment of each life that `busy_day` leaves, by its partner's key.

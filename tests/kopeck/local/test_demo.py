@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg2
 import pytest
 
-from gateway.verification.payments import verify
+from gateway.verification.live import verify
 from kopeck.databases.transactions import in_transaction
 from kopeck.local import demo
 from kopeck.local.demo import SUBSCRIBERS, demo_lines, demo_password, make_demo

@@ -103,8 +103,8 @@ def test_a_user_has_a_limited_number_of_sessions_and_the_oldest_goes(database):
 def test_a_notice_is_kept_until_it_is_cleared(database):
     async def story(cur, user):
         token, session = await begin_session(cur, user, 12)
-        await set_notice(cur, session, "cancel.done", {"id": "7"})
-        assert (await read_session(cur, token, 60)).notice == ("cancel.done", {"id": "7"})
+        await set_notice(cur, session, "The payment is reversed.", {"id": "7"})
+        assert (await read_session(cur, token, 60)).notice == ("The payment is reversed.", {"id": "7"})
         await clear_notice(cur, session)
         assert (await read_session(cur, token, 60)).notice is None
 

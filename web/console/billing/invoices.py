@@ -12,16 +12,14 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from tornado.web import HTTPError
-
 from billing.invoicing.documents import document_of, file_name_of, make_pdf, money_words, new_compiler
 from billing.invoicing.dunning_standing import Standing
 from billing.invoicing.dunning_store import standing_of
 from billing.invoicing.invoices import InvoiceDetails, InvoiceError
 from billing.invoicing.store import invoice_details, invoice_id_of
+from billing.language import N_
 from web.access.rights import Right
-from web.site.formatting import day
-from web.site.page import Page
+from web.site.page import Page, Refused
 
 
 class InvoicePage(Page):
@@ -42,7 +40,7 @@ class InvoicePage(Page):
             notes=details.notes,
             say_money=say_money,
             standing=standing,
-            day=partial(day, zone=self.site.zone),
+            day=partial(self.formats.day, zone=self.site.zone),
         )
 
 
@@ -53,13 +51,13 @@ async def load_invoice(page: Page, number: str) -> tuple[InvoiceDetails, Standin
         HTTPError: 404, there is none.
     """
     if "\0" in number:  # PostgreSQL has no such text
-        raise HTTPError(404, "invoice.not_found")
+        raise Refused(404, N_("There is no invoice with this number"))
     async with page.site.transaction("ISOLATION LEVEL REPEATABLE READ") as cur:
         try:
             [details] = await invoice_details(cur, [await invoice_id_of(cur, number)])
             standing = await standing_of(cur, details.invoice.account)
         except InvoiceError as error:
-            raise HTTPError(404, "invoice.not_found") from error
+            raise Refused(404, N_("There is no invoice with this number")) from error
         await page.record("invoice_viewed", "invoice", details.invoice.number, cur)
     return details, standing
 

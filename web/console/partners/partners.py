@@ -8,7 +8,7 @@ Does not know: how a contract is enforced.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -16,16 +16,54 @@ from tornado.web import HTTPError
 
 from adapters.messages import Contract
 from adapters.protocols import contract_from_json
+from billing.language import N_, Language
 from gateway.partners.contracts import list_partners, set_partner_state
 from gateway.partners.keys import key_warnings, list_keys
 from gateway.partners.records import PartnerRow
 from web.access.rights import Right
-from web.site import formatting
-from web.site.page import Page
-from web.site.texts import CATALOGUE
+from web.site.page import Page, Refused
+from web.site.words import REASONS
 
 #: Fields of a contract that the page tells elsewhere.
 _TOLD_ELSEWHERE: Final = ("partner_id", "partner", "version", "protocol", "active", "dialect")
+
+#: Terms of a contract (adapters.messages.Contract).
+TERMS: Final[Mapping[str, str]] = {
+    "currency": N_("Currency"),
+    "time_zone": N_("Time zone"),
+    "sources": N_("Addresses requests are accepted from"),
+    "services": N_("Service codes"),
+    "account_pattern": N_("Pattern of account numbers (RE2)"),
+    "strip_leading_zeros": N_("Leading zeros of a number are dropped"),
+    "min_minor": N_("Smallest payment"),
+    "max_minor": N_("Largest payment"),
+    "date_past_s": N_("The partner's time may lie behind by"),
+    "date_future_s": N_("The partner's time may lie ahead by"),
+    "re_examine": N_("Refusals that a repeat may overturn"),
+    "display": N_("The payer sees"),
+    "cancel_allowed": N_("The partner may cancel a payment"),
+    "cancel_window_s": N_("A cancel is accepted for"),
+    "cancel_needs_balance": N_("A cancel needs the money on the account"),
+    "cancel_tombstone": N_("A cancel that comes before its payment forbids the payment"),
+}
+#: What an empty list of a term means, where it is not nothing.
+_NOTHING: Final[Mapping[str, str]] = {
+    "sources": N_("any"),
+    "services": N_("any"),
+    "re_examine": N_("none"),
+    "display": N_("nothing"),
+}
+#: What a payer may be shown.
+_DISPLAYED: Final[Mapping[str, str]] = {
+    "name": N_("the subscriber's name"),
+    "balance": N_("the balance"),
+}
+#: What is wrong with a key (gateway.partners.keys.KeyWarning).
+KEY_WARNINGS: Final[Mapping[str, str]] = {
+    "forgeable": N_("%(bits)s bits: it can be forged, so it is not used. Replace it by a key of 2048 bits or more."),
+    "short": N_("%(bits)s bits: replace it by a key of 2048 bits or more."),
+    "shared": N_("Partners with the same key: %(partners)s. A request signed for one is accepted for the other."),
+}
 
 
 class PartnersPage(Page):
@@ -54,15 +92,15 @@ class PartnerPage(Page):
         async with self.site.cursor() as cur:
             partner = next((row for row in await list_partners(cur) if row.code == code), None)
             if partner is None:
-                raise HTTPError(404, "partners.not_found")
+                raise Refused(404, N_("There is no partner with this code"))
             keys = await list_keys(cur, code)
             warnings = await key_warnings(cur, code)
             await self.record("partner_viewed", "partner", code, cur)
         body = json.dumps(partner.body, ensure_ascii=False, indent=2, sort_keys=True)
         contract = contract_of(partner)
-        terms = None if contract is None else contract_words(self.t, contract)
+        terms = None if contract is None else contract_words(self.spoken, contract)
         values = {"partner": partner, "contract": contract, "terms": terms, "keys": keys, "warnings": warnings}
-        await self.show("partner.html", body=body, **values)
+        await self.show("partner.html", body=body, key_warnings=KEY_WARNINGS, **values)
 
 
 class PartnerStatePage(Page):
@@ -78,10 +116,11 @@ class PartnerStatePage(Page):
         action = "partner_paused" if state == "paused" else "partner_resumed"
         async with self.site.transaction() as cur:
             if code not in [partner.code for partner in await list_partners(cur)]:
-                raise HTTPError(404, "partners.not_found")
+                raise Refused(404, N_("There is no partner with this code"))
             await set_partner_state(cur, code, state)
             await self.record(action, "partner", code, cur)
-        await self.notify(f"partners.{state}_notice", partner=code)
+        text = N_("Partner %(partner)s is paused.") if state == "paused" else N_("Partner %(partner)s works again.")
+        await self.notify(text, partner=code)
         self.redirect(f"/partners/{code}", status=303)
 
 
@@ -128,45 +167,40 @@ class ContractWords:
     dialect: list[tuple[str, str]]
 
 
-def contract_words(t: Callable[..., str], contract: Contract) -> ContractWords:
+def contract_words(language: Language, contract: Contract) -> ContractWords:
     """Every term of a contract, those left at their defaults included."""
     names = [field.name for field in fields(contract) if field.name not in _TOLD_ELSEWHERE]
-    terms = [(t(f"contract.{name}"), _value_words(t, contract, name, getattr(contract, name))) for name in names]
+    terms = [
+        (language.gettext(TERMS[name]), _value_words(language, contract, name, getattr(contract, name)))
+        for name in names
+    ]
     settings = fields(contract.dialect)
     dialect = [
-        (field.name, _value_words(t, contract, field.name, getattr(contract.dialect, field.name))) for field in settings
+        (field.name, _value_words(language, contract, field.name, getattr(contract.dialect, field.name)))
+        for field in settings
     ]
     return ContractWords(terms, dialect)
 
 
-def _value_words(t: Callable[..., str], contract: Contract, name: str, value: Any) -> str:
+def _value_words(language: Language, contract: Contract, name: str, value: Any) -> str:
+    _ = language.gettext
     if isinstance(value, bool):
-        return t("yes" if value else "no")
+        return _("yes") if value else _("no")
     if value is None:
-        return t("contract.unlimited")
+        return _("without limit")
     if name.endswith("_minor"):
-        return formatting.money(value, contract.currency)
+        return language.formats.money(value, contract.currency)
     if name.endswith("_s"):
-        return _duration_words(t, int(value))
+        return language.formats.duration(int(value))
     if isinstance(value, tuple | list | frozenset):
-        words = [_code_words(t, name, str(item)) for item in value]
-        empty = f"contract.any.{name}"
-        return ", ".join(sorted(words) if isinstance(value, frozenset) else words) or t(
-            empty if empty in CATALOGUE else "none"
-        )
+        words = [_code_words(language, name, str(item)) for item in value]
+        return ", ".join(sorted(words) if isinstance(value, frozenset) else words) or _(_NOTHING.get(name, "—"))
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {item}" for key, item in sorted(value.items())) or t("none")
-    return str(value) or t("none")
+        return ", ".join(f"{key}: {item}" for key, item in sorted(value.items())) or _("—")
+    return str(value) or _("—")
 
 
-def _code_words(t: Callable[..., str], name: str, code: str) -> str:
+def _code_words(language: Language, name: str, code: str) -> str:
     """A code of a list in words, where it is one that has words."""
-    key = f"reason.{code}" if name == "re_examine" else f"contract.{name}.{code}"
-    return t(key) if key in CATALOGUE else code
-
-
-def _duration_words(t: Callable[..., str], seconds: int) -> str:
-    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds and seconds % size == 0:
-            return t(f"contract.{unit}", n=seconds // size)
-    return t("contract.seconds", n=seconds)
+    words = REASONS if name == "re_examine" else _DISPLAYED if name == "display" else {}
+    return language.gettext(words[code]) if code in words else code

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from billing.language import N_
 from gateway.journal.documents import Document
 from gateway.journal.search import Filter
 from gateway.partners.contracts import list_partners
@@ -61,7 +62,13 @@ class AttemptsPage(Page):
             )
         except ValueError:
             self.set_status(400)
-            await self.show("attempts.html", page=None, conflicts=0, broken="error.page", **shared)
+            await self.show(
+                "attempts.html",
+                page=None,
+                conflicts=0,
+                broken=N_("The link to this page of the list is broken. Start from the newest."),
+                **shared,
+            )
             return
         told = await self._told(page.rows)
         await self.show("attempts.html", page=page, conflicts=conflicts, conflict_words=told, broken="", **shared)
@@ -69,7 +76,7 @@ class AttemptsPage(Page):
     async def _told(self, rows: Iterable[Document]) -> dict[Any, str]:
         """Words of the conflicts among ``rows``, beside their payments as the journal has them."""
         ids = {row["payment_id"] for row in rows if row["kind"] == "conflict" and row["payment_id"] is not None}
-        return conflicts_told(self.t, await self.site.journal.payments_by_id(sorted(ids)), rows) if ids else {}
+        return conflicts_told(self.spoken, await self.site.journal.payments_by_id(sorted(ids)), rows) if ids else {}
 
     async def _conflicts(self, form: Form) -> int:
         """How many conflicts the period has, whatever else the filter says; at most CONFLICTS_COUNTED. None where the

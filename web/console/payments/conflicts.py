@@ -7,35 +7,38 @@ raw request alone, in the dialect's own words; so it is named when neither accou
 Does not know: where payments and requests come from, HTML.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
+from billing.language import Language
 from gateway.journal.documents import Document
 from gateway.payments.states import State
 from web.site import formatting as shown
 
-Words = Callable[..., str]
 
-
-def conflict_words(t: Words, payment: Document, attempt: Document) -> str:
-    """Each field of ``attempt`` that differs from ``payment``, one sentence; t: text key and values to words."""
-    told = []
+def conflict_words(language: Language, payment: Document, attempt: Document) -> str:
+    """Each field of ``attempt`` that differs from ``payment``, one sentence."""
+    _, told = language.gettext, []
     if attempt["amount"] is not None and attempt["amount"] != payment["amount"]:
-        key = "conflict.sum_posted" if payment["state"] == State.POSTED else "conflict.sum"
-        was, came = (shown.money(amount, payment["currency"]) for amount in (payment["amount"], attempt["amount"]))
-        told.append(t(key, was=was, came=came))
+        sums = (payment["amount"], attempt["amount"])
+        was, came = (language.formats.money(amount, payment["currency"]) for amount in sums)
+        if payment["state"] == State.POSTED:
+            told.append(_("%(was)s posted, partner sent %(came)s", was=was, came=came))
+        else:
+            told.append(_("the payment has %(was)s, partner sent %(came)s", was=was, came=came))
     if attempt["account"] and attempt["account"] != payment["account"]:
-        was, came = (shown.raw(row["account"]) or t("none") for row in (payment, attempt))
-        told.append(t("conflict.account", was=was, came=came))
+        was, came = (shown.raw(row["account"]) or _("—") for row in (payment, attempt))
+        told.append(_("the payment has account %(was)s, partner sent %(came)s", was=was, came=came))
     if not told:
-        told.append(t("conflict.service", was=shown.raw(payment["service"]) or t("none")))
+        service = shown.raw(payment["service"]) or _("—")
+        told.append(_("the payment has service %(was)s, partner sent another", was=service))
     return "; ".join(told)
 
 
-def conflicts_told(t: Words, payments: dict[int, Document], attempts: Iterable[Document]) -> dict[Any, str]:
+def conflicts_told(language: Language, payments: dict[int, Document], attempts: Iterable[Document]) -> dict[Any, str]:
     """Words of every conflict among ``attempts`` whose payment is among ``payments``, by the attempt's id."""
     return {
-        attempt["_id"]: conflict_words(t, payments[attempt["payment_id"]], attempt)
+        attempt["_id"]: conflict_words(language, payments[attempt["payment_id"]], attempt)
         for attempt in attempts
         if attempt["kind"] == "conflict" and attempt["payment_id"] in payments
     }

@@ -22,6 +22,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 
 from adapters.messages import Reason, Result
+from billing.language import N_
 from billing.ledger.account_store import account_by_number
 from gateway.journal.documents import Document, payment_documents
 from gateway.journal.search import Filter, JournalAway, JournalError
@@ -35,15 +36,33 @@ from web.console.payments.conflicts import conflicts_told, distinct
 from web.site import filters
 from web.site import formatting as shown
 from web.site.filters import Choices
-from web.site.page import UNAVAILABLE, Page, safe_target
+from web.site.page import UNAVAILABLE, Page, Refused, safe_target
 
 PAGE_ROWS: Final = 50
 #: A spreadsheet holds 1,048,576 lines.
 EXPORT_MAX_ROWS: Final = 1_000_000
-EXPORT_COLUMNS: Final = (
-    "id", "received", "partner", "key", "service", "account", "name", "sum", "currency",
-    "state_code", "state", "reason", "code", "registered", "partner_time",
-)  # fmt: skip
+#: Columns of the export and their headings.
+EXPORT_COLUMNS: Final = {
+    "id": N_("No."),
+    "received": N_("Received"),
+    "partner": N_("Partner"),
+    "key": N_("Partner's key"),
+    "service": N_("Service"),
+    "account": N_("Account"),
+    "name": N_("Name"),
+    "sum": N_("Amount"),
+    "currency": N_("Currency"),
+    "state_code": N_("State code"),
+    "state": N_("State"),
+    "reason": N_("Reason"),
+    "code": N_("Code"),
+    "registered": N_("Registered"),
+    "partner_time": N_("Partner's time"),
+}
+_NO_ANSWER: Final = N_(
+    "There is no answer yet: the reversal may or may not have happened. Reload the page and repeat if needed; "
+    "a payment is never reversed twice."
+)
 #: Shorter is not a reason.
 NOTE_MIN: Final = 5
 _MAX_ID: Final = 2**63 - 1
@@ -125,7 +144,13 @@ class PaymentsPage(CountedPage):
             page, counted = await asyncio.gather(search, self.counted(form.filter))
         except ValueError:
             self.set_status(400)
-            await self.show("payments.html", page=None, totals=None, broken="error.page", **shared)
+            await self.show(
+                "payments.html",
+                page=None,
+                totals=None,
+                broken=N_("The link to this page of the list is broken. Start from the newest."),
+                **shared,
+            )
             return
         totals = counted or (totals_of(within(form.filter, page.rows)) if page.is_everything else None)
         await self.show("payments.html", page=page, totals=totals and grouped(totals), broken="", **shared)
@@ -146,11 +171,14 @@ class PaymentsExport(CountedPage):
             partners = await list_partners(cur)
         form = filters.parse_form(self.arguments, choices(partners), self.now, self.site.zone)
         if form.filter is None:
-            raise HTTPError(400, "error.fields")
+            raise Refused(400, N_("Correct the marked fields."))
         totals = await self.counted(form.filter)
         if totals and totals.count > EXPORT_MAX_ROWS:
             self.set_status(400)
-            title = self.t("export.too_many", limit=shown.count(EXPORT_MAX_ROWS))
+            title = self._(
+                "More than %(limit)s payments match, which is the limit of an export. Narrow the period.",
+                limit=self.formats.count(EXPORT_MAX_ROWS),
+            )
             await self.show("error.html", title=title, hint="", away="")
             return
         counted = {"rows": totals.count} if totals else {}
@@ -175,12 +203,14 @@ class PaymentsExport(CountedPage):
                 await self.flush()
                 left -= len(documents)
                 if left < 0:
-                    self.write(csv_lines([[self.t("export.cut", limit=shown.count(EXPORT_MAX_ROWS))]]))
+                    limit = self.formats.count(EXPORT_MAX_ROWS)
+                    end = self._("The file ends here: an export has %(limit)s rows at most", limit=limit)
+                    self.write(csv_lines([[end]]))
                     break
         self.finish()
 
     def _heading(self) -> list[str]:
-        return [self.t(f"column.{name}") for name in EXPORT_COLUMNS]
+        return [self._(heading) for heading in EXPORT_COLUMNS.values()]
 
     def _row(self, row: Document) -> list[str]:
         zone = self.site.zone
@@ -195,8 +225,8 @@ class PaymentsExport(CountedPage):
             shown.decimal_comma(row["amount"]),
             row["currency"],
             row["state"],
-            self.t(f"state.{row['state']}"),
-            self.t(f"reason.{row['reason']}"),
+            self.word("state", row["state"]),
+            self.word("reason", row["reason"]),
             row["code"],
             shown.instant(row["registered_at"], zone, seconds=True),
             shown.instant(row["partner_time"], zone, seconds=True),
@@ -228,7 +258,7 @@ class PaymentPage(Page):
                 document["_id"], document["partner"], document["key"]
             )
         back = list_target(self.request.headers.get("Referer", ""), self.request.host)
-        told = conflicts_told(self.t, {document["_id"]: document}, attempts or [])
+        told = conflicts_told(self.spoken, {document["_id"]: document}, attempts or [])
         values = {"may_cancel": may_cancel(self, document), "back": back}
         values |= {"conflict_words": told, "conflicts": distinct(told)}
         await self.show("payment.html", payment=document, attempts=attempts, **values)
@@ -244,7 +274,7 @@ async def load_payment(page: Page, number: str, action: str) -> Document:
     async with page.site.transaction("ISOLATION LEVEL REPEATABLE READ") as cur:
         documents = await payment_documents(cur, [payment_id])
         if not documents:
-            raise HTTPError(404, "payment.not_found")
+            raise Refused(404, N_("There is no payment with this number"))
         await page.record(action, "payment", str(payment_id), cur)
     return documents[0]
 
@@ -292,17 +322,16 @@ class CancelPage(Page):
         document = await load_payment(self, number, "payment_cancel_asked")
         balances = await self._balances(document)
         if balances is not None and balances.will_owe and not may_owe:
-            errors["may_owe"] = "cancel.error.may_owe"
+            errors["may_owe"] = N_("Confirm that the account may owe")
         if errors:
             self.set_status(400)
             await self._ask(document, note, errors)
             return
         result = await self._cancel(document["_id"], note, may_owe)
-        reason = self.t(f"reason.{result.reason.value}")
+        reason = self.word("reason", result.reason.value)
         await self.record("payment_cancelled", "payment", str(document["_id"]), reason=result.reason.value, note=note)
-        key = cancel_message(result)
-        is_void = key == "cancel.done" and document["state"] == State.HELD
-        await self.notify("cancel.done_void" if is_void else key, reason=reason)
+        text, tone = cancel_message(result, document["state"])
+        await self.notify(text, tone, reason=reason)
         self.redirect(f"/payments/{document['_id']}", status=303)
 
     async def _ask(self, document: Document, note: str, errors: dict[str, str]) -> None:
@@ -350,29 +379,32 @@ def payment_id_of(text: str) -> int:
     """A payment's number out of an address; anything else is no page of ours."""
     plain = text.strip()
     if not (plain.isascii() and plain.isdecimal() and len(plain) <= 19 and int(plain) <= _MAX_ID):
-        raise HTTPError(404, "payment.not_found")
+        raise Refused(404, N_("There is no payment with this number"))
     return int(plain)
 
 
 def cancel_errors(note: str, confirmed: str) -> dict[str, str]:
-    """What is missing before a payment may be taken back: field -> text key."""
+    """What is missing before a payment may be taken back: field -> text."""
     errors = {}
     if not NOTE_MIN <= len(note) <= NOTE_MAX:
-        errors["reason"] = "cancel.error.reason"
+        errors["reason"] = N_("Write the reason: %(least)s to %(most)s characters")
     if confirmed != "yes":
-        errors["confirmed"] = "cancel.error.confirm"
+        errors["confirmed"] = N_("Confirm that you have checked the payment")
     return errors
 
 
-def cancel_message(result: Result) -> str:
-    """The text key that tells what came of a cancel."""
-    told = {
-        Reason.OK: "cancel.done",
-        Reason.ALREADY_CANCELLED: "cancel.already",
-        Reason.TEMPORARY: "cancel.temporary",
-        Reason.IN_PROGRESS: "cancel.temporary",
-    }
-    return told.get(result.reason, "cancel.impossible")
+def cancel_message(result: Result, state: str) -> tuple[str, str]:
+    """What tells of a cancel, and its tone; state: the payment's before it."""
+    match result.reason:
+        case Reason.OK if state == State.HELD:
+            return N_("The payment is voided."), "good"
+        case Reason.OK:
+            return N_("The payment is reversed."), "good"
+        case Reason.ALREADY_CANCELLED:
+            return N_("The payment had been reversed before; nothing happened a second time."), "info"
+        case Reason.TEMPORARY | Reason.IN_PROGRESS:
+            return _NO_ANSWER, "warn"
+    return N_("The payment was not reversed: %(reason)s. Its state is unchanged."), "bad"
 
 
 def grouped(totals: Totals) -> dict[str, Any]:

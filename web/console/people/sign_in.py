@@ -7,6 +7,7 @@ this site.
 Does not know: how passwords are kept (web/access/users.py), how often one may try (web/access/throttle.py).
 """
 
+from billing.language import N_, languages
 from web.access.passwords import MIN_PASSWORD_CHARS
 from web.access.rights import Open
 from web.access.sessions import begin_session, end_session, end_sessions_of
@@ -21,7 +22,6 @@ from web.access.users import (
 )
 from web.site.page import LANGUAGE_COOKIE, Page, safe_target
 from web.site.site import SignInsBusy
-from web.site.texts import LANGUAGES
 
 _LANGUAGE_DAYS = 365
 
@@ -45,20 +45,29 @@ class SignInPage(Page):
         try:
             user, known, browser = await self.site.sign_in(login, password, self.address, self.browser)
         except SignInsBusy:
-            await self._refuse(503, login, self.t("sign_in.busy"))
+            await self._refuse(
+                503, login, self._("Too many people are signing in at once. Try again in a few seconds.")
+            )
             return
         except TooManyTries as error:
             self.set_header("Retry-After", str(error.wait_s))
-            await self._refuse(429, login, self.t("sign_in.wait", seconds=error.wait_s))
+            await self._refuse(
+                429, login, self._("Too many tries. The next one in %(seconds)s s.", seconds=error.wait_s)
+            )
             return
         except PasswordExpired:
             await self.record("sign_in_failed", "user", login.strip().lower(), reason="temporary password expired")
-            await self._refuse(401, login, self.t("sign_in.expired", days=TEMPORARY_DAYS))
+            expired = self.spoken.ngettext(
+                "The temporary password was good for %(num)s day and has expired. Ask an administrator for a new one.",
+                "The temporary password was good for %(num)s days and has expired. Ask an administrator for a new one.",
+                TEMPORARY_DAYS,
+            )
+            await self._refuse(401, login, expired)
             return
         if user is None:
             # The login goes on record only where it exists: people type passwords into the wrong field.
             await self.record("sign_in_failed", "user" if known else "", known.login if known else "")
-            await self._refuse(401, login, self.t("sign_in.failed"))
+            await self._refuse(401, login, self._("Login and password do not match."))
             return
         await start_session(self, user)
         self.put_cookie(self.browser_cookie, browser, same_site="Strict", days=KNOWN_BROWSER_DAYS)
@@ -96,7 +105,7 @@ class LanguagePage(Page):
     async def post(self) -> None:
         """Remember the language: in the user's row, and in a cookie for the sign-in page."""
         language = self.get_body_argument("language", "")
-        if language in LANGUAGES:
+        if language in [known.code for known in languages()]:
             if self.session is not None:
                 async with self.site.cursor() as cur:
                     await set_locale(cur, self.user.id, language)
@@ -122,16 +131,16 @@ class ProfilePage(Page):
         current, new, repeat = (
             self.get_body_argument(name, "", strip=False) for name in ("current", "password", "repeat")
         )
-        errors = {"repeat": "profile.differ"} if new != repeat else {}
+        errors = {"repeat": self._("The passwords differ")} if new != repeat else {}
         if new and new == current:
-            errors["password"] = "profile.same"
+            errors["password"] = self._("The new password is the current one")
         user = None
         if not errors:
             try:
                 if await self.site.check_password(self.user_session, current, self.address):
                     user = self.user
                 else:
-                    errors["current"] = "profile.wrong"
+                    errors["current"] = self._("The current password does not match")
                     await self.record("password_change_failed", "user", self.user.login)
             except TooManyTries:
                 await self._end("password_change_failed")
@@ -144,14 +153,14 @@ class ProfilePage(Page):
                     await forget_browsers(cur, user.id)
                     await self.record("password_changed", "user", user.login, cur)
             except UserError as error:
-                errors["password"] = error.key
+                errors["password"] = self.refusal(error)
                 user = None
         if errors or user is None:
             self.set_status(400)
             await self._ask(errors)
             return
         await start_session(self, user)
-        await self.notify("profile.changed")
+        await self.notify(N_("Password changed, other sessions ended."))
         self.redirect("/payments", status=303)
 
     async def _end(self, action: str) -> None:

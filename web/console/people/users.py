@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from tornado.web import HTTPError
 
 from billing.database.cursors import Cursor
+from billing.language import N_
 from web.access.rights import Right
 from web.access.roles import AccessError, list_roles
 from web.access.sessions import end_sessions_of
@@ -54,7 +55,7 @@ class UsersPage(Page):
         except (UserError, AccessError) as error:
             self.set_status(400)
             is_role = isinstance(error, AccessError)
-            await show_users(self, typed=typed, errors={"role" if is_role else "login": words_key(error)})
+            await show_users(self, typed=typed, errors={"role" if is_role else "login": self.refusal(error)})
             return
         await show_users(self, given=(user.login, password))
 
@@ -75,7 +76,7 @@ class UserPage(Page):
             given = await self._change(login, self.get_body_argument("do", ""))
         except (UserError, AccessError) as error:
             self.set_status(400)
-            await show_users(self, wrong=words_key(error))
+            await show_users(self, wrong=self.refusal(error))
             return
         if given is not None:
             await show_users(self, given=given)
@@ -85,7 +86,7 @@ class UserPage(Page):
     async def _change(self, login: str, what: str) -> tuple[str, str] | None:
         """Do it; returns a new password to show, if one was made."""
         if login == self.user.login:
-            raise UserError("users.not_yourself", "an administrator does not change himself")
+            raise UserError(N_("You cannot disable or demote yourself: ask another administrator."))
         async with self.site.transaction() as cur:
             if await user_by_login(cur, login) is None:
                 raise HTTPError(404)
@@ -93,17 +94,21 @@ class UserPage(Page):
                 wanted = [self.get_body_argument("role", "")]
                 _, user = await set_roles(cur, login, wanted, by=self.access, actor=self.user.actor)
                 await self.record("user_role_set", "user", login, cur, role=user.roles[0].key)
-                told = ("users.role_set", {"role": role_words(self.t, user.roles)})
+                values: dict[str, str]
+                text, values = N_("Role of %(login)s: %(role)s."), {"role": role_words(self.spoken, user.roles)}
             elif what in ("disabled", "active"):
                 user = await set_state(cur, login, what, by=self.access)
                 await end_sessions_of(cur, user.id)
                 await self.record("user_state_set", "user", login, cur, state=what)
-                told = ("users.disabled" if what == "disabled" else "users.enabled", {})
+                text = (
+                    N_("%(login)s is disabled, sessions ended.") if what == "disabled" else N_("%(login)s is enabled.")
+                )
+                values = {}
             elif what == "password":
                 return await self._reset(cur, login)
             else:
                 raise HTTPError(400)
-        await self.notify(told[0], login=login, **told[1])
+        await self.notify(text, login=login, **values)
         return None
 
     async def _reset(self, cur: Cursor, login: str) -> tuple[str, str]:
@@ -112,11 +117,6 @@ class UserPage(Page):
         await end_sessions_of(cur, user.id)
         await self.record("user_password_reset", "user", login, cur)
         return login, password
-
-
-def words_key(error: UserError | AccessError) -> str:
-    """The text key of a refusal."""
-    return error.key if isinstance(error, UserError) else "user.error.role"
 
 
 async def show_users(
@@ -129,8 +129,8 @@ async def show_users(
 ) -> None:
     """The list of users with the form.
 
-    typed, errors: what stands in the form, and text keys of what is wrong with it. given: a login and its temporary
-    password, to be shown this once. wrong: the text key of what failed.
+    typed, errors: what stands in the form, and what is wrong with it. given: a login and its temporary
+    password, to be shown this once. wrong: what failed.
     """
     async with page.site.cursor() as cur:
         users, roles = await list_users(cur), await list_roles(cur)

@@ -4,35 +4,97 @@ Does not know: who writes to it (web.access.audit).
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from billing.language import N_, NP_, Language
 from web.access.audit import ACTIONS, CHANGES, AuditFilter, list_entries
 from web.access.rights import Right
-from web.site import filters, formatting
+from web.site import filters, words
 from web.site.filters import Choices, Form
 from web.site.page import Page
-from web.site.texts import CATALOGUE
 
 AUDIT_ROWS: Final = 100
-#: Details whose values are codes: the beginnings of the text keys that word them, tried in order.
-_CODES: Final = {
-    "reason": ("reason.",),
-    "role": ("role.",),
-    "state": ("detail.state.",),
-    "purpose": ("purpose.",),
+#: What of an entry's detail is told, by its name.
+DETAILS: Final[Mapping[str, str]] = {
+    "reason": N_("Answer"),
+    "note": N_("Reason"),
+    "why": N_("Reason"),
+    "rows": N_("Rows"),
+    "role": N_("Role"),
+    "state": N_("State"),
+    "path": N_("Page"),
+    "version": N_("Version"),
+    "changes": N_("Changes"),
+    "sha256": N_("Checksum"),
+    "protocol": N_("Protocol"),
+    "key": N_("Key"),
+    "purpose": N_("Purpose"),
+    "at": N_("At"),
+    "before": N_("Older than"),
+    "deleted": N_("Deleted"),
+    "request": N_("Request"),
+    "kind": N_("Kind"),
+    "amount_minor": N_("Amount"),
+    "to": NP_("audit", "To"),
+    "proof": N_("Proof"),
+    "name": N_("Name"),
+    "group": N_("Group"),
+    "parent": N_("Parent"),
+    "language": N_("Language"),
+    "person": N_("Contact person"),
+    "email": N_("Email"),
+    "phone": N_("Phone"),
+    "address": N_("Address"),
+    "inn": N_("INN"),
+    "kpp": N_("KPP"),
+    "currency": N_("Currency"),
+    "payer": N_("Paid by"),
+    "zone": N_("Time zone"),
+    "legal_entity": N_("Legal entity"),
+    "due_days": N_("Days to pay"),
+    "invoice_prefix": N_("Prefix of invoice numbers"),
+    "credit_note_prefix": N_("Prefix of credit note numbers"),
+}
+#: States of customers and users.
+DETAIL_STATES: Final[Mapping[str, str]] = {
+    "active": N_("active"),
+    "inactive": N_("inactive"),
+    "closed": N_("closed"),
+    "disabled": N_("disabled"),
+}
+#: Details whose values are codes, and their words.
+_CODES: Final[Mapping[str, Mapping[str, str]]] = {
+    "reason": words.REASONS,
+    "role": words.ROLES,
+    "state": DETAIL_STATES,
+    "purpose": words.PURPOSES,
 }
 #: Digits of a checksum that tell one from another; the rest only fills the line.
 _CHECKSUM_DIGITS: Final = 12
 #: What `billing.customers` records of an account: `account NUMBER: FACT`.
 _OF_ACCOUNT: Final = re.compile(r"account (.{1,60}): (\w+)")
-_FILTER_LABELS: Final = {
-    "q": "search.label", "period": "filter.period", "from": "filter.from", "to": "filter.to", "state": "filter.state",
-    "kind": "filter.kind", "action": "filter.action", "partner": "filter.partner", "min": "filter.min",
-    "max": "filter.max",
-}  # fmt: skip
+_FILTER_LABELS: Final[Mapping[str, str]] = {
+    "q": NP_("field", "Search"),
+    "period": N_("Period"),
+    "from": NP_("period", "From"),
+    "to": NP_("period", "To"),
+    "state": N_("State"),
+    "kind": N_("Kind"),
+    "action": N_("Action"),
+    "partner": N_("Partner"),
+    "min": N_("Amount from"),
+    "max": N_("Amount to"),
+}
+#: Fields of a list whose values are codes, and their words.
+_FILTER_CODES: Final[Mapping[str, Mapping[str, str]]] = {
+    "state": words.STATES,
+    "kind": words.ATTEMPT_KINDS,
+    "action": words.ACTIONS,
+    "period": words.PERIODS,
+}
 
 
 class AuditPage(Page):
@@ -50,10 +112,15 @@ class AuditPage(Page):
         is_changes = form.marks == CHANGES
         changes = replace(form, marks=() if is_changes else CHANGES)
         shared |= {"query": filters.query_string, "is_changes": is_changes}
-        shared |= {"changes_query": filters.query_string(changes), "told": lambda detail: detail_told(self.t, detail)}
+        shared |= {
+            "changes_query": filters.query_string(changes),
+            "told": lambda detail: detail_told(self.spoken, detail),
+        }
         if form.filter is None or (form.after and not before):
             self.set_status(400)
-            broken = "" if form.filter is None else "error.page"
+            broken = (
+                "" if form.filter is None else N_("The link to this page of the list is broken. Start from the newest.")
+            )
             await self.show("audit.html", entries=None, next=None, broken=broken, **shared)
             return
         if not filters.is_canonical(form, parse_qsl(self.request.query)):
@@ -73,56 +140,58 @@ def audit_filter(form: Form) -> AuditFilter:
     return AuditFilter(form.filter.start, form.filter.end, form.text, form.marks)
 
 
-def detail_told(t: Callable[..., str], detail: Mapping[str, Any]) -> str:
+def detail_told(language: Language, detail: Mapping[str, Any]) -> str:
     """An entry's detail in words; a name that has none stays as it is."""
     told = []
     for name, value in sorted(detail.items()):
         if value in ("", []):
             continue
         if name == "filter":
-            told.append(filter_told(t, str(value)))
+            told.append(filter_told(language, str(value)))
         else:
-            told.append(f"{_name_told(t, name)}: {_value_told(t, name, value)}")
+            told.append(f"{_name_told(language, name)}: {_value_told(language, name, value)}")
     return "; ".join(told)
 
 
-def _name_told(t: Callable[..., str], name: str) -> str:
-    of_account = _OF_ACCOUNT.fullmatch(name)
-    if of_account:
-        return t("detail.of_account", account=of_account[1], name=_name_told(t, of_account[2]).lower())
-    key = f"detail.{name}"
-    return t(key) if key in CATALOGUE else name
+def _name_told(language: Language, name: str) -> str:
+    _ = language.gettext
+    if of_account := _OF_ACCOUNT.fullmatch(name):
+        what = _name_told(language, of_account[2]).lower()
+        return _("Account %(account)s: %(name)s", account=of_account[1], name=what)
+    return _(DETAILS[name]) if name in DETAILS else name
 
 
-def _value_told(t: Callable[..., str], name: str, value: object) -> str:
+def _value_told(language: Language, name: str, value: object) -> str:
     """Two values are what a fact was and what it became; an empty one is a dash."""
+    _ = language.gettext
     if isinstance(value, list) and len(value) == 2:
-        return " → ".join(_value_told(t, name, item) for item in value)
+        return " → ".join(_value_told(language, name, item) for item in value)
     if isinstance(value, list):
-        return ", ".join(_value_told(t, name, item) for item in value)
+        return ", ".join(_value_told(language, name, item) for item in value)
     if value in ("", None):
-        return t("none")
+        return _("—")
     if isinstance(value, bool):
-        return t("yes" if value else "no")
+        return _("yes") if value else _("no")
     if name.endswith("_minor") and isinstance(value, int):
-        return formatting.decimal_comma(value)
+        return language.formats.amount(value)
     text = str(value)
     if name == "sha256":
         return text[:_CHECKSUM_DIGITS]
-    fact = name.rpartition(": ")[2]
-    return next((t(key + text) for key in _CODES.get(fact, ()) if key + text in CATALOGUE), text)
+    codes = _CODES.get(name.rpartition(": ")[2], {})
+    return _(codes[text]) if text in codes else text
 
 
-def filter_told(t: Callable[..., str], query: str) -> str:
+def filter_told(language: Language, query: str) -> str:
     """The query string of a list as its filter names things; what it does not know is left as it is."""
+    _ = language.gettext
     told: dict[str, list[str]] = {}
     for name, value in parse_qsl(query):
-        key = f"{name}.{value}"
-        told.setdefault(name, []).append(t(key).lower() if key in CATALOGUE else value)
-    words = []
+        codes = _FILTER_CODES.get(name, {})
+        told.setdefault(name, []).append(_(codes[value]).lower() if value in codes else value)
+    parts = []
     for name, values in told.items():
-        label = _FILTER_LABELS.get(name)
-        shown = t("filter.chosen", n=len(values)) if len(values) > 3 else ", ".join(values)
-        words.append(f"{(t(label) if label else name).lower()}: {shown}")
-    sentence = ", ".join(words)
+        shown = _("%(n)s chosen", n=len(values)) if len(values) > 3 else ", ".join(values)
+        label = _(_FILTER_LABELS[name]) if name in _FILTER_LABELS else name
+        parts.append(f"{label.lower()}: {shown}")
+    sentence = ", ".join(parts)
     return sentence[:1].upper() + sentence[1:]

@@ -312,7 +312,7 @@ def test_a_stranger_sees_the_same_payment_in_english(site):
     person.cookies["kopeck_language"] = "en"
     person.language = "en"
     told = plain(person.get(f"/payments/{site.seeded.ids['posted']}"))
-    assert "1 234,56 ₽ Posted" in told
+    assert "₽1,234.56 Posted" in told
     assert not re.search("[а-яё]{3,}", re.sub("QIWI Терминалы|Ёлкина Анна Петровна", "", told), re.IGNORECASE)
 
 
@@ -487,8 +487,10 @@ def test_the_button_stands_where_the_gateway_lets_a_person_cancel_and_nowhere_el
 
 
 def test_every_result_of_a_cancel_has_its_message():
-    told = {reason: cancel_message(Result(None, reason)) for reason in Reason}
-    assert told[Reason.OK] == "cancel.done"
-    assert told[Reason.ALREADY_CANCELLED] == "cancel.already"
-    assert told[Reason.TEMPORARY] == "cancel.temporary"
-    assert set(told.values()) == {"cancel.done", "cancel.already", "cancel.temporary", "cancel.impossible"}
+    told = {reason: cancel_message(Result(None, reason), State.POSTED) for reason in Reason}
+    assert told[Reason.OK] == ("The payment is reversed.", "good")
+    assert cancel_message(Result(None, Reason.OK), State.HELD) == ("The payment is voided.", "good")
+    assert told[Reason.ALREADY_CANCELLED][0].startswith("The payment had been reversed before")
+    assert told[Reason.TEMPORARY] == told[Reason.IN_PROGRESS]
+    assert told[Reason.TEMPORARY][0].startswith("There is no answer yet")
+    assert {tone for _, tone in told.values()} == {"good", "info", "warn", "bad"}

@@ -24,9 +24,9 @@ def test_a_new_user_gets_a_temporary_password_that_works_once_and_is_not_kept(ow
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"login": "vera", "role": "viewer"}, "Такой логин уже есть"),
-        ({"login": "Вера", "role": "viewer"}, "От 2 до 64 знаков"),
-        ({"login": "boris", "role": "root"}, "Такой роли нет"),
+        ({"login": "vera", "role": "viewer"}, "Логин vera уже есть"),
+        ({"login": "Вера", "role": "viewer"}, "Логин — от 2 до 64 знаков"),
+        ({"login": "boris", "role": "root"}, "Роли root нет"),
     ],
 )
 def test_a_user_that_cannot_be_added_is_told_beside_the_field(site, fields, message):

@@ -1,13 +1,12 @@
 """The audit record, as an administrator reads it."""
 
 import re
-from functools import partial
 
 import pytest
 
+from billing.language import language_of
 from web.access.audit import ACTIONS, CHANGES
 from web.console.system.audit import detail_told
-from web.site import texts
 
 
 def test_the_audit_record_is_searched_by_person_object_and_action(own_site):
@@ -62,11 +61,11 @@ def test_every_action_is_a_change_or_one_of_those_that_only_look_or_sign_in():
         ({"state": ["", "active"]}, "Состояние: — → действует"),
         ({"account A-1: state": ["active", "closed"]}, "Лицевой счёт A-1: состояние: действует → закрыт"),
         ({"sha256": "0123456789abcdef" * 4}, "Контрольная сумма: 0123456789ab"),
-        ({"amount_minor": -150_050}, "Сумма: -1500,50"),
+        ({"amount_minor": -150_050}, "Сумма: −1\u00a0500,50"),
     ],
 )
 def test_a_detail_is_told_in_words_and_what_is_unheard_of_as_it_is(detail, words):
-    assert detail_told(partial(texts.text, "ru"), detail) == words
+    assert detail_told(language_of("ru"), detail) == words
 
 
 def test_the_audit_record_is_read_page_by_page(own_site):

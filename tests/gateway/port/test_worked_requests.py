@@ -1,4 +1,4 @@
-"""The fact sheets' worked requests, to the byte, answered by a running gateway with the sheets' own key."""
+"""The protocols' worked requests, to the byte, answered by a running gateway with the examples' own key."""
 
 import asyncio
 import re
@@ -8,25 +8,25 @@ import pytest
 from adapters import cyberplat
 from gateway.partners.contracts import set_contract
 from gateway.partners.keys import add_key
-from tests.adapters.conftest import sheet_key
+from tests.adapters.conftest import example_key
 from tests.adapters.test_cyberplat import CHECK, CHECK_SIGN, PAYMENT, PAYMENT_SIGN, PAYMENT_SIGN_SHA256
 from tests.gateway.conftest import private_pem, public_pem
 
-__all__ = ["sheet_key"]  # the fixture
+__all__ = ["example_key"]  # the fixture
 
 ACCOUNT = "70012345"
 NO_WINDOW = {"date_past_s": None, "date_future_s": None}
 
 
 @pytest.mark.parametrize(("digest", "sign"), [("sha1", PAYMENT_SIGN), ("sha256", PAYMENT_SIGN_SHA256)])
-def test_cyberplats_worked_requests_are_verified_credited_and_answered_signed(town, sheet_key, digest, sign):
+def test_cyberplats_worked_requests_are_verified_credited_and_answered_signed(town, example_key, digest, sign):
     async def story():
         async with town.cursor() as cur:
             await cur.execute("INSERT INTO accounts (number, kind) VALUES (%s, 'subscriber')", (ACCOUNT,))
             body = {"protocol": "cyberplat", "dialect": {"digest": digest}, **NO_WINDOW}
             await set_contract(cur, "cyberplat", body, "test")
-            await add_key(cur, "cyberplat", "verify", public_pem(sheet_key), "test")
-            await add_key(cur, "cyberplat", "sign", private_pem(sheet_key), "test")
+            await add_key(cur, "cyberplat", "verify", public_pem(example_key), "test")
+            await add_key(cur, "cyberplat", "sign", private_pem(example_key), "test")
         async with town.gateway() as peer:
             if digest == "sha1":
                 _, body = await peer.get("/pay/cyberplat", CHECK + b"&sign=" + CHECK_SIGN.encode())
@@ -35,7 +35,7 @@ def test_cyberplats_worked_requests_are_verified_credited_and_answered_signed(to
             assert replies[0] == replies[1]
             paid = cyberplat.parse_reply(replies[0][1])
             assert paid.code == 0
-            assert cyberplat.verify_reply(paid, sheet_key.public_key(), digest)
+            assert cyberplat.verify_reply(paid, example_key.public_key(), digest)
             assert await town.balance(ACCOUNT) == 25_000
             assert str(await town.one("SELECT partner_time FROM payments")) == "2012-05-14 06:15:30+00:00"
 

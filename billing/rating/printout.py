@@ -16,7 +16,7 @@ from billing.catalogue.model import Catalogue, Names
 from billing.catalogue.sheet import BUYERS, KINDS
 from billing.catalogue.units import Unit, format_date
 from billing.rating.bills import Bill, BillLine, BillMonth, RatedEvent, TaxPart
-from billing.rating.usage_file import RejectedRow
+from billing.rating.rated_file import RejectedRow
 from billing.wording import Words
 from ratingcore import reference
 from ratingcore.bands import zone_of

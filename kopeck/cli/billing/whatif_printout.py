@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from billing.simulation.whatif import EDGES, Compared, Paid, Side
 from billing.simulation.whatif_run import WhatIf
-from kopeck.cli.billing.bill_report import percent_of, signed
+from kopeck.cli.billing.bill_printout import percent_of, signed
 from ratingcore.money import format_minor
 
 _WIDTH: Final = 48
