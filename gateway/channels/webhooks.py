@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from adapters.cloudevents import CONTENT_TYPE
 from adapters.standard_webhooks import SIGNATURE, signed_headers
+from billing.refusals import Unavailable
 from billing.work.deliveries.ladder import WEBHOOK_LADDER
 from billing.work.deliveries.records import (
     Delivery,
@@ -67,7 +68,10 @@ class WebhookChannel:
 
     async def send(self, delivery: Delivery, attempt: DeliveryAttempt) -> DeliveryOutcome:
         """Post once."""
-        endpoint = (await self._fresh()).get(delivery.recipient)
+        try:
+            endpoint = (await self._fresh()).get(delivery.recipient)
+        except Unavailable as error:
+            return DeliveryOutcome(Verdict.TEMPORARY, reason=f"the endpoint cannot be looked up: {error}")
         if endpoint is None:
             return DeliveryOutcome(
                 Verdict.TEMPORARY, reason="there is no such endpoint", stop="there is no such endpoint"
