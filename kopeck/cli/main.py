@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "demo": Lazy("kopeck.cli.system.demo:demo", "What runs here: processes, addresses, requests to try."),
     "dunning": Lazy("kopeck.cli.billing.dunning:dunning", "What happens to those who do not pay."),
     "invoice": Lazy("kopeck.cli.billing.invoices:invoice", "Invoices and credit notes."),
+    "job": Lazy("kopeck.cli.system.jobs:jobs", "Background jobs: how they go, what they told and made."),
     "journal": Lazy("kopeck.cli.payments.journal:journal", "The payment journal that people search."),
     "mail": Lazy("kopeck.cli.system.webhooks:mail", "Mail: send a letter to try the mail server."),
     "migrate": Lazy("kopeck.cli.system.migrate:migrate", "Bring the database to the schema of this program."),

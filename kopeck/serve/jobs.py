@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from billing.work.jobs.rules import JobKind
+from billing.work.jobs.rules import USUAL_LADDER_S, JobKind
 from kopeck.databases.stores import Stores
 from kopeck.serve.process import RoleParts, wait_for_database
 from kopeck.settings import Settings
@@ -22,8 +22,23 @@ from kopeck.work.worker import Worker, WorkerOptions
 
 log = structlog.get_logger("kopeck.jobs")
 
-#: Every kind of job.
-KINDS: Final[Mapping[str, JobKind]] = {}
+#: Every kind of job; billing/work/jobs/words.py says what people call it.
+KINDS: Final[Mapping[str, JobKind]] = {
+    "attempts.forget": JobKind(
+        "kopeck.work.kinds.attempts_forget:run_forget", USUAL_LADDER_S, is_repeatable=True, cancel_grace_s=120
+    ),
+    "bill.resume": JobKind(
+        "kopeck.work.kinds.bill_run:resume_bill", USUAL_LADDER_S, is_repeatable=True, silent_s=7_200, cancel_grace_s=900
+    ),
+    "bill.run": JobKind(
+        "kopeck.work.kinds.bill_run:run_bill", USUAL_LADDER_S, is_repeatable=True, silent_s=7_200, cancel_grace_s=900
+    ),
+    "dunning.run": JobKind("kopeck.work.kinds.dunning_run:run_dunning", USUAL_LADDER_S, is_repeatable=True),
+    "usage.import": JobKind(
+        "kopeck.work.kinds.usage_import:import_usage", USUAL_LADDER_S, is_repeatable=True, silent_s=7_200
+    ),
+    "verify": JobKind("kopeck.work.kinds.verify:run_verify", USUAL_LADDER_S, is_repeatable=True, silent_s=7_200),
+}
 
 
 async def serve_jobs(settings: Settings, stores: Stores, stop: asyncio.Event, parts: RoleParts) -> None:

@@ -138,6 +138,8 @@ ACTIONS: Final[Mapping[str, str]] = {
     "customer_account_added": N_("Added account of customer"),
     "customers_imported": N_("Imported customers"),
     "legal_entity_set": N_("Set legal entity"),
+    "job_cancelled": N_("Cancelled a background job"),
+    "job_retried": N_("Began a background job again"),
     "posting_requested": N_("Asked for a posting by hand"),
     "posting_posted": N_("Posted by hand"),
     "posting_approved": N_("Approved a posting by hand"),

@@ -29,6 +29,7 @@ from billing.cycle.run import void_review as void_run
 from billing.cycle.shard import ShardDone
 from billing.cycle.workers import WorkersLost
 from billing.database.link import CycleStoreError
+from kopeck.cli.background import BACKGROUND, queue_job
 from kopeck.cli.billing.bill_printout import outcome_json, outcome_lines, summary_json, summary_lines
 from kopeck.cli.context import Context, Day, actor, pass_context, show_table, shown_time
 from kopeck.databases.transactions import CommandFailed
@@ -56,6 +57,7 @@ def _crew_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--review", is_flag=True, help="Drafts only, for a person to approve or void.")
 @click.option("--account", default="", metavar="NUMBER", help="One paying account instead of all.")
 @click.option("--ahead", is_flag=True, help="Allow a date that has not come yet; usage is closed up to it.")
+@BACKGROUND
 @_crew_options
 @pass_context
 def run(
@@ -64,6 +66,7 @@ def run(
     review: bool,
     account: str,
     ahead: bool,
+    background: bool,
     workers: int | None,
     dask: str,
     as_json: bool,
@@ -74,10 +77,20 @@ def run(
     """
     day = bill_on.date()
     _check_date(day, ahead)
+    if background:
+        wanted = {"date": day.isoformat(), "review": review, "account": account, "ahead": ahead, "workers": workers}
+        _queue(context, "bill.run", wanted, dask, as_json)
+        return
     with context.stores() as stores:
         new = NewRun(day, "review" if review else "post", actor(), account, context.settings.billing.shard_payers)
         crew = _crew(context, workers, dask)
         _go_on(stores.dsn, start_run(stores.dsn, new), crew, as_json)
+
+
+def _queue(context: Context, kind: str, arguments: dict[str, Any], dask: str, as_json: bool) -> None:
+    if dask:
+        raise click.UsageError("--dask is for a run in the foreground; a job's shards are done where the job is")
+    queue_job(context, kind, {name: value for name, value in arguments.items() if value}, as_json=as_json)
 
 
 def _check_date(day: date, ahead: bool) -> None:
@@ -89,10 +102,16 @@ def _check_date(day: date, ahead: bool) -> None:
 
 @bill.command()
 @click.option("--leave-failed", is_flag=True, help="Finish without shards that fail; what is in them stays due.")
+@BACKGROUND
 @_crew_options
 @pass_context
-def resume(context: Context, leave_failed: bool, workers: int | None, dask: str, as_json: bool) -> None:
+def resume(
+    context: Context, leave_failed: bool, background: bool, workers: int | None, dask: str, as_json: bool
+) -> None:
     """Go on with the run that was stopped, whatever stopped it; shards that failed are tried again."""
+    if background:
+        _queue(context, "bill.resume", {"leave_failed": leave_failed, "workers": workers}, dask, as_json)
+        return
     with context.stores() as stores:
         _go_on(stores.dsn, _under_way(stores.dsn), _crew(context, workers, dask), as_json, leave_failed)
 

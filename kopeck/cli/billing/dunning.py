@@ -37,6 +37,7 @@ from billing.invoicing.dunning_store import (
     settings_of,
     standing_of,
 )
+from kopeck.cli.background import BACKGROUND, queue_job
 from kopeck.cli.context import Context, Day, actor, pass_context, show_table, shown_time
 from kopeck.cli.output import AS_JSON, show_json, suspended_words
 from kopeck.databases.transaction_steps import in_steps
@@ -62,9 +63,16 @@ def dunning() -> None:
     "--list", "listed", type=click.File("w", encoding="utf-8"), help="With --dry-run: every account to this CSV file."
 )
 @click.option("--json", "as_json", is_flag=True, help="Counts as JSON.")
+@BACKGROUND
 @pass_context
 def run(
-    context: Context, on: datetime | None, dry_run: bool, largest: int, listed: IO[str] | None, as_json: bool
+    context: Context,
+    on: datetime | None,
+    dry_run: bool,
+    largest: int,
+    listed: IO[str] | None,
+    as_json: bool,
+    background: bool,
 ) -> None:
     """Do the steps that are due of every account in debt; once a day, say.
 
@@ -73,6 +81,11 @@ def run(
     how many accounts a run would come to.
     """
     today = on.date() if on else None
+    if background:
+        if dry_run or listed is not None:
+            raise click.UsageError("--dry-run and --list tell at once: they do not go with --background")
+        queue_job(context, "dunning.run", {"date": today.isoformat()} if today else {}, as_json=as_json)
+        return
     if dry_run:
         _preview(context, today, largest, listed, as_json)
         return

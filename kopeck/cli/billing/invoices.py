@@ -34,7 +34,7 @@ from billing.invoicing.invoices import (
 from billing.invoicing.store import invoice_details, invoice_id_of, list_invoices
 from billing.wording import Words
 from kopeck.cli.billing.invoice_files import write_run
-from kopeck.cli.context import LANGUAGE, AliasedOption, Context, Day, actor, pass_context, show_table
+from kopeck.cli.context import LANGUAGE, LANGUAGES, AliasedOption, Context, Day, actor, pass_context, show_table
 from kopeck.cli.progress import progress
 from kopeck.databases.transactions import in_transaction
 from ratingcore.money import Minor, format_minor, parse_minor
@@ -252,7 +252,7 @@ def _derivation(line: Line, judged: JudgedLine | None, language: str, currency: 
 @click.option("--run", "run_id", type=int, help="All invoices of this billing run.")
 @click.option("--out", type=click.Path(path_type=Path), help="File, or with --run the folder.")
 @click.option(
-    "--language", "--lang", cls=AliasedOption, type=click.Choice(("ru", "en")), help="Instead of the customer's own."
+    "--language", "--lang", cls=AliasedOption, type=click.Choice(LANGUAGES), help="Instead of the customer's own."
 )
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes, with --run. [default: one a processor]")
 @pass_context

@@ -3,12 +3,10 @@
 Does not know: how files are read and kept (billing.usage.mediation, billing.usage.importer).
 """
 
-import gzip
 import json
 import resource
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,7 +17,6 @@ from zoneinfo import ZoneInfo
 import click
 
 from billing.database.cursors import Cursor
-from billing.files.lines import UnreadableFile
 from billing.usage.format import MAX_FORMAT_BYTES, Format, FormatError, parse_format
 from billing.usage.importer import ImportResult, Refeed, import_file, read_corrected, refeed_as_they_are, refeed_lines
 from billing.usage.load_store import LoadCounts, NewImport
@@ -35,11 +32,13 @@ from billing.usage.store import (
     list_rejects,
 )
 from billing.usage.values import MICRO, Known
+from kopeck.cli.background import BACKGROUND, queue_job
 from kopeck.cli.billing.usage_open import reopen, unbilled
 from kopeck.cli.billing.usage_rate import rate_stored
 from kopeck.cli.billing.usage_voids import correct, void, voids
 from kopeck.cli.context import Context, actor, pass_context, show_table, shown_name, shown_time
 from kopeck.cli.progress import progress, size_of
+from kopeck.work.kinds.usage_import import unpacked
 
 MAX_CORRECTED_BYTES = 1 << 30
 _SAMPLE_ROWS = 5
@@ -89,7 +88,7 @@ def check_format(context: Context, name: str, sample: IO[bytes] | None) -> None:
 def _show_sample(made: Format, sample: IO[bytes]) -> None:
     zone = ZoneInfo(made.time.zone)
     read = rejected = shown = 0
-    with _unpacked(sample) as source:
+    with unpacked(sample, shown_name(sample)) as source:
         for part in mediate(source, made, made.late, Known(int(time.time()))):
             read, rejected = read + part.lines, rejected + len(part.rejects)
             for row in part.events.slice(0, max(0, _SAMPLE_ROWS - shown)).to_pylist():
@@ -114,8 +113,11 @@ def _show_sample(made: Format, sample: IO[bytes]) -> None:
 )
 @click.option("--again", is_flag=True, help="Read the file although the same was imported before.")
 @click.option("--json", "as_json", is_flag=True, help="What came of it as JSON.")
+@BACKGROUND
 @pass_context
-def import_(context: Context, file: IO[bytes], name: str, late: str | None, again: bool, as_json: bool) -> None:
+def import_(
+    context: Context, file: IO[bytes], name: str, late: str | None, again: bool, as_json: bool, background: bool
+) -> None:
     """Import a FILE of events (.gz is unpacked; - reads standard input).
 
     All good lines of it or none, each once by its key however often it comes. Rejected lines are kept:
@@ -123,8 +125,13 @@ def import_(context: Context, file: IO[bytes], name: str, late: str | None, agai
     next lines are read while the database takes those before.
     """
     made, text, path = _find_format(context, name)
+    if background:
+        given = {"file": Path(shown_name(file)).name, "format": path.stem, "format_text": text, "again": again}
+        given["late"] = late or made.late
+        queue_job(context, "usage.import", given, file, as_json=as_json)
+        return
     new = NewImport(made.source, path.stem, text, shown_name(file), late or made.late, actor())
-    with context.stores() as stores, _unpacked(file) as source, _progress(file) as progress:
+    with context.stores() as stores, unpacked(file, shown_name(file)) as source, _progress(file) as progress:
         begun = time.monotonic()
         outcome = import_file(stores.dsn, source, made, new, again=again, progress=progress)
     if as_json:
@@ -282,19 +289,6 @@ def _read_format(path: Path) -> tuple[Format, str]:
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}:1: not UTF-8") from error
     return parse_format(text, str(path)), text
-
-
-@contextmanager
-def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
-    """The file's contents; a packed file that is broken is told as a sentence."""
-    if not shown_name(file).endswith(".gz"):
-        yield file
-        return
-    try:
-        with gzip.open(file) as unpacked:
-            yield unpacked  # type: ignore[misc]
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UnreadableFile(f"the packed file is broken: {error}") from error
 
 
 @contextmanager

@@ -1,24 +1,15 @@
 """``kopeck attempts``: old calls that changed no payment are forgotten.
 
-Does not know: what attempts are (gateway.payments.attempts), how the journal keeps its copies.
+Does not know: how they are deleted (kopeck.work.kinds.attempts_forget).
 """
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 
 import click
 
-from billing.database.cursors import Cursor
-from gateway.journal.journal import Journal
-from gateway.journal.search import JournalAway
-from gateway.payments.store import forget_attempts
+from kopeck.cli.background import BACKGROUND, queue_job
 from kopeck.cli.context import Context, actor, pass_context, shown_time
-from kopeck.databases.stores import Stores
-from kopeck.databases.transactions import CommandFailed, in_transaction
-from web.access.audit import record
-
-#: Attempts deleted in one transaction.
-SLICE = 10_000
+from kopeck.work.kinds.attempts_forget import forget_all
 
 
 @click.group()
@@ -28,37 +19,18 @@ def attempts() -> None:
 
 @attempts.command()
 @click.option("--days", type=click.IntRange(30), help="Age in days; else gateway.attempts_keep_days.")
+@BACKGROUND
 @pass_context
-def forget(context: Context, days: int | None) -> None:
+def forget(context: Context, days: int | None, background: bool) -> None:
     """Delete attempts older than gateway.attempts_keep_days, conflicts too, from PostgreSQL and the journal.
 
-    In slices, while gateways run; an interrupted run is continued by the next. Meant to be run daily by cron.
+    In slices, while gateways run; an interrupted run is continued by the next. Meant to be run daily.
     """
+    if background:
+        queue_job(context, "attempts.forget", {"days": days} if days else {})
+        return
     age_days = days or context.settings.gateway.attempts_keep_days
     before = datetime.now(UTC) - timedelta(days=age_days)
     with context.stores() as stores:
-        deleted = _forget(stores, before)
-        in_journal = asyncio.run(_forget_in_journal(stores, before))
-
-        async def note(cur: Cursor) -> None:
-            await record(cur, actor(), "attempts_forgotten", "", "", "", before=before.isoformat(), deleted=deleted)
-
-        in_transaction(stores.dsn, note)
+        deleted, in_journal = forget_all(stores, before, actor(), lambda _deleted: None)
     click.echo(f"{deleted} attempts from before {shown_time(before)} are deleted, and {in_journal} of the journal's")
-
-
-def _forget(stores: Stores, before: datetime) -> int:
-    deleted = 0
-    while gone := in_transaction(stores.dsn, lambda cur: forget_attempts(cur, before, SLICE)):
-        deleted += gone
-    return deleted
-
-
-async def _forget_in_journal(stores: Stores, before: datetime) -> int:
-    journal = Journal(stores.journal_uri, stores.journal_database)
-    try:
-        return await journal.forget_attempts(before)
-    except JournalAway as error:
-        raise CommandFailed(f"{error}; PostgreSQL's attempts are deleted, run it again for the journal's") from error
-    finally:
-        journal.close()

@@ -20,7 +20,8 @@ class Bench:
 
     def __init__(self, dsn):
         self.dsn = dsn
-        self.stop = asyncio.Event()
+        self.settings = Settings()
+        self.journal = ("mongodb://127.0.0.1:1", "none")
 
     async def run(self, work):
         connection = await connect(self.dsn, name="test", statement_timeout_s=60, idle_transaction_s=60)
@@ -48,8 +49,8 @@ class Bench:
         return await until(stands, f"job {job_id} is not {state}")
 
     def options(self, **more):
-        setup = Setup(Settings(), Stores(self.dsn, "", "mongodb://127.0.0.1:1", "none"))
-        return WorkerOptions(setup, KINDS, **({"poll_s": 0.2, "lease_s": 1, "drain_s": 5.0} | more))
+        setup = Setup(self.settings, Stores(self.dsn, "", *self.journal))
+        return WorkerOptions(setup, **({"kinds": KINDS, "poll_s": 0.2, "lease_s": 1, "drain_s": 5.0} | more))
 
     @contextlib.asynccontextmanager
     async def worker(self, **more):

@@ -1,6 +1,7 @@
 """Jobs done by real child processes: what they tell, how they end, what becomes of them when they are killed."""
 
 import asyncio
+import io
 import os
 import signal
 from contextlib import closing
@@ -116,7 +117,7 @@ def test_work_reads_the_file_it_was_given(bench):
         async def give(cur):
             await cur.execute("BEGIN")
             job_id = await enqueue(cur, "test.input", {}, asked_by="user:anna")
-            await add_input(cur, job_id, "usage.csv", "text/csv", b"a line\n" * 100_000, 30)
+            await add_input(cur, job_id, "usage.csv", "text/csv", io.BytesIO(b"a line\n" * 100_000))
             await cur.execute("COMMIT")
             return job_id
 

@@ -15,7 +15,7 @@ HERE = "tests.kopeck.work.tried_work"
 
 
 def kind(function, **more):
-    return JobKind(f"{HERE}:{function}", function, **more)
+    return JobKind(f"{HERE}:{function}", **more)
 
 
 KINDS = {

@@ -11,7 +11,7 @@ HOWS = ("done", "cancelled", "refused", "error", "silent", "interrupted")
 
 
 def kind(**more):
-    return JobKind("module:function", "tries", **more)
+    return JobKind("module:function", **more)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_attempts_older_than_the_setting_are_deleted_in_slices_and_the_younger_s
         journal.close()
 
     asyncio.run(in_journal(500, 401, 399))
-    monkeypatch.setattr("kopeck.cli.payments.attempts.SLICE", 3)
+    monkeypatch.setattr("kopeck.work.kinds.attempts_forget.SLICE", 3)
     add_attempts(database, [500, 450, 420, 402, 401, 399, 31, 1])
     said = kopeck("attempts", "forget")
     assert said.status == 0, said.err
