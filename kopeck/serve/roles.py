@@ -68,6 +68,14 @@ ROLES: Final = {
         has_port=False,
         drain_s=lambda settings: settings.jobs.drain_s + 5,
     ),
+    "schedules": Role(
+        place="kopeck.serve.schedules:serve_schedules",
+        does="begins jobs by calendar rules",
+        uses="PostgreSQL",
+        section="schedules",
+        has_port=False,
+        drain_s=lambda _settings: 10,
+    ),
     "deliveries": Role(
         place="kopeck.serve.deliveries:serve_deliveries",
         does="sends webhooks and mail",
@@ -87,7 +95,7 @@ ROLES: Final = {
 }
 
 #: Roles that `kopeck run` puts into one process: none of them answers a partner or a person.
-BACK_OFFICE: Final = ("relay", "jobs", "deliveries")
+BACK_OFFICE: Final = ("relay", "jobs", "schedules", "deliveries")
 
 
 def health_port(settings: Settings, roles: Sequence[str], index: int = 0) -> int:

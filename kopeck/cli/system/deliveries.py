@@ -18,8 +18,6 @@ from billing.work.deliveries.desk_store import DeliveryFilter, DeliveryLog, Deli
 from billing.work.deliveries.records import DeliveryRefused, DeliveryState
 from kopeck.cli.context import INSTANT, Context, pass_context, show_table, shown_time
 from kopeck.cli.output import AS_JSON, show_json
-from kopeck.cli.person import AS_LOGIN, person_at
-from kopeck.databases.transactions import in_transaction
 from web.access.audit import record
 from web.access.rights import Right
 
@@ -140,11 +138,10 @@ def show(context: Context, delivery_id: int, payload: bool, as_json: bool) -> No
 @delivery.command()
 @IDS
 @WHY
-@AS_LOGIN
 @pass_context
-def push(context: Context, ids: tuple[int, ...], why: str, login: str | None) -> None:
+def push(context: Context, ids: tuple[int, ...], why: str) -> None:
     """Try deliveries that wait now."""
-    _act(context, ids, DeliveryEvent.PUSH, why, login)
+    _act(context, ids, DeliveryEvent.PUSH, why)
 
 
 @delivery.command()
@@ -154,7 +151,6 @@ def push(context: Context, ids: tuple[int, ...], why: str, login: str | None) ->
 @click.option("--state", "states", multiple=True, type=click.Choice(("manual", "refused", "abandoned")))
 @click.option("--yes", is_flag=True, help="Do not only count them.")
 @WHY
-@AS_LOGIN
 @pass_context
 def resend(
     context: Context,
@@ -164,7 +160,6 @@ def resend(
     states: tuple[str, ...],
     yes: bool,
     why: str,
-    login: str | None,
 ) -> None:
     """Send deliveries again that are done or wait for a person: by their ids, or all of a queue in some states.
 
@@ -173,40 +168,37 @@ def resend(
     if bool(ids) == bool(kind or recipient or states):
         raise click.UsageError("name deliveries by their ids, or a queue by --kind, --recipient and --state")
     if ids:
-        _act(context, ids, DeliveryEvent.RESEND, why, login)
+        _act(context, ids, DeliveryEvent.RESEND, why)
         return
     if not (kind and recipient and states):
         raise click.UsageError("a queue is named by --kind, --recipient and --state together")
-    _resend_queue(context, DeliveryFilter(kind, recipient, states), yes, why, login)
+    _resend_queue(context, DeliveryFilter(kind, recipient, states), yes, why)
 
 
 @delivery.command()
 @IDS
 @WHY
-@AS_LOGIN
 @pass_context
-def settle(context: Context, ids: tuple[int, ...], why: str, login: str | None) -> None:
+def settle(context: Context, ids: tuple[int, ...], why: str) -> None:
     """Mark deliveries whose outcome is not known as delivered: the receiver was asked and has them."""
-    _act(context, ids, DeliveryEvent.SETTLE, why, login)
+    _act(context, ids, DeliveryEvent.SETTLE, why)
 
 
 @delivery.command("give-up")
 @IDS
 @WHY
-@AS_LOGIN
 @pass_context
-def give_up(context: Context, ids: tuple[int, ...], why: str, login: str | None) -> None:
+def give_up(context: Context, ids: tuple[int, ...], why: str) -> None:
     """Give deliveries up: they are not sent any more."""
-    _act(context, ids, DeliveryEvent.GIVE_UP, why, login)
+    _act(context, ids, DeliveryEvent.GIVE_UP, why)
 
 
 @delivery.command()
 @click.argument("kind")
 @click.argument("recipient", default="")
 @click.option("--why", required=True, metavar="TEXT", help="Reason, shown beside the queue.")
-@AS_LOGIN
 @pass_context
-def hold(context: Context, kind: str, recipient: str, why: str, login: str | None) -> None:
+def hold(context: Context, kind: str, recipient: str, why: str) -> None:
     """Hold a recipient's queue, or every queue of a KIND; its deliveries wait."""
 
     async def work(cur: Cursor, actor: str) -> list[str]:
@@ -215,16 +207,15 @@ def hold(context: Context, kind: str, recipient: str, why: str, login: str | Non
             await record(cur, actor, "delivery_queue_held", "", kind, name, why=why)
         return held
 
-    for name in _as_person(context, login, work):
+    for name in _as_person(context, work):
         click.echo(f"queue {kind} {name} is held")
 
 
 @delivery.command()
 @click.argument("kind")
 @click.argument("recipient", default="")
-@AS_LOGIN
 @pass_context
-def release(context: Context, kind: str, recipient: str, login: str | None) -> None:
+def release(context: Context, kind: str, recipient: str) -> None:
     """Let a queue go on, or every queue of a KIND, whatever holds it: a person, a pause or its breaker."""
 
     async def work(cur: Cursor, actor: str) -> list[str]:
@@ -233,7 +224,7 @@ def release(context: Context, kind: str, recipient: str, login: str | None) -> N
             await record(cur, actor, "delivery_queue_released", "", kind, name)
         return released
 
-    for name in _as_person(context, login, work):
+    for name in _as_person(context, work):
         click.echo(f"queue {kind} {name} goes on")
 
 
@@ -242,11 +233,8 @@ def release(context: Context, kind: str, recipient: str, login: str | None) -> N
 @click.argument("pairs", nargs=-1, metavar="[FIELD=VALUE]...")
 @click.option("--recipient", default="", help="For this one alone; else for the kind.")
 @click.option("--unset", multiple=True, metavar="FIELD", help="Go back to what the kind or the program says.")
-@AS_LOGIN
 @pass_context
-def policy(
-    context: Context, kind: str, pairs: tuple[str, ...], recipient: str, unset: tuple[str, ...], login: str | None
-) -> None:
+def policy(context: Context, kind: str, pairs: tuple[str, ...], recipient: str, unset: tuple[str, ...]) -> None:
     """Set how a KIND's deliveries are tried: waits, limits, breaker. Without FIELDs it shows what is in force.
 
     Fields: waits_s, then_s, stop_s, jitter_percent, time_out_s, concurrency, per_minute, breaker_failures,
@@ -267,7 +255,7 @@ def policy(
             await record(cur, actor, "delivery_policy_set", "", kind, recipient, policy=json.dumps(body))
         return Policies(KINDS, await read_policies(cur))
 
-    found = _as_person(context, login, work).of(kind, recipient)
+    found = _as_person(context, work).of(kind, recipient)
     show_json({**asdict(found.ladder), **{name: value for name, value in asdict(found).items() if name != "ladder"}})
 
 
@@ -288,7 +276,7 @@ def forget(context: Context, before: datetime | None) -> None:
                 await record(cur, actor, "deliveries_forgotten", "", before=moment.isoformat(), count=count)
             return count
 
-        portion = _as_person(context, None, work)
+        portion = _as_person(context, work)
         gone += portion
         if portion < 5_000:
             break
@@ -306,7 +294,7 @@ def held_words(row: QueueRow, now: datetime) -> str:
     return "-"
 
 
-def _act(context: Context, ids: tuple[int, ...], event: DeliveryEvent, why: str, login: str | None) -> None:
+def _act(context: Context, ids: tuple[int, ...], event: DeliveryEvent, why: str) -> None:
     action, words = _DONE[event]
 
     async def work(cur: Cursor, actor: str) -> None:
@@ -314,12 +302,12 @@ def _act(context: Context, ids: tuple[int, ...], event: DeliveryEvent, why: str,
             await desk_store.act_on_delivery(cur, number, event, actor, why, datetime.now(UTC))
             await record(cur, actor, action, "", "delivery", str(number), why=why)
 
-    _as_person(context, login, work)
+    _as_person(context, work)
     for number in sorted(set(ids)):
         click.echo(f"delivery {number} {words}")
 
 
-def _resend_queue(context: Context, wanted: DeliveryFilter, yes: bool, why: str, login: str | None) -> None:
+def _resend_queue(context: Context, wanted: DeliveryFilter, yes: bool, why: str) -> None:
     async def work(cur: Cursor, actor: str) -> int:
         rows, before = [], None
         while portion := await desk_store.list_deliveries(cur, wanted, before, desk_store.LIST_MAX):
@@ -330,14 +318,12 @@ def _resend_queue(context: Context, wanted: DeliveryFilter, yes: bool, why: str,
             await record(cur, actor, "delivery_resent", "", "delivery", str(row.id), why=why)
         return len(rows)
 
-    count = _as_person(context, login, work)
+    count = _as_person(context, work)
     click.echo(f"{count} deliveries are sent again" if yes else f"{count} deliveries; say --yes to send them again")
 
 
-def _as_person(context: Context, login: str | None, work: Callable[[Cursor, str], Awaitable[Any]]) -> Any:
-    with context.stores() as stores:
-        actor = person_at(stores, login, Right.DELIVERIES_MANAGE).actor
-        return in_transaction(stores.dsn, lambda cur: work(cur, actor))
+def _as_person(context: Context, work: Callable[[Cursor, str], Awaitable[Any]]) -> Any:
+    return context.act(Right.DELIVERIES_MANAGE, lambda cur, who: work(cur, who.name))
 
 
 def _row(row: DeliveryRow) -> tuple[str, ...]:

@@ -32,8 +32,6 @@ from gateway.events.envelopes import sample_event
 from gateway.events.feed import webhook_delivery
 from kopeck.cli.context import Context, pass_context, show_table, shown_name, shown_time
 from kopeck.cli.output import AS_JSON, show_json
-from kopeck.cli.person import AS_LOGIN, person_at
-from kopeck.databases.transactions import in_transaction
 from kopeck.settings import SettingsError
 from web.access.audit import record
 from web.access.rights import Right
@@ -60,7 +58,6 @@ def webhook() -> None:
 @click.option("--expect-text", default="", metavar="TEXT", help="An answer must hold this text.")
 @click.option("--expect-any", is_flag=True, help="Any 2xx answer acknowledges, a page for people too.")
 @SECRET
-@AS_LOGIN
 @pass_context
 def add(
     context: Context,
@@ -71,7 +68,6 @@ def add(
     expect_text: str,
     expect_any: bool,
     file: IO[bytes] | None,
-    login: str | None,
 ) -> None:
     """Add an endpoint and print the secret that its receiver verifies with.
 
@@ -91,7 +87,7 @@ def add(
         )  # fmt: skip
         await record(cur, actor, "webhook_added", "", "webhook", name, types=list(patterns))
 
-    _as_person(context, login, work)
+    _as_person(context, work)
     click.echo(f"endpoint {name} is added; try it with `kopeck webhook test {name}`", err=True)
     if file is None:
         click.echo(secret)
@@ -127,9 +123,8 @@ def list_(context: Context, as_json: bool) -> None:
 @click.option("--hours", type=click.IntRange(0, 720), default=ROTATION_HOURS, show_default=True,
               help="How long the old secret signs too.")  # fmt: skip
 @SECRET
-@AS_LOGIN
 @pass_context
-def rotate(context: Context, name: str, hours: int, file: IO[bytes] | None, login: str | None) -> None:
+def rotate(context: Context, name: str, hours: int, file: IO[bytes] | None) -> None:
     """Replace an endpoint's secret and print the new one; for a while both sign."""
     secret = _secret(file)
     until = datetime.now(UTC) + timedelta(hours=hours)
@@ -138,7 +133,7 @@ def rotate(context: Context, name: str, hours: int, file: IO[bytes] | None, logi
         await endpoint_store.rotate_secret(cur, name, secret, actor, until, passphrase=_passphrase(context))
         await record(cur, actor, "webhook_rotated", "", "webhook", name, until=until.isoformat())
 
-    _as_person(context, login, work)
+    _as_person(context, work)
     click.echo(f"endpoint {name} has a new secret; the old one signs until {shown_time(until)}", err=True)
     if file is None:
         click.echo(secret)
@@ -146,9 +141,8 @@ def rotate(context: Context, name: str, hours: int, file: IO[bytes] | None, logi
 
 @webhook.command()
 @NAME
-@AS_LOGIN
 @pass_context
-def test(context: Context, name: str, login: str | None) -> None:
+def test(context: Context, name: str) -> None:
     """Send a test event to an endpoint; `kopeck delivery show` tells what became of it."""
     settings = context.settings
 
@@ -160,27 +154,25 @@ def test(context: Context, name: str, login: str | None) -> None:
         await record(cur, actor, "webhook_tested", "", "webhook", name, delivery=number)
         return number
 
-    number = _as_person(context, login, work)
+    number = _as_person(context, work)
     click.echo(f"delivery {number} is queued; `kopeck delivery show {number}` tells what became of it")
 
 
 @webhook.command()
 @NAME
-@AS_LOGIN
 @pass_context
-def disable(context: Context, name: str, login: str | None) -> None:
+def disable(context: Context, name: str) -> None:
     """Tell an endpoint of nothing new; what waits for it is still sent (`kopeck delivery hold` keeps it)."""
-    _set_enabled(context, name, False, login)
+    _set_enabled(context, name, False)
     click.echo(f"endpoint {name} is told of nothing new")
 
 
 @webhook.command()
 @NAME
-@AS_LOGIN
 @pass_context
-def enable(context: Context, name: str, login: str | None) -> None:
+def enable(context: Context, name: str) -> None:
     """Tell an endpoint of what happens from now on, and let its queue go on."""
-    _set_enabled(context, name, True, login)
+    _set_enabled(context, name, True)
     click.echo(f"endpoint {name} is told of what happens from now on")
 
 
@@ -191,9 +183,8 @@ def mail() -> None:
 
 @mail.command("test")
 @click.argument("address")
-@AS_LOGIN
 @pass_context
-def test_mail(context: Context, address: str, login: str | None) -> None:
+def test_mail(context: Context, address: str) -> None:
     """Send a test letter to ADDRESS; `kopeck delivery show` tells what became of it."""
     deliveries = context.settings.deliveries
     if not deliveries.smtp_host:
@@ -212,7 +203,7 @@ def test_mail(context: Context, address: str, login: str | None) -> None:
         await record(cur, actor, "mail_tested", "", "delivery", str(number))
         return number
 
-    number = _as_person(context, login, work)
+    number = _as_person(context, work)
     click.echo(f"delivery {number} is queued; `kopeck delivery show {number}` tells what became of it")
 
 
@@ -225,20 +216,18 @@ def state_words(row: EndpointRow) -> str:
     return f"failing since {shown_time(row.failing_since)}" if row.failing_since else "enabled"
 
 
-def _set_enabled(context: Context, name: str, enabled: bool, login: str | None) -> None:
+def _set_enabled(context: Context, name: str, enabled: bool) -> None:
     async def work(cur: Cursor, actor: str) -> None:
         await endpoint_store.set_enabled(cur, name, enabled)
         if enabled:
             await release_queue(cur, endpoint_store.KIND, name)
         await record(cur, actor, "webhook_enabled" if enabled else "webhook_disabled", "", "webhook", name)
 
-    _as_person(context, login, work)
+    _as_person(context, work)
 
 
-def _as_person(context: Context, login: str | None, work: Callable[[Cursor, str], Awaitable[Any]]) -> Any:
-    with context.stores() as stores:
-        actor = person_at(stores, login, Right.DELIVERIES_MANAGE).actor
-        return in_transaction(stores.dsn, lambda cur: work(cur, actor))
+def _as_person(context: Context, work: Callable[[Cursor, str], Awaitable[Any]]) -> Any:
+    return context.act(Right.DELIVERIES_MANAGE, lambda cur, who: work(cur, who.name))
 
 
 def _passphrase(context: Context) -> str:
