@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from adapters.messages import Reason, Result
+from billing.language import Formats
 from gateway.journal.totals import Sum, Totals
 from gateway.payments.states import State
 from tests.web import seed
 from web.console.payments.payments import CANCELLABLE, PAGE_ROWS, cancel_message, grouped
-from web.site import formatting as shown
 
 
 def rows(answer):
@@ -22,7 +22,7 @@ def rows(answer):
 
 
 def money(minor):
-    return shown.money(minor).replace("\u00a0", " ")
+    return Formats("ru").money(minor, "RUB").replace("\u00a0", " ")
 
 
 def plain(answer):
