@@ -123,7 +123,7 @@ def test_an_update_takes_both_sides_of_a_conflict(tree: Path) -> None:
     assert "does not have the texts of the code" in "\n".join(problems(tree, tree))
     (tree / "web" / "page.py").write_text(CODE + 'HELD = N_("Held")\n', "utf-8")
     new = updated(path.read_text("utf-8"), "ru", texts_of(tree))
-    assert 'msgid "Posted"\nmsgstr "Проведён"' in new
+    assert 'msgid "Posted"\nmsgstr "Зачислен"' in new
     assert 'msgid "Held"\nmsgstr "Удержан"' in new
     assert "<<<<" not in new
     path.write_text(new, "utf-8")
