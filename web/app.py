@@ -57,7 +57,7 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/orders/([^/]{1,200})", orders.OrderPage),
     ("/runs", list_page(listings.LISTINGS["runs"])),
     ("/runs/([0-9]{1,9})", runs.RunPage),
-    ("/lists/([a-z_]{1,40})/columns", listings.Columns),
+    ("/lists/([a-z_]{1,40})/columns", listings.ColumnChoice),
     ("/lists/([a-z_]{1,40})/views", listings.Views),
     ("/lists/([a-z_]{1,40})/export", listings.Export),
     ("/lists/([a-z_]{1,40})/act", listings.Act),
