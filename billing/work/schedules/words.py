@@ -65,8 +65,8 @@ OVERLAPS: Final[Mapping[Overlap, str]] = {
 }
 
 CLOCK_CHANGES: Final[Mapping[str, str]] = {
-    "once": N_("Once, whether clocks skip its time or show it twice"),
-    "as_shown": N_("As often as clocks show its time"),
+    "once": NP_("clocks", "Once"),
+    "as_shown": NP_("clocks", "As often as they show its time"),
 }
 
 

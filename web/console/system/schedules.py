@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from tornado.web import HTTPError
 
 from billing.database.cursors import Cursor
-from billing.language import N_
+from billing.language import N_, NP_
 from billing.refusals import Refusal
 from billing.work.jobs.words import title_of
 from billing.work.schedules import store, words
@@ -42,6 +42,7 @@ from web.site.page import Page, Refused
 
 RUNS_SHOWN: Final = 25
 REASON_MAX_CHARS: Final = 500
+DAY_S: Final = 86_400
 _NO_SCHEDULE: Final = N_("There is no such schedule")
 #: What a refusal says, by its code; others say the general sentence.
 REFUSALS: Final[Mapping[str, str]] = {
@@ -54,6 +55,7 @@ REFUSALS: Final[Mapping[str, str]] = {
     "schedule_not_skipped": N_("That run is not skipped, or its time has passed."),
     "schedule_problem": N_("The schedule cannot be planned: its rule or its zone has to be mended first."),
 }
+_ARGUMENTS: Final = N_("Arguments")
 _REFUSED: Final = N_("This cannot be done now. Look at the schedule again.")
 
 
@@ -70,7 +72,7 @@ class SchedulesPage(Page):
             schedules = await store.list_schedules(cur)
             ids = [schedule.id for schedule in schedules]
             lasts = await store.last_runs(cur, ids)
-            results = await store.day_results(cur, ids, now_s - (DAYS + 1) * 86_400, now_s + 86_400)
+            results = await store.day_results(cur, ids, now_s - (DAYS + 1) * DAY_S, now_s + DAY_S)
             comings = [await coming_of(cur, schedule, working_days, now_s, 1) for schedule in schedules]
         lines = [
             {
@@ -161,8 +163,8 @@ class SchedulePage(Page):
             now_s, working_days = await database_clock(cur), await read_working_days(cur)
             coming = await coming_of(cur, schedule, working_days, now_s)
             runs = await store.runs_of(cur, schedule.id, before=before, limit=RUNS_SHOWN + 1)
-            since_s = now_s - (DAYS + 1) * 86_400
-            results = await store.day_results(cur, [schedule.id], since_s, now_s + 86_400)
+            since_s = now_s - (DAYS + 1) * DAY_S
+            results = await store.day_results(cur, [schedule.id], since_s, now_s + DAY_S)
         days = last_days(results[schedule.id], local_day(schedule, now_s))
         coming_told = [told_coming(self, schedule, coming, instant) for instant in coming.instants]
         past = [run for run in runs[:RUNS_SHOWN] if run.planned_at.timestamp() <= now_s or run.decision != "skipped"]
@@ -243,7 +245,9 @@ def told_instant(page: Page, schedule: Schedule, instant_s: int) -> dict[str, An
 
 def told_coming(page: Page, schedule: Schedule, coming: ComingInstants, instant_s: int) -> dict[str, Any]:
     """A coming instant, and whether a person skipped it."""
-    wait = page.formats.duration(max(0, instant_s - int(page.now.timestamp())) // 60 * 60)
+    seconds = max(0, instant_s - int(page.now.timestamp()))
+    step = DAY_S if seconds >= DAY_S else 60
+    wait = page.formats.duration(seconds // step * step)
     told = told_instant(page, schedule, instant_s)
     return told | {"is_skipped": instant_s in coming.skipped, "wait": page._(N_("in %(time)s"), time=wait)}
 
@@ -270,23 +274,22 @@ def actor_told(page: Page, actor: str) -> str:
     return name if kind == "user" else page.word("actor", kind, name=name)
 
 
-def terms_of(page: Page, schedule: Schedule) -> list[tuple[str, str]]:
-    """What a person set, as terms and values."""
+def terms_of(page: Page, schedule: Schedule) -> list[tuple[str, str, bool]]:
+    """What a person set: terms, values, whether a value is code."""
     terms = schedule.terms
     late = page.formats.duration(terms.late_after_s)
     told = [
-        (N_("Zone"), terms.zone),
         (N_("Missed runs"), page._(words.MISSED[terms.missed], number=terms.missed_max)),
         (N_("A run is late after"), late),
         (N_("While a run is not over"), page._(words.OVERLAPS[terms.overlap])),
         (N_("At a change of the clocks"), page._(words.CLOCK_CHANGES[terms.clock_change])),
     ]
     if terms.arguments:
-        told.append((N_("Arguments"), ", ".join(f"{name}={value}" for name, value in terms.arguments.items())))
+        told.append((_ARGUMENTS, ", ".join(f"{name}={value}" for name, value in terms.arguments.items())))
     if terms.stops_after is not None:
         moment = local_time(int(terms.stops_after.timestamp()), terms.zone)
         told.append((N_("Stops after"), page.formats.instant(moment, zone_of_schedule(schedule))))
-    return [(page._(term), value) for term, value in told]
+    return [(page._(term), value, term == _ARGUMENTS) for term, value in told]
 
 
 def strip_words(page: Page, days: Sequence[DayOfRuns]) -> str:
@@ -295,7 +298,7 @@ def strip_words(page: Page, days: Sequence[DayOfRuns]) -> str:
     for day in days:
         totals.update(day.counts)
     counts = _counts_told(page, totals)
-    return page._(N_("Runs of 30 days: %(counts)s"), counts=counts or page._(N_("none")))
+    return page._(N_("Runs of 30 days: %(counts)s"), counts=counts or page._(NP_("runs", "none")))
 
 
 def _counts_told(page: Page, counts: Mapping[str, int]) -> str:
