@@ -19,7 +19,7 @@ from web.console.billing import invoices
 from web.console.partners import partners
 from web.console.payments import attempts, payments
 from web.console.people import sign_in, users
-from web.console.system import audit
+from web.console.system import audit, jobs
 from web.site import page
 from web.site.site import Site, WebOptions
 
@@ -56,6 +56,9 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/users", users.UsersPage),
     (f"/users/{_LOGIN}", users.UserPage),
     ("/audit", audit.AuditPage),
+    ("/jobs", jobs.JobsPage),
+    ("/jobs/([0-9]{1,18})", jobs.JobPage),
+    ("/jobs/([0-9]{1,18})/files/([0-9]{1,18})", jobs.JobFilePage),
 )
 
 

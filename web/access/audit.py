@@ -48,6 +48,7 @@ ACTIONS: Final = (
     "customers_imported",
     "legal_entity_set",
     "job_cancelled",
+    "job_file_read",
     "job_retried",
     "posting_requested",
     "posting_posted",
