@@ -227,13 +227,13 @@ def shown_job(language: Language, job: Job, now: datetime) -> dict[str, Any]:
         "state": state,
         "asked_by": name if kind == "user" else language.gettext("System: %(name)s", name=name or kind),
         "progress": progress_words(language, job),
-        "took": ""
-        if took_s is None
-        else language.formats.duration(took_s)
-        if took_s
-        else language.gettext("under 1 s"),
+        "took": "" if took_s is None else _took(language, took_s),
         "note": job.message or str((job.result or {}).get("attention", "")),
     }
+
+
+def _took(language: Language, seconds: int) -> str:
+    return language.formats.duration(seconds) if seconds else language.gettext("under 1 s")
 
 
 def progress_words(language: Language, job: Job) -> str:
@@ -266,7 +266,7 @@ def figures(language: Language, values: Mapping[str, Any]) -> list[tuple[str, st
 
 def _value(language: Language, name: str, value: Any) -> str:
     if isinstance(value, bool):
-        return language.gettext("yes" if value else "no")
+        return language.gettext("yes") if value else language.gettext("no")
     if name == "money" and isinstance(value, list):
         sums = (language.formats.money(row["total_minor"], row["currency"]) for row in value)
         return ", ".join(sums)
