@@ -87,12 +87,35 @@ FIGURES: Final[Mapping[str, str]] = {
     "workers": N_("Processes"),
 }
 
+#: Units in which works count, as they name them.
+DOING: Final[Mapping[str, str]] = {
+    "accounts": NP_("progress", "accounts"),
+    "attempts": NP_("progress", "attempts"),
+    "bytes": NP_("progress", "bytes"),
+    "rows": NP_("progress", "rows"),
+    "shards": NP_("progress", "shards"),
+}
+
+#: What of a result somebody should look at: by the code in its ``attention``, with the result's figures as values. A
+#: text that is no code here is told as it is.
+ATTENTION: Final[Mapping[str, str]] = {
+    "failures": N_("Failures: %(failures)s. kopeck bill status %(run)s lists them."),
+    "rejected": N_("Rejected lines: %(rejected)s. kopeck usage rejects list %(import)s lists them."),
+    "differences": N_("Differences: %(differences)s. The log lists them."),
+}
+
 OUTCOMES: Final[Mapping[str, str]] = {
     "done": NP_("row", "Done"),
     "skipped": NP_("row", "Skipped"),
     "refused": NP_("row", "Refused"),
     "failed": NP_("row", "Failed"),
 }
+
+
+def attention_of(result: Mapping[str, object] | None) -> str:
+    """What of a result somebody should look at, in English; empty where nothing."""
+    code = str((result or {}).get("attention", ""))
+    return ATTENTION[code] % dict(result or {}) if code in ATTENTION else code
 
 
 def title_of(kind: str) -> str:

@@ -26,7 +26,7 @@ from billing.work.jobs.details_store import (
 )
 from billing.work.jobs.records import Job, JobError, JobState, LogLine
 from billing.work.jobs.store import count_jobs, find_job, known_kinds, list_jobs
-from billing.work.jobs.words import EVENTS, FAILURES, FIGURES, OUTCOMES, STATES, title_of
+from billing.work.jobs.words import ATTENTION, DOING, EVENTS, FAILURES, FIGURES, OUTCOMES, STATES, title_of
 from web.access.rights import Open, Right
 from web.site.page import Page, Refused
 
@@ -38,6 +38,8 @@ POLL_S: Final = 2
 RELOAD_S: Final = 10
 #: Due jobs that wait longer while none runs: nobody does them.
 _NOBODY_AFTER_S: Final = 60
+#: Of arguments and results: long texts, and codes that the page tells otherwise.
+_NOT_SHOWN: Final = ("attention", "format_text", "kind", "state")
 _NO_JOB: Final = N_("There is no such job")
 
 
@@ -113,8 +115,8 @@ class JobPage(Page):
             job=job,
             told=shown_job(language, job, self.now),
             asked=figures(language, job.arguments),
-            figures=figures(language, {k: v for k, v in (job.result or {}).items() if k != "attention"}),
-            attention=(job.result or {}).get("attention", ""),
+            figures=figures(language, job.result or {}),
+            attention=attention_words(language, job),
             failure=language.gettext(FAILURES[job.failure]) if job.failure else "",
             files=[(file, self.formats.size(file.size_bytes)) for file in files],
             may_read=is_mine or self.may(Right.JOBS_MANAGE),
@@ -228,7 +230,7 @@ def shown_job(language: Language, job: Job, now: datetime) -> dict[str, Any]:
         "asked_by": name if kind == "user" else language.gettext("System: %(name)s", name=name or kind),
         "progress": progress_words(language, job),
         "took": "" if took_s is None else _took(language, took_s),
-        "note": job.message or str((job.result or {}).get("attention", "")),
+        "note": job.message or attention_words(language, job),
     }
 
 
@@ -241,10 +243,20 @@ def progress_words(language: Language, job: Job) -> str:
     if not (job.done or job.total):
         return ""
     done = language.formats.count(job.done)
+    doing = language.gettext(DOING[job.doing]) if job.doing in DOING else job.doing
     if job.total is None:
-        return f"{done} {job.doing}".rstrip()
-    total = language.formats.count(job.total)
-    return f"{language.gettext('%(done)s of %(total)s', done=done, total=total)} {job.doing}".rstrip()
+        return f"{done} {doing}".rstrip()
+    share = language.gettext("%(done)s of %(total)s", done=done, total=language.formats.count(job.total))
+    return f"{share} {doing}".rstrip()
+
+
+def attention_words(language: Language, job: Job) -> str:
+    """What of a result somebody should look at; empty where nothing."""
+    result = job.result or {}
+    code = str(result.get("attention", ""))
+    if code not in ATTENTION:
+        return code
+    return language.gettext(ATTENTION[code], **{name: _value(language, name, value) for name, value in result.items()})
 
 
 def line_words(language: Language, line: LogLine) -> str:
@@ -258,7 +270,7 @@ def figures(language: Language, values: Mapping[str, Any]) -> list[tuple[str, st
     """(name, value) of arguments or of a result, as far as people read them."""
     told = []
     for name, value in values.items():
-        if value in (None, "", [], {}) or name == "format_text":
+        if value in (None, "", [], {}) or name in _NOT_SHOWN:
             continue
         told.append((language.gettext(FIGURES.get(name, name)), _value(language, name, value)))
     return told

@@ -21,13 +21,16 @@ def run(site, work):
 
 
 def queued(site, kind="verify", asked_by="user:anna", **arguments):
-    return run(site, lambda cur: enqueue(cur, kind, arguments, asked_by=asked_by, queue="pages"))
+    """A job that waits for ever: no worker runs here."""
+    return run(site, lambda cur: enqueue(cur, kind, arguments, asked_by=asked_by))
 
 
 def begun(site, job_id):
+    """The same job, as a process that is at it has it."""
+
     async def work(cur):
-        await cur.execute("UPDATE jobs SET priority = 1000 WHERE id = %s", (job_id,))
-        job = await claim_job(cur, f"claim-{job_id}", "host-1:77", ["verify", "bill.run"], ("pages",), 30)
+        await cur.execute("UPDATE jobs SET due_at = now() - interval '1 year' WHERE id = %s", (job_id,))
+        job = await claim_job(cur, f"claim-{job_id}", "host-1:77", ["verify", "bill.run"], (), 30)
         assert job.id == job_id
         await add_log(cur, job_id, ["host-1:77"], event="began")
         await beat(cur, job_id, 1, Progress(1_500, 3_000, "shards"))
@@ -75,17 +78,17 @@ def test_a_running_job_tells_its_progress_and_looks_again_by_itself(site, anna):
     job_id = begun(site, queued(site, "bill.run", date="2026-02-01"))
     page = anna.get(f"/jobs/{job_id}")
     assert "Выставление счетов" in page.words
-    assert "1 500 из 3 000 shards" in page.words.replace("\xa0", " ")
+    assert "1 500 из 3 000 частей" in page.words.replace("\xa0", " ")
     assert "Попытка началась на host-1:77" in page.words
     assert re.search(r'hx-trigger="every \d+s"', page.text)
     assert re.search(r'<noscript><meta http-equiv="refresh" content="\d+"></noscript>', page.text)
-    ended(site, job_id, result={"run": 7, "invoices": 12, "attention": "2 failures",
+    ended(site, job_id, result={"run": 7, "invoices": 12, "failures": 2, "attention": "failures",
                                 "money": [{"currency": "RUB", "total_minor": 30000}]})  # fmt: skip
     page = anna.get(f"/jobs/{job_id}")
     assert "hx-trigger" not in page.text
     assert "http-equiv" not in page.text
     assert "300,00" in page.words
-    assert "2 failures" in page.words
+    assert "Ошибок: 2. kopeck bill status 7" in page.words
 
 
 def test_rows_and_log_are_shown_page_by_page(site, anna):
