@@ -28,7 +28,7 @@ from billing.refusals import Refusal
 DEFAULT_FILE = "kopeck.toml"
 PREFIX = "KOPECK_"
 #: Environment names with our prefix that are not settings: the file's own name, tests, children of `kopeck run`.
-NOT_SETTINGS = ("KOPECK_CONFIG", "KOPECK_TEST_", "KOPECK_SUPERVISED")
+NOT_SETTINGS = ("KOPECK_ACTOR", "KOPECK_CONFIG", "KOPECK_TOKEN", "KOPECK_TEST_", "KOPECK_SUPERVISED")
 
 
 class SettingsError(Refusal):
@@ -201,6 +201,17 @@ class Jobs(_Section, frozen=True):
     metrics_port: Port = 9172
 
 
+class Schedules(_Section, frozen=True):
+    """Schedules: which jobs begin when.
+
+    poll_ms: how often a process of the role looks for instants that have come
+    metrics_port: health and metrics of the process, where schedules is its first role
+    """
+
+    poll_ms: Annotated[int, Meta(ge=100, le=60_000)] = 1_000
+    metrics_port: Port = 9173
+
+
 class Usage(_Section, frozen=True):
     """Files of usage.
 
@@ -221,6 +232,15 @@ class Billing(_Section, frozen=True):
     shard_payers: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     reconnect_limit_s: PositiveInt = 120
     second_person_above_minor: Annotated[int, Meta(ge=0)] = 5_000_000
+
+
+class AccessRules(_Section, frozen=True):
+    """Who may act with the command.
+
+    person_required: the command changes something only as a user (`--as LOGIN`, a token), as soon as one administers
+    """
+
+    person_required: bool = False
 
 
 class Metrics(_Section, frozen=True):
@@ -258,8 +278,10 @@ class Settings(_Section, frozen=True):
     web: Web = Web()
     relay: Relay = Relay()
     jobs: Jobs = Jobs()
+    schedules: Schedules = Schedules()
     usage: Usage = Usage()
     billing: Billing = Billing()
+    access: AccessRules = AccessRules()
     metrics: Metrics = Metrics()
     log: Log = Log()
 

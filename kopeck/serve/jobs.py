@@ -34,6 +34,7 @@ KINDS: Final[Mapping[str, JobKind]] = {
         "kopeck.work.kinds.bill_run:run_bill", USUAL_LADDER_S, is_repeatable=True, silent_s=7_200, cancel_grace_s=900
     ),
     "dunning.run": JobKind("kopeck.work.kinds.dunning_run:run_dunning", USUAL_LADDER_S, is_repeatable=True),
+    "sessions.forget": JobKind("kopeck.work.kinds.sessions_forget:forget_sessions", USUAL_LADDER_S, is_repeatable=True),
     "usage.import": JobKind(
         "kopeck.work.kinds.usage_import:import_usage", USUAL_LADDER_S, is_repeatable=True, silent_s=7_200
     ),

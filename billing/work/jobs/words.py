@@ -15,6 +15,7 @@ TITLES: Final[Mapping[str, str]] = {
     "bill.resume": N_("Billing run, resumed"),
     "bill.run": N_("Billing run"),
     "dunning.run": N_("Dunning"),
+    "sessions.forget": N_("Deletion of expired sign-ins"),
     "usage.import": N_("Import of usage"),
     "verify": N_("Verification"),
 }
