@@ -53,14 +53,13 @@ class JobsPage(Page):
         """Jobs of all kinds, newest first."""
         states = [state for state in JobState if state.value in self.get_query_arguments("state")]
         kind, asked_by = self.get_query_argument("kind", "")[:60], self.get_query_argument("by", "")[:200]
+        actor = asked_by if ":" in asked_by or not asked_by else f"user:{asked_by}"
         before = self.get_query_argument("before", "")
         after_id = int(before) if before.isascii() and before.isdecimal() and len(before) < 19 else None
         if "\0" in kind + asked_by:
             raise Refused(404, _NO_JOB)
         async with self.site.cursor() as cur:
-            jobs = await list_jobs(
-                cur, states=states, kind=kind, asked_by=asked_by, before=after_id, limit=JOBS_SHOWN + 1
-            )
+            jobs = await list_jobs(cur, states=states, kind=kind, asked_by=actor, before=after_id, limit=JOBS_SHOWN + 1)
             kinds, counts = await known_kinds(cur), await count_jobs(cur)
         query = [*(("state", state.value) for state in states), ("kind", kind), ("by", asked_by)]
         query = [(name, value) for name, value in query if value]
