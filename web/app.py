@@ -20,7 +20,7 @@ from web.console.billing import invoices, orders, runs
 from web.console.partners import partners
 from web.console.payments import attempts, payments
 from web.console.people import customers, sign_in, users
-from web.console.system import audit
+from web.console.system import audit, jobs, schedules
 from web.site import page
 from web.site.lists.pages import list_page
 from web.site.site import Site, WebOptions
@@ -70,7 +70,12 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     (f"/partners/{_CODE}/state", partners.PartnerStatePage),
     ("/users", users.UsersPage),
     (f"/users/{_LOGIN}", users.UserPage),
+    ("/schedules", schedules.SchedulesPage),
+    ("/schedules/([a-z][a-z0-9-]{0,47})", schedules.SchedulePage),
     ("/audit", audit.AuditPage),
+    ("/jobs", jobs.JobsPage),
+    ("/jobs/([0-9]{1,18})", jobs.JobPage),
+    ("/jobs/([0-9]{1,18})/files/([0-9]{1,18})", jobs.JobFilePage),
 )
 
 

@@ -28,6 +28,12 @@ OF_CODES: Final[Mapping[str, Mapping[str, str]]] = {
     "order_state": {"active": "good", "suspended": "warn", "planned": "info"},
     "run_state": {"running": "warn", "reviewed": "warn", "approving": "warn", "done": "good"},
     "shard_state": {"posted": "good", "drafted": "info", "due": "warn", "failed": "bad"},
+    "job_state": {"queued": "info", "running": "warn", "done": "good", "failed": "bad"},
+    "row_outcome": {"done": "good", "skipped": "info", "refused": "bad", "failed": "bad"},
+    "schedule_state": {"on": "good", "paused": "warn", "problem": "bad", "late": "bad"},
+    "run_outcome": {
+        "done": "good", "failed": "bad", "lost": "odd", "running": "info", "waiting": "info", "skipped": "warn",
+    },
     "invoice_state": {"paid": "good", "overdue": "bad", "credited": "info"},
 }  # fmt: skip
 
