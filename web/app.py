@@ -18,7 +18,7 @@ from tornado.web import Application, RequestHandler
 from web.console.billing import invoices
 from web.console.partners import partners
 from web.console.payments import attempts, payments
-from web.console.people import sign_in, users
+from web.console.people import approvals, own, roles, sign_in, users
 from web.console.system import audit
 from web.site import page
 from web.site.site import Site, WebOptions
@@ -42,6 +42,8 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/sign-out", sign_in.SignOutPage),
     ("/language", sign_in.LanguagePage),
     ("/profile", sign_in.ProfilePage),
+    ("/profile/sessions", own.OwnSessionsPage),
+    ("/profile/tokens", own.OwnTokensPage),
     ("/payments", payments.PaymentsPage),
     ("/payments[.]csv", payments.PaymentsExport),
     ("/payments/open", payments.OpenPayment),
@@ -55,6 +57,10 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     (f"/partners/{_CODE}/state", partners.PartnerStatePage),
     ("/users", users.UsersPage),
     (f"/users/{_LOGIN}", users.UserPage),
+    ("/roles", roles.RolesPage),
+    ("/roles/(new|[0-9]{1,9})", roles.RolePage),
+    ("/approvals", approvals.ApprovalsPage),
+    ("/approvals/([0-9]{1,18})", approvals.ApprovalPage),
     ("/audit", audit.AuditPage),
 )
 
