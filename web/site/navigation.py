@@ -15,7 +15,7 @@ from web.access.rights import Need, Open, Right
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class MenuEntry:
     """One line of the navigation.
 
     section: what pages that belong to it name as their ``section``. icon: a name of web.site.icons.
@@ -33,7 +33,7 @@ class Group:
     """Lines under one heading; no text: no heading."""
 
     text: str
-    entries: Sequence[Entry]
+    entries: Sequence[MenuEntry]
 
 
 GROUPS: Final = (
@@ -41,20 +41,20 @@ GROUPS: Final = (
     Group(
         N_("Payments"),
         (
-            Entry("payments", "/payments", N_("Payments"), "credit-card", Right.PAYMENTS_VIEW),
-            Entry("attempts", "/attempts", N_("Partner requests"), "inbox", Right.ATTEMPTS_VIEW),
+            MenuEntry("payments", "/payments", N_("Payments"), "credit-card", Right.PAYMENTS_VIEW),
+            MenuEntry("attempts", "/attempts", N_("Partner requests"), "inbox", Right.ATTEMPTS_VIEW),
         ),
     ),
     Group(N_("Customers"), ()),
     Group(N_("Billing"), ()),
-    Group(N_("Partners"), (Entry("partners", "/partners", N_("Partners"), "handshake", Right.PARTNERS_VIEW),)),
+    Group(N_("Partners"), (MenuEntry("partners", "/partners", N_("Partners"), "handshake", Right.PARTNERS_VIEW),)),
     Group(
         N_("System"),
         (
-            Entry("approvals", "/approvals", N_("Approvals"), "list-checks", Open.TO_SIGNED_IN),
-            Entry("users", "/users", N_("Users"), "users", Right.USERS_MANAGE),
-            Entry("roles", "/roles", N_("Roles"), "shield-check", Right.ROLES_MANAGE),
-            Entry("audit", "/audit", N_("Audit"), "scroll-text", Right.AUDIT_VIEW),
+            MenuEntry("approvals", "/approvals", N_("Approvals"), "list-checks", Open.TO_SIGNED_IN),
+            MenuEntry("users", "/users", N_("Users"), "users", Right.USERS_MANAGE),
+            MenuEntry("roles", "/roles", N_("Roles"), "shield-check", Right.ROLES_MANAGE),
+            MenuEntry("audit", "/audit", N_("Audit"), "scroll-text", Right.AUDIT_VIEW),
         ),
     ),
 )

@@ -39,8 +39,8 @@ def test_a_new_user_gets_a_temporary_password_that_works_once_and_is_not_kept(ow
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"login": "vera", "role": "viewer"}, "Такой логин уже есть"),
-        ({"login": "Вера", "role": "viewer"}, "От 2 до 64 знаков"),
+        ({"login": "vera", "role": "viewer"}, "Логин vera уже есть"),
+        ({"login": "Вера", "role": "viewer"}, "от 2 до 64 знаков"),
         ({"login": "boris", "role": "root"}, "Роли root нет"),
         ({"login": "boris"}, "У пользователя есть хотя бы одна роль"),
     ],
