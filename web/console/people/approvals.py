@@ -52,7 +52,7 @@ class ApprovalsPage(Page):
         if view not in VIEWS or (before and not (before.isascii() and before.isdecimal() and len(before) < 19)):
             raise HTTPError(400)
         async with self.site.cursor() as cur:
-            await self.record("approvals_listed", "", "", cur, view=view)
+            await self.record("approvals_listed", "", "", cur)
             found = await list_approvals(cur, view, self.actor, int(before) if before else None, ROWS + 1)
             waiting = await count_waiting(cur, self.actor)
         following = f"/approvals?view={view}&before={found[ROWS - 1].id}" if len(found) > ROWS else ""

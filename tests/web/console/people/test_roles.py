@@ -103,7 +103,7 @@ def test_a_role_that_needs_two_people_waits_for_the_second(own_site):
     assert oleg.post("/approvals/1", {"do": "approve"}, "/approvals/1").status == 400
     shown = anna.get("/approvals/1").words
     assert "для новой кассы" in shown
-    assert "payments.view" in shown
+    assert "Видеть платежи" in shown
     assert anna.post("/approvals/1", {"do": "refuse"}, "/approvals/1").status == 400  # without a reason
     assert anna.post("/approvals/1", {"do": "approve"}, "/approvals/1").status == 303
     assert "Подтверждено и выполнено." in anna.get("/approvals/1").words
