@@ -51,6 +51,7 @@ ACTIONS: Final = (
     "customers_imported",
     "legal_entity_set",
     "job_cancelled",
+    "job_file_read",
     "job_retried",
     "schedule_added",
     "schedule_changed",
@@ -185,7 +186,8 @@ WHERE at >= %(start)s AND at < %(end)s
   AND (%(before)s::bigint IS NULL OR id < %(before)s)
   AND (%(text)s = '' OR object_id = %(text)s OR actor = %(text)s OR actor = 'user:' || %(text)s
        OR (request_id = %(text)s AND request_id <> '')
-       OR action <> 'audit_listed' AND jsonb_to_tsvector('simple', detail || changes, '["all"]') @@ plainto_tsquery('simple', %(text)s))
+       OR (jsonb_to_tsvector('simple', detail || changes, '["all"]') @@ plainto_tsquery('simple', %(text)s)
+           AND action <> 'audit_listed'))
   AND (%(actor)s = '' OR actor = %(actor)s OR actor = 'user:' || %(actor)s)
   AND (%(object_kind)s = '' OR object_kind = %(object_kind)s)
   AND (%(object_id)s = '' OR object_id = %(object_id)s)
