@@ -19,7 +19,11 @@ from web.console import listings
 from web.console.billing import invoices, orders, runs
 from web.console.partners import partners
 from web.console.payments import attempts, payments
+<<<<<<< HEAD
 from web.console.people import customers, sign_in, users
+=======
+from web.console.people import approvals, own, roles, sign_in, users
+>>>>>>> next
 from web.console.system import audit, jobs, schedules
 from web.site import page
 from web.site.lists.pages import list_page
@@ -45,6 +49,8 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/language", sign_in.LanguagePage),
     ("/appearance", sign_in.AppearancePage),
     ("/profile", sign_in.ProfilePage),
+    ("/profile/sessions", own.OwnSessionsPage),
+    ("/profile/tokens", own.OwnTokensPage),
     ("/payments", payments.PaymentsPage),
     ("/payments[.]csv", payments.PaymentsExport),
     ("/payments/open", payments.OpenPayment),
@@ -70,6 +76,10 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     (f"/partners/{_CODE}/state", partners.PartnerStatePage),
     ("/users", users.UsersPage),
     (f"/users/{_LOGIN}", users.UserPage),
+    ("/roles", roles.RolesPage),
+    ("/roles/(new|[0-9]{1,9})", roles.RolePage),
+    ("/approvals", approvals.ApprovalsPage),
+    ("/approvals/([0-9]{1,18})", approvals.ApprovalPage),
     ("/schedules", schedules.SchedulesPage),
     ("/schedules/([a-z][a-z0-9-]{0,47})", schedules.SchedulePage),
     ("/audit", audit.AuditPage),
