@@ -18,7 +18,7 @@ from tornado.web import Application, RequestHandler
 from web.console.billing import invoices
 from web.console.partners import partners
 from web.console.payments import attempts, payments
-from web.console.people import sign_in, users
+from web.console.people import approvals, own, roles, sign_in, users
 from web.console.system import audit, jobs, schedules
 from web.site import page
 from web.site.site import Site, WebOptions
@@ -43,6 +43,8 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/language", sign_in.LanguagePage),
     ("/appearance", sign_in.AppearancePage),
     ("/profile", sign_in.ProfilePage),
+    ("/profile/sessions", own.OwnSessionsPage),
+    ("/profile/tokens", own.OwnTokensPage),
     ("/payments", payments.PaymentsPage),
     ("/payments[.]csv", payments.PaymentsExport),
     ("/payments/open", payments.OpenPayment),
@@ -56,6 +58,10 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     (f"/partners/{_CODE}/state", partners.PartnerStatePage),
     ("/users", users.UsersPage),
     (f"/users/{_LOGIN}", users.UserPage),
+    ("/roles", roles.RolesPage),
+    ("/roles/(new|[0-9]{1,9})", roles.RolePage),
+    ("/approvals", approvals.ApprovalsPage),
+    ("/approvals/([0-9]{1,18})", approvals.ApprovalPage),
     ("/schedules", schedules.SchedulesPage),
     ("/schedules/([a-z][a-z0-9-]{0,47})", schedules.SchedulePage),
     ("/audit", audit.AuditPage),

@@ -43,6 +43,16 @@ OPEN_TO: dict[tuple[str, str], Need] = {
     ("POST", "/users"): Right.USERS_MANAGE,
     ("GET", "/users/vera"): Right.USERS_MANAGE,
     ("POST", "/users/vera"): Right.USERS_MANAGE,
+    ("GET", "/profile/sessions"): Open.TO_SIGNED_IN,
+    ("POST", "/profile/sessions"): Open.TO_SIGNED_IN,
+    ("GET", "/profile/tokens"): Open.TO_SIGNED_IN,
+    ("POST", "/profile/tokens"): Open.TO_SIGNED_IN,
+    ("GET", "/roles"): Right.ROLES_MANAGE,
+    ("GET", "/roles/new"): Right.ROLES_MANAGE,
+    ("POST", "/roles/new"): Right.ROLES_MANAGE,
+    ("GET", "/approvals"): Open.TO_SIGNED_IN,
+    ("GET", "/approvals/1"): Open.TO_SIGNED_IN,
+    ("POST", "/approvals/1"): Open.TO_SIGNED_IN,
     ("GET", "/audit"): Right.AUDIT_VIEW,
 }
 

@@ -23,6 +23,8 @@ OF_CODES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "partner_state": {"active": "good", "paused": "warn"},
     "user_state": {"active": "good", "disabled": "calm"},
+    "token_state": {"active": "good"},
+    "approval_state": {"waiting": "warn", "done": "good", "refused": "bad", "stale": "info"},
     "job_state": {"queued": "info", "running": "warn", "done": "good", "failed": "bad"},
     "row_outcome": {"done": "good", "skipped": "info", "refused": "bad", "failed": "bad"},
     "schedule_state": {"on": "good", "paused": "warn", "problem": "bad", "late": "bad"},

@@ -220,6 +220,23 @@ USER_STATES: Final[Mapping[str, str]] = {
     "disabled": N_("Disabled"),
 }
 
+#: States of tokens (web.access.tokens).
+TOKEN_STATES: Final[Mapping[str, str]] = {
+    "active": NP_("token", "Active"),
+    "expired": NP_("token", "Expired"),
+    "revoked": NP_("token", "Revoked"),
+}
+
+#: States of requests that wait for a second person (web.access.approval_store).
+APPROVAL_STATES: Final[Mapping[str, str]] = {
+    "waiting": NP_("request", "Waiting"),
+    "done": NP_("request", "Done"),
+    "refused": NP_("request", "Refused"),
+    "withdrawn": NP_("request", "Withdrawn"),
+    "expired": NP_("request", "Expired"),
+    "stale": NP_("request", "Out of date"),
+}
+
 #: Roles of users (web.access.rights).
 ROLES: Final[Mapping[str, str]] = {
     "viewer": N_("Viewer"),
@@ -259,6 +276,8 @@ TABLES: Final[Mapping[str, Mapping[str, str]]] = {
     "partner_state": PARTNER_STATES,
     "purpose": PURPOSES,
     "user_state": USER_STATES,
+    "token_state": TOKEN_STATES,
+    "approval_state": APPROVAL_STATES,
     "role": ROLES,
     "role_rights": ROLE_RIGHTS,
     "period": PERIODS,
