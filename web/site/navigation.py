@@ -45,8 +45,20 @@ GROUPS: Final = (
             MenuEntry("attempts", "/attempts", N_("Partner requests"), "inbox", Right.ATTEMPTS_VIEW),
         ),
     ),
-    Group(N_("Customers"), ()),
-    Group(N_("Billing"), ()),
+    Group(
+        N_("Customers"),
+        (
+            MenuEntry("customers", "/customers", N_("Customers"), "contact", Right.CUSTOMERS_VIEW),
+            MenuEntry("orders", "/orders", N_("Orders"), "package", Right.ORDERS_VIEW),
+        ),
+    ),
+    Group(
+        N_("Billing"),
+        (
+            MenuEntry("invoices", "/invoices", N_("Invoices"), "receipt-text", Right.INVOICES_VIEW),
+            MenuEntry("runs", "/runs", N_("Billing runs"), "repeat", Right.RUNS_VIEW),
+        ),
+    ),
     Group(N_("Partners"), (MenuEntry("partners", "/partners", N_("Partners"), "handshake", Right.PARTNERS_VIEW),)),
     Group(
         N_("System"),
