@@ -41,6 +41,7 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/sign-in", sign_in.SignInPage),
     ("/sign-out", sign_in.SignOutPage),
     ("/language", sign_in.LanguagePage),
+    ("/appearance", sign_in.AppearancePage),
     ("/profile", sign_in.ProfilePage),
     ("/payments", payments.PaymentsPage),
     ("/payments[.]csv", payments.PaymentsExport),
@@ -67,6 +68,7 @@ def make_app(options: WebOptions) -> Application:
     return Application(
         routes,
         site=site,
+        has_search=any(path == "/search" for path, _ in ROUTES),
         log_function=log_request,
         static_path=str(here / "static"),
         static_handler_class=page.Files,
