@@ -19,7 +19,7 @@ from web.console.billing import invoices
 from web.console.partners import partners
 from web.console.payments import attempts, payments
 from web.console.people import sign_in, users
-from web.console.system import audit
+from web.console.system import audit, deliveries, webhooks
 from web.site import page
 from web.site.site import Site, WebOptions
 
@@ -54,6 +54,13 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/partners", partners.PartnersPage),
     (f"/partners/{_CODE}", partners.PartnerPage),
     (f"/partners/{_CODE}/state", partners.PartnerStatePage),
+    ("/deliveries", deliveries.DeliveriesPage),
+    ("/deliveries/queues", deliveries.QueuesPage),
+    ("/deliveries/queues/state", deliveries.QueueStatePage),
+    ("/deliveries/([0-9]{1,18})", deliveries.DeliveryPage),
+    ("/deliveries/([0-9]{1,18})/act", deliveries.DeliveryActPage),
+    ("/webhooks", webhooks.WebhooksPage),
+    (f"/webhooks/{_CODE}/act", webhooks.WebhookActPage),
     ("/users", users.UsersPage),
     (f"/users/{_LOGIN}", users.UserPage),
     ("/audit", audit.AuditPage),

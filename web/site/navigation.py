@@ -51,6 +51,8 @@ GROUPS: Final = (
     Group(
         N_("System"),
         (
+            MenuEntry("deliveries", "/deliveries", N_("Deliveries"), "send", Right.DELIVERIES_VIEW),
+            MenuEntry("webhooks", "/webhooks", N_("Webhooks"), "bell", Right.DELIVERIES_VIEW),
             MenuEntry("users", "/users", N_("Users"), "users", Right.USERS_MANAGE),
             MenuEntry("audit", "/audit", N_("Audit"), "scroll-text", Right.AUDIT_VIEW),
         ),

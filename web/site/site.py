@@ -57,6 +57,7 @@ class WebOptions:
     secure_cookies: None follows each request: Secure under TLS, and behind a trusted proxy that says https.
     trusted_proxies: networks (CIDR) whose X-Forwarded-For and X-Forwarded-Proto are believed.
     session_hours, idle_minutes: a session's whole life, and the longest pause in it.
+    event_source: the CloudEvents source of events, for the test event of an endpoint.
     """
 
     dsn: str
@@ -68,6 +69,7 @@ class WebOptions:
     trusted_proxies: tuple[str, ...] = ()
     time_zone: str = "Europe/Moscow"
     pool_max: int = POOL_MAX
+    event_source: str = "urn:kopeck"
 
 
 class Site:

@@ -23,6 +23,16 @@ OF_CODES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "partner_state": {"active": "good", "paused": "warn"},
     "user_state": {"active": "good", "disabled": "calm"},
+    "delivery_state": {
+        "waiting": "warn", "sending": "warn", "unknown": "odd", "accepted": "info", "delivered": "good",
+        "refused": "bad", "manual": "bad", "abandoned": "calm",
+    },
+    "delivery_outcome": {
+        "accepted": "good", "delivered": "good", "refused": "bad", "temporary": "warn", "missing": "info",
+        "silent": "odd",
+    },
+    "queue_state": {"flows": "good", "failing": "warn", "breaker": "bad", "paused": "warn", "held": "bad"},
+    "endpoint_state": {"enabled": "good", "failing": "warn", "held": "bad", "disabled": "calm"},
     "invoice_state": {"paid": "good", "overdue": "bad", "credited": "info"},
 }  # fmt: skip
 
