@@ -19,7 +19,7 @@ from web.console.billing import invoices
 from web.console.partners import partners
 from web.console.payments import attempts, payments
 from web.console.people import sign_in, users
-from web.console.system import audit, deliveries, webhooks
+from web.console.system import audit, deliveries, jobs, schedules, webhooks
 from web.site import page
 from web.site.site import Site, WebOptions
 
@@ -63,7 +63,12 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     (f"/webhooks/{_CODE}/act", webhooks.WebhookActPage),
     ("/users", users.UsersPage),
     (f"/users/{_LOGIN}", users.UserPage),
+    ("/schedules", schedules.SchedulesPage),
+    ("/schedules/([a-z][a-z0-9-]{0,47})", schedules.SchedulePage),
     ("/audit", audit.AuditPage),
+    ("/jobs", jobs.JobsPage),
+    ("/jobs/([0-9]{1,18})", jobs.JobPage),
+    ("/jobs/([0-9]{1,18})/files/([0-9]{1,18})", jobs.JobFilePage),
 )
 
 

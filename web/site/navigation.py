@@ -51,6 +51,8 @@ GROUPS: Final = (
     Group(
         N_("System"),
         (
+            MenuEntry("jobs", "/jobs", N_("Background jobs"), "list-checks", Right.JOBS_VIEW),
+            MenuEntry("schedules", "/schedules", N_("Schedules"), "calendar-clock", Right.SCHEDULES_VIEW),
             MenuEntry("deliveries", "/deliveries", N_("Deliveries"), "send", Right.DELIVERIES_VIEW),
             MenuEntry("webhooks", "/webhooks", N_("Webhooks"), "bell", Right.DELIVERIES_VIEW),
             MenuEntry("users", "/users", N_("Users"), "users", Right.USERS_MANAGE),

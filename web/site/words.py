@@ -139,6 +139,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "customers_imported": N_("Imported customers"),
     "legal_entity_set": N_("Set legal entity"),
     "job_cancelled": N_("Cancelled a background job"),
+    "job_file_read": N_("Read a file of a background job"),
     "job_retried": N_("Began a background job again"),
     "posting_requested": N_("Asked for a posting by hand"),
     "posting_posted": N_("Posted by hand"),
@@ -265,7 +266,6 @@ DELIVERY_STATES: Final[Mapping[str, str]] = {
 
 #: Why a delivery stands where it stands (billing.work.deliveries.decide).
 DELIVERY_REASONS: Final[Mapping[str, str]] = {
-    "": "",
     "temporary": N_("The recipient could not take it, and it will be tried again"),
     "silence": N_("No answer: it may have arrived"),
     "missing": N_("The recipient never had it, and it is sent again"),
