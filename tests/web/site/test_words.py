@@ -10,6 +10,7 @@ from billing.work.deliveries.records import DeliveryAction, DeliveryState, Verdi
 from gateway.payments.states import Effect, Event, State
 from kopeck.serve.deliveries import KINDS as KINDS_OF_DELIVERIES
 from web.access import audit
+from web.access.approval_store import ApprovalState
 from web.access.rights import SYSTEM_ROLES
 from web.console.partners.partners import KEY_WARNINGS, TERMS
 from web.console.payments.attempts import KINDS
@@ -30,6 +31,8 @@ CODED = {
     "op": [*Op],
     "kind": KINDS,
     "reason": [*Reason],
+    "token_state": ["active", "expired", "revoked"],
+    "approval_state": [*ApprovalState],
     "role": [*SYSTEM_ROLES],
     "role_rights": [*SYSTEM_ROLES],
     "action": audit.ACTIONS,
