@@ -19,11 +19,7 @@ from web.console import listings
 from web.console.billing import invoices, orders, runs
 from web.console.partners import partners
 from web.console.payments import attempts, payments
-<<<<<<< HEAD
-from web.console.people import customers, sign_in, users
-=======
-from web.console.people import approvals, own, roles, sign_in, users
->>>>>>> next
+from web.console.people import approvals, customers, own, roles, sign_in, users
 from web.console.system import audit, jobs, schedules
 from web.site import page
 from web.site.lists.pages import list_page

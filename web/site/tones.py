@@ -23,16 +23,13 @@ OF_CODES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "partner_state": {"active": "good", "paused": "warn"},
     "user_state": {"active": "good", "disabled": "calm"},
-<<<<<<< HEAD
     "customer_state": {"active": "good"},
     "account_state": {"active": "good", "inactive": "warn"},
     "order_state": {"active": "good", "suspended": "warn", "planned": "info"},
     "run_state": {"running": "warn", "reviewed": "warn", "approving": "warn", "done": "good"},
     "shard_state": {"posted": "good", "drafted": "info", "due": "warn", "failed": "bad"},
-=======
     "token_state": {"active": "good"},
     "approval_state": {"waiting": "warn", "done": "good", "refused": "bad", "stale": "info"},
->>>>>>> next
     "job_state": {"queued": "info", "running": "warn", "done": "good", "failed": "bad"},
     "row_outcome": {"done": "good", "skipped": "info", "refused": "bad", "failed": "bad"},
     "schedule_state": {"on": "good", "paused": "warn", "problem": "bad", "late": "bad"},
