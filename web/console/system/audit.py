@@ -150,9 +150,7 @@ class AuditPage(Page):
         }
         if form.filter is None or (form.after and not before):
             self.set_status(400)
-            broken = (
-                "" if form.filter is None else N_("The link to this page of the list is broken. Start from the newest.")
-            )
+            broken = "" if form.filter is None else filters.BROKEN_PLACE
             await self.show("audit.html", entries=None, next=None, broken=broken, **shared)
             return
         if not filters.is_canonical(form, parse_qsl(self.request.query)):
