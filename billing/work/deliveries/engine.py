@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 #: Waits after a failure of the database, doubling from the first to the last.
 BACK_OFF_S: Final = (0.2, 5.0)
 STATEMENT_TIMEOUT_S: Final = 30.0
+#: How long after its time-out a channel may say itself what became of an attempt.
+GRACE_S: Final = 0.5
 #: How often the counts of what is open are measured.
 MEASURE_EVERY_S: Final = 15.0
 
@@ -237,7 +239,7 @@ class Engine:
         delivery, attempt = claimed.delivery, claimed.attempt
         channel = self._channels[delivery.kind]
         try:
-            async with asyncio.timeout(attempt.time_out_s):
+            async with asyncio.timeout(attempt.time_out_s + GRACE_S):
                 if attempt.action is DeliveryAction.ASK:
                     return await cast(AskingChannel, channel).status(delivery, attempt)
                 return await channel.send(delivery, attempt)

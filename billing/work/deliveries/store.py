@@ -390,6 +390,19 @@ async def tell_attempts(cur: Cursor, results: Iterable[tuple[AttemptResult, bool
         await cur.execute(_TELL, _TOLD.values(rows))
 
 
+_UNHEARD: Final = """
+    UPDATE delivery_attempts t SET outcome = 'silent', detail = 'its sender ended before it told what became of it'
+    FROM unnest(%(ids)s::bigint[], %(nos)s::int[]) AS r (id, no)
+    WHERE t.delivery_id = r.id AND t.no = r.no AND t.outcome = ''
+"""
+
+
+async def tell_unheard(cur: Cursor, deliveries: Sequence[Delivery]) -> None:
+    """Write that nothing was heard of the last attempts of deliveries, where they were not told of."""
+    values = {"ids": [delivery.id for delivery in deliveries], "nos": [delivery.attempts for delivery in deliveries]}
+    await cur.execute(_UNHEARD, values)
+
+
 _RECALL: Final = """
     UPDATE delivery_attempts t SET outcome = 'recalled'
     FROM unnest(%(ids)s::bigint[], %(nos)s::int[]) AS r (id, no) WHERE t.delivery_id = r.id AND t.no = r.no
