@@ -383,7 +383,7 @@ class Page(RequestHandler):
 
     async def _ask_to_sign_in(self) -> None:
         """To the sign-in page, and from there back. What was typed into a form is asked to be sent again then."""
-        typed = self._typed() if self.request.method == "POST" else []
+        typed = self._fields_to_carry() if self.request.method == "POST" else []
         if typed:
             self.set_status(401)
             target = safe_target(self.request.path)
@@ -393,7 +393,7 @@ class Page(RequestHandler):
         query = urlencode({"next": safe_target(wanted or "")})
         self._leave(f"/sign-in?{query}")
 
-    def _typed(self) -> list[tuple[str, str]]:
+    def _fields_to_carry(self) -> list[tuple[str, str]]:
         """What a form says, without what is secret or its session's own."""
         names = [name for name in self.request.body_arguments if not _SECRET_FIELD.search(name) and name != "csrf"]
         return [(name, value) for name in names for value in self.get_body_arguments(name, strip=False)]
