@@ -50,6 +50,8 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/payments", payments.PaymentsPage),
     ("/payments[.]csv", payments.PaymentsExport),
     ("/payments/open", payments.OpenPayment),
+    ("/payments/views", payments.PaymentViewsPage),
+    ("/payments/export", payments.PaymentsJobExport),
     ("/payments/([0-9]{1,19})", payments.PaymentPage),
     ("/payments/([0-9]{1,19})/cancel", payments.CancelPage),
     ("/attempts", attempts.AttemptsPage),
