@@ -450,8 +450,8 @@ async def read_policies(cur: Cursor) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def plain_text(text: str, most: int) -> str:
-    """Text as a column takes it: without NUL, cut, and the cut shown."""
-    clean = text.replace("\x00", "\ufffd")
+    """Text as a column takes it: without NUL and halves of characters, cut, and the cut shown."""
+    clean = text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
     return clean if len(clean) <= most else clean[: most - 1] + "…"
 
 

@@ -128,13 +128,7 @@ class PaymentsPage(CountedPage):
             page, counted = await asyncio.gather(search, self.counted(form.filter))
         except ValueError:
             self.set_status(400)
-            await self.show(
-                "payments.html",
-                page=None,
-                totals=None,
-                broken=N_("The link to this page of the list is broken. Start from the newest."),
-                **shared,
-            )
+            await self.show("payments.html", page=None, totals=None, broken=filters.BROKEN_PLACE, **shared)
             return
         totals = counted or (totals_of(within(form.filter, page.rows)) if page.is_everything else None)
         await self.show("payments.html", page=page, totals=totals and grouped(totals), broken="", **shared)
