@@ -15,7 +15,7 @@ from rich.text import Text
 
 from billing.database.cursors import Cursor
 from billing.language import codes
-from kopeck.cli.person import actor_at, os_actor
+from kopeck.cli.person import actor_at
 from kopeck.databases.stores import Stores, open_stores
 from kopeck.databases.transactions import in_transaction
 from kopeck.logs import configure_logs
@@ -138,11 +138,6 @@ CHARSET_HINT = "hint: the file is not UTF-8; one that Excel wrote in Russia is r
 CHARSET = click.option(
     "--charset", type=click.Choice(CHARSETS), default="utf-8", show_default=True, help="Of the file; Excel: cp1251."
 )
-
-
-def actor() -> str:
-    """How records name the operating system's user. Commands that change something ask `Context.act` instead."""
-    return os_actor()
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:

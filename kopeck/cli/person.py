@@ -15,6 +15,7 @@ import os
 import pwd
 import secrets
 import sys
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -56,7 +57,7 @@ def actor_at(settings: Settings, dsn: str, login: str | None) -> Actor:
         found = in_transaction(dsn, lambda cur: person_of_token(cur, token, "terminal"))
         if found is None:
             raise UserError(f"the token of {TOKEN_VARIABLE} is unknown, expired or revoked")
-        return found
+        return replace(found, request_id=request_id)
     _refuse_strangers(settings, dsn)
     return machine(os_actor(), request_id, claims())
 

@@ -4,7 +4,6 @@ Does not know: what is sent, when it is tried again.
 """
 
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -18,7 +17,8 @@ from billing.work.deliveries.desk_store import DeliveryFilter, DeliveryLog, Deli
 from billing.work.deliveries.records import DeliveryRefused, DeliveryState
 from kopeck.cli.context import INSTANT, Context, pass_context, show_table, shown_time
 from kopeck.cli.output import AS_JSON, show_json
-from web.access.audit import record
+from web.access.actors import Actor
+from web.access.audit import record_as
 from web.access.rights import Right
 
 STATES: Final = tuple(state.value for state in DeliveryState)
@@ -201,13 +201,13 @@ def give_up(context: Context, ids: tuple[int, ...], why: str) -> None:
 def hold(context: Context, kind: str, recipient: str, why: str) -> None:
     """Hold a recipient's queue, or every queue of a KIND; its deliveries wait."""
 
-    async def work(cur: Cursor, actor: str) -> list[str]:
-        held = await desk_store.hold_queue(cur, kind, recipient, actor, why)
+    async def work(cur: Cursor, who: Actor) -> list[str]:
+        held = await desk_store.hold_queue(cur, kind, recipient, who.name, why)
         for name in held:
-            await record(cur, actor, "delivery_queue_held", "", kind, name, why=why)
+            await record_as(cur, who, "delivery_queue_held", kind, name, why=why)
         return held
 
-    for name in _as_person(context, work):
+    for name in context.act(Right.DELIVERIES_MANAGE, work):
         click.echo(f"queue {kind} {name} is held")
 
 
@@ -218,13 +218,13 @@ def hold(context: Context, kind: str, recipient: str, why: str) -> None:
 def release(context: Context, kind: str, recipient: str) -> None:
     """Let a queue go on, or every queue of a KIND, whatever holds it: a person, a pause or its breaker."""
 
-    async def work(cur: Cursor, actor: str) -> list[str]:
+    async def work(cur: Cursor, who: Actor) -> list[str]:
         released = await desk_store.release_queue(cur, kind, recipient)
         for name in released:
-            await record(cur, actor, "delivery_queue_released", "", kind, name)
+            await record_as(cur, who, "delivery_queue_released", kind, name)
         return released
 
-    for name in _as_person(context, work):
+    for name in context.act(Right.DELIVERIES_MANAGE, work):
         click.echo(f"queue {kind} {name} goes on")
 
 
@@ -249,13 +249,17 @@ def policy(context: Context, kind: str, pairs: tuple[str, ...], recipient: str, 
         raise DeliveryRefused(f"there is no kind {kind[:40]!r}; there are {', '.join(sorted(KINDS))}")
     changes = dict(_pair(pair) for pair in pairs)
 
-    async def work(cur: Cursor, actor: str) -> Policies:
-        if changes or unset:
-            body = await desk_store.set_policy(cur, kind, recipient, changes, unset, actor)
-            await record(cur, actor, "delivery_policy_set", "", kind, recipient, policy=json.dumps(body))
+    async def change(cur: Cursor, who: Actor) -> Policies:
+        body = await desk_store.set_policy(cur, kind, recipient, changes, unset, who.name)
+        await record_as(cur, who, "delivery_policy_set", kind, recipient, policy=json.dumps(body))
+        return await in_force(cur)
+
+    async def in_force(cur: Cursor) -> Policies:
         return Policies(KINDS, await read_policies(cur))
 
-    found = _as_person(context, work).of(kind, recipient)
+    is_change = bool(changes or unset)
+    policies = context.act(Right.DELIVERIES_MANAGE, change) if is_change else context.in_transaction(in_force)
+    found = policies.of(kind, recipient)
     show_json({**asdict(found.ladder), **{name: value for name, value in asdict(found).items() if name != "ladder"}})
 
 
@@ -270,13 +274,13 @@ def forget(context: Context, before: datetime | None) -> None:
     gone = 0
     while True:
 
-        async def work(cur: Cursor, actor: str) -> int:
+        async def work(cur: Cursor, who: Actor) -> int:
             count = await desk_store.forget_deliveries(cur, moment, 5_000)
             if count:
-                await record(cur, actor, "deliveries_forgotten", "", before=moment.isoformat(), count=count)
+                await record_as(cur, who, "deliveries_forgotten", before=moment.isoformat(), count=count)
             return count
 
-        portion = _as_person(context, work)
+        portion = context.act(Right.DELIVERIES_MANAGE, work)
         gone += portion
         if portion < 5_000:
             break
@@ -297,33 +301,29 @@ def held_words(row: QueueRow, now: datetime) -> str:
 def _act(context: Context, ids: tuple[int, ...], event: DeliveryEvent, why: str) -> None:
     action, words = _DONE[event]
 
-    async def work(cur: Cursor, actor: str) -> None:
+    async def work(cur: Cursor, who: Actor) -> None:
         for number in sorted(set(ids)):
-            await desk_store.act_on_delivery(cur, number, event, actor, why, datetime.now(UTC))
-            await record(cur, actor, action, "", "delivery", str(number), why=why)
+            await desk_store.act_on_delivery(cur, number, event, who.name, why, datetime.now(UTC))
+            await record_as(cur, who, action, "delivery", str(number), why=why)
 
-    _as_person(context, work)
+    context.act(Right.DELIVERIES_MANAGE, work)
     for number in sorted(set(ids)):
         click.echo(f"delivery {number} {words}")
 
 
 def _resend_queue(context: Context, wanted: DeliveryFilter, yes: bool, why: str) -> None:
-    async def work(cur: Cursor, actor: str) -> int:
+    async def work(cur: Cursor, who: Actor) -> int:
         rows, before = [], None
         while portion := await desk_store.list_deliveries(cur, wanted, before, desk_store.LIST_MAX):
             rows += portion
             before = portion[-1].id
         for row in reversed(rows if yes else []):
-            await desk_store.act_on_delivery(cur, row.id, DeliveryEvent.RESEND, actor, why, datetime.now(UTC))
-            await record(cur, actor, "delivery_resent", "", "delivery", str(row.id), why=why)
+            await desk_store.act_on_delivery(cur, row.id, DeliveryEvent.RESEND, who.name, why, datetime.now(UTC))
+            await record_as(cur, who, "delivery_resent", "delivery", str(row.id), why=why)
         return len(rows)
 
-    count = _as_person(context, work)
+    count = context.act(Right.DELIVERIES_MANAGE, work)
     click.echo(f"{count} deliveries are sent again" if yes else f"{count} deliveries; say --yes to send them again")
-
-
-def _as_person(context: Context, work: Callable[[Cursor, str], Awaitable[Any]]) -> Any:
-    return context.act(Right.DELIVERIES_MANAGE, lambda cur, who: work(cur, who.name))
 
 
 def _row(row: DeliveryRow) -> tuple[str, ...]:

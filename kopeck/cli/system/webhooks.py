@@ -5,11 +5,10 @@ Rules. A secret is shown once, when it is made; it is never taken from the comma
 Does not know: how a webhook is sent.
 """
 
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
-from typing import IO, Any
+from typing import IO
 
 import click
 
@@ -33,7 +32,8 @@ from gateway.events.feed import webhook_delivery
 from kopeck.cli.context import Context, pass_context, show_table, shown_name, shown_time
 from kopeck.cli.output import AS_JSON, show_json
 from kopeck.settings import SettingsError
-from web.access.audit import record
+from web.access.actors import Actor
+from web.access.audit import record_as
 from web.access.rights import Right
 
 NAME = click.argument("name")
@@ -79,15 +79,15 @@ def add(
     secret = _secret(file)
     expects: Expects = "any" if expect_any else "no_page"
 
-    async def work(cur: Cursor, actor: str) -> None:
+    async def work(cur: Cursor, who: Actor) -> None:
         passphrase = _passphrase(context)
         await endpoint_store.add_endpoint(
-            cur, name, url, patterns, secret, actor, passphrase=passphrase,
+            cur, name, url, patterns, secret, who.name, passphrase=passphrase,
             expects=expects, expected_type=expect_type, expected_text=expect_text,
         )  # fmt: skip
-        await record(cur, actor, "webhook_added", "", "webhook", name, types=list(patterns))
+        await record_as(cur, who, "webhook_added", "webhook", name, types=list(patterns))
 
-    _as_person(context, work)
+    context.act(Right.DELIVERIES_MANAGE, work)
     click.echo(f"endpoint {name} is added; try it with `kopeck webhook test {name}`", err=True)
     if file is None:
         click.echo(secret)
@@ -129,11 +129,11 @@ def rotate(context: Context, name: str, hours: int, file: IO[bytes] | None) -> N
     secret = _secret(file)
     until = datetime.now(UTC) + timedelta(hours=hours)
 
-    async def work(cur: Cursor, actor: str) -> None:
-        await endpoint_store.rotate_secret(cur, name, secret, actor, until, passphrase=_passphrase(context))
-        await record(cur, actor, "webhook_rotated", "", "webhook", name, until=until.isoformat())
+    async def work(cur: Cursor, who: Actor) -> None:
+        await endpoint_store.rotate_secret(cur, name, secret, who.name, until, passphrase=_passphrase(context))
+        await record_as(cur, who, "webhook_rotated", "webhook", name, until=until.isoformat())
 
-    _as_person(context, work)
+    context.act(Right.DELIVERIES_MANAGE, work)
     click.echo(f"endpoint {name} has a new secret; the old one signs until {shown_time(until)}", err=True)
     if file is None:
         click.echo(secret)
@@ -146,15 +146,15 @@ def test(context: Context, name: str) -> None:
     """Send a test event to an endpoint; `kopeck delivery show` tells what became of it."""
     settings = context.settings
 
-    async def work(cur: Cursor, actor: str) -> int:
+    async def work(cur: Cursor, who: Actor) -> int:
         if name not in await endpoint_store.read_endpoints(cur, ""):
             raise EndpointError(f"there is no endpoint {name[:40]!r}")
         event = sample_event(name, token_hex(8), datetime.now(UTC), settings.deliveries.event_source)
-        number = await enqueue(cur, webhook_delivery(event, name, encode_event(event), actor))
-        await record(cur, actor, "webhook_tested", "", "webhook", name, delivery=number)
+        number = await enqueue(cur, webhook_delivery(event, name, encode_event(event), who.name))
+        await record_as(cur, who, "webhook_tested", "webhook", name, delivery=number)
         return number
 
-    number = _as_person(context, work)
+    number = context.act(Right.DELIVERIES_MANAGE, work)
     click.echo(f"delivery {number} is queued; `kopeck delivery show {number}` tells what became of it")
 
 
@@ -197,13 +197,15 @@ def test_mail(context: Context, address: str) -> None:
         "Nothing happened; no answer is needed.\n",
     )
 
-    async def work(cur: Cursor, actor: str) -> int:
-        queued = queued_letter(letter, key=f"test-{token_hex(8)}", sender=deliveries.mail_from, at=now, asked_by=actor)
+    async def work(cur: Cursor, who: Actor) -> int:
+        queued = queued_letter(
+            letter, key=f"test-{token_hex(8)}", sender=deliveries.mail_from, at=now, asked_by=who.name
+        )
         number = await enqueue(cur, queued)
-        await record(cur, actor, "mail_tested", "", "delivery", str(number))
+        await record_as(cur, who, "mail_tested", "delivery", str(number))
         return number
 
-    number = _as_person(context, work)
+    number = context.act(Right.DELIVERIES_MANAGE, work)
     click.echo(f"delivery {number} is queued; `kopeck delivery show {number}` tells what became of it")
 
 
@@ -217,17 +219,13 @@ def state_words(row: EndpointRow) -> str:
 
 
 def _set_enabled(context: Context, name: str, enabled: bool) -> None:
-    async def work(cur: Cursor, actor: str) -> None:
+    async def work(cur: Cursor, who: Actor) -> None:
         await endpoint_store.set_enabled(cur, name, enabled)
         if enabled:
             await release_queue(cur, endpoint_store.KIND, name)
-        await record(cur, actor, "webhook_enabled" if enabled else "webhook_disabled", "", "webhook", name)
+        await record_as(cur, who, "webhook_enabled" if enabled else "webhook_disabled", "webhook", name)
 
-    _as_person(context, work)
-
-
-def _as_person(context: Context, work: Callable[[Cursor, str], Awaitable[Any]]) -> Any:
-    return context.act(Right.DELIVERIES_MANAGE, lambda cur, who: work(cur, who.name))
+    context.act(Right.DELIVERIES_MANAGE, work)
 
 
 def _passphrase(context: Context) -> str:

@@ -147,3 +147,61 @@ def test_money_above_a_limit_is_refused_by_another_person(kopeck, office, monkey
     said = kopeck("--as", "anna", "approval", "refuse", "1", "--why", "twice", stdin=f"{PASSWORD}\n")
     assert said.out == "request 1 is refused\n"
     assert office("SELECT state, decided_by FROM posting_requests") == [("rejected", "user:anna")]
+
+
+#: What the command does of the work behind it, with the right that each line needs and what the record says.
+BACKGROUND = (
+    ("schedules.manage", "schedule_added", ("schedule", "add", "night", "verify", "daily at 03:00")),
+    ("schedules.manage", "schedule_changed", ("schedule", "change", "night", "--rule", "daily at 04:00")),
+    ("schedules.manage", "schedule_paused", ("schedule", "pause", "night", "--reason", "rest")),
+    ("schedules.manage", "schedule_resumed", ("schedule", "resume", "night")),
+    ("schedules.manage", "schedule_instant_skipped", ("schedule", "skip", "night", "--reason", "rest")),
+    ("schedules.manage", "schedule_run_asked", ("schedule", "run", "night")),
+    ("jobs.manage", "job_cancelled", ("job", "cancel", "1")),
+    ("jobs.manage", "job_retried", ("job", "retry", "1")),
+    ("schedules.manage", "schedule_removed", ("schedule", "remove", "night", "--reason", "rest")),
+    ("deliveries.manage", "webhook_added", ("webhook", "add", "crm", "https://crm.example.org/hooks")),
+    ("deliveries.manage", "webhook_rotated", ("webhook", "rotate", "crm")),
+    ("deliveries.manage", "webhook_tested", ("webhook", "test", "crm")),
+    ("deliveries.manage", "delivery_queue_held", ("delivery", "hold", "webhook", "crm", "--why", "rest")),
+    ("deliveries.manage", "delivery_queue_released", ("delivery", "release", "webhook", "crm")),
+    ("deliveries.manage", "delivery_pushed", ("delivery", "push", "1")),
+    ("deliveries.manage", "delivery_given_up", ("delivery", "give-up", "1", "--why", "rest")),
+    ("deliveries.manage", "delivery_resent", ("delivery", "resend", "1")),
+    ("deliveries.manage", "delivery_policy_set", ("delivery", "policy", "webhook", "per_minute=60")),
+    ("deliveries.manage", "webhook_disabled", ("webhook", "disable", "crm")),
+    ("deliveries.manage", "webhook_enabled", ("webhook", "enable", "crm")),
+    ("deliveries.manage", "mail_tested", ("mail", "test", "ann@example.org")),
+)
+
+
+def test_who_lacks_the_right_changes_no_schedule_job_or_delivery_and_who_has_it_is_on_record(
+    kopeck, office, database, monkeypatch
+):
+    monkeypatch.setenv("KOPECK_GATEWAY__KEY_PASSPHRASE", "a passphrase of tests")
+    monkeypatch.setenv("KOPECK_DELIVERIES__SMTP_HOST", "mail.example.org")
+    monkeypatch.setenv("KOPECK_DELIVERIES__MAIL_FROM", "kopeck@example.org")
+    rights = sorted({right for right, _, _ in BACKGROUND})
+    tokens = {"anna": token_of(database, "anna", *rights)[0], "oleg": token_of(database, "oleg", "jobs.view")[0]}
+    for right, action, command in BACKGROUND:
+        before = office("SELECT count(*) FROM audit")
+        monkeypatch.setenv("KOPECK_TOKEN", tokens["oleg"])
+        said = kopeck(*command)
+        assert (said.status, said.err) == (2, f"kopeck: oleg has no role with the right {right}\n"), command
+        assert office("SELECT count(*) FROM audit") == before
+        monkeypatch.setenv("KOPECK_TOKEN", tokens["anna"])
+        said = kopeck(*command)
+        assert said.status == 0, (command, said.err)
+        [(actor, told, request_id)] = office("SELECT actor, action, request_id FROM audit ORDER BY id DESC LIMIT 1")
+        assert (actor, told, request_id[:4]) == ("user:anna", action, "cli-")
+
+
+def test_a_person_cancels_its_own_job_without_the_right_and_no_other(kopeck, office):
+    queue = "INSERT INTO jobs (kind, arguments, asked_by) VALUES ('list.export', '{}', %s) RETURNING id"
+    oleg = ("--as", "oleg", "job")
+    [(own,)], [(other,)] = office(queue, "user:oleg"), office(queue, "user:anna")
+    assert kopeck(*oleg, "cancel", str(own), stdin=f"{PASSWORD}\n").out == f"job {own} is cancelled\n"
+    for what, number in (("cancel", other), ("cancel", 999), ("retry", own)):
+        said = kopeck(*oleg, what, str(number), stdin=f"{PASSWORD}\n")
+        assert (said.status, said.err) == (2, "kopeck: oleg has no role with the right jobs.manage\n")
+    assert office("SELECT actor, object_id FROM audit WHERE action = 'job_cancelled'") == [("user:oleg", str(own))]
