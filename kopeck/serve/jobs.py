@@ -24,6 +24,9 @@ log = structlog.get_logger("kopeck.jobs")
 
 #: Every kind of job; billing/work/jobs/words.py says what people call it.
 KINDS: Final[Mapping[str, JobKind]] = {
+    "approvals.expire": JobKind(
+        "kopeck.work.kinds.approvals_expire:expire_approvals", USUAL_LADDER_S, is_repeatable=True
+    ),
     "attempts.forget": JobKind(
         "kopeck.work.kinds.attempts_forget:run_forget", USUAL_LADDER_S, is_repeatable=True, cancel_grace_s=120
     ),

@@ -5,7 +5,7 @@ Rules. A request is decided under its lock, so two people decide it once. The ca
 Does not know: who may decide (web/access/approvals.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
@@ -49,6 +49,12 @@ WHERE (%(before)s::bigint IS NULL OR id < %(before)s)
       ELSE (state <> 'waiting' OR expires_at <= now())
            AND (%(sees_all)s OR asked_by = %(who)s OR right_name = ANY(%(rights)s::text[])) END
 ORDER BY id DESC LIMIT %(limit)s
+"""
+# In the order of ids; one that another person decides at this moment is left to that person.
+_HOLD_EXPIRED: Final = f"""
+SELECT {_COLUMNS} FROM approvals
+WHERE state = 'waiting' AND expires_at <= %s AND kind = ANY(%s::text[])
+ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
 """
 _COUNT: Final = """
 SELECT count(*) FROM approvals
@@ -148,6 +154,12 @@ async def hold(cur: Cursor, approval_id: int) -> Approval:
     if row is None:
         raise AccessError(N_("There is no request %(id)s"), id=approval_id)
     return _approval(row)
+
+
+async def hold_expired(cur: Cursor, kinds: Collection[str], now: datetime, most: int) -> list[Approval]:
+    """Requests of these kinds that wait and have expired, under lock."""
+    await cur.execute(_HOLD_EXPIRED, (now, sorted(kinds), most))
+    return [_approval(row) for row in await cur.fetchall()]
 
 
 async def add(

@@ -228,6 +228,17 @@ async def refuse(cur: Cursor, kinds: Kinds, approval_id: int, who: Actor, why: s
     return Outcome(Ending.REFUSED, await store.hold(cur, approval_id), {})
 
 
+async def close_expired(cur: Cursor, kinds: Kinds, who: Actor, now: datetime, most: int) -> int:
+    """Close requests that nobody decided in time, at most so many; how many. Nothing is done of them.
+
+    Any process may close them: the deadline passed for everybody.
+    """
+    expired = await store.hold_expired(cur, kinds.keys(), now, most)
+    for approval in expired:
+        await _lapse(cur, kinds[approval.kind], approval, ApprovalState.EXPIRED, who, "expired")
+    return len(expired)
+
+
 def may_see(approval: Approval, who: Actor) -> bool:
     """Whether a person sees a request: who asked, who could approve, who reads the audit record."""
     return approval.asked_by == who.name or who.access.may(approval.right) or who.access.may(Right.AUDIT_VIEW)

@@ -11,6 +11,7 @@ from billing.work.jobs.records import JobState
 
 #: By kind; the test of kopeck/serve/jobs.py holds it against the kinds there are.
 TITLES: Final[Mapping[str, str]] = {
+    "approvals.expire": N_("Closing of expired requests"),
     "attempts.forget": N_("Deletion of old partner requests"),
     "bill.resume": N_("Billing run, resumed"),
     "bill.run": N_("Billing run"),
@@ -59,6 +60,7 @@ FIGURES: Final[Mapping[str, str]] = {
     "all_lines": N_("All lines computed again"),
     "before": N_("Older than"),
     "checks": N_("Checks"),
+    "closed": N_("Requests closed"),
     "date": N_("Date"),
     "days": N_("Age in days"),
     "deleted": N_("Deleted"),
@@ -96,6 +98,7 @@ DOING: Final[Mapping[str, str]] = {
     "accounts": NP_("progress", "accounts"),
     "attempts": NP_("progress", "attempts"),
     "bytes": NP_("progress", "bytes"),
+    "requests": NP_("progress", "requests"),
     "rows": NP_("progress", "rows"),
     "shards": NP_("progress", "shards"),
 }

@@ -74,6 +74,17 @@ DEFAULTS: Final = (
         ScheduleState.ON,
     ),
     DefaultSchedule(
+        "expired-requests",
+        ScheduleTerms(
+            "approvals.expire",
+            "daily at 04:45",
+            "",
+            missed=Missed.SKIP,
+            note=N_("Closes requests that no second person decided in time."),
+        ),
+        ScheduleState.ON,
+    ),
+    DefaultSchedule(
         "verify",
         ScheduleTerms(
             "verify",

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from billing.work.schedules.defaults import DEFAULTS
 from billing.work.schedules.records import Missed
 from billing.work.schedules.store import list_schedules
 from kopeck.serve.schedules import SchedulerOptions, run_scheduler
 from tests.billing.work.schedules.hosts import MovedClock, add, done, end_jobs, rows
 from tests.gateway.until import until
 
-KINDS = ("bill.run", "dunning.run", "verify", "sessions.forget", "attempts.forget")
+KINDS = ("bill.run", "dunning.run", "verify", "sessions.forget", "attempts.forget", "approvals.expire")
 SCHEDULES, MISSED = 12, 5
 
 
@@ -83,7 +84,7 @@ def test_the_first_start_offers_the_schedules_of_the_program_once(database: Any)
         stop = asyncio.Event()
         hosts = [asyncio.create_task(run_scheduler(options(database.dsn, clock, f"host-{no}"), stop)) for no in (1, 2)]
         statement = "SELECT count(*) FROM schedule_defaults"
-        await until(lambda: rows(database.dsn, statement)[0][0] == 5, "nothing is offered")
+        await until(lambda: rows(database.dsn, statement)[0][0] == len(DEFAULTS), "nothing is offered")
         stop.set()
         await asyncio.gather(*hosts)
 
@@ -91,7 +92,8 @@ def test_the_first_start_offers_the_schedules_of_the_program_once(database: Any)
     found = {schedule.name: schedule for schedule in done(database.dsn, list_schedules)}
     states = {name: schedule.state.value for name, schedule in found.items()}
     assert states == {
-        "daily-bills": "paused", "dunning": "paused", "old-attempts": "paused", "old-sessions": "on", "verify": "on"
+        "daily-bills": "paused", "dunning": "paused", "old-attempts": "paused", "old-sessions": "on",
+        "expired-requests": "on", "verify": "on",
     }  # fmt: skip
     assert {schedule.terms.zone for schedule in found.values()} == {"Europe/Moscow"}
     assert found["verify"].next_s is not None

@@ -223,6 +223,35 @@ def test_what_nobody_decided_expires_and_is_not_done(database):
     run(database, story)
 
 
+def test_a_process_closes_what_nobody_decided_in_time_and_nothing_else(database):
+    async def story(office):
+        def close(after, most=10):
+            now = datetime.now(UTC) + after
+            return approvals.close_expired(office.cur, KINDS, machine("system:schedule"), now, most)
+
+        numbers = [(await office.post("oleg", LIMIT + 1, f"k-{no}")).approval.id for no in range(3)]
+        refused = (await office.post("oleg", LIMIT + 1, "refused")).approval
+        await office.refuse(refused, "anna")
+        async with transaction(office.cur):
+            assert await close(timedelta(0)) == 0
+        async with cursor(database) as other, transaction(other):
+            await other.execute(
+                "SELECT FROM approvals WHERE id = %s FOR UPDATE", (numbers[0],)
+            )  # anna decides just now
+            async with transaction(office.cur):
+                assert [await close(approvals.WAITS, 1) for _ in range(3)] == [1, 1, 0]
+        async with transaction(office.cur):
+            assert await close(approvals.WAITS) == 1
+        await office.cur.execute("SELECT id, state, decided_by FROM approvals ORDER BY id")
+        closed = [(number, "expired", "system:schedule") for number in numbers]
+        assert await office.cur.fetchall() == [*closed, (refused.id, "refused", "user:anna")]
+        await office.cur.execute("SELECT DISTINCT state FROM posting_requests")
+        assert await office.cur.fetchall() == [("rejected",)]
+        assert (await office.actions()).count(("schedule", "approval_lapsed")) == 3
+
+    run(database, story)
+
+
 def test_what_cannot_be_done_as_things_stand_goes_on_waiting(database):
     async def story(office):
         await office.post("oleg", LIMIT)

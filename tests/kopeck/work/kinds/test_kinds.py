@@ -201,3 +201,20 @@ def test_expired_sign_ins_and_old_tries_are_deleted_and_living_ones_stay(bench, 
     assert (job.state, job.result) == (JobState.DONE, {"sessions": 2, "tries_and_browsers": 2})
     assert rows(database.dsn, "SELECT count(*) FROM sessions") == [(2,)]
     assert rows(database.dsn, "SELECT count(*) FROM sign_in_tries") == [(1,)]
+
+
+def test_requests_that_nobody_decided_in_time_are_closed(bench, database):
+    rows(
+        database.owner_dsn,
+        "INSERT INTO approvals (kind, key, arguments, summary, asked_right, right_name, why, asked_by, asked_proof,"
+        " asked_at, expires_at)"
+        " SELECT kind, 'k-' || n, '{}', 'add role Desk', 'roles.manage', 'roles.approve', 'desk', 'user:oleg',"
+        " 'password', now() - interval '14 days', now() + n * interval '1 hour'"
+        " FROM generate_series(-1, 1, 2) n, (VALUES ('role'), ('of_a_newer_version')) kinds (kind)",
+    )
+    job, _ = done(bench, "approvals.expire", {})
+    assert (job.state, job.result) == (JobState.DONE, {"closed": 1})
+    assert rows(database.dsn, "SELECT kind, key, decided_by FROM approvals WHERE state = 'expired'") == [
+        ("role", "k--1", ANNA)
+    ]
+    assert rows(database.dsn, "SELECT actor, action, object_kind FROM audit") == [(ANNA, "approval_lapsed", "approval")]
