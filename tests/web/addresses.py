@@ -1,0 +1,34 @@
+"""An example address for every route that is opened (GET): by these each page is looked at in a browser.
+
+A page with several faces has an example of each: filled, empty, with errors. ``{name}`` is an id of tests/web/seed.py.
+"""
+
+from typing import Final
+
+#: Route of web.app.ROUTES -> addresses, as an administrator opens them.
+EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
+    "/profile": ("/profile",),
+    "/payments": (
+        "/payments?period=year",
+        "/payments?min=abc&from=31.02.2026",
+        "/payments?q=nothing-like-this",
+    ),
+    "/payments/([0-9]{1,19})": ("/payments/{posted}", "/payments/{conflicting}"),
+    "/payments/([0-9]{1,19})/cancel": ("/payments/{to_cancel}/cancel", "/payments/{refused}/cancel"),
+    "/attempts": ("/attempts",),
+    "/invoices/([^/]{1,60})": ("/invoices/I-000001", "/invoices/nothing"),
+    "/partners": ("/partners",),
+    "/partners/([a-z0-9][a-z0-9-]{0,31})": ("/partners/osmp",),
+    "/users": ("/users",),
+    "/audit": ("/audit",),
+}
+#: As a stranger opens them.
+STRANGERS: Final[dict[str, tuple[str, ...]]] = {"/sign-in": ("/sign-in", "/nothing-here")}
+#: What is opened and is no page: why.
+NOT_PAGES: Final[dict[str, str]] = {
+    "/": "leads to the payments",
+    "/payments[.]csv": "a file",
+    "/payments/open": "leads to a payment",
+    "/invoices/([^/]{1,60})/pdf": "a file",
+    "/users/([a-z0-9][a-z0-9._@-]{1,63})": "leads to the users",
+}
