@@ -26,7 +26,7 @@ from web.access.roles import AccessError
 from web.access.sessions import Session, clear_notice, set_notice
 from web.access.users import User, UserError
 from web.site import formatting as shown
-from web.site import navigation, texts, vendored
+from web.site import navigation, vendored
 from web.site.site import DATABASE_ERRORS, SignInsBusy, Site
 from web.site.words import word
 
@@ -243,10 +243,6 @@ class Page(RequestHandler):
         """The word of a code (web.site.words)."""
         return word(self.spoken, table, code, **values)
 
-    def t(self, key: str, **values: object) -> str:
-        """The words of ``key`` in the page's language."""
-        return texts.text(self.language, key, **values)
-
     def put_cookie(self, name: str, value: str, same_site: str = "Lax", days: int | None = None) -> None:
         """A cookie no script can read."""
         self.set_cookie(
@@ -276,7 +272,7 @@ class Page(RequestHandler):
         notice = None
         if self.session is not None and self.session.notice is not None:
             text, told = self.session.notice
-            notice = (told.get(_TONE, "good"), self.t(text, **told))
+            notice = (told.get(_TONE, "good"), self._(text, **told))
             async with self.site.cursor() as cur:
                 await clear_notice(cur, self.session)
         self.finish(self.render_string(template, notice=notice, **self._shared(), **values))
@@ -349,7 +345,7 @@ class Page(RequestHandler):
                 "",
             )
         if isinstance(error, Refused):
-            return self._("That did not work"), self.t(error.text, **error.values), ""
+            return self._("That did not work"), self._(error.text, **error.values), ""
         if status_code in _ERRORS:
             title, hint = _ERRORS[status_code]
             return self._(title), self._(hint) if hint else "", ""
