@@ -1,6 +1,6 @@
 """Every page in both languages, light and dark, on a desk and on a phone: axe finds nothing, nothing scrolls sideways.
 
-Pages are taken from the routes, so that a new one cannot be forgotten. All of axe's rules are judged wide and light, and
+Pages are taken from the routes, so that a new one cannot be forgotten. All rules of axe are judged wide and light, and
 narrow and dark; contrast, in one language, in the two other pairs too.
 """
 
