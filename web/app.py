@@ -19,7 +19,7 @@ from web.console.billing import invoices
 from web.console.partners import partners
 from web.console.payments import attempts, payments
 from web.console.people import sign_in, users
-from web.console.system import audit
+from web.console.system import audit, jobs, schedules
 from web.site import page
 from web.site.site import Site, WebOptions
 
@@ -56,7 +56,12 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     (f"/partners/{_CODE}/state", partners.PartnerStatePage),
     ("/users", users.UsersPage),
     (f"/users/{_LOGIN}", users.UserPage),
+    ("/schedules", schedules.SchedulesPage),
+    ("/schedules/([a-z][a-z0-9-]{0,47})", schedules.SchedulePage),
     ("/audit", audit.AuditPage),
+    ("/jobs", jobs.JobsPage),
+    ("/jobs/([0-9]{1,18})", jobs.JobPage),
+    ("/jobs/([0-9]{1,18})/files/([0-9]{1,18})", jobs.JobFilePage),
 )
 
 

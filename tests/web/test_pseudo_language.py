@@ -163,6 +163,15 @@ def test_a_language_is_chosen_by_its_own_name(spoken):
     ]
 
 
+def test_who_chose_the_language_reads_it_whatever_the_browser_asks_for(spoken):
+    process, _ = spoken
+    anna = Person(process.port, "ru")
+    assert anna.sign_in("anna", "correct horse 42").status == 303
+    assert anna.post("/language", {"language": "en", "next": "/profile"}, "/profile").status == 303
+    assert anna.post("/language", {"language": "fi", "next": "/profile"}, "/profile").status == 303
+    assert '<html lang="fi"' in anna.get("/profile").text
+
+
 def test_a_text_that_is_not_marked_is_found():
     page = (
         '<p title="Close">Ƈŀǿşḗ</p><button>Cancel it</button><code class="code">raw</code><pre>GET /</pre><p>osmp</p>'

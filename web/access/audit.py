@@ -51,6 +51,7 @@ ACTIONS: Final = (
     "customers_imported",
     "legal_entity_set",
     "job_cancelled",
+    "job_file_read",
     "job_retried",
     "schedule_added",
     "schedule_changed",

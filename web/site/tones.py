@@ -23,6 +23,12 @@ OF_CODES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "partner_state": {"active": "good", "paused": "warn"},
     "user_state": {"active": "good", "disabled": "calm"},
+    "job_state": {"queued": "info", "running": "warn", "done": "good", "failed": "bad"},
+    "row_outcome": {"done": "good", "skipped": "info", "refused": "bad", "failed": "bad"},
+    "schedule_state": {"on": "good", "paused": "warn", "problem": "bad", "late": "bad"},
+    "run_outcome": {
+        "done": "good", "failed": "bad", "lost": "odd", "running": "info", "waiting": "info", "skipped": "warn",
+    },
     "invoice_state": {"paid": "good", "overdue": "bad", "credited": "info"},
 }  # fmt: skip
 

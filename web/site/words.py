@@ -139,6 +139,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "customers_imported": N_("Imported customers"),
     "legal_entity_set": N_("Set legal entity"),
     "job_cancelled": N_("Cancelled a background job"),
+    "job_file_read": N_("Read a file of a background job"),
     "job_retried": N_("Began a background job again"),
     "posting_requested": N_("Asked for a posting by hand"),
     "posting_posted": N_("Posted by hand"),
