@@ -1,6 +1,7 @@
 """An example address for every route that is opened (GET): by these each page is looked at in a browser.
 
-A page with several faces has an example of each: filled, empty, with errors. ``{name}`` is an id of tests/web/seed.py.
+A page with several faces has an example of each: filled, empty, with errors. ``{name}`` is an id of tests/web/seed.py
+or tests/web/furnished.py.
 """
 
 from typing import Final
@@ -21,6 +22,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "/partners/([a-z0-9][a-z0-9-]{0,31})": ("/partners/osmp",),
     "/users": ("/users",),
     "/audit": ("/audit",),
+    "/jobs": ("/jobs", "/jobs?state=done"),
+    "/jobs/([0-9]{1,18})": ("/jobs/{running_job}", "/jobs/{failed_job}"),
+    "/schedules": ("/schedules",),
+    "/schedules/([a-z][a-z0-9-]{0,47})": ("/schedules/bills",),
 }
 #: As a stranger opens them.
 STRANGERS: Final[dict[str, tuple[str, ...]]] = {"/sign-in": ("/sign-in", "/nothing-here")}
@@ -30,5 +35,6 @@ NOT_PAGES: Final[dict[str, str]] = {
     "/payments[.]csv": "a file",
     "/payments/open": "leads to a payment",
     "/invoices/([^/]{1,60})/pdf": "a file",
+    "/jobs/([0-9]{1,18})/files/([0-9]{1,18})": "a file",
     "/users/([a-z0-9][a-z0-9._@-]{1,63})": "leads to the users",
 }

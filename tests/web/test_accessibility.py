@@ -1,11 +1,11 @@
 """Every page in both languages, light and dark, on a desk and on a phone: axe finds nothing, nothing scrolls sideways.
 
 Pages are taken from the routes, so that a new one cannot be forgotten. All rules of axe are judged wide and light, and
-narrow and dark; contrast, in one language, in the two other pairs too.
+narrow and dark; contrast, in one language, in the two other pairs too. Screenshots go to test-output/web/pages.
 """
 
+import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -16,7 +16,8 @@ from kopeck.databases.postgres import APP, OWNER
 from tests.web import seed
 from tests.web.addresses import EXAMPLES, NOT_PAGES, STRANGERS
 from tests.web.conftest import Running, make_database, running
-from tests.web.test_browser import NARROW, WIDE, bill, chromium  # noqa: F401 (a fixture)
+from tests.web.furnished import furnish
+from tests.web.test_browser import NARROW, SCREENSHOTS, WIDE, chromium  # noqa: F401 (a fixture)
 from web.app import ROUTES
 
 pytestmark = pytest.mark.browser
@@ -39,11 +40,10 @@ SIDEWAYS = """() => {
 
 @pytest.fixture(scope="module")
 def console(pg: Any, journal_uri: str) -> Iterator[Running]:
-    """A provider with an invoice, which the tests of this module only look at."""
+    """A provider with something on every page, which the tests of this module only look at."""
     name = make_database(pg)
     with running(pg.dsn(APP, name), pg.dsn(OWNER, name), journal_uri, name, 60) as process:
-        with ThreadPoolExecutor(1) as pool:  # Playwright keeps a loop in this thread
-            pool.submit(bill, process).result()
+        process.seeded.ids.update(furnish(process))
         yield process
 
 
@@ -111,6 +111,8 @@ def look_at(tab: Page, address: str, in_all_colours: bool) -> None:
     tab.emulate_media(color_scheme="light")
     tab.goto(address)
     assert faults(tab, ALL) == []
+    if in_all_colours:
+        picture(tab, address, "wide")
     tab.emulate_media(color_scheme="dark")
     if in_all_colours:
         assert faults(tab, CONTRAST) == []
@@ -120,7 +122,13 @@ def look_at(tab: Page, address: str, in_all_colours: bool) -> None:
     assert faults(tab, ALL) == []
     if in_all_colours:
         tab.emulate_media(color_scheme="light")
+        picture(tab, address, "narrow")
         assert faults(tab, CONTRAST) == []
+
+
+def picture(tab: Page, address: str, size: str) -> None:
+    name = re.sub(r"\W+", "-", address.split("/", 3)[3]) or "home"
+    tab.screenshot(path=SCREENSHOTS / "pages" / f"{name}-{size}.png", full_page=True)
 
 
 def faults(tab: Page, options: dict[str, Any]) -> list[str]:
