@@ -15,12 +15,14 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.web import Application, RequestHandler
 
-from web.console.billing import invoices
+from web.console import listings
+from web.console.billing import invoices, orders, runs
 from web.console.partners import partners
 from web.console.payments import attempts, payments
-from web.console.people import sign_in, users
+from web.console.people import approvals, customers, own, roles, sign_in, users
 from web.console.system import audit, jobs, schedules
 from web.site import page
+from web.site.lists.pages import list_page
 from web.site.site import Site, WebOptions
 
 __all__ = ["Site", "WebOptions", "close", "make_app", "make_server"]
@@ -43,19 +45,37 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/language", sign_in.LanguagePage),
     ("/appearance", sign_in.AppearancePage),
     ("/profile", sign_in.ProfilePage),
+    ("/profile/sessions", own.OwnSessionsPage),
+    ("/profile/tokens", own.OwnTokensPage),
     ("/payments", payments.PaymentsPage),
     ("/payments[.]csv", payments.PaymentsExport),
     ("/payments/open", payments.OpenPayment),
     ("/payments/([0-9]{1,19})", payments.PaymentPage),
     ("/payments/([0-9]{1,19})/cancel", payments.CancelPage),
     ("/attempts", attempts.AttemptsPage),
+    ("/customers", list_page(listings.LISTINGS["customers"])),
+    ("/customers/([^/]{1,200})", customers.CustomerPage),
+    ("/orders", list_page(listings.LISTINGS["orders"])),
+    ("/orders/([^/]{1,200})", orders.OrderPage),
+    ("/runs", list_page(listings.LISTINGS["runs"])),
+    ("/runs/([0-9]{1,9})", runs.RunPage),
+    ("/lists/([a-z_]{1,40})/columns", listings.ColumnChoice),
+    ("/lists/([a-z_]{1,40})/views", listings.Views),
+    ("/lists/([a-z_]{1,40})/export", listings.Export),
+    ("/lists/([a-z_]{1,40})/act", listings.Act),
+    ("/invoices", list_page(listings.LISTINGS["invoices"])),
     ("/invoices/([^/]{1,60})", invoices.InvoicePage),
     ("/invoices/([^/]{1,60})/pdf", invoices.InvoicePdf),
+    ("/invoices/([^/]{1,60})/explain", invoices.InvoiceExplainPage),
     ("/partners", partners.PartnersPage),
     (f"/partners/{_CODE}", partners.PartnerPage),
     (f"/partners/{_CODE}/state", partners.PartnerStatePage),
     ("/users", users.UsersPage),
     (f"/users/{_LOGIN}", users.UserPage),
+    ("/roles", roles.RolesPage),
+    ("/roles/(new|[0-9]{1,9})", roles.RolePage),
+    ("/approvals", approvals.ApprovalsPage),
+    ("/approvals/([0-9]{1,18})", approvals.ApprovalPage),
     ("/schedules", schedules.SchedulesPage),
     ("/schedules/([a-z][a-z0-9-]{0,47})", schedules.SchedulePage),
     ("/audit", audit.AuditPage),

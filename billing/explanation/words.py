@@ -11,6 +11,9 @@ from billing.catalogue.model import (
 )
 from billing.charging.records import NONE
 from billing.explanation.records import Explained
+from billing.explanation.store import JudgedLine
+from billing.invoicing.documents import line_words
+from billing.invoicing.invoices import Line
 from billing.language import N_
 from billing.rating.printout import event_texts, sum_texts
 from billing.wording import Words
@@ -29,6 +32,24 @@ TEXTS: Final[Mapping[str, str]] = {
     "late": N_("%(now)s with the usage that came later, %(before)s without it: %(amount)s"),
     "left": N_("of what was billed %(left)s was not credited before, so no more than that is given back: %(amount)s"),
 }
+
+
+def derivation(line: Line, judged: JudgedLine | None, language: str, currency: str) -> tuple[str, list[str]]:
+    """A line's heading and the sentences that derive it; they say where the judge comes to another sum.
+
+    judged: None for a line that nothing derives, written by a person.
+    """
+    words = Words(language, currency)
+    kind = line_words(language, f"kind.{line.kind}")
+    name = line.description or (words.name(line.names) if line.names else line.item)
+    named = f"{name}, {kind}" if name else kind
+    heading = f"{line.line}. {named}: {words.money(line.net + line.tax)}"
+    if judged is None:
+        return heading, [line_words(language, "by_hand", sum=words.money(line.amount), tax=words.money(line.tax))]
+    sentences = [line_words(language, "differs", why=judged.wrong)] if judged.wrong else []
+    if judged.explained is not None and judged.catalogue is not None:
+        sentences += explain_words(judged.catalogue, judged.explained, words)
+    return heading, sentences
 
 
 def explain_words(catalogue: Catalogue, one: Explained, words: Words) -> Iterator[str]:

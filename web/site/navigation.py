@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from billing.language import N_
-from web.access.rights import Right
+from web.access.rights import Need, Open, Right
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class MenuEntry:
     path: str
     text: str
     icon: str
-    needs: Right
+    needs: Need
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,29 @@ GROUPS: Final = (
             MenuEntry("attempts", "/attempts", N_("Partner requests"), "inbox", Right.ATTEMPTS_VIEW),
         ),
     ),
-    Group(N_("Customers"), ()),
-    Group(N_("Billing"), ()),
+    Group(
+        N_("Customers"),
+        (
+            MenuEntry("customers", "/customers", N_("Customers"), "contact", Right.CUSTOMERS_VIEW),
+            MenuEntry("orders", "/orders", N_("Orders"), "package", Right.ORDERS_VIEW),
+        ),
+    ),
+    Group(
+        N_("Billing"),
+        (
+            MenuEntry("invoices", "/invoices", N_("Invoices"), "receipt-text", Right.INVOICES_VIEW),
+            MenuEntry("runs", "/runs", N_("Billing runs"), "repeat", Right.RUNS_VIEW),
+        ),
+    ),
     Group(N_("Partners"), (MenuEntry("partners", "/partners", N_("Partners"), "handshake", Right.PARTNERS_VIEW),)),
     Group(
         N_("System"),
         (
+            MenuEntry("approvals", "/approvals", N_("Approvals"), "check", Open.TO_SIGNED_IN),
             MenuEntry("jobs", "/jobs", N_("Background jobs"), "list-checks", Right.JOBS_VIEW),
             MenuEntry("schedules", "/schedules", N_("Schedules"), "calendar-clock", Right.SCHEDULES_VIEW),
             MenuEntry("users", "/users", N_("Users"), "users", Right.USERS_MANAGE),
+            MenuEntry("roles", "/roles", N_("Roles"), "shield-check", Right.ROLES_MANAGE),
             MenuEntry("audit", "/audit", N_("Audit"), "scroll-text", Right.AUDIT_VIEW),
         ),
     ),
@@ -62,5 +76,8 @@ GROUPS: Final = (
 
 def shown_groups(may: Callable[[Right], bool]) -> list[Group]:
     """The groups with what one person may open; ``may`` says which rights the person holds."""
-    groups = [Group(group.text, [entry for entry in group.entries if may(entry.needs)]) for group in GROUPS]
+    groups = [
+        Group(group.text, [entry for entry in group.entries if not isinstance(entry.needs, Right) or may(entry.needs)])
+        for group in GROUPS
+    ]
     return [group for group in groups if group.entries]

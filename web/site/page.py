@@ -12,6 +12,7 @@ import hmac
 import logging
 import secrets
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -21,6 +22,7 @@ from billing.database.cursors import Cursor
 from billing.language import N_, Formats, Language, choose_language, language_of
 from gateway.journal.search import JournalAway, JournalBusy
 from web.access import audit
+from web.access.actors import Actor, actor_of
 from web.access.rights import NOTHING, Access, Need, Open, Right
 from web.access.roles import AccessError
 from web.access.sessions import Session, clear_notice, set_notice
@@ -117,6 +119,7 @@ class Page(RequestHandler):
     async def prepare(self) -> None:
         """Who asks, and whether his roles allow it. Ends the request if not."""
         self.address = self.site.client_address(self.request)
+        self.set_header("X-Request-Id", self.request_id)
         token = self.get_cookie(self.session_cookie)
         if token:
             self.session = await self.site.session(token[:200])
@@ -133,6 +136,18 @@ class Page(RequestHandler):
             raise HTTPError(403)
         if self.session.user.password_is_temporary and not self.allows_temporary:
             self._leave("/profile")
+
+    @cached_property
+    def request_id(self) -> str:
+        """What the audit record calls this request; the client is told it too (X-Request-Id)."""
+        return secrets.token_hex(8)
+
+    @property
+    def actor(self) -> Actor:
+        """Who asks: with the rights of this request; a stranger has none."""
+        if self.session is None:
+            return Actor("anonymous", NOTHING, "os", self.address, self.request_id)
+        return actor_of(self.session.user, "password", self.address, self.request_id)
 
     @property
     def access(self) -> Access:
@@ -253,13 +268,12 @@ class Page(RequestHandler):
     async def record(
         self, action: str, kind: str = "", object_id: str = "", cur: Cursor | None = None, /, **detail: Any
     ) -> None:
-        """Write to the audit record, in the caller's transaction if one is given."""
-        actor = self.session.user.actor if self.session else "anonymous"
+        """Write to the audit record, in the caller's transaction if one is given; ``changes`` as of `record_as`."""
         if cur is not None:
-            await audit.record(cur, actor, action, self.address, kind, object_id, **detail)
+            await audit.record_as(cur, self.actor, action, kind, object_id, **detail)
             return
         async with self.site.cursor() as own:
-            await audit.record(own, actor, action, self.address, kind, object_id, **detail)
+            await audit.record_as(own, self.actor, action, kind, object_id, **detail)
 
     async def notify(self, text: str, tone: str = "good", /, **values: str) -> None:
         """Leave a message for the next page this person opens. tone: good, info, warn or bad."""

@@ -129,6 +129,14 @@ ACTIONS: Final[Mapping[str, str]] = {
     "partner_key_retired": N_("Retired partner key"),
     "partner_paused": N_("Paused partner"),
     "partner_resumed": N_("Resumed partner"),
+    "list_viewed": N_("Viewed a list"),
+    "list_exported": N_("Exported a list"),
+    "list_view_saved": N_("Saved a view of a list"),
+    "list_view_removed": N_("Removed a view of a list"),
+    "bulk_started": N_("Started a bulk action"),
+    "customer_viewed": N_("Opened customer"),
+    "order_viewed": N_("Opened order"),
+    "run_viewed": N_("Opened billing run"),
     "invoice_viewed": N_("Viewed invoice"),
     "catalogue_loaded": N_("Loaded catalogue"),
     "customer_added": N_("Added customer"),
@@ -220,6 +228,23 @@ USER_STATES: Final[Mapping[str, str]] = {
     "disabled": N_("Disabled"),
 }
 
+#: States of tokens (web.access.tokens).
+TOKEN_STATES: Final[Mapping[str, str]] = {
+    "active": NP_("token", "Active"),
+    "expired": NP_("token", "Expired"),
+    "revoked": NP_("token", "Revoked"),
+}
+
+#: States of requests that wait for a second person (web.access.approval_store).
+APPROVAL_STATES: Final[Mapping[str, str]] = {
+    "waiting": NP_("request", "Waiting"),
+    "done": NP_("request", "Done"),
+    "refused": NP_("request", "Refused"),
+    "withdrawn": NP_("request", "Withdrawn"),
+    "expired": NP_("request", "Expired"),
+    "stale": NP_("request", "Out of date"),
+}
+
 #: Roles of users (web.access.rights).
 ROLES: Final[Mapping[str, str]] = {
     "viewer": N_("Viewer"),
@@ -259,6 +284,8 @@ TABLES: Final[Mapping[str, Mapping[str, str]]] = {
     "partner_state": PARTNER_STATES,
     "purpose": PURPOSES,
     "user_state": USER_STATES,
+    "token_state": TOKEN_STATES,
+    "approval_state": APPROVAL_STATES,
     "role": ROLES,
     "role_rights": ROLE_RIGHTS,
     "period": PERIODS,

@@ -7,6 +7,7 @@ from billing.invoicing.invoices import InvoiceState
 from billing.language import languages
 from gateway.payments.states import Effect, Event, State
 from web.access import audit
+from web.access.approval_store import ApprovalState
 from web.access.rights import SYSTEM_ROLES
 from web.console.partners.partners import KEY_WARNINGS, TERMS
 from web.console.payments.attempts import KINDS
@@ -21,6 +22,8 @@ CODED = {
     "op": [*Op],
     "kind": KINDS,
     "reason": [*Reason],
+    "token_state": ["active", "expired", "revoked"],
+    "approval_state": [*ApprovalState],
     "role": [*SYSTEM_ROLES],
     "role_rights": [*SYSTEM_ROLES],
     "action": audit.ACTIONS,

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from billing.language import N_, NP_, Language
 from web.access.audit import ACTIONS, CHANGES, AuditFilter, list_entries
-from web.access.rights import Right
+from web.access.rights import RIGHTS, Right
 from web.site import filters, words
 from web.site.filters import Choices, Form
 from web.site.page import Page
@@ -66,7 +66,6 @@ DETAILS: Final[Mapping[str, str]] = {
     "limits": N_("Second person above"),
     "legal_entities": N_("Legal entities"),
     "roles": N_("Roles"),
-    "what": N_("What"),
     "object": N_("Object"),
     "asked_by": N_("Asked by"),
     "token": N_("Token"),
@@ -91,7 +90,12 @@ _CODES: Final[Mapping[str, Mapping[str, str]]] = {
     "role": words.ROLES,
     "state": DETAIL_STATES,
     "purpose": words.PURPOSES,
+    "right": {right.value: note.words for right, note in RIGHTS.items()},
+    "rights": {right.value: note.words for right, note in RIGHTS.items()},
+    "roles": words.ROLES,
 }
+#: What a limit of a role is recorded as: `limits.RIGHT`.
+_LIMIT: Final = "limits."
 #: Digits of a checksum that tell one from another; the rest only fills the line.
 _CHECKSUM_DIGITS: Final = 12
 #: What `billing.customers` records of an account: `account NUMBER: FACT`.
@@ -179,6 +183,9 @@ def _name_told(language: Language, name: str) -> str:
     if of_account := _OF_ACCOUNT.fullmatch(name):
         what = _name_told(language, of_account[2]).lower()
         return _("Account %(account)s: %(name)s", account=of_account[1], name=what)
+    if name.startswith(_LIMIT):
+        right = _CODES["right"].get(name.removeprefix(_LIMIT), name)
+        return f"{_(right)}: {_(DETAILS['limits']).lower()}"
     return _(DETAILS[name]) if name in DETAILS else name
 
 
@@ -197,7 +204,7 @@ def changes_told(language: Language, changes: Mapping[str, Sequence[Any]]) -> li
 
 def _value_told(language: Language, name: str, value: object) -> str:
     """Two values are what a fact was and what it became."""
-    if isinstance(value, list) and len(value) == 2:
+    if isinstance(value, list) and len(value) == 2 and name != "rights":
         return " → ".join(_plain_told(language, name, item) for item in value)
     return _plain_told(language, name, value)
 
@@ -211,7 +218,7 @@ def _plain_told(language: Language, name: str, value: object) -> str:
         return ", ".join(_plain_told(language, name, item) for item in value)
     if isinstance(value, bool):
         return _("yes") if value else _("no")
-    if name.endswith("_minor") and isinstance(value, int):
+    if (name.endswith("_minor") or name.startswith(_LIMIT)) and isinstance(value, int):
         return language.formats.amount(value)
     text = str(value)
     if name == "sha256":
