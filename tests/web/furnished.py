@@ -1,4 +1,5 @@
-"""What the seed of payments lacks for pages to have something to show: an invoice, jobs, a schedule.
+"""What the seed of payments lacks for pages to have something to show: an invoice, jobs, a schedule, a role that waits
+for its second person.
 
 Made by the functions that the tests of those pages use.
 """
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from billing.work.jobs.records import JobState
 from tests.web.conftest import Running
+from tests.web.console.people import test_roles
 from tests.web.console.system import test_jobs, test_schedules
 from tests.web.test_browser import bill
 
@@ -19,4 +21,17 @@ def furnish(site: Running) -> dict[str, int]:
     running = test_jobs.begun(site, test_jobs.queued(site, "bill.run", date="2026-02-01"))
     failed = test_jobs.begun(site, test_jobs.queued(site))
     test_jobs.ended(site, failed, JobState.FAILED, "error", "the bank <b>does not</b> answer")
-    return {"running_job": running, "failed_job": failed}
+    return {"running_job": running, "failed_job": failed, **wait_for_a_second_person(site)} | {
+        "role": site.one("SELECT min(id) FROM roles"),
+        "order": site.one("SELECT min(id) FROM orders"),
+        "run": site.one("SELECT min(id) FROM bill_runs"),
+    }
+
+
+def wait_for_a_second_person(site: Running) -> dict[str, int]:
+    """A role that a careful person asked for."""
+    anna = site.newcomer("anna")
+    test_roles.add(anna, name="Осторожный", right=["roles.manage", "payments.view"], **{"above.roles.manage": "0"})
+    anna.post("/users/oleg", {"do": "roles", "role": ["Осторожный"], "had": "operator"}, "/users/oleg")
+    test_roles.add(site.newcomer("oleg"), right=["payments.view"], why="для новой кассы")
+    return {"approval": site.one("SELECT min(id) FROM approvals")}
