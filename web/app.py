@@ -20,7 +20,7 @@ from web.console.billing import invoices, orders, runs
 from web.console.partners import partners
 from web.console.payments import attempts, payments
 from web.console.people import approvals, customers, own, roles, sign_in, users
-from web.console.system import audit, jobs, schedules
+from web.console.system import audit, deliveries, jobs, schedules, webhooks
 from web.site import page
 from web.site.lists.pages import list_page
 from web.site.site import Site, WebOptions
@@ -50,6 +50,8 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/payments", payments.PaymentsPage),
     ("/payments[.]csv", payments.PaymentsExport),
     ("/payments/open", payments.OpenPayment),
+    ("/payments/views", payments.PaymentViewsPage),
+    ("/payments/export", payments.PaymentsJobExport),
     ("/payments/([0-9]{1,19})", payments.PaymentPage),
     ("/payments/([0-9]{1,19})/cancel", payments.CancelPage),
     ("/attempts", attempts.AttemptsPage),
@@ -70,6 +72,13 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/partners", partners.PartnersPage),
     (f"/partners/{_CODE}", partners.PartnerPage),
     (f"/partners/{_CODE}/state", partners.PartnerStatePage),
+    ("/deliveries", deliveries.DeliveriesPage),
+    ("/deliveries/queues", deliveries.QueuesPage),
+    ("/deliveries/queues/state", deliveries.QueueStatePage),
+    ("/deliveries/([0-9]{1,18})", deliveries.DeliveryPage),
+    ("/deliveries/([0-9]{1,18})/act", deliveries.DeliveryActPage),
+    ("/webhooks", webhooks.WebhooksPage),
+    (f"/webhooks/{_CODE}/act", webhooks.WebhookActPage),
     ("/users", users.UsersPage),
     (f"/users/{_LOGIN}", users.UserPage),
     ("/roles", roles.RolesPage),

@@ -30,6 +30,8 @@ OPEN_TO: dict[tuple[str, str], Need] = {
     ("GET", "/payments"): Right.PAYMENTS_VIEW,
     ("GET", "/payments.csv"): Right.PAYMENTS_EXPORT,
     ("GET", "/payments/open"): Right.PAYMENTS_VIEW,
+    ("POST", "/payments/views"): Right.PAYMENTS_VIEW,
+    ("POST", "/payments/export"): Right.PAYMENTS_EXPORT,
     ("GET", "/payments/1"): Right.PAYMENTS_VIEW,
     ("GET", "/payments/1/cancel"): Right.PAYMENTS_CANCEL,
     ("POST", "/payments/1/cancel"): Right.PAYMENTS_CANCEL,

@@ -25,7 +25,7 @@ NAMES = words_of("Русский English ru en fi CSV JSON PDF XLSX RE2 Basic UT
 #: What the tests type into fields, which pages give back.
 TYPED = words_of("abc yesterday")
 #: Pages of one route that are looked at.
-PAGES_A_ROUTE = 3
+PAGES_A_ROUTE = 1
 LEAST_ROUTES = 9
 
 

@@ -66,6 +66,8 @@ GROUPS: Final = (
             MenuEntry("approvals", "/approvals", N_("Approvals"), "check", Open.TO_SIGNED_IN),
             MenuEntry("jobs", "/jobs", N_("Background jobs"), "list-checks", Right.JOBS_VIEW),
             MenuEntry("schedules", "/schedules", N_("Schedules"), "calendar-clock", Right.SCHEDULES_VIEW),
+            MenuEntry("deliveries", "/deliveries", N_("Deliveries"), "send", Right.DELIVERIES_VIEW),
+            MenuEntry("webhooks", "/webhooks", N_("Webhooks"), "bell", Right.DELIVERIES_VIEW),
             MenuEntry("users", "/users", N_("Users"), "users", Right.USERS_MANAGE),
             MenuEntry("roles", "/roles", N_("Roles"), "shield-check", Right.ROLES_MANAGE),
             MenuEntry("audit", "/audit", N_("Audit"), "scroll-text", Right.AUDIT_VIEW),

@@ -59,6 +59,7 @@ class WebOptions:
     trusted_proxies: networks (CIDR) whose X-Forwarded-For and X-Forwarded-Proto are believed.
     second_person_above_minor: money by hand of more than this waits for a second person; minor units.
     session_hours, idle_minutes: a session's whole life, and the longest pause in it.
+    event_source: the CloudEvents source of events, for the test event of an endpoint.
     """
 
     dsn: str
@@ -71,6 +72,7 @@ class WebOptions:
     time_zone: str = "Europe/Moscow"
     pool_max: int = POOL_MAX
     second_person_above_minor: int = 5_000_000
+    event_source: str = "urn:kopeck"
 
 
 class Site:

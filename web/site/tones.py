@@ -36,6 +36,16 @@ OF_CODES: Final[Mapping[str, Mapping[str, str]]] = {
     "run_outcome": {
         "done": "good", "failed": "bad", "lost": "odd", "running": "info", "waiting": "info", "skipped": "warn",
     },
+    "delivery_state": {
+        "waiting": "warn", "sending": "warn", "unknown": "odd", "accepted": "info", "delivered": "good",
+        "refused": "bad", "manual": "bad", "abandoned": "calm",
+    },
+    "delivery_outcome": {
+        "accepted": "good", "delivered": "good", "refused": "bad", "temporary": "warn", "missing": "info",
+        "silent": "odd",
+    },
+    "queue_state": {"flows": "good", "failing": "warn", "breaker": "bad", "paused": "warn", "held": "bad"},
+    "endpoint_state": {"enabled": "good", "failing": "warn", "held": "bad", "disabled": "calm"},
     "invoice_state": {"paid": "good", "overdue": "bad", "credited": "info"},
 }  # fmt: skip
 

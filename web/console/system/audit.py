@@ -6,14 +6,20 @@ Does not know: who writes to it (web.access.audit).
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs, parse_qsl
+from zoneinfo import ZoneInfo
 
 from billing.language import N_, NP_, Language
-from web.access.audit import ACTIONS, CHANGES, AuditFilter, list_entries
+from web.access.audit import ACTIONS, CHANGES, AuditFilter, Entry, list_entries
 from web.access.rights import RIGHTS, Right
+from web.console.listings import LISTINGS
 from web.site import filters, words
 from web.site.filters import Choices, Form
+from web.site.lists.declaration import Listing
+from web.site.lists.request import read_request
+from web.site.lists.shown import set_filters
 from web.site.page import Page
 
 AUDIT_ROWS: Final = 100
@@ -138,14 +144,13 @@ class AuditPage(Page):
         shared |= {"query": filters.query_string, "is_changes": is_changes}
         shared |= {
             "changes_query": filters.query_string(changes),
-            "told": lambda detail: detail_told(self.spoken, detail),
+            "told": self._told,
+            "listings": LISTINGS,
             "changes_told": lambda changes: changes_told(self.spoken, changes),
         }
         if form.filter is None or (form.after and not before):
             self.set_status(400)
-            broken = (
-                "" if form.filter is None else N_("The link to this page of the list is broken. Start from the newest.")
-            )
+            broken = "" if form.filter is None else filters.BROKEN_PLACE
             await self.show("audit.html", entries=None, next=None, broken=broken, **shared)
             return
         if not filters.is_canonical(form, parse_qsl(self.request.query)):
@@ -157,6 +162,15 @@ class AuditPage(Page):
             entries = await list_entries(cur, wanted, int(before) if before else None, AUDIT_ROWS + 1)
         following = str(entries[AUDIT_ROWS - 1].id) if len(entries) > AUDIT_ROWS else None
         await self.show("audit.html", entries=entries[:AUDIT_ROWS], next=following, broken="", **shared)
+
+    def _told(self, entry: Entry) -> str:
+        """An entry's detail in words; what was asked of a list in the words of that list."""
+        listing = LISTINGS.get(entry.object_id) if entry.object_kind == "list" else None
+        detail = dict(entry.detail)
+        if listing is None or "filter" not in detail:
+            return detail_told(self.spoken, detail)
+        asked = list_filter_told(self.spoken, listing, str(detail.pop("filter")), self.now, self.site.zone)
+        return "; ".join(part for part in (asked, detail_told(self.spoken, detail)) if part)
 
 
 def audit_filter(form: Form) -> AuditFilter:
@@ -225,6 +239,16 @@ def _plain_told(language: Language, name: str, value: object) -> str:
         return text[:_CHECKSUM_DIGITS]
     codes = _CODES.get(name.rpartition(": ")[2], {})
     return _(codes[text]) if text in codes else text
+
+
+def list_filter_told(language: Language, listing: Listing, query: str, now: datetime, zone: ZoneInfo) -> str:
+    """The query string of a list page as that page tells its filters; choices of the database by their values."""
+    arguments = parse_qs(query)
+    chosen = [column.name for column in listing.columns if column.options is not None]
+    options = {name: [(value, value) for value in arguments.get(name, ())] for name in chosen}
+    request = read_request(listing, arguments, language, now, zone, options=options)
+    sentence = "; ".join(f"{asked.title.lower()}: {asked.text}" for asked in set_filters(request, options, language))
+    return sentence[:1].upper() + sentence[1:]
 
 
 def filter_told(language: Language, query: str) -> str:

@@ -208,7 +208,7 @@ class Workers(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(15, 25), pytest.param(300, 60, marks=pytest.mark.slow)], ids=["short", "long"]
+    ("examples", "steps"), [(15, 25), pytest.param(100, 50, marks=pytest.mark.slow)], ids=["short", "long"]
 )
 def test_whatever_workers_and_people_do_a_job_is_in_one_hand_and_is_as_it_was_told(desk, examples, steps):
     class OnThisDatabase(Workers):
