@@ -39,6 +39,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "/audit": ("/audit",),
     "/jobs": ("/jobs", "/jobs?state=done"),
     "/jobs/([0-9]{1,18})": ("/jobs/{running_job}", "/jobs/{failed_job}"),
+    "/deliveries": ("/deliveries",),
+    "/deliveries/queues": ("/deliveries/queues",),
+    "/deliveries/([0-9]{1,18})": ("/deliveries/{waiting}", "/deliveries/{unknown}"),
+    "/webhooks": ("/webhooks",),
     "/schedules": ("/schedules",),
     "/schedules/([a-z][a-z0-9-]{0,47})": ("/schedules/bills",),
 }

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from billing.work.jobs.records import JobState
 from tests.web.conftest import Running
 from tests.web.console.people import test_roles
-from tests.web.console.system import test_jobs, test_schedules
+from tests.web.console.system import test_deliveries, test_jobs, test_schedules
 from tests.web.test_browser import bill
 
 
@@ -18,6 +18,7 @@ def furnish(site: Running) -> dict[str, int]:
     with ThreadPoolExecutor(1) as pool:  # Playwright keeps a loop in this thread
         pool.submit(bill, site).result()
         pool.submit(test_schedules.add, site).result()
+        deliveries = pool.submit(test_deliveries.filled, site.dsn).result()
     running = test_jobs.begun(site, test_jobs.queued(site, "bill.run", date="2026-02-01"))
     failed = test_jobs.begun(site, test_jobs.queued(site))
     test_jobs.ended(site, failed, JobState.FAILED, "error", "the bank <b>does not</b> answer")
@@ -25,6 +26,8 @@ def furnish(site: Running) -> dict[str, int]:
         "role": site.one("SELECT min(id) FROM roles"),
         "order": site.one("SELECT min(id) FROM orders"),
         "run": site.one("SELECT min(id) FROM bill_runs"),
+        "waiting": deliveries["evt-1:crm"],
+        "unknown": deliveries["l-1"],
     }
 
 

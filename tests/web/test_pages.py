@@ -3,7 +3,7 @@
 import asyncio
 import re
 from contextlib import closing
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import psycopg2
 import pytest
@@ -68,6 +68,20 @@ OPEN_TO: dict[tuple[str, str], Need] = {
     ("GET", "/approvals/1"): Open.TO_SIGNED_IN,
     ("POST", "/approvals/1"): Open.TO_SIGNED_IN,
     ("GET", "/audit"): Right.AUDIT_VIEW,
+    ("GET", "/deliveries"): Right.DELIVERIES_VIEW,
+    ("GET", "/deliveries/queues"): Right.DELIVERIES_VIEW,
+    ("POST", "/deliveries/queues/state"): Right.DELIVERIES_MANAGE,
+    ("GET", "/deliveries/1"): Right.DELIVERIES_VIEW,
+    ("POST", "/deliveries/1/act"): Right.DELIVERIES_MANAGE,
+    ("GET", "/webhooks"): Right.DELIVERIES_VIEW,
+    ("POST", "/webhooks/crm/act"): Right.DELIVERIES_MANAGE,
+    ("GET", "/schedules"): Right.SCHEDULES_VIEW,
+    ("GET", "/schedules/bills"): Right.SCHEDULES_VIEW,
+    ("POST", "/schedules/bills"): Right.SCHEDULES_MANAGE,
+    ("GET", "/jobs"): Right.JOBS_VIEW,
+    ("GET", "/jobs/999999999"): Open.TO_SIGNED_IN,  # a job's own right is asked for when it is read
+    ("POST", "/jobs/999999999"): Open.TO_SIGNED_IN,
+    ("GET", "/jobs/999999999/files/1"): Open.TO_SIGNED_IN,
 }
 
 
@@ -104,6 +118,21 @@ def test_each_role_opens_its_pages_and_no_others(site, login):
             assert status == 403, path
         else:
             assert status in (200, 302, 303, 404), path
+
+
+@pytest.mark.parametrize("login", seed.PEOPLE)
+def test_each_role_sends_nothing_that_it_has_no_right_to(site, login):
+    person = site.person(login)
+    token = person.get("/profile").hidden("csrf")
+    rights = SYSTEM_ROLES[seed.PEOPLE[login]]
+    refused = {
+        path: person.ask("POST", path, urlencode({"csrf": token}))
+        for (method, path), needed in OPEN_TO.items()
+        if method == "POST" and isinstance(needed, Right) and needed not in rights
+    }
+    assert {path: answer.status for path, answer in refused.items() if answer.status != 403} == {}
+    assert all("Доступ закрыт" in answer.words for answer in refused.values())
+    assert bool(refused) == (login != "anna")
 
 
 def test_a_page_that_does_not_say_what_it_needs_is_open_to_nobody():
