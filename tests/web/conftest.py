@@ -32,6 +32,8 @@ def time_enough() -> Iterator[None]:
     """Pages of a slow machine are whole all the same; what a page without time says has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gateway.journal.journal.PAGE_BUDGET_S", 20.0)
+        patch.setattr("billing.listing.store.PAGE_TIMEOUT_MS", 20_000)
+        patch.setattr("billing.listing.store.COUNT_TIMEOUT_MS", 20_000)
         yield
 
 
