@@ -15,12 +15,14 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.web import Application, RequestHandler
 
-from web.console.billing import invoices
+from web.console import listings
+from web.console.billing import invoices, orders, runs
 from web.console.partners import partners
 from web.console.payments import attempts, payments
-from web.console.people import sign_in, users
+from web.console.people import customers, sign_in, users
 from web.console.system import audit
 from web.site import page
+from web.site.lists.pages import list_page
 from web.site.site import Site, WebOptions
 
 __all__ = ["Site", "WebOptions", "close", "make_app", "make_server"]
@@ -48,6 +50,17 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/payments/([0-9]{1,19})", payments.PaymentPage),
     ("/payments/([0-9]{1,19})/cancel", payments.CancelPage),
     ("/attempts", attempts.AttemptsPage),
+    ("/customers", list_page(listings.LISTINGS["customers"])),
+    ("/customers/([^/]{1,200})", customers.CustomerPage),
+    ("/orders", list_page(listings.LISTINGS["orders"])),
+    ("/orders/([^/]{1,200})", orders.OrderPage),
+    ("/runs", list_page(listings.LISTINGS["runs"])),
+    ("/runs/([0-9]{1,9})", runs.RunPage),
+    ("/lists/([a-z_]{1,40})/columns", listings.Columns),
+    ("/lists/([a-z_]{1,40})/views", listings.Views),
+    ("/lists/([a-z_]{1,40})/export", listings.Export),
+    ("/lists/([a-z_]{1,40})/act", listings.Act),
+    ("/invoices", list_page(listings.LISTINGS["invoices"])),
     ("/invoices/([^/]{1,60})", invoices.InvoicePage),
     ("/invoices/([^/]{1,60})/pdf", invoices.InvoicePdf),
     ("/partners", partners.PartnersPage),

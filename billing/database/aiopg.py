@@ -16,6 +16,7 @@ Does not know: SQL.
 import asyncio
 import contextlib
 import os
+import weakref
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 import aiopg
 import aiopg.connection
 import psycopg2
+import psycopg2.extensions
 
 from billing.database.away import DatabaseAway
 from billing.database.session import session_dsn
@@ -83,6 +85,32 @@ def cancelled_is_away() -> Iterator[None]:
         if task is not None and task.cancelling():
             raise
         raise DatabaseAway("PostgreSQL cancelled a statement") from error
+
+
+#: Loops whose handler of stray errors knows what aiopg does with a cancelled statement.
+_QUIET: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+
+
+def quiet_cancels() -> None:
+    """Keep the running loop's log free of statements that the server cancelled because they were to be.
+
+    aiopg hands such an error to the loop's handler of errors that nobody awaits, although it also raises it.
+    """
+    loop = asyncio.get_running_loop()
+    if loop in _QUIET:
+        return
+    before = loop.get_exception_handler()
+
+    def handle(handled_in: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if isinstance(context.get("exception"), psycopg2.extensions.QueryCanceledError):
+            return
+        if before is None:
+            handled_in.default_exception_handler(context)
+        else:
+            before(handled_in, context)
+
+    loop.set_exception_handler(handle)
+    _QUIET.add(loop)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,11 @@ KINDS: Final[Mapping[str, JobKind]] = {
     "bill.run": JobKind(
         "kopeck.work.kinds.bill_run:run_bill", USUAL_LADDER_S, is_repeatable=True, silent_s=7_200, cancel_grace_s=900
     ),
+    "bulk.invoice_pdfs": JobKind(
+        "web.console.list_work:invoice_pdfs", USUAL_LADDER_S, is_repeatable=True, silent_s=7_200
+    ),
     "dunning.run": JobKind("kopeck.work.kinds.dunning_run:run_dunning", USUAL_LADDER_S, is_repeatable=True),
+    "list.export": JobKind("web.console.list_work:export_list", USUAL_LADDER_S, is_repeatable=True, silent_s=7_200),
     "usage.import": JobKind(
         "kopeck.work.kinds.usage_import:import_usage", USUAL_LADDER_S, is_repeatable=True, silent_s=7_200
     ),

@@ -14,7 +14,9 @@ TITLES: Final[Mapping[str, str]] = {
     "attempts.forget": N_("Deletion of old partner requests"),
     "bill.resume": N_("Billing run, resumed"),
     "bill.run": N_("Billing run"),
+    "bulk.invoice_pdfs": N_("PDF files of invoices"),
     "dunning.run": N_("Dunning"),
+    "list.export": N_("Export of a list"),
     "usage.import": N_("Import of usage"),
     "verify": N_("Verification"),
 }

@@ -1,0 +1,1 @@
+"""Lists of rows for people and programs: declared once, filtered, ordered, paged by key, counted, streamed."""
