@@ -29,6 +29,8 @@ from billing.search.terms import Kind, SearchText
 GROUP_ROWS: Final = 8
 #: Rows that are read to choose the best from where an index has no order.
 CANDIDATES: Final = 200
+#: The same of accounts, most of whose names are those of customers and then left to them.
+ACCOUNT_CANDIDATES: Final = 1_000
 #: Letters and digits of a beginning: a shorter one finds nearly everything.
 BEGINNING_CHARS: Final = 2
 PHONE_BEGINNING: Final = 5
@@ -284,10 +286,10 @@ _ACCOUNTS: Final = f"""
          WHERE %(begins)s AND (a.number) COLLATE "C" LIKE %(beginning)s AND {{scope}}
          ORDER BY (a.number) COLLATE "C" LIMIT %(candidates)s)
         UNION ALL
-        (SELECT a.id, 2 FROM accounts a
-         WHERE search_words(a.name) @@ {_WORDS_QUERY} AND a.name <> ''
-           AND NOT EXISTS (SELECT FROM billing_accounts b WHERE b.account_id = a.id) AND {{scope}}
-         LIMIT %(candidates)s)
+        (SELECT a.id, 2 FROM (
+             SELECT a.id FROM accounts a WHERE search_words(a.name) @@ {_WORDS_QUERY} AND a.name <> '' AND {{scope}}
+             LIMIT {ACCOUNT_CANDIDATES}) a
+         WHERE NOT EXISTS (SELECT FROM billing_accounts b WHERE b.account_id = a.id) LIMIT %(candidates)s)
     ), best AS (
         SELECT id, min(place) AS place FROM named GROUP BY id
     )
