@@ -86,34 +86,34 @@ class Words:
     def __init__(self, language: str, currency: str) -> None:
         self.language = language
         self.currency = currency
-        self.tongue = language_of(language)
+        self.spoken = language_of(language)
 
     def say(self, text: str, /, **values: object) -> str:
         """A marked text of a table in this language."""
-        return self.tongue.gettext(text, **values)
+        return self.spoken.gettext(text, **values)
 
     def count(self, number: int) -> str:
         """A whole number."""
-        return _hyphened(self.tongue.formats.count(number))
+        return _hyphened(self.spoken.formats.count(number))
 
     def decimal(self, value: int, decimals: int) -> str:
         """An integer of 10**-decimals."""
-        return _hyphened(self.tongue.formats.decimal(value, decimals))
+        return _hyphened(self.spoken.formats.decimal(value, decimals))
 
     def price(self, micro: int) -> str:
         """An exact amount, without its currency."""
-        return _hyphened(self.tongue.formats.decimal(micro, PRICE_DECIMALS, 2))
+        return _hyphened(self.spoken.formats.decimal(micro, PRICE_DECIMALS, 2))
 
     def percent(self, ppm: int) -> str:
         """Parts of a million as percent, without the sign."""
-        return _hyphened(self.tongue.formats.decimal(ppm, 4))
+        return _hyphened(self.spoken.formats.decimal(ppm, 4))
 
     def money(self, minor: int) -> str:
         """A rounded amount with its currency: the rouble's sign in Russian, else the code after the number.
 
         Programs read reports in English too, and a sum there is a number and a code throughout the command.
         """
-        formats = self.tongue.formats
+        formats = self.spoken.formats
         if self.currency == "RUB" and self.language != SOURCE:
             return _hyphened(formats.money(minor, self.currency))
         return f"{_hyphened(formats.amount(minor))}{NBSP}{self.currency}"
@@ -132,7 +132,7 @@ class Words:
 
     def month(self, month: int) -> str:
         """The name of a month, 1 to 12, in the nominative."""
-        return self.tongue.formats.month_name(month)
+        return self.spoken.formats.month_name(month)
 
 
 def _hyphened(number: str) -> str:

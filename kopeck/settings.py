@@ -201,6 +201,17 @@ class Jobs(_Section, frozen=True):
     metrics_port: Port = 9172
 
 
+class Schedules(_Section, frozen=True):
+    """Schedules: which jobs begin when.
+
+    poll_ms: how often a process of the role looks for instants that have come
+    metrics_port: health and metrics of the process, where schedules is its first role
+    """
+
+    poll_ms: Annotated[int, Meta(ge=100, le=60_000)] = 1_000
+    metrics_port: Port = 9173
+
+
 class Usage(_Section, frozen=True):
     """Files of usage.
 
@@ -258,6 +269,7 @@ class Settings(_Section, frozen=True):
     web: Web = Web()
     relay: Relay = Relay()
     jobs: Jobs = Jobs()
+    schedules: Schedules = Schedules()
     usage: Usage = Usage()
     billing: Billing = Billing()
     metrics: Metrics = Metrics()

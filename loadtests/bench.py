@@ -2,7 +2,8 @@
 
 Environment: BENCH_JSON names the file for ``{name: number}``; BENCH_ONLY, names of groups separated by commas, runs
 those alone; BENCH_SECONDS (5) is the length of one measurement; BENCH_PAYMENTS (1000000) how many payments the search
-page has; BENCH_DIR (build/bench) is where the throw-away installation lives.
+page has; BENCH_CUSTOMERS (200000) how many customers the lists have, with ten invoices each; BENCH_DIR (build/bench)
+is where the throw-away installation lives.
 
 Rules. Figures are printed, never asserted. A run whose answers are wrong is no figure and ends the bench. Everything
 shares this machine's cores: generator, gateways and PostgreSQL; who generates the load and what it could do at most is
@@ -25,7 +26,7 @@ import tornado
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import bench_payments, bench_rating, bench_search, bench_usage
+from loadtests import bench_lists, bench_payments, bench_rating, bench_search, bench_usage
 from loadtests.figures import BenchError, Figure, Setting
 from loadtests.stand import StandError
 
@@ -33,6 +34,7 @@ from loadtests.stand import StandError
 GROUPS: Final[Mapping[str, Callable[[Setting], Iterator[Figure]]]] = {
     "payments": bench_payments.figures,
     "search": bench_search.figures,
+    "lists": bench_lists.figures,
     "usage": bench_usage.figures,
     "rating": bench_rating.figures,
 }
@@ -63,7 +65,10 @@ def options_from(environ: Mapping[str, str]) -> Options:
     payments = environ.get("BENCH_PAYMENTS", str(Setting().payments))
     if not payments.isdigit() or int(payments) < 1_000:
         raise ValueError(f"BENCH_PAYMENTS must be a whole number of 1000 or more, not {payments!r}")
-    setting = Setting(int(text), environ.get("BENCH_DIR", "build/bench"), int(payments))
+    customers = environ.get("BENCH_CUSTOMERS", str(Setting().customers))
+    if not customers.isdigit() or int(customers) < 1_000:
+        raise ValueError(f"BENCH_CUSTOMERS must be a whole number of 1000 or more, not {customers!r}")
+    setting = Setting(int(text), environ.get("BENCH_DIR", "build/bench"), int(payments), int(customers))
     return Options(chosen or tuple(GROUPS), setting, environ.get("BENCH_JSON", ""))
 
 

@@ -27,8 +27,10 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """seconds: length of one measurement; folder: where installations are made; payments: how many people search."""
+    """seconds: length of one measurement; folder: where installations are made; payments: how many people search;
+    customers: of the lists, with ten invoices each."""
 
     seconds: int = 5
     folder: str = "build/bench"
     payments: int = 1_000_000
+    customers: int = 200_000

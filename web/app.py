@@ -63,6 +63,7 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/invoices", list_page(listings.LISTINGS["invoices"])),
     ("/invoices/([^/]{1,60})", invoices.InvoicePage),
     ("/invoices/([^/]{1,60})/pdf", invoices.InvoicePdf),
+    ("/invoices/([^/]{1,60})/explain", invoices.InvoiceExplainPage),
     ("/partners", partners.PartnersPage),
     (f"/partners/{_CODE}", partners.PartnerPage),
     (f"/partners/{_CODE}/state", partners.PartnerStatePage),

@@ -6,53 +6,39 @@ shown with its first date. A step is told by its kind and its first numbers; tie
 Does not know: promotions in force for one buyer (resolve_price), terminals.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from billing.catalogue.model import Catalogue, PriceList, PriceVersion, plan_grants, plan_items
 from billing.catalogue.units import Unit, format_date
+from billing.language import N_
 from billing.wording import Words
 from ratingcore import tariff as core
 
 #: The judge's kinds of steps in words.
-KINDS: Final[dict[str, dict[str, str]]] = {
-    "en": {
-        "Flat": "flat",
-        "PerUnit": "per unit",
-        "Graduated": "graduated",
-        "Volume": "volume",
-        "Stairstep": "stairstep",
-        "Package": "package",
-        "Percentage": "percentage",
-        "RateCard": "rate card",
-        "MinimumCommitment": "minimum commitment",
-        "Increments": "increments",
-        "Allowance": "allowance",
-        "Multiplier": "multiplied by",
-        "Cap": "at most",
-    },
-    "ru": {
-        "Flat": "фиксированная плата",
-        "PerUnit": "за единицу",
-        "Graduated": "по ступеням",
-        "Volume": "по объёму",
-        "Stairstep": "плата за ступень",
-        "Package": "пакетами",
-        "Percentage": "процент",
-        "RateCard": "по направлению",
-        "MinimumCommitment": "минимальный платёж",
-        "Increments": "тарификация",
-        "Allowance": "пакет",
-        "Multiplier": "с коэффициентом",
-        "Cap": "не более",
-    },
+KINDS: Final[Mapping[str, str]] = {
+    "Flat": N_("flat"),
+    "PerUnit": N_("per unit"),
+    "Graduated": N_("graduated"),
+    "Volume": N_("volume"),
+    "Stairstep": N_("stairstep"),
+    "Package": N_("package"),
+    "Percentage": N_("percentage"),
+    "RateCard": N_("rate card"),
+    "MinimumCommitment": N_("minimum commitment"),
+    "Increments": N_("increments"),
+    "Allowance": N_("allowance"),
+    "Multiplier": N_("multiplied by"),
+    "Cap": N_("at most"),
 }
 
-#: For whom a price is: everybody, or those whom its selectors name; a test holds both languages to the same keys.
-BUYERS: Final[dict[str, dict[str, str]]] = {
-    "en": {"plan": "plan", "group": "group", "customer": "customer", "for_all": "for everybody"},
-    "ru": {"plan": "тариф", "group": "группа", "customer": "абонент", "for_all": "для всех"},
+#: For whom a price is: everybody, or those whom its selectors name.
+BUYERS: Final[Mapping[str, str]] = {
+    "plan": N_("plan"),
+    "group": N_("group"),
+    "customer": N_("customer"),
+    "for_all": N_("for everybody"),
 }
 
 Rows = Sequence[tuple[str, ...]]
@@ -71,7 +57,7 @@ class PriceSheet:
 
 
 def price_sheet(catalogue: Catalogue, at_s: int, language: str) -> PriceSheet:
-    """What a catalogue sells. at_s: the instant whose prices are wanted, epoch seconds; language: en or ru."""
+    """What a catalogue sells. at_s: the instant whose prices are wanted, epoch seconds; language: a code."""
     words = Words(language, catalogue.currency)
     items = [
         (item.number, words.name(item.names), words.unit(item.unit.name, item.unit.names), item.tax or "-")
@@ -102,10 +88,16 @@ def _grants(catalogue: Catalogue, plan: str, words: Words) -> str:
 def _prices(catalogue: Catalogue, listing: PriceList, at_s: int, language: str) -> Iterator[tuple[str, ...]]:
     version = _in_force(listing, at_s)
     words = Words(language, listing.currency)
-    narrowed = ", ".join(f"{name} {value}" for name, value in listing.selectors if value) or BUYERS[language]["for_all"]
+    narrowed = buyers_words(listing, words)
     since = format_date(version.since_s, catalogue.zone)
     unit = catalogue.items[listing.item].unit
     yield listing.item, narrowed, since, _price(version, unit, words), listing.currency
+
+
+def buyers_words(listing: PriceList, words: Words) -> str:
+    """For whom a list's prices are."""
+    narrowed = [f"{words.say(BUYERS[name])} {value}" for name, value in listing.selectors if value]
+    return ", ".join(narrowed) or words.say(BUYERS["for_all"])
 
 
 def _in_force(listing: PriceList, at_s: int) -> PriceVersion:
@@ -120,7 +112,8 @@ def _price(version: PriceVersion, unit: Unit, words: Words) -> str:
 
 
 def _step(step: Any, unit: Unit, words: Words) -> str:
-    kind = KINDS[words.language].get(type(step).__name__, type(step).__name__.lower())
+    name = type(step).__name__
+    kind = words.say(KINDS[name]) if name in KINDS else name.lower()
     match step:
         case core.Flat():
             return f"{kind} {words.price(step.amount_micro)}"

@@ -13,6 +13,7 @@ from billing.ledger.accounts import NAME_MAX, NewAccount, problem_with
 from billing.refusals import Refusal
 from ratingcore.bands import zone_of
 
+#: What the column takes (migrations/0006).
 LANGUAGES: Final = ("ru", "en")
 CONTACTS: Final = ("person", "email", "phone", "address")
 DETAILS: Final = ("inn", "kpp")

@@ -1,7 +1,8 @@
 """A sum of money in words, as the last line of an invoice has it, in Russian and English.
 
 Rules. Units are written out, hundredths stay digits (`Сто двадцать рублей 05 копеек`). Currencies that have no words
-here are written with their code. Up to 10^15 minor units, the largest sum there is.
+here are written with their code. A language that has no words here has none on its documents. Up to 10^15 minor units,
+the largest sum there is.
 
 Does not know: documents.
 """
@@ -47,7 +48,7 @@ _EN_GROUPS: Final = ("thousand", "million", "billion", "trillion")
 
 
 def amount_in_words(amount_minor: int, currency: str, language: str) -> str:
-    """A sum in words.
+    """A sum in words; "" in a language that has none here.
 
     Raises:
         ValueError: a negative sum or one above MAX_MINOR.
@@ -59,6 +60,8 @@ def amount_in_words(amount_minor: int, currency: str, language: str) -> str:
     """
     if not 0 <= amount_minor <= MAX_MINOR:
         raise ValueError(f"{amount_minor} minor units have no words")
+    if language not in ("ru", "en"):
+        return ""
     units, cents = divmod(amount_minor, 100)
     number = _ru_number(units) if language == "ru" else _en_number(units)
     tail = _ru_tail(units, cents, currency) if language == "ru" else _en_tail(units, cents, currency)

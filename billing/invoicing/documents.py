@@ -1,7 +1,7 @@
 """Invoices and credit notes as documents: every word and number of one, and the PDF of it.
 
 Rules. ``document_of`` makes the whole document in words: the template (templates/invoice.typ) and the page for people
-(web/templates/invoice.html) only lay it out, so one template serves both languages. Sums are `1 234,56` in Russian and
+(web/templates/invoice.html) only lay it out, so one template serves every language. Sums are `1 234,56` in Russian and
 `1,234.56` in English. Tax is shown by rate; the parts of a table sum to its total because they are sums of the lines.
 A price is shown where it is an exact number of up to PRICE_DECIMALS decimals, on the basis of the line's tariff (with
 or without tax); what `kopeck invoice explain` derives is not repeated here. The same invoice gives the same bytes.
@@ -23,11 +23,10 @@ import typst
 
 from billing.invoicing.amount_in_words import amount_in_words
 from billing.invoicing.invoices import Invoice, InvoiceDetails, Line, Party
-from billing.language import NBSP, Formats
+from billing.language import N_, NBSP, NP_, Formats, language_of
 from billing.wording import Words
 from ratingcore.bands import zone_of
 
-LANGUAGES: Final = ("ru", "en")
 TEMPLATE: Final = Path(__file__).parent / "templates" / "invoice.typ"
 #: Most decimals of a price on a document.
 PRICE_DECIMALS: Final = 8
@@ -38,167 +37,86 @@ SELLER_DETAILS: Final = ("inn", "kpp", "ogrn", "address", "phone", "email")
 BANK_DETAILS: Final = ("account", "bank", "bik", "correspondent_account")
 BUYER_DETAILS: Final = ("inn", "kpp", "address", "person", "phone", "email")
 
-TEXTS: Final[dict[str, dict[str, str]]] = {
-    "ru": {
-        "invoice": "Счёт № {number} от {date}",
-        "credit_note": "Корректировочный счёт № {number} от {date}",
-        "draft": "Проект счёта от {date}",
-        "corrects": "к счёту № {number} от {date}",
-        "why": "Причина: {why}",
-        "draft_mark": "ПРОЕКТ",
-        "seller": "Исполнитель",
-        "buyer": "Заказчик",
-        "account_number": "Лицевой счёт",
-        "due": "Оплатить до",
-        "currency": "Валюта",
-        "pay_to": "Банковские реквизиты для оплаты",
-        "party.inn": "ИНН",
-        "party.kpp": "КПП",
-        "party.ogrn": "ОГРН",
-        "party.address": "Адрес",
-        "party.phone": "Телефон",
-        "party.email": "Эл. почта",
-        "party.person": "Контактное лицо",
-        "party.account": "Расчётный счёт",
-        "party.bank": "Банк",
-        "party.bik": "БИК",
-        "party.correspondent_account": "Корр. счёт",
-        "no": "№",
-        "name": "Наименование услуг",
-        "quantity": "Количество",
-        "price": "Цена",
-        "price.inside": "Цена с НДС",
-        "price.outside": "Цена без НДС",
-        "net": "Сумма без НДС",
-        "rate": "НДС",
-        "tax": "Сумма НДС",
-        "gross": "Сумма с НДС",
-        "total": "Итого",
-        "taxes": "НДС по ставкам",
-        "no_tax": "Без НДС",
-        "balance": "Расчёты",
-        "previous_debt": "Задолженность на начало",
-        "previous_credit": "Остаток на начало (в пользу заказчика)",
-        "payments": "Поступило платежей",
-        "corrections": "Корректировки",
-        "this": "Начислено по этому счёту",
-        "to_pay": "Всего к оплате",
-        "nothing_to_pay": "К оплате ничего нет; остаток в пользу заказчика",
-        "credited": "Всего уменьшено",
-        "charged": "Всего увеличено",
-        "in_words": "Сумма прописью",
-        "director": "Руководитель",
-        "accountant": "Главный бухгалтер",
-        "signature": "подпись",
-        "page": "Стр. {page} из {pages}",
-        "with_tax": "с НДС",
-        "without_tax": "без НДС",
-        "plan": "тариф «{plan}»",
-        "of_account": "лицевой\u00a0счёт\u00a0{account}",
-        "share_days": "{active} из {whole} дн. периода",
-        "share_part": "{percent} % периода",
-        "discount": "учтена скидка {sum}",
-        "line.minimum": "Доплата до минимального платежа",
-        "line.adjustment": "перерасчёт",
-        "line.credit": "уменьшение по строке {line}",
-        "state.draft": "проект",
-        "state.issued": "выставлен",
-        "state.paid": "оплачен",
-        "state.overdue": "просрочен",
-        "state.credited": "скорректирован полностью",
-        "state.unpaid": "не оплачено {sum}",
-        "state.credited_sum": "уменьшено корректировками на {sum}",
-        "kind.recurring": "плата за период",
-        "kind.usage": "по объёму",
-        "kind.one_time": "разовая плата",
-        "kind.percentage": "процент",
-        "kind.minimum": "доплата до минимального платежа",
-        "kind.adjustment": "перерасчёт",
-        "kind.manual": "вручную",
-        "kind.credit": "уменьшение",
-        "by_hand": "внесено вручную: {sum}, налог {tax}",
-        "differs": "не совпадает с тем, что выставлено: {why}",
-    },
-    "en": {
-        "invoice": "Invoice No. {number} of {date}",
-        "credit_note": "Credit note No. {number} of {date}",
-        "draft": "Draft invoice of {date}",
-        "corrects": "to invoice No. {number} of {date}",
-        "why": "Reason: {why}",
-        "draft_mark": "DRAFT",
-        "seller": "Seller",
-        "buyer": "Buyer",
-        "account_number": "Account",
-        "due": "Due date",
-        "currency": "Currency",
-        "pay_to": "Bank details for payment",
-        "party.inn": "Tax number (INN)",
-        "party.kpp": "KPP",
-        "party.ogrn": "Registration number (OGRN)",
-        "party.address": "Address",
-        "party.phone": "Phone",
-        "party.email": "E-mail",
-        "party.person": "Contact",
-        "party.account": "Account",
-        "party.bank": "Bank",
-        "party.bik": "Bank code (BIK)",
-        "party.correspondent_account": "Correspondent account",
-        "no": "No.",
-        "name": "Description",
-        "quantity": "Quantity",
-        "price": "Price",
-        "price.inside": "Price incl. VAT",
-        "price.outside": "Price excl. VAT",
-        "net": "Net amount",
-        "rate": "VAT",
-        "tax": "VAT amount",
-        "gross": "Gross amount",
-        "total": "Total",
-        "taxes": "VAT by rate",
-        "no_tax": "No VAT",
-        "balance": "Statement",
-        "previous_debt": "Balance brought forward (owed)",
-        "previous_credit": "Balance brought forward (in credit)",
-        "payments": "Payments received",
-        "corrections": "Corrections",
-        "this": "This invoice",
-        "to_pay": "Amount to pay",
-        "nothing_to_pay": "Nothing to pay; balance in credit",
-        "credited": "Total credited",
-        "charged": "Total charged",
-        "in_words": "In words",
-        "director": "Director",
-        "accountant": "Chief accountant",
-        "signature": "signature",
-        "page": "Page {page} of {pages}",
-        "with_tax": "incl. VAT",
-        "without_tax": "excl. VAT",
-        "plan": "plan {plan}",
-        "of_account": "account\u00a0{account}",
-        "share_days": "{active} of {whole} days of the period",
-        "share_part": "{percent} % of the period",
-        "discount": "after a discount of {sum}",
-        "line.minimum": "Minimum charge, difference",
-        "line.adjustment": "adjustment",
-        "line.credit": "credit of line {line}",
-        "state.draft": "draft",
-        "state.issued": "issued",
-        "state.paid": "paid",
-        "state.overdue": "overdue",
-        "state.credited": "credited in full",
-        "state.unpaid": "unpaid {sum}",
-        "state.credited_sum": "credited {sum}",
-        "kind.recurring": "recurring",
-        "kind.usage": "usage",
-        "kind.one_time": "one time",
-        "kind.percentage": "percentage",
-        "kind.minimum": "minimum charge",
-        "kind.adjustment": "adjustment",
-        "kind.manual": "by hand",
-        "kind.credit": "credit",
-        "by_hand": "written by a person: {sum}, tax {tax}",
-        "differs": "differs from what was billed: {why}",
-    },
+#: Words of documents by their keys.
+TEXTS: Final[Mapping[str, str]] = {
+    "invoice": N_("Invoice No. %(number)s of %(date)s"),
+    "credit_note": N_("Credit note No. %(number)s of %(date)s"),
+    "draft": N_("Draft invoice of %(date)s"),
+    "corrects": N_("to invoice No. %(number)s of %(date)s"),
+    "why": N_("Reason: %(why)s"),
+    "draft_mark": N_("DRAFT"),
+    "seller": N_("Seller"),
+    "buyer": N_("Buyer"),
+    "account_number": N_("Account"),
+    "due": N_("Due date"),
+    "currency": N_("Currency"),
+    "pay_to": N_("Bank details for payment"),
+    "party.inn": N_("Tax number (INN)"),
+    "party.kpp": N_("KPP"),
+    "party.ogrn": N_("Registration number (OGRN)"),
+    "party.address": N_("Address"),
+    "party.phone": N_("Phone"),
+    "party.email": N_("E-mail"),
+    "party.person": N_("Contact"),
+    "party.account": NP_("bank", "Account"),
+    "party.bank": N_("Bank"),
+    "party.bik": N_("Bank code (BIK)"),
+    "party.correspondent_account": N_("Correspondent account"),
+    "no": N_("No."),
+    "name": N_("Description"),
+    "quantity": N_("Quantity"),
+    "price": N_("Price"),
+    "price.inside": N_("Price incl. VAT"),
+    "price.outside": N_("Price excl. VAT"),
+    "net": N_("Net amount"),
+    "rate": N_("VAT"),
+    "tax": N_("VAT amount"),
+    "gross": N_("Gross amount"),
+    "total": N_("Total"),
+    "taxes": N_("VAT by rate"),
+    "no_tax": N_("No VAT"),
+    "balance": N_("Statement"),
+    "previous_debt": N_("Balance brought forward (owed)"),
+    "previous_credit": N_("Balance brought forward (in credit)"),
+    "payments": N_("Payments received"),
+    "corrections": N_("Corrections"),
+    "this": N_("This invoice"),
+    "to_pay": N_("Amount to pay"),
+    "nothing_to_pay": N_("Nothing to pay; balance in credit"),
+    "credited": N_("Total credited"),
+    "charged": N_("Total charged"),
+    "in_words": N_("In words"),
+    "director": N_("Director"),
+    "accountant": N_("Chief accountant"),
+    "signature": N_("signature"),
+    "page": N_("Page %(page)s of %(pages)s"),
+    "with_tax": N_("incl. VAT"),
+    "without_tax": N_("excl. VAT"),
+    "plan": N_("plan %(plan)s"),
+    "of_account": N_("account\u00a0%(account)s"),
+    "share_days": N_("%(active)s of %(whole)s days of the period"),
+    "share_part": N_("%(percent)s%% of the period"),
+    "discount": N_("after a discount of %(sum)s"),
+    "line.minimum": N_("Minimum charge, difference"),
+    "line.adjustment": N_("adjustment"),
+    "line.credit": N_("credit of line %(line)s"),
+    "state.draft": N_("draft"),
+    "state.issued": N_("issued"),
+    "state.paid": N_("paid"),
+    "state.overdue": N_("overdue"),
+    "state.credited": N_("credited in full"),
+    "state.unpaid": N_("unpaid %(sum)s"),
+    "state.credited_sum": N_("credited %(sum)s"),
+    "kind.recurring": N_("recurring"),
+    "kind.usage": N_("usage"),
+    "kind.one_time": N_("one time"),
+    "kind.percentage": N_("percentage"),
+    "kind.minimum": N_("minimum charge"),
+    "kind.adjustment": N_("adjustment"),
+    "kind.manual": N_("by hand"),
+    "kind.credit": N_("credit"),
+    "by_hand": N_("written by a person: %(sum)s, tax %(tax)s"),
+    "differs": N_("differs from what was billed: %(why)s"),
 }
 
 
@@ -207,15 +125,19 @@ class _Writer:
 
     def __init__(self, language: str, currency: str) -> None:
         self.language = language
-        self.texts = TEXTS[language]
         self.words = Words(language, currency)
 
     def say(self, key: str, **values: Any) -> str:
-        return self.texts[key].format(**values)
+        return self.words.say(TEXTS[key], **values)
 
     @property
     def formats(self) -> Formats:
-        return self.words.tongue.formats
+        return self.words.spoken.formats
+
+    @property
+    def page(self) -> str:
+        """What stands under a page; the template puts in the numbers, which nobody knows before."""
+        return self.say("page", page="{page}", pages="{pages}")
 
     def sum(self, minor: int) -> str:
         return self.formats.amount(minor)
@@ -238,14 +160,14 @@ def document_of(details: InvoiceDetails, language: str | None = None) -> dict[st
     """The document in words, ready to be laid out; JSON types only.
 
     Args:
-        language: ru or en; None: the customer's.
+        language: a code; None: the customer's.
     """
     invoice = details.invoice
     writer = _Writer(language or details.language, invoice.currency)
     lines = [_line(line, invoice.account, writer) for line in details.lines]
     return {
         "language": writer.language,
-        "texts": {key: text for key, text in writer.texts.items() if "{" not in text or key == "page"},
+        "texts": {key: writer.say(key) for key, text in TEXTS.items() if "%" not in text} | {"page": writer.page},
         "title": _title(details, writer),
         "subtitle": _subtitle(details, writer),
         "draft": writer.say("draft_mark") if not invoice.number else "",
@@ -283,7 +205,7 @@ def state_words(invoice: Invoice, language: str) -> list[str]:
 
 def line_words(language: str, key: str, **values: Any) -> str:
     """A sentence of TEXTS about a line."""
-    return TEXTS[language][key].format(**values)
+    return language_of(language).gettext(TEXTS[key], **values)
 
 
 def new_compiler() -> typst.Compiler:

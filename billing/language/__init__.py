@@ -11,7 +11,7 @@ Importing this package reads no file and no Babel; the first text in another lan
 Does not know: HTML, terminals, what is told.
 """
 
-from billing.language.catalogues import SOURCE
+from billing.language.catalogues import SOURCE, codes
 from billing.language.formats import MINUS, NBSP, Formats
 from billing.language.languages import (
     DEFAULT,
@@ -33,6 +33,7 @@ __all__ = [
     "Language",
     "Message",
     "choose_language",
+    "codes",
     "language_of",
     "languages",
 ]

@@ -203,10 +203,10 @@ def page_statement(
         f"SELECT {source.key} AS place_key, {order or 'NULL'} AS place_order FROM {_from(source, joins | order_joins)} "
         f"WHERE {' AND '.join(where)} ORDER BY {by} LIMIT {limit:d}"
     )
-    again = f"p.place_order {direction}, p.place_key {direction}" if order else f"p.place_key {direction}"
+    again = f"page.place_order {direction}, page.place_key {direction}" if order else f"page.place_key {direction}"
     statement = (
-        f"SELECT p.place_key::text AS {_KEY}, coalesce(p.place_order::text, '') AS {_ORDER}{_columns(source, names)} "
-        f"FROM {source.table} JOIN ({keys}) p ON {source.key} = p.place_key "
+        f"SELECT page.place_key::text AS {_KEY}, coalesce(page.place_order::text, '') AS {_ORDER}"
+        f"{_columns(source, names)} FROM {source.table} JOIN ({keys}) page ON {source.key} = page.place_key "
         f"{_more(source, _joins_of(source, names))} ORDER BY {again}"
     )
     return statement, values

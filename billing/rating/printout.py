@@ -1,112 +1,71 @@
 """Bills of ``kopeck rate`` in words and as JSON: totals a customer can read, and every line's derivation.
 
 Rules. Every number of a derivation is printed exactly, so that a pocket calculator comes to the same kopeck; each
-event's derivation is recomputed by the judge before it is shown. Russian and English say the same. JSON holds
+event's derivation is recomputed by the judge before it is shown. Every language says the same. JSON holds
 integers only (micro, minor units, steps, epoch seconds) and the judge's entries under their own names.
 
 Does not know: how prices come about; terminals.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from billing.catalogue.model import Catalogue, Names
-from billing.catalogue.sheet import BUYERS, KINDS
+from billing.catalogue.sheet import KINDS, buyers_words
 from billing.catalogue.units import Unit, format_date
+from billing.language import N_
 from billing.rating.bills import Bill, BillLine, BillMonth, RatedEvent, TaxPart
 from billing.rating.rated_file import RejectedRow
 from billing.wording import Words
 from ratingcore import reference
 from ratingcore.bands import zone_of
 
-LANGUAGES: Final = ("en", "ru")
-
-#: Sentences by language; a test holds both to the same keys and the same places to fill in.
-TEXTS: Final[dict[str, dict[str, str]]] = {
-    "en": {
-        "bill": "Account {account}, {period}",
-        "total": "Total to pay",
-        "net": "without tax",
-        "tax": "tax",
-        "rejected": "Rows that were not billed: {count}",
-        "close": "at the close of the period",
-        "percentage": "taken of {base}",
-        "event": "{place}  {time}  {quantity}{to} -> {amount}",
-        "to": " to {number}",
-        "price": "price of {item} from {date}, {listing}",
-        "band": "band {band}, {start}, {seconds} s: {quantity}",
-        "Incremented": "increments: {came} counted as {left} (first {first}, then by {next}{grace})",
-        "grace": ", nothing up to {grace}",
-        "counted": "; of this call {seen} came before, counted as {counted}",
-        "Drawn": "allowance: {allowed} left, {drawn} taken from it, {left} to pay",
-        "DrawnPool": "allowance {pool}: {allowed} left, {drawn} taken from it, {left} to pay",
-        "DrawnPromotion": "promotion, free units: {allowed} left, {drawn} taken from it, {left} to pay",
-        "Charged": "{kind}{prefix}: {after} - {before} = {charged}",
-        "prefix": " (prefix {prefix})",
-        "Scaled": "{amount} x {ratio} % = {left}",
-        "Capped": "cap {maximum}: {running} before, {came} asked, {left} charged",
-        "sum": "sum of the line: {sum}",
-        "percent_off": "promotion {name}: {before} - {percent} % = {after}",
-        "amount_off": "promotion {name}: {before} - {amount} = {after}",
-        "period_off": "promotion {name}: the period is free, {before} -> {after}",
-        "rounded": "rounded ({mode}) to {amount}",
-        "inside": "of it tax {percent} %: {amount} x {percent} / {whole} = {tax}, net {net}",
-        "outside": "tax {percent} % on top: {amount} x {percent} / 100 = {tax}, to pay {gross}",
-        "at_least": "{value}, at least {bound}",
-        "at_most": "{value}, at most {bound}",
-        "HALF_AWAY": "half away from zero",
-        "HALF_EVEN": "half to even",
-        "AWAY": "away from zero",
-        "TOWARD_ZERO": "toward zero",
-        "FLOOR": "down",
-        "CEILING": "up",
-    },
-    "ru": {
-        "bill": "Лицевой счёт {account}, {period}",
-        "total": "Итого к оплате",
-        "net": "без налога",
-        "tax": "налог",
-        "rejected": "Строки, не попавшие в счёт: {count}",
-        "close": "при закрытии периода",
-        "percentage": "берётся от {base}",
-        "event": "{place}  {time}  {quantity}{to} -> {amount}",
-        "to": " на {number}",
-        "price": "цена {item} с {date}, {listing}",
-        "band": "полоса {band}, {start}, {seconds} с: {quantity}",
-        "Incremented": "тарификация: {came} считаются как {left} (первые {first}, далее по {next}{grace})",
-        "grace": ", до {grace} бесплатно",
-        "counted": "; от этого звонка раньше было {seen}, учтено {counted}",
-        "Drawn": "пакет: оставалось {allowed}, взято {drawn}, к оплате {left}",
-        "DrawnPool": "пакет {pool}: оставалось {allowed}, взято {drawn}, к оплате {left}",
-        "DrawnPromotion": "акция, бесплатный объём: оставалось {allowed}, взято {drawn}, к оплате {left}",
-        "Charged": "{kind}{prefix}: {after} - {before} = {charged}",
-        "prefix": " (префикс {prefix})",
-        "Scaled": "{amount} x {ratio} % = {left}",
-        "Capped": "не более {maximum}: раньше {running}, начислялось {came}, взято {left}",
-        "sum": "сумма по строке: {sum}",
-        "percent_off": "акция {name}: {before} - {percent} % = {after}",
-        "amount_off": "акция {name}: {before} - {amount} = {after}",
-        "period_off": "акция {name}: период бесплатен, {before} -> {after}",
-        "rounded": "округлено ({mode}) до {amount}",
-        "inside": "в том числе налог {percent} %: {amount} x {percent} / {whole} = {tax}, без налога {net}",
-        "outside": "налог {percent} % сверху: {amount} x {percent} / 100 = {tax}, к оплате {gross}",
-        "at_least": "{value}, но не менее {bound}",
-        "at_most": "{value}, но не более {bound}",
-        "HALF_AWAY": "половина от нуля",
-        "HALF_EVEN": "половина к чётному",
-        "AWAY": "от нуля",
-        "TOWARD_ZERO": "к нулю",
-        "FLOOR": "вниз",
-        "CEILING": "вверх",
-    },
+#: Sentences by their keys.
+TEXTS: Final[Mapping[str, str]] = {
+    "bill": N_("Account %(account)s, %(period)s"),
+    "total": N_("Total to pay"),
+    "net": N_("without tax"),
+    "tax": N_("tax"),
+    "rejected": N_("Rows that were not billed: %(count)s"),
+    "close": N_("at the close of the period"),
+    "percentage": N_("taken of %(base)s"),
+    "event": N_("%(place)s  %(time)s  %(quantity)s%(to)s -> %(amount)s"),
+    "to": N_(" to %(number)s"),
+    "price": N_("price of %(item)s from %(date)s, %(listing)s"),
+    "band": N_("band %(band)s, %(start)s, %(seconds)s s: %(quantity)s"),
+    "Incremented": N_("increments: %(came)s counted as %(left)s (first %(first)s, then by %(next)s%(grace)s)"),
+    "grace": N_(", nothing up to %(grace)s"),
+    "counted": N_("; of this call %(seen)s came before, counted as %(counted)s"),
+    "Drawn": N_("allowance: %(allowed)s left, %(drawn)s taken from it, %(left)s to pay"),
+    "DrawnPool": N_("allowance %(pool)s: %(allowed)s left, %(drawn)s taken from it, %(left)s to pay"),
+    "DrawnPromotion": N_("promotion, free units: %(allowed)s left, %(drawn)s taken from it, %(left)s to pay"),
+    "Charged": N_("%(kind)s%(prefix)s: %(after)s - %(before)s = %(charged)s"),
+    "prefix": N_(" (prefix %(prefix)s)"),
+    "Scaled": N_("%(amount)s x %(ratio)s %% = %(left)s"),
+    "Capped": N_("cap %(maximum)s: %(running)s before, %(came)s asked, %(left)s charged"),
+    "sum": N_("sum of the line: %(sum)s"),
+    "percent_off": N_("promotion %(name)s: %(before)s - %(percent)s %% = %(after)s"),
+    "amount_off": N_("promotion %(name)s: %(before)s - %(amount)s = %(after)s"),
+    "period_off": N_("promotion %(name)s: the period is free, %(before)s -> %(after)s"),
+    "rounded": N_("rounded (%(mode)s) to %(amount)s"),
+    "inside": N_("of it tax %(percent)s %%: %(amount)s x %(percent)s / %(whole)s = %(tax)s, net %(net)s"),
+    "outside": N_("tax %(percent)s %% on top: %(amount)s x %(percent)s / 100 = %(tax)s, to pay %(gross)s"),
+    "at_least": N_("%(value)s, at least %(bound)s"),
+    "at_most": N_("%(value)s, at most %(bound)s"),
+    "HALF_AWAY": N_("half away from zero"),
+    "HALF_EVEN": N_("half to even"),
+    "AWAY": N_("away from zero"),
+    "TOWARD_ZERO": N_("toward zero"),
+    "FLOOR": N_("down"),
+    "CEILING": N_("up"),
 }
 
 
 def _say(words: Words, key: str, **values: Any) -> str:
     """A sentence of TEXTS."""
-    return TEXTS[words.language][key].format(**values)
+    return words.say(TEXTS[key], **values)
 
 
 def report(
@@ -193,9 +152,8 @@ def sum_texts(line: BillLine, words: Words) -> Iterator[str]:
 
 def _price_text(catalogue: Catalogue, line: BillLine, version: int, words: Words) -> str:
     one = line.resolved.versions[version]
-    narrowed = [f"{BUYERS[words.language][name]} {value}" for name, value in one.listing.selectors if value]
     date = format_date(one.version.since_s, catalogue.zone)
-    listing = f"{', '.join(narrowed) or BUYERS[words.language]['for_all']} ({one.version.place})"
+    listing = f"{buyers_words(one.listing, words)} ({one.version.place})"
     return _say(words, "price", item=line.item, date=date, listing=listing)
 
 
@@ -250,7 +208,7 @@ def entry_text(entry: reference.Entry, unit: Unit, words: Words, meter: str = ""
             prefix = _say(words, "prefix", prefix=entry.prefix or "*") if entry.prefix is not None else ""
             after, before = (total_text(one, unit, words, entry.kind) for one in (entry.after, entry.before))
             charged = words.price(entry.amount_out_micro - entry.amount_in_micro)
-            kind = KINDS[words.language][entry.kind]
+            kind = words.say(KINDS[entry.kind])
             return _say(words, "Charged", kind=kind, prefix=prefix, after=after, before=before, charged=charged)
         case reference.Scaled():
             ratio = words.percent(entry.ratio_ppm)

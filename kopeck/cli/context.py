@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from billing.database.cursors import Cursor
+from billing.language import codes
 from kopeck.cli.person import os_actor
 from kopeck.databases.stores import Stores, open_stores
 from kopeck.databases.transactions import in_transaction
@@ -99,9 +100,11 @@ class AliasedOption(click.Option):
         return names.replace("".join(f", {name}" for name in self.opts[1:]), ""), meaning
 
 
+#: Languages there are: English and those that have a file, without which no text is read.
+LANGUAGES = codes()
 #: Of what is printed.
 LANGUAGE = click.option(
-    "--language", "--lang", cls=AliasedOption, type=click.Choice(("en", "ru")), default="en", show_default=True
+    "--language", "--lang", cls=AliasedOption, type=click.Choice(LANGUAGES), default="en", show_default=True
 )
 
 #: Of files that people write; those of usage say it in their format (billing.usage.format.CHARSETS).

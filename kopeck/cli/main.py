@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "partner": Lazy("kopeck.cli.partners.partners:partner", "Partners: their contracts and keys."),
     "rate": Lazy("kopeck.cli.billing.catalogue:rate", "Rate a usage file under a catalogue file."),
     "run": Lazy("kopeck.cli.system.run:run", "Run everything on this machine."),
+    "schedule": Lazy("kopeck.cli.system.schedules:schedule", "When jobs begin by themselves."),
     "serve": Lazy("kopeck.cli.system.serve:serve", "Run one process with the roles named."),
     "settings": Lazy("kopeck.cli.system.settings:settings", "Show every setting with its present value."),
     "usage": Lazy("kopeck.cli.billing.usage:usage", "Files of usage: what subscribers used."),

@@ -68,6 +68,14 @@ ROLES: Final = {
         has_port=False,
         drain_s=lambda settings: settings.jobs.drain_s + 5,
     ),
+    "schedules": Role(
+        place="kopeck.serve.schedules:serve_schedules",
+        does="begins jobs by calendar rules",
+        uses="PostgreSQL",
+        section="schedules",
+        has_port=False,
+        drain_s=lambda _settings: 10,
+    ),
     "web": Role(
         place="kopeck.serve.web:serve_web",
         does="serves pages to people",
@@ -79,7 +87,7 @@ ROLES: Final = {
 }
 
 #: Roles that `kopeck run` puts into one process: none of them answers a partner or a person.
-BACK_OFFICE: Final = ("relay", "jobs")
+BACK_OFFICE: Final = ("relay", "jobs", "schedules")
 
 
 def health_port(settings: Settings, roles: Sequence[str], index: int = 0) -> int:

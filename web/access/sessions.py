@@ -39,6 +39,10 @@ WHERE s.token_hash = %(hash)s AND s.expires_at > now() AND u.state = 'active'
 _SEEN: Final = "UPDATE sessions SET seen_at = now() WHERE token_hash = %s"
 _SET_NOTICE: Final = "UPDATE sessions SET notice = %s WHERE token_hash = %s"
 _CLEAR_NOTICE: Final = "UPDATE sessions SET notice = NULL WHERE token_hash = %s"
+_FORGET_EXPIRED: Final = """
+DELETE FROM sessions WHERE token_hash IN (
+    SELECT token_hash FROM sessions WHERE expires_at < now() LIMIT %s FOR UPDATE SKIP LOCKED)
+"""
 _END: Final = "DELETE FROM sessions WHERE token_hash = %s"
 _END_OF_USER: Final = "DELETE FROM sessions WHERE user_id = %s"
 
@@ -98,3 +102,9 @@ async def end_sessions_of(cur: Cursor, user_id: int) -> None:
 def hash_of(token: str) -> bytes:
     """What the table keeps of a token. No salt and no stretching: the token itself is 256 random bits."""
     return hashlib.sha256(token.encode()).digest()
+
+
+async def forget_expired(cur: Cursor, most: int) -> int:
+    """Delete sessions that have expired; how many, at most ``most``."""
+    await cur.execute(_FORGET_EXPIRED, (most,))
+    return int(cur.rowcount)

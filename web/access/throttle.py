@@ -71,6 +71,11 @@ _FORGET_BROWSERS: Final = """
 DELETE FROM known_browsers WHERE token_hash IN (
     SELECT token_hash FROM known_browsers WHERE user_id = %s ORDER BY seen_at DESC OFFSET %s)
 """
+_FORGET_UNSEEN_BROWSERS: Final = f"""
+DELETE FROM known_browsers WHERE token_hash IN (
+    SELECT token_hash FROM known_browsers WHERE seen_at < now() - interval '{KNOWN_BROWSER_DAYS} days'
+    LIMIT %s FOR UPDATE SKIP LOCKED)
+"""
 _FORGET_ALL_BROWSERS: Final = "DELETE FROM known_browsers WHERE user_id = %s"
 
 
@@ -162,3 +167,11 @@ async def _take(cur: Cursor, scope: str, key: bytes, most: int, *, spaced: bool 
 
 def _hash(*parts: str) -> bytes:
     return hashlib.sha256("\0".join(parts).encode()).digest()
+
+
+async def forget_old(cur: Cursor, most: int) -> int:
+    """Delete counts of tries and known browsers that mean nothing any more; how many, some of each at a time."""
+    await cur.execute(_FORGET_OLD)
+    deleted = int(cur.rowcount)
+    await cur.execute(_FORGET_UNSEEN_BROWSERS, (most,))
+    return deleted + int(cur.rowcount)

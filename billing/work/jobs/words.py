@@ -17,6 +17,7 @@ TITLES: Final[Mapping[str, str]] = {
     "bulk.invoice_pdfs": N_("PDF files of invoices"),
     "dunning.run": N_("Dunning"),
     "list.export": N_("Export of a list"),
+    "sessions.forget": N_("Deletion of expired sign-ins"),
     "usage.import": N_("Import of usage"),
     "verify": N_("Verification"),
 }

@@ -16,25 +16,23 @@ from typing import Any
 import click
 
 from billing.database.cursors import Cursor
-from billing.explanation.store import KINDS, JudgedLine, judge_lines
-from billing.explanation.words import explain_words
+from billing.explanation.store import KINDS, judge_lines
+from billing.explanation.words import derivation
 from billing.invoicing.allocation_store import allocate_payment
 from billing.invoicing.credit_notes import CreditRequest
 from billing.invoicing.credit_store import credit_invoice
-from billing.invoicing.documents import document_of, file_name_of, line_words, make_pdf, new_compiler, state_words
+from billing.invoicing.documents import document_of, file_name_of, make_pdf, new_compiler, state_words
 from billing.invoicing.invoices import (
     Invoice,
     InvoiceDetails,
     InvoiceError,
     InvoiceFilter,
     InvoiceState,
-    Line,
     draft_id_of,
 )
 from billing.invoicing.store import invoice_details, invoice_id_of, list_invoices
-from billing.wording import Words
 from kopeck.cli.billing.invoice_files import write_run
-from kopeck.cli.context import LANGUAGE, AliasedOption, Context, Day, actor, pass_context, show_table
+from kopeck.cli.context import LANGUAGE, LANGUAGES, AliasedOption, Context, Day, actor, pass_context, show_table
 from kopeck.cli.progress import progress
 from kopeck.databases.transactions import in_transaction
 from ratingcore.money import Minor, format_minor, parse_minor
@@ -226,25 +224,12 @@ def explain(context: Context, number: str, line: int | None, language: str) -> N
 
     judged = {one.line.line: one for one in context.in_transaction(lambda cur: judge_lines(cur, wanted, {}))}
     for one in lines:
-        for text in _derivation(one, judged.get(one.line), language, found.invoice.currency):
-            click.echo(text)
+        heading, sentences = derivation(one, judged.get(one.line), language, found.invoice.currency)
+        click.echo(heading)
+        for sentence in sentences:
+            click.echo(f"    {sentence}")
     if any(one.wrong for one in judged.values()):
         raise click.exceptions.Exit(1)
-
-
-def _derivation(line: Line, judged: JudgedLine | None, language: str, currency: str) -> Iterator[str]:
-    words = Words(language, currency)
-    kind = line_words(language, f"kind.{line.kind}")
-    name = line.description or (words.name(line.names) if line.names else line.item)
-    named = f"{name}, {kind}" if name else kind
-    yield f"{line.line}. {named}: {words.money(line.net + line.tax)}"
-    if judged is None:
-        yield "    " + line_words(language, "by_hand", sum=words.money(line.amount), tax=words.money(line.tax))
-        return
-    if judged.wrong:
-        yield "    " + line_words(language, "differs", why=judged.wrong)
-    if judged.explained is not None and judged.catalogue is not None:
-        yield from (f"    {text}" for text in explain_words(judged.catalogue, judged.explained, words))
 
 
 @invoice.command()
@@ -252,7 +237,7 @@ def _derivation(line: Line, judged: JudgedLine | None, language: str, currency: 
 @click.option("--run", "run_id", type=int, help="All invoices of this billing run.")
 @click.option("--out", type=click.Path(path_type=Path), help="File, or with --run the folder.")
 @click.option(
-    "--language", "--lang", cls=AliasedOption, type=click.Choice(("ru", "en")), help="Instead of the customer's own."
+    "--language", "--lang", cls=AliasedOption, type=click.Choice(LANGUAGES), help="Instead of the customer's own."
 )
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes, with --run. [default: one a processor]")
 @pass_context

@@ -9,7 +9,7 @@ from billing.calendar import NEVER
 from billing.charging.records import KINDS, PARTS, ShardBill
 from billing.explanation.lines import explain_line, explain_record, owner_of
 from billing.explanation.records import BilledAhead, Explained, OrderFacts, RecordFacts, UsageFacts
-from billing.explanation.words import TEXTS, explain_words
+from billing.explanation.words import explain_words
 from billing.orders.terms import OrderTerms
 from billing.wording import Words
 from tests.billing.catalogue.catalogues import one_price, read
@@ -157,10 +157,6 @@ def test_usage_without_a_price_was_never_billed() -> None:
     event = UsageFacts(9, 1, "sms", at("2019-01-05"), MINUTE)
     with pytest.raises(ValueError, match="event 9 cannot be rated: out of horizon"):
         explain_record(SHOP, RecordFacts(late.order, "arrears", late.start_s, late.end_s, 1, 1, usage=(event,)))
-
-
-def test_both_languages_say_the_same() -> None:
-    assert TEXTS["en"].keys() == TEXTS["ru"].keys()
 
 
 def test_lines_that_differ_in_their_rounding_alone_are_told_apart_by_their_place() -> None:

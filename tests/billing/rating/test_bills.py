@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.catalogue.nodes import CatalogueError
-from billing.catalogue.sheet import BUYERS, KINDS
 from billing.rating.bills import Bill, BillTerms, rate_usage
 from billing.rating.bulk import rate_in_bulk
-from billing.rating.printout import TEXTS, as_json, rated_of_json, report
+from billing.rating.printout import as_json, rated_of_json, report
 from billing.rating.rated_file import RejectedRow, read_usage
 from kopeck.cli.main import main
 from ratingcore import reference
@@ -189,13 +188,6 @@ def test_a_mark_of_the_byte_order_and_semicolons_are_no_matter() -> None:
     data = "\ufeffaccount;item;time;quantity\r\n7;voice;2026-02-01;60\r\n".encode()
     usage, rejected = read_usage("usage.csv", io.BytesIO(data), example("mobile.yaml"))
     assert (len(usage), rejected) == (1, [])
-
-
-def test_both_languages_have_the_same_sentences_with_the_same_places() -> None:
-    for texts in (TEXTS, KINDS, BUYERS):
-        assert texts["en"].keys() == texts["ru"].keys()
-        for key, text in texts["en"].items():
-            assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", texts["ru"][key])), key
 
 
 def test_every_derivation_in_json_is_recomputed_by_the_judge_from_its_numbers_alone() -> None:

@@ -9,15 +9,10 @@ from billing.invoicing.list_store import INVOICE_ROWS, INVOICE_STATES
 from billing.language import N_
 from web.access.rights import Right
 from web.console.people.customers import entity_options
+from web.site import words
 from web.site.lists.declaration import BulkAction, Kind, ListColumn, Listing, Tab
 
-STATE_WORDS: Final = {
-    "draft": N_("draft"),
-    "issued": N_("issued"),
-    "paid": N_("paid"),
-    "overdue": N_("overdue"),
-    "credited": N_("credited"),
-}
+STATE_WORDS: Final = words.INVOICE_STATES
 assert tuple(STATE_WORDS) == INVOICE_STATES
 KIND_WORDS: Final = {"invoice": N_("invoice"), "credit_note": N_("credit note")}
 

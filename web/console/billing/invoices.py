@@ -1,8 +1,9 @@
-"""An invoice for people: its page and its PDF.
+"""An invoice for people: its page, its PDF, and how each line of it came about.
 
 Rules. The page lays out the same words as the PDF (billing.invoicing.documents), in the reader's language; the PDF is
 in the customer's. Every view is on the audit record before it is shown. A PDF is made in a thread: it takes tens of
-milliseconds, which other pages need not wait for.
+milliseconds, which other pages need not wait for. A line is derived by the judge, which computes it again and says
+where it comes to another sum.
 
 Does not know: what an invoice says, how it came about.
 """
@@ -12,17 +13,24 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from billing.explanation.store import KINDS, judge_lines
+from billing.explanation.words import derivation
 from billing.invoicing.documents import document_of, file_name_of, make_pdf, money_words, new_compiler
 from billing.invoicing.dunning_standing import Standing
 from billing.invoicing.dunning_store import standing_of
 from billing.invoicing.invoices import InvoiceDetails, InvoiceError
+from billing.invoicing.list_store import INVOICE_ROWS
 from billing.invoicing.store import invoice_details, invoice_id_of
 from billing.language import N_
+from billing.listing.records import Question
+from billing.listing.store import rows_by_key
 from web.access.rights import Right
-from web.site.page import Page, Refused
+from web.console.billing.invoice_list import INVOICES
+from web.site.lists.pages import ListedPage
+from web.site.page import Refused
 
 
-class InvoicePage(Page):
+class InvoicePage(ListedPage):
     """GET /invoices/NUMBER."""
 
     needs = Right.INVOICES_VIEW
@@ -44,7 +52,7 @@ class InvoicePage(Page):
         )
 
 
-async def load_invoice(page: Page, number: str) -> tuple[InvoiceDetails, Standing]:
+async def load_invoice(page: ListedPage, number: str) -> tuple[InvoiceDetails, Standing]:
     """An issued invoice and how its account stands now, with the view on record. Drafts have no number, no page.
 
     Raises:
@@ -54,7 +62,11 @@ async def load_invoice(page: Page, number: str) -> tuple[InvoiceDetails, Standin
         raise Refused(404, N_("There is no invoice with this number"))
     async with page.site.transaction("ISOLATION LEVEL REPEATABLE READ") as cur:
         try:
-            [details] = await invoice_details(cur, [await invoice_id_of(cur, number)])
+            invoice_id = await invoice_id_of(cur, number)
+            scope = Question(legal_entities=page.legal_entities(INVOICES))
+            if not await rows_by_key(cur, INVOICE_ROWS, scope, [str(invoice_id)], ()):
+                raise InvoiceError("the invoice is another legal entity's")
+            [details] = await invoice_details(cur, [invoice_id])
             standing = await standing_of(cur, details.invoice.account)
         except InvoiceError as error:
             raise Refused(404, N_("There is no invoice with this number")) from error
@@ -62,7 +74,27 @@ async def load_invoice(page: Page, number: str) -> tuple[InvoiceDetails, Standin
     return details, standing
 
 
-class InvoicePdf(Page):
+class InvoiceExplainPage(ListedPage):
+    """GET /invoices/NUMBER/explain."""
+
+    needs = Right.INVOICES_VIEW
+    section = "invoices"
+
+    async def get(self, number: str) -> None:
+        """Every line with its derivation: events, price, steps, share, promotions, rounding, tax."""
+        details, _ = await load_invoice(self, number)
+        wanted = [(details.invoice.id, line.line) for line in details.lines if line.kind in KINDS]
+        async with self.site.transaction("ISOLATION LEVEL REPEATABLE READ READ ONLY") as cur:
+            judged = {judged.line.line: judged for judged in await judge_lines(cur, wanted, {})}
+        currency = details.invoice.currency
+        lines = [
+            (line.line, *derivation(line, judged.get(line.line), self.language, currency)) for line in details.lines
+        ]
+        is_wrong = any(line.wrong for line in judged.values())
+        await self.show("invoice_explain.html", invoice=details.invoice, lines=lines, is_wrong=is_wrong)
+
+
+class InvoicePdf(ListedPage):
     """GET /invoices/NUMBER/pdf."""
 
     needs = Right.INVOICES_VIEW

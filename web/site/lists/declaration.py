@@ -103,12 +103,21 @@ class BulkAction:
 
 
 @dataclass(frozen=True, slots=True)
+class AddLink:
+    """The way from a list to the page that makes one more of what it lists, for those with its right."""
+
+    title: str
+    path: str
+    needs: Right
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """A list page.
 
     name: its path without the slash, its right, and the name of its exported files. noun: tells a number of its rows.
     order: a column, ``-`` before it for the greatest first. needs: the right to see it; exports: the right
-    to take all of it away. actions: what is done to many rows at once.
+    to take all of it away. actions: what is done to many rows at once. adds: the page that makes one more.
     """
 
     name: str
@@ -123,6 +132,7 @@ class Listing:
     section: str = ""
     tabs: tuple[Tab, ...] = ()
     actions: tuple[BulkAction, ...] = ()
+    adds: AddLink | None = None
 
     def __post_init__(self) -> None:
         """Refuse what does not hold together."""

@@ -173,6 +173,7 @@ class ListPage(ListedPage):
                 for href, tab, is_open in zip(hrefs, listing.tabs, is_now, strict=True)
             ],
             views=[(view, f"{listing.path}?{with_dates(listing, view.query, request)}") for view in views],
+            adds=listing.adds if listing.adds and self.may(listing.adds.needs) else None,
             may_export=self.may(listing.exports),
             may_share=self.may(Right.VIEWS_SHARE),
             actions=actions,

@@ -169,7 +169,7 @@ def _parameters(listing: Listing, column: ListColumn) -> list[str]:
     parts: tuple[str, ...] = ()
     match known.search:
         case Search.WORDS | Search.CODE:
-            parts = ("", "match")
+            parts = ("", "match") if len(matches_of(known)) > 1 else ("",)
         case Search.CHOICE:
             parts = ("",)
         case Search.RANGE:

@@ -167,7 +167,7 @@ class BulkPage(ListServicePage):
         arguments = job_arguments(self, listing, request) | {"rows": chosen.rows}
         arguments["keys"] = None if chosen.is_all else list(chosen.keys)
         async with self.site.transaction() as cur:
-            detail = {"filter": request.query(), "rows": chosen.rows, "action": action.name}
+            detail = {"filter": request.query(), "rows": chosen.rows, "name": action.name}
             await self.record("bulk_started", "list", listing.name, cur, **detail)
             key = f"bulk:{self.user.id}:{token}" if token else None
             job_id = await enqueue(cur, f"bulk.{action.name}", arguments, asked_by=self.user.actor, key=key)

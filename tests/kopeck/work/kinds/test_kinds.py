@@ -18,6 +18,7 @@ from kopeck.serve.jobs import KINDS
 from kopeck.settings import Billing, Settings
 from tests.billing.cycle.base import FEBRUARY, cycle_base
 from tests.billing.usage.usage_files import CALLS, CALLS_HEADER, call
+from tests.billing.work.schedules.hosts import rows
 from tests.gateway.until import until
 
 ANNA = "user:anna"
@@ -181,3 +182,22 @@ async def _shards(bench):
         return (await cur.fetchone())[0]
 
     return await bench.run(count)
+
+
+def test_expired_sign_ins_and_old_tries_are_deleted_and_living_ones_stay(bench, database):
+    rows(database.dsn, "INSERT INTO users (login, password_hash) VALUES ('ann', '$argon2id$x')")
+    rows(
+        database.dsn,
+        "INSERT INTO sessions (token_hash, user_id, csrf, created_at, expires_at)"
+        " SELECT sha256(n::text::bytea), 1, repeat('x', 32), now() - interval '1 day', now() + n * interval '1 hour'"
+        " FROM generate_series(-2, 2) n WHERE n <> 0",
+    )
+    rows(
+        database.dsn,
+        "INSERT INTO sign_in_tries (scope, key, tries, last_at)"
+        " SELECT 'login', sha256(n::text::bytea), 1, now() - n * interval '10 days' FROM generate_series(0, 2) n",
+    )
+    job, _ = done(bench, "sessions.forget", {})
+    assert (job.state, job.result) == (JobState.DONE, {"sessions": 2, "tries_and_browsers": 2})
+    assert rows(database.dsn, "SELECT count(*) FROM sessions") == [(2,)]
+    assert rows(database.dsn, "SELECT count(*) FROM sign_in_tries") == [(1,)]
