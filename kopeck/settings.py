@@ -28,7 +28,7 @@ from billing.refusals import Refusal
 DEFAULT_FILE = "kopeck.toml"
 PREFIX = "KOPECK_"
 #: Environment names with our prefix that are not settings: the file's own name, tests, children of `kopeck run`.
-NOT_SETTINGS = ("KOPECK_CONFIG", "KOPECK_TEST_", "KOPECK_SUPERVISED")
+NOT_SETTINGS = ("KOPECK_ACTOR", "KOPECK_CONFIG", "KOPECK_TOKEN", "KOPECK_TEST_", "KOPECK_SUPERVISED")
 
 
 class SettingsError(Refusal):
@@ -234,6 +234,15 @@ class Billing(_Section, frozen=True):
     second_person_above_minor: Annotated[int, Meta(ge=0)] = 5_000_000
 
 
+class AccessRules(_Section, frozen=True):
+    """Who may act with the command.
+
+    person_required: the command changes something only as a user (`--as LOGIN`, a token), as soon as one administers
+    """
+
+    person_required: bool = False
+
+
 class Metrics(_Section, frozen=True):
     """Health and metrics of every process.
 
@@ -272,6 +281,7 @@ class Settings(_Section, frozen=True):
     schedules: Schedules = Schedules()
     usage: Usage = Usage()
     billing: Billing = Billing()
+    access: AccessRules = AccessRules()
     metrics: Metrics = Metrics()
     log: Log = Log()
 

@@ -70,13 +70,13 @@ CREATE INDEX tokens_user ON tokens (user_id, id);
 -- What waits for a second person. It is done in the transaction that approves it, or not at all.
 CREATE TABLE approvals (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    key text NOT NULL UNIQUE CHECK (length(key) BETWEEN 1 AND 200),    -- a key acts once
     kind text NOT NULL CHECK (kind ~ '^[a-z_]{1,40}$'),
+    key text NOT NULL CHECK (length(key) BETWEEN 1 AND 200),           -- a key of a kind acts once
     arguments jsonb NOT NULL CHECK (jsonb_typeof(arguments) = 'object'),
     changes jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(changes) = 'object'),  -- fact -> [before, after]
     summary text NOT NULL CHECK (length(summary) BETWEEN 1 AND 500),   -- what will be done, in English
+    asked_right text NOT NULL,                        -- which right who asked needs, still when it is approved
     right_name text NOT NULL,                         -- which right the second person needs
-    legal_entity_id integer REFERENCES legal_entities,
     object_kind text NOT NULL DEFAULT '',
     object_id text NOT NULL DEFAULT '',
     object_version text NOT NULL DEFAULT '',          -- when asked; another one later: asked again
@@ -94,13 +94,13 @@ CREATE TABLE approvals (
     decided_at timestamptz,
     decided_why text NOT NULL DEFAULT '' CHECK (length(decided_why) <= 500),
     result jsonb NOT NULL DEFAULT '{}',
+    UNIQUE (kind, key),
     CHECK (num_nonnulls(decided_by, decided_proof, decided_at) = CASE state WHEN 'waiting' THEN 0 ELSE 3 END),
     CHECK ((amount_minor IS NULL) = (currency = '')),
     CONSTRAINT approvals_two_people CHECK (state <> 'done' OR (decided_by <> asked_by AND decided_proof <> 'os'))
 );
 CREATE INDEX approvals_waiting ON approvals (id) WHERE state = 'waiting';
 CREATE INDEX approvals_asked ON approvals (asked_by, id);
-CREATE INDEX approvals_object ON approvals (kind, object_kind, object_id) WHERE state = 'waiting';
 
 CREATE FUNCTION decided_approval_stays() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
@@ -124,12 +124,25 @@ CREATE TRIGGER approvals_kept BEFORE DELETE OR TRUNCATE ON approvals
     FOR EACH STATEMENT EXECUTE FUNCTION append_only();
 
 -- Postings by hand that wait already go on waiting, and are approved as everything else is.
-INSERT INTO approvals (key, kind, arguments, summary, right_name, object_kind, object_id, amount_minor, currency, why,
-                       asked_by, asked_proof, asked_at, expires_at)
-SELECT 'posting-request-' || r.id, 'money', jsonb_build_object('request', r.id, 'kind', r.kind),
-       replace(r.kind, '_', ' ') || ', account ' || a.number, 'money.approve', 'account', a.number, r.amount_minor,
-       r.currency, r.why, r.requested_by, 'password', least(r.requested_at, now()), now() + interval '14 days'
+INSERT INTO approvals (kind, key, arguments, summary, asked_right, right_name, object_kind, object_id, amount_minor,
+                       currency, why, asked_by, asked_proof, asked_at, expires_at)
+SELECT 'money', r.key, jsonb_build_object('request', r.id, 'kind', r.kind),
+       replace(r.kind, '_', '-') || ', account ' || a.number,
+       CASE r.kind WHEN 'move' THEN 'money.move' WHEN 'refund' THEN 'money.refund' WHEN 'payout' THEN 'money.pay_out'
+                   ELSE 'money.post' END,
+       'money.approve', 'account', a.number, r.amount_minor, r.currency, r.why, r.requested_by, 'password',
+       least(r.requested_at, now()), now() + interval '14 days'
 FROM posting_requests r JOIN accounts a ON a.id = r.account_id WHERE r.state = 'pending' AND r.needs_second;
+
+-- A token of a person proves as much as the password it was made with.
+ALTER TABLE posting_requests
+    DROP CONSTRAINT posting_requests_requested_proof_check, DROP CONSTRAINT posting_requests_decided_proof_check,
+    DROP CONSTRAINT posting_requests_two_people,
+    ADD CONSTRAINT posting_requests_requested_proof_check CHECK (requested_proof IN ('password', 'token', 'os')),
+    ADD CONSTRAINT posting_requests_decided_proof_check CHECK (decided_proof IN ('password', 'token', 'os')),
+    ADD CONSTRAINT posting_requests_two_people CHECK (
+        NOT needs_second OR (requested_proof <> 'os'
+                             AND (state <> 'posted' OR (decided_by <> requested_by AND decided_proof <> 'os'))));
 
 -- Facts that changed, as [before, after]; the request or command that did it.
 ALTER TABLE audit
@@ -145,7 +158,7 @@ GRANT SELECT, INSERT, DELETE ON role_legal_entities TO kopeck_app;
 GRANT SELECT, INSERT (user_id, role_id, given_by), DELETE ON user_roles TO kopeck_app;
 GRANT SELECT, INSERT (user_id, name, prefix, token_hash, rights, expires_at),
     UPDATE (last_used_at, last_used_from, revoked_at, revoked_by) ON tokens TO kopeck_app;
-GRANT SELECT, INSERT (key, kind, arguments, changes, summary, right_name, legal_entity_id, object_kind, object_id,
+GRANT SELECT, INSERT (kind, key, arguments, changes, summary, asked_right, right_name, object_kind, object_id,
     object_version, amount_minor, currency, why, asked_by, asked_proof, expires_at),
     UPDATE (state, decided_by, decided_proof, decided_why, result) ON approvals TO kopeck_app;
 GRANT INSERT (changes, request_id) ON audit TO kopeck_app;

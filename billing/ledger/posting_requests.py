@@ -62,7 +62,7 @@ class RequestState(StrEnum):
 
 
 Way = Literal["", "partner", "bank", "cash"]
-Proof = Literal["password", "os"]
+Proof = Literal["password", "token", "os"]
 
 #: The system account on the other side, for kinds that have one of their own.
 OTHER_SIDE: Final = {
@@ -79,7 +79,8 @@ TAKES: Final = frozenset({Kind.MOVE, Kind.REFUND})
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who acts. actor: as records name it. proof: `password` of a user of ours, or `os`: the system's word alone."""
+    """Who acts. actor: as records name it. proof: `password` or `token` of a user of ours, or `os`: the system's
+    word alone."""
 
     actor: str
     proof: Proof

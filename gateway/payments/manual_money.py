@@ -13,7 +13,7 @@ Does not know: passwords and roles (the caller proves the person), the audit rec
 transaction), SQL of requests and receipts (billing.ledger.posting_requests).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -21,6 +21,7 @@ from typing import Final
 from adapters.messages import Reason
 from billing.database.cursors import Cursor
 from billing.ledger.posting_requests import (
+    HeldAccount,
     Kind,
     Person,
     PostingError,
@@ -28,6 +29,7 @@ from billing.ledger.posting_requests import (
     Receipt,
     RequestState,
     WantedPosting,
+    brings,
     objection,
     problem_with,
     repeats,
@@ -63,11 +65,15 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class PostingOutcome:
-    """A request with what became of it. is_new: False for a repeat of a known key, which did nothing."""
+    """A request with what became of it. is_new: False for a repeat of a known key, which did nothing.
+
+    expected: of a request that waits, the balances as they would become now.
+    """
 
     request: PostingRequest
     is_new: bool
     balances: tuple[Balance, ...] = ()
+    expected: tuple[Balance, ...] = ()
 
 
 async def ask(cur: Cursor, wanted: WantedPosting, person: Person, second_above: Minor, now: datetime) -> PostingOutcome:
@@ -98,7 +104,7 @@ async def ask(cur: Cursor, wanted: WantedPosting, person: Person, second_above: 
     if amount == 0 or (amount < 0 and wanted.kind is not Kind.CORRECTION):
         raise PostingError("nothing is left to move")
     needs_second = abs(amount) > second_above
-    if needs_second and person.proof != "password":
+    if needs_second and person.proof == "os":
         raise PostingError(
             f"more than {format_minor(second_above)} needs a second person, and both by password: add --as LOGIN"
         )
@@ -113,7 +119,7 @@ async def ask(cur: Cursor, wanted: WantedPosting, person: Person, second_above: 
         assert standing is not None
         return _repeated(standing, wanted, receipt_id)
     if needs_second:
-        return PostingOutcome(request, True)
+        return PostingOutcome(request, True, expected=_expected(request, held))
     return await _post(cur, request, person, "", now)
 
 
@@ -131,7 +137,7 @@ async def approve(cur: Cursor, request_id: int, person: Person, why: str, now: d
         raise PostingError(f"request {request_id} was rejected by {request.decided_by}")
     if request.requested_by == person.actor:
         raise PostingError(f"{person.actor} asked for request {request_id}: another person approves it")
-    if person.proof != "password":
+    if person.proof == "os":
         raise PostingError("who approves proves it by a password: add --as LOGIN")
     return await _post(cur, request, person, why, now)
 
@@ -151,6 +157,14 @@ async def reject(cur: Cursor, request_id: int, person: Person, why: str) -> Post
     return await hold_request(cur, request_id)
 
 
+async def request_with_key(cur: Cursor, key: str) -> PostingRequest:
+    """The request that was asked for under this key. Raises PostingError where there is none."""
+    request = await request_by_key(cur, key)
+    if request is None:
+        raise PostingError(f"there is no posting request with key {key[:40]!r}")
+    return request
+
+
 async def _account_of(cur: Cursor, wanted: WantedPosting, receipt_id: int | None) -> int:
     if receipt_id is None:
         return await account_id_of(cur, wanted.account)
@@ -158,6 +172,16 @@ async def _account_of(cur: Cursor, wanted: WantedPosting, receipt_id: int | None
     if wanted.account and wanted.account != receipt.account:
         raise PostingError(f"that receipt is of account {receipt.account}, not of {wanted.account[:40]}")
     return receipt.account_id
+
+
+def _expected(request: PostingRequest, held: Mapping[int, HeldAccount]) -> tuple[Balance, ...]:
+    account = held[request.account_id]
+    change = abs(request.amount) if brings(request) else -abs(request.amount)
+    expected = [Balance(account.number, account.balance, account.balance + change)]
+    if request.to_account_id is not None:
+        other = held[request.to_account_id]
+        expected.append(Balance(other.number, other.balance, other.balance + request.amount))
+    return tuple(expected)
 
 
 def _repeated(standing: PostingRequest, wanted: WantedPosting, receipt_id: int | None) -> PostingOutcome:

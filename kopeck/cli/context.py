@@ -15,11 +15,13 @@ from rich.text import Text
 
 from billing.database.cursors import Cursor
 from billing.language import codes
-from kopeck.cli.person import os_actor
+from kopeck.cli.person import actor_at, os_actor
 from kopeck.databases.stores import Stores, open_stores
 from kopeck.databases.transactions import in_transaction
 from kopeck.logs import configure_logs
 from kopeck.settings import Settings, load_settings
+from web.access.actors import Actor
+from web.access.rights import Right
 
 T = TypeVar("T")
 
@@ -27,9 +29,11 @@ T = TypeVar("T")
 class Context:
     """What every command gets: where settings come from, read when first asked for."""
 
-    def __init__(self, config: str | None) -> None:
+    def __init__(self, config: str | None, login: str | None = None) -> None:
         self.config = config
+        self.login = login
         self._settings: Settings | None = None
+        self._actor: Actor | None = None
 
     @property
     def settings(self) -> Settings:
@@ -44,6 +48,25 @@ class Context:
         configure_logs(self.settings.log, "cli")
         with open_stores(self.settings) as stores:
             yield stores
+
+    def actor(self, stores: Stores, right: Right | None = None, login: str | None = None) -> Actor:
+        """Who acts, once proven, and whether he may. login: of an option of the command, before that of `kopeck --as`.
+
+        Raises:
+            UserError, AccessError: not who he says, not on this machine, or without the right.
+        """
+        named = login or self.login
+        if self._actor is None or named not in (None, self._actor.login):
+            self._actor = actor_at(self.settings, stores.dsn, named)
+        if right is not None:
+            self._actor.demand(right)
+        return self._actor
+
+    def act(self, right: Right | None, work: Callable[[Cursor, Actor], Awaitable[T]], login: str | None = None) -> T:
+        """Run an async function of a cursor and who acts in one transaction, if he holds the right."""
+        with self.stores() as stores:
+            who = self.actor(stores, right, login)
+            return in_transaction(stores.dsn, lambda cur: work(cur, who))
 
     def in_transaction(self, work: Callable[[Cursor], Awaitable[T]]) -> T:
         """Run an async function of a cursor in one transaction on the database the settings name."""
@@ -118,7 +141,7 @@ CHARSET = click.option(
 
 
 def actor() -> str:
-    """How records name who acts at the terminal without a login of ours; kopeck/cli/person.py says what that proves."""
+    """How records name the operating system's user. Commands that change something ask `Context.act` instead."""
     return os_actor()
 
 

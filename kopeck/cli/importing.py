@@ -13,6 +13,8 @@ from billing.files.tables import BadLine, How, ImportFileError, Loaded
 from kopeck.cli.context import CHARSET_HINT, NOT_UTF_8, Context, shown_name
 from kopeck.cli.output import show_json
 from kopeck.cli.progress import progress, size_of
+from web.access.actors import Actor
+from web.access.rights import Right
 
 #: Bad lines of a file told at the terminal; --rejects writes them all.
 MAX_TOLD = 200
@@ -20,8 +22,9 @@ MAX_TOLD = 200
 
 def run_import(
     context: Context,
+    right: Right,
     file: IO[bytes],
-    load: Callable[..., Loaded],
+    load: Callable[[Actor], Callable[..., Loaded]],
     what: str,
     skip_bad: bool,
     dry_run: bool,
@@ -29,16 +32,18 @@ def run_import(
     as_json: bool,
     charset: str,
 ) -> None:
-    """Load a file of customers or orders and tell what came of it."""
+    """Load a file of customers or orders, as who holds the right, and tell what came of it."""
     begun = time.monotonic()
     try:
-        with context.stores() as stores, progress(f"import of {what}", size_of(file)) as report:
+        with context.stores() as stores:
+            who = context.actor(stores, right)
+            with progress(f"import of {what}", size_of(file)) as report:
 
-            def told(lines: int) -> None:
-                pace = lines / max(0.001, time.monotonic() - begun)
-                report(file.tell() if file.seekable() else 0, f"{lines:,} lines, {pace:,.0f} rows/s")
+                def told(lines: int) -> None:
+                    pace = lines / max(0.001, time.monotonic() - begun)
+                    report(file.tell() if file.seekable() else 0, f"{lines:,} lines, {pace:,.0f} rows/s")
 
-            done = load(stores.dsn, file, How(not dry_run, skip_bad, told, charset))
+                done = load(who)(stores.dsn, file, How(not dry_run, skip_bad, told, charset))
     except ImportFileError as error:
         hint = f"\n{CHARSET_HINT}" if NOT_UTF_8 in str(error) else ""
         raise click.ClickException(f"{shown_name(file)}: {error}{hint}") from error

@@ -21,6 +21,7 @@ from kopeck.cli.lazy import Lazy, LazyGroup
 COMMANDS: Final = {
     # money.py hangs further commands on the group of accounts.py, so the group is taken from there
     "account": Lazy("kopeck.cli.payments.money:account", "Subscribers' accounts, and money posted by hand."),
+    "approval": Lazy("kopeck.cli.people.approvals:approval", "What waits for a second person: see, approve, refuse."),
     "attempts": Lazy("kopeck.cli.payments.attempts:attempts", "Calls that changed no payment: delete old ones."),
     "bill": Lazy("kopeck.cli.billing.bill:bill", "The billing cycle: orders become invoices."),
     "catalog": Lazy("kopeck.cli.billing.catalogue:catalogue"),
@@ -35,6 +36,7 @@ COMMANDS: Final = {
     "order": Lazy("kopeck.cli.people.orders:order", "Orders: plans and items that customers have ordered."),
     "partner": Lazy("kopeck.cli.partners.partners:partner", "Partners: their contracts and keys."),
     "rate": Lazy("kopeck.cli.billing.catalogue:rate", "Rate a usage file under a catalogue file."),
+    "role": Lazy("kopeck.cli.system.users:role", "Roles: which rights people have."),
     "run": Lazy("kopeck.cli.system.run:run", "Run everything on this machine."),
     "schedule": Lazy("kopeck.cli.system.schedules:schedule", "When jobs begin by themselves."),
     "serve": Lazy("kopeck.cli.system.serve:serve", "Run one process with the roles named."),
@@ -52,15 +54,22 @@ COMMANDS: Final = {
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--config", metavar="FILE", help="Settings file (TOML); else KOPECK_CONFIG, else ./kopeck.toml.")
+@click.option(
+    "--as",
+    "login",
+    metavar="LOGIN",
+    envvar="KOPECK_ACTOR",
+    help="Act as this user of the pages; else KOPECK_ACTOR, else the user of the token in KOPECK_TOKEN.",
+)
 @click.version_option(package_name="kopeck", message="kopeck %(version)s")
 @click.pass_context
-def cli(context: click.Context, config: str | None) -> None:
+def cli(context: click.Context, config: str | None, login: str | None) -> None:
     """Kopeck accepts payments from aggregators and bills subscribers.
 
     `kopeck run` starts everything on this machine: gateways for partners, one process of back-office work, one of
     pages, and the databases that settings do not name; `kopeck demo` says what runs. Settings: docs/operators.md.
     """
-    context.obj = Context(config)
+    context.obj = Context(config, login)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

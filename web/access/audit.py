@@ -1,22 +1,25 @@
 """The record of what people saw and did: append-only, by the database itself.
 
 Rules. Written before the thing it names is shown, and in the transaction of the thing it names where that has one:
-what could not be recorded does not happen. Functions take the caller's aiopg cursor. No passwords, no tokens; a login
-that does not exist is not kept either, for people type their password into the wrong field.
+what could not be recorded does not happen. Functions take the caller's aiopg cursor. Of a change it keeps what was
+before and what is after, of changed facts alone. No passwords, no tokens, no keys: of a secret it says that it changed.
+A login that does not exist is not kept either, for people type their password into the wrong field.
 
 Does not know: pages, roles.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
 from psycopg2.extras import Json
 
 from billing.database.cursors import Cursor
+from web.access.actors import Actor
 
-#: Every action that can be on record; web/site/texts.py words each as ``audit.ACTION``.
+#: Every action that can be on record; web/site/words.py has their words.
 ACTIONS: Final = (
     "signed_in",
     "sign_in_failed",
@@ -74,7 +77,20 @@ ACTIONS: Final = (
     "user_role_set",
     "user_state_set",
     "user_password_reset",
+    "role_added",
+    "role_changed",
+    "role_removed",
+    "approval_asked",
+    "approval_done",
+    "approval_refused",
+    "approval_withdrawn",
+    "approval_lapsed",
+    "sessions_ended",
+    "token_made",
+    "token_revoked",
     "users_listed",
+    "roles_listed",
+    "approvals_listed",
     "audit_listed",
     "denied",
 )
@@ -121,19 +137,40 @@ CHANGES: Final = (
     "user_role_set",
     "user_state_set",
     "user_password_reset",
+    "role_added",
+    "role_changed",
+    "role_removed",
+    "approval_asked",
+    "approval_done",
+    "approval_refused",
+    "approval_withdrawn",
+    "approval_lapsed",
+    "sessions_ended",
+    "token_made",
+    "token_revoked",
 )
 assert tuple(action for action in ACTIONS if action in CHANGES) == CHANGES  # the order of a canonical address
 
+#: What stands for a secret.
+MASK: Final = "•••"
+_SECRET: Final = re.compile(r"(?i)passw|passphrase|secret|token|private|credential|pin_code")
+
 _INSERT: Final = """
-INSERT INTO audit (actor, action, object_kind, object_id, detail, remote_ip) VALUES (%s, %s, %s, %s, %s, %s)
+INSERT INTO audit (actor, action, object_kind, object_id, detail, remote_ip, changes, request_id)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
 """
 # Keyset on the primary key; ids of entries committed late may be lower than one already shown, and are then found by
 # opening the first page again.
 _LIST: Final = """
-SELECT id, at, actor, action, object_kind, object_id, detail, remote_ip FROM audit
+SELECT id, at, actor, action, object_kind, object_id, detail, remote_ip, changes, request_id FROM audit
 WHERE at >= %(start)s AND at < %(end)s
   AND (%(before)s::bigint IS NULL OR id < %(before)s)
-  AND (%(text)s = '' OR object_id = %(text)s OR actor = %(text)s OR actor = 'user:' || %(text)s)
+  AND (%(text)s = '' OR object_id = %(text)s OR actor = %(text)s OR actor = 'user:' || %(text)s
+       OR (request_id = %(text)s AND request_id <> '')
+       OR jsonb_to_tsvector('simple', detail || changes, '["all"]') @@ plainto_tsquery('simple', %(text)s))
+  AND (%(actor)s = '' OR actor = %(actor)s OR actor = 'user:' || %(actor)s)
+  AND (%(object_kind)s = '' OR object_kind = %(object_kind)s)
+  AND (%(object_id)s = '' OR object_id = %(object_id)s)
   AND (%(actions)s::text[] = '{}' OR action = ANY(%(actions)s::text[]))
 ORDER BY id DESC LIMIT %(limit)s
 """
@@ -141,7 +178,7 @@ ORDER BY id DESC LIMIT %(limit)s
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the record."""
+    """One row of the record. changes: fact -> (before, after), of a change. request_id: of the request or command."""
 
     id: int
     at: datetime
@@ -151,16 +188,24 @@ class Entry:
     object_id: str
     detail: Mapping[str, Any]
     remote_ip: str
+    changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """What to list. start and end: aware UTC, half-open. text: an object's id or an actor; actions: empty is all."""
+    """What to list. start and end: aware UTC, half-open. Empty: all.
+
+    text: an object's id, an actor, a request's id, or whole words of what was recorded. actor: with or without `user:`.
+    """
 
     start: datetime
     end: datetime
     text: str = ""
     actions: tuple[str, ...] = ()
+    actor: str = ""
+    object_kind: str = ""
+    object_id: str = ""
 
 
 async def record(
@@ -173,9 +218,71 @@ async def record(
     **detail: Any,
 ) -> None:
     """Append one entry. ``action`` is one of ACTIONS; ``detail`` is JSON."""
+    await _append(cur, actor, action, remote_ip, object_kind, object_id, detail, {}, "")
+
+
+async def record_as(
+    cur: Cursor,
+    who: Actor,
+    action: str,
+    object_kind: str = "",
+    object_id: str = "",
+    /,
+    changes: Mapping[str, Sequence[Any]] | None = None,
+    **detail: Any,
+) -> None:
+    """Append an entry of what an actor did.
+
+    Args:
+        changes: fact -> (before, after), of facts that changed, as `changed_facts` finds them.
+        detail: JSON, beside what the actor claims of itself.
+    """
+    told = {**detail, **who.claims}
+    await _append(cur, who.name, action, who.address, object_kind, object_id, told, changes or {}, who.request_id)
+
+
+async def _append(
+    cur: Cursor,
+    actor: str,
+    action: str,
+    remote_ip: str,
+    object_kind: str,
+    object_id: str,
+    detail: Mapping[str, Any],
+    changes: Mapping[str, Sequence[Any]],
+    request_id: str,
+) -> None:
     if action not in ACTIONS:
         raise ValueError(f"not an action of the audit record: {action}")
-    await cur.execute(_INSERT, (actor, action, object_kind, object_id, Json(detail), remote_ip))
+    pairs = {fact: list(pair) for fact, pair in changes.items()}
+    values = (actor, action, object_kind, object_id, Json(dict(detail)), remote_ip, Json(pairs), request_id)
+    await cur.execute(_INSERT, values)
+
+
+def changed_facts(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What changed, as fact -> (before, after); a fact that was not, or is not any more, is None. Pure.
+
+    Facts within facts are named with a dot. What a name calls a secret is masked.
+
+    >>> changed_facts({"name": "A", "dialect": {"cancel": "no", "secret": 1}}, {"name": "A", "dialect": {"secret": 2}})
+    {'dialect.cancel': ('no', None), 'dialect.secret': ('•••', '•••')}
+    """
+    was, is_ = _flat(before), _flat(after)
+    pairs = {fact: (was.get(fact), is_.get(fact)) for fact in dict.fromkeys([*was, *is_])}
+    return {
+        fact: (_masked(fact, pair[0]), _masked(fact, pair[1])) for fact, pair in pairs.items() if pair[0] != pair[1]
+    }
+
+
+def _flat(facts: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in facts.items():
+        found |= _flat(value, f"{within}{name}.") if isinstance(value, Mapping) else {within + name: value}
+    return found
+
+
+def _masked(fact: str, value: Any) -> Any:
+    return MASK if value not in (None, "") and _SECRET.search(fact) else value
 
 
 async def list_entries(cur: Cursor, wanted: AuditFilter, before: int | None, limit: int) -> list[Entry]:
@@ -185,8 +292,12 @@ async def list_entries(cur: Cursor, wanted: AuditFilter, before: int | None, lim
         "end": wanted.end,
         "before": before,
         "text": wanted.text,
+        "actor": wanted.actor,
+        "object_kind": wanted.object_kind,
+        "object_id": wanted.object_id,
         "actions": list(wanted.actions),
         "limit": limit,
     }
     await cur.execute(_LIST, values)
-    return [Entry(*row) for row in await cur.fetchall()]
+    entries = [Entry(*row) for row in await cur.fetchall()]
+    return [replace(entry, changes={fact: tuple(pair) for fact, pair in entry.changes.items()}) for entry in entries]

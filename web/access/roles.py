@@ -69,13 +69,15 @@ _ENTITIES: Final = "SELECT id, number, name FROM legal_entities ORDER BY id"
 class AccessError(Refusal):
     """What was asked of users, roles or approvals cannot be.
 
-    The sentence with its values is `message % values`; pages translate the message and fill in the values.
+    message: English, for pages, which translate it and put in the values. field: of the form, where it is one's fault.
+    `str()` is for the command, which begins its sentences small.
     """
 
     default_code = "access_refused"
 
     def __init__(self, message: str, /, *, field: str = "", **values: Any) -> None:
-        super().__init__(message % values if values else message, **values)
+        sentence = message % values if values else message
+        super().__init__(sentence[:1].lower() + sentence[1:], **values)
         self.message = message
         self.field = field
 

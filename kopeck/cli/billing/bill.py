@@ -31,8 +31,9 @@ from billing.cycle.workers import WorkersLost
 from billing.database.link import CycleStoreError
 from kopeck.cli.background import BACKGROUND, queue_job
 from kopeck.cli.billing.bill_printout import outcome_json, outcome_lines, summary_json, summary_lines
-from kopeck.cli.context import Context, Day, actor, pass_context, show_table, shown_time
+from kopeck.cli.context import Context, Day, pass_context, show_table, shown_time
 from kopeck.databases.transactions import CommandFailed
+from web.access.rights import Right
 
 _STOPPED = 130
 
@@ -82,7 +83,13 @@ def run(
         _queue(context, "bill.run", wanted, dask, as_json)
         return
     with context.stores() as stores:
-        new = NewRun(day, "review" if review else "post", actor(), account, context.settings.billing.shard_payers)
+        new = NewRun(
+            day,
+            "review" if review else "post",
+            context.actor(stores, Right.RUNS_MANAGE).name,
+            account,
+            context.settings.billing.shard_payers,
+        )
         crew = _crew(context, workers, dask)
         _go_on(stores.dsn, start_run(stores.dsn, new), crew, as_json)
 
@@ -90,7 +97,9 @@ def run(
 def _queue(context: Context, kind: str, arguments: dict[str, Any], dask: str, as_json: bool) -> None:
     if dask:
         raise click.UsageError("--dask is for a run in the foreground; a job's shards are done where the job is")
-    queue_job(context, kind, {name: value for name, value in arguments.items() if value}, as_json=as_json)
+    queue_job(
+        context, Right.RUNS_MANAGE, kind, {name: value for name, value in arguments.items() if value}, as_json=as_json
+    )
 
 
 def _check_date(day: date, ahead: bool) -> None:
@@ -113,6 +122,7 @@ def resume(
         _queue(context, "bill.resume", {"leave_failed": leave_failed, "workers": workers}, dask, as_json)
         return
     with context.stores() as stores:
+        context.actor(stores, Right.RUNS_MANAGE)
         _go_on(stores.dsn, _under_way(stores.dsn), _crew(context, workers, dask), as_json, leave_failed)
 
 
@@ -126,8 +136,9 @@ def approve(context: Context, run_id: int | None, workers: int | None, dask: str
     Refused while a prepaid account cannot bear its invoice any more.
     """
     with context.stores() as stores:
+        who = context.actor(stores, Right.RUNS_MANAGE)
         number = _under_way(stores.dsn) if run_id is None else run_id
-        approve_run(stores.dsn, number, actor())
+        approve_run(stores.dsn, number, who.name)
         _go_on(stores.dsn, number, _crew(context, workers, dask), as_json)
 
 
@@ -142,8 +153,9 @@ def abandon(context: Context, run_id: int | None, why: str) -> None:
     due again, for the next run. A review is voided instead.
     """
     with context.stores() as stores:
+        who = context.actor(stores, Right.RUNS_MANAGE)
         number = _under_way(stores.dsn) if run_id is None else run_id
-        summary = abandon_run(stores.dsn, number, actor(), why)
+        summary = abandon_run(stores.dsn, number, who.name, why)
     for line in summary_lines(summary):
         click.echo(line)
 
@@ -154,6 +166,7 @@ def abandon(context: Context, run_id: int | None, why: str) -> None:
 def void_review(context: Context, run_id: int | None) -> None:
     """Delete the drafts of a review; what they billed is due again."""
     with context.stores() as stores:
+        context.actor(stores, Right.RUNS_MANAGE)
         number = _under_way(stores.dsn) if run_id is None else run_id
         void_run(stores.dsn, number)
     click.echo(f"run {number} is void; what it drafted is due again")

@@ -51,13 +51,14 @@ from kopeck.cli.context import (
     LANGUAGE,
     AliasedOption,
     Context,
-    actor,
     pass_context,
     show_table,
     shown_name,
     shown_time,
 )
-from web.access.audit import record
+from web.access.actors import Actor
+from web.access.audit import record_as
+from web.access.rights import Right
 
 MAX_PRINTED = 200
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -105,7 +106,7 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool, yes_change
     catalogue, source = load_catalogue(file)
     refuse_errors(catalogue, 1)
 
-    async def work(cur: Cursor) -> Any:
+    async def work(cur: Cursor, who: Actor) -> Any:
         await lock_catalogue(cur, catalogue.name)
         newest = await find_version(cur, catalogue.name)
         before = await read_version(cur, newest) if newest else catalogue
@@ -123,14 +124,14 @@ def load(context: Context, file: Path, note: str, rewrite_past: bool, yes_change
         plans = [] if yes_change_plans else plans_changed_at_once(changes)
         if plans:
             raise _RefusedError(f"{_at_once(plans)}; --yes-change-plans does it", changes)
-        saved, is_new = await save_version(cur, source, catalogue, actor(), note[:500])
+        saved, is_new = await save_version(cur, source, catalogue, who.name, note[:500])
         if is_new:
-            detail = {"version": saved.version, "sha256": saved.sha256, "changes": len(changes)}
-            await record(cur, actor(), "catalogue_loaded", "", "catalogue", saved.name, **detail)
+            facts = {"version": saved.version, "sha256": saved.sha256, "differences": len(changes)}
+            await record_as(cur, who, "catalogue_loaded", "catalogue", saved.name, None, **facts)
         return saved, is_new, changes
 
     try:
-        saved, is_new, changes = context.in_transaction(work)
+        saved, is_new, changes = context.act(Right.CATALOGUE_CHANGE, work)
     except _RefusedError as refused:
         _show_changes(refused.changes, err=True)
         click.echo(f"kopeck: nothing was loaded: {refused}", err=True)

@@ -38,10 +38,12 @@ from billing.invoicing.dunning_store import (
     standing_of,
 )
 from kopeck.cli.background import BACKGROUND, queue_job
-from kopeck.cli.context import Context, Day, actor, pass_context, show_table, shown_time
+from kopeck.cli.context import Context, Day, pass_context, show_table, shown_time
 from kopeck.cli.output import AS_JSON, show_json, suspended_words
 from kopeck.databases.transaction_steps import in_steps
 from ratingcore.money import format_minor, parse_minor
+from web.access.actors import Actor
+from web.access.rights import Right
 
 #: Rows of the list of blocked services read at a time.
 PAGE = 5_000
@@ -84,7 +86,9 @@ def run(
     if background:
         if dry_run or listed is not None:
             raise click.UsageError("--dry-run and --list tell at once: they do not go with --background")
-        queue_job(context, "dunning.run", {"date": today.isoformat()} if today else {}, as_json=as_json)
+        queue_job(
+            context, Right.DUNNING_MANAGE, "dunning.run", {"date": today.isoformat()} if today else {}, as_json=as_json
+        )
         return
     if dry_run:
         _preview(context, today, largest, listed, as_json)
@@ -94,12 +98,13 @@ def run(
 
     total = DunningResult(0, {}, 0, 0)
     with context.stores() as stores, _progress() as progress:
+        who = context.actor(stores, Right.DUNNING_MANAGE)
 
         async def step(cur: Cursor) -> bool:
             nonlocal total
             if not total.looked:
                 progress(0, await count_accounts(cur))
-            chunk = await run_chunk(cur, total.after or 0, today, actor())
+            chunk = await run_chunk(cur, total.after or 0, today, who.name)
             total = added(total, chunk)
             progress(total.looked, None)
             return total.after is not None
@@ -246,7 +251,7 @@ def set_(context: Context, words: tuple[str, ...], group: str) -> None:
     """
     wanted = parse_steps(words)
 
-    context.in_transaction(lambda cur: set_steps(cur, group, wanted))
+    context.act(Right.DUNNING_MANAGE, lambda cur, who: set_steps(cur, group, wanted))
     click.echo(f"{group or '(all)'}: {len(wanted)} steps")
 
 
@@ -291,13 +296,13 @@ def set_settings(context: Context, days_between: int | None, minimum: str | None
     except ValueError as error:
         raise click.ClickException(f"minimum: {error}") from error
 
-    async def work(cur: Cursor) -> None:
+    async def work(cur: Cursor, who: Actor) -> None:
         if days_between is not None:
             await set_days_between(cur, days_between)
         if least is not None:
             await set_minimum(cur, currency, least)
 
-    context.in_transaction(work)
+    context.act(Right.DUNNING_MANAGE, work)
     if days_between is not None:
         click.echo(_days_said(days_between))
     if least is not None:
@@ -320,12 +325,12 @@ def delay(context: Context, account: str, until: datetime | None, withdraw: bool
     if (until is not None) == withdraw:
         raise click.UsageError("say --until DATE or --withdraw")
 
-    async def work(cur: Cursor) -> bool:
+    async def work(cur: Cursor, who: Actor) -> bool:
         if until is None:
-            return await withdraw_delay(cur, account, reason, actor())
-        return (await delay_account(cur, account, until.date(), reason, actor()))[1]
+            return await withdraw_delay(cur, account, reason, who.name)
+        return (await delay_account(cur, account, until.date(), reason, who.name))[1]
 
-    is_new = context.in_transaction(work)
+    is_new = context.act(Right.DUNNING_MANAGE, work)
     if until is None:
         click.echo(f"account {account}: {'the delay is withdrawn' if is_new else 'there is no delay'}")
         return

@@ -32,10 +32,11 @@ from billing.invoicing.invoices import (
 )
 from billing.invoicing.store import invoice_details, invoice_id_of, list_invoices
 from kopeck.cli.billing.invoice_files import write_run
-from kopeck.cli.context import LANGUAGE, LANGUAGES, AliasedOption, Context, Day, actor, pass_context, show_table
+from kopeck.cli.context import LANGUAGE, LANGUAGES, AliasedOption, Context, Day, pass_context, show_table
 from kopeck.cli.progress import progress
 from kopeck.databases.transactions import in_transaction
 from ratingcore.money import Minor, format_minor, parse_minor
+from web.access.rights import Right
 
 DAY = Day()
 #: Invoices that a list reads at a time.
@@ -306,8 +307,9 @@ def credit(
         raise click.UsageError("say what to credit: --lines 1,3, or --all, or --amount X --line N")
     wanted = CreditRequest((line,) if line is not None else lines, amount)
 
-    note, is_new = context.in_transaction(
-        lambda cur: credit_invoice(cur, number, wanted, key=key, actor=actor(), why=why)
+    note, is_new = context.act(
+        Right.INVOICES_CHANGE,
+        lambda cur, who: credit_invoice(cur, number, wanted, key=key, actor=who.name, why=why),
     )
     said = "" if is_new else "was written before with this key: it "
     word = "credits" if note.total <= 0 else "charges"  # what takes a negative line back
@@ -329,7 +331,10 @@ def allocate(
     if (payment_id is None) == (transfer_id is None):
         raise click.UsageError("name the payment with --payment or the transfer with --transfer")
 
-    directed, is_new = context.in_transaction(
-        lambda cur: allocate_payment(cur, number, amount, payment_id=payment_id, transfer_id=transfer_id, actor=actor())
+    directed, is_new = context.act(
+        Right.INVOICES_CHANGE,
+        lambda cur, who: allocate_payment(
+            cur, number, amount, payment_id=payment_id, transfer_id=transfer_id, actor=who.name
+        ),
     )
     click.echo(f"{format_minor(directed)} {'go' if is_new else 'went already'} to {number}")

@@ -36,9 +36,11 @@ from kopeck.cli.background import BACKGROUND, queue_job
 from kopeck.cli.billing.usage_open import reopen, unbilled
 from kopeck.cli.billing.usage_rate import rate_stored
 from kopeck.cli.billing.usage_voids import correct, void, voids
-from kopeck.cli.context import Context, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli.context import Context, pass_context, show_table, shown_name, shown_time
 from kopeck.cli.progress import progress, size_of
+from kopeck.databases.transactions import in_transaction
 from kopeck.work.kinds.usage_import import unpacked
+from web.access.rights import Right
 
 MAX_CORRECTED_BYTES = 1 << 30
 _SAMPLE_ROWS = 5
@@ -128,12 +130,14 @@ def import_(
     if background:
         given = {"file": Path(shown_name(file)).name, "format": path.stem, "format_text": text, "again": again}
         given["late"] = late or made.late
-        queue_job(context, "usage.import", given, file, as_json=as_json)
+        queue_job(context, Right.USAGE_CHANGE, "usage.import", given, file, as_json=as_json)
         return
-    new = NewImport(made.source, path.stem, text, shown_name(file), late or made.late, actor())
-    with context.stores() as stores, unpacked(file, shown_name(file)) as source, _progress(file) as progress:
-        begun = time.monotonic()
-        outcome = import_file(stores.dsn, source, made, new, again=again, progress=progress)
+    with context.stores() as stores:
+        who = context.actor(stores, Right.USAGE_CHANGE)
+        new = NewImport(made.source, path.stem, text, shown_name(file), late or made.late, who.name)
+        with unpacked(file, shown_name(file)) as source, _progress(file) as progress:
+            begun = time.monotonic()
+            outcome = import_file(stores.dsn, source, made, new, again=again, progress=progress)
     if as_json:
         click.echo(json.dumps(_as_json(outcome, time.monotonic() - begun), indent=1))
         return
@@ -231,9 +235,11 @@ def refeed(context: Context, import_id: int, file: IO[bytes] | None) -> None:
     The latter is for causes outside the file, such as an account that has been opened since.
     """
     with context.stores() as stores:
-        how: ImportFormat = context.in_transaction(lambda cur: import_format(cur, import_id))
+        who = context.actor(stores, Right.USAGE_CHANGE)
+        how: ImportFormat = in_transaction(stores.dsn, lambda cur: import_format(cur, import_id))
         made = parse_format(how.format_text, how.format_name)
-        new = _refeed_record(how, import_id, shown_name(file) if file else f"rejects of import {import_id}")
+        name = shown_name(file) if file else f"rejects of import {import_id}"
+        new = NewImport(how.source, how.format_name, how.format_text, name, how.late, who.name, import_id)
         begun = time.monotonic()
         if file is None:
             outcome = refeed_as_they_are(stores.dsn, import_id, made, how.header, new)
@@ -244,10 +250,6 @@ def refeed(context: Context, import_id: int, file: IO[bytes] | None) -> None:
         click.echo(f"import {import_id} has no open rejects that could be fed again as they are")
         return
     _tell(outcome, time.monotonic() - begun)
-
-
-def _refeed_record(how: ImportFormat, import_id: int, name: str) -> NewImport:
-    return NewImport(how.source, how.format_name, how.format_text, name, how.late, actor(), import_id)
 
 
 @rejects.command()
@@ -261,7 +263,10 @@ def drop(context: Context, import_id: int, ids: tuple[int, ...], all_: bool, why
     if bool(ids) == all_:
         raise click.UsageError("name rejects, or say --all")
 
-    dropped = context.in_transaction(lambda cur: drop_rejects(cur, import_id, None if all_ else ids, why, actor()))
+    dropped = context.act(
+        Right.USAGE_CHANGE,
+        lambda cur, who: drop_rejects(cur, import_id, None if all_ else ids, why, who.name),
+    )
     click.echo(f"{dropped} rejects dropped")
 
 

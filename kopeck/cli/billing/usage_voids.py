@@ -14,7 +14,10 @@ from billing.usage.catalogues_store import ratable_now
 from billing.usage.void_file import correction_of, read_corrections
 from billing.usage.voids import Correction, Voided, VoidRequest, correct_events, void_events
 from billing.usage.voids_store import list_voids
-from kopeck.cli.context import Context, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli.context import Context, pass_context, show_table, shown_name, shown_time
+from kopeck.databases.transactions import in_transaction
+from web.access.actors import Actor
+from web.access.rights import Right
 
 MAX_FILE_BYTES = 64 << 20
 
@@ -45,10 +48,10 @@ def void(context: Context, ids: tuple[int, ...], file: IO[bytes] | None, key: st
     if file is not None:
         ids = tuple(one.event_id for one in read_corrections(name, file.read(MAX_FILE_BYTES), only_events=True))
 
-    async def work(cur: Cursor) -> Voided:
-        return await void_events(cur, ids, VoidRequest(key, why, actor(), name))
+    async def work(cur: Cursor, who: Actor) -> Voided:
+        return await void_events(cur, ids, VoidRequest(key, why, who.name, name))
 
-    done = context.in_transaction(work)
+    done = context.act(Right.USAGE_CHANGE, work)
     click.echo(f"{done.events} events are void{' already' if done.is_repeat else ''}")
 
 
@@ -82,6 +85,7 @@ def correct(
         raise click.UsageError("name one event and what it should say, or a --file of them")
     name = shown_name(file) if file is not None else ""
     with context.stores() as stores:
+        who = context.actor(stores, Right.USAGE_CHANGE)
         corrections: list[Correction]
         if file is not None:
             corrections = read_corrections(name, file.read(MAX_FILE_BYTES))
@@ -91,9 +95,9 @@ def correct(
             ratable = ratable_now(load)
 
         async def work(cur: Cursor) -> Voided:
-            return await correct_events(cur, corrections, VoidRequest(key, why, actor(), name), ratable)
+            return await correct_events(cur, corrections, VoidRequest(key, why, who.name, name), ratable)
 
-        done = context.in_transaction(work)
+        done = in_transaction(stores.dsn, work)
     click.echo(f"{done.events} events are corrected{' already' if done.is_repeat else ''}")
     for old, new in list(done.replaced.items())[:20]:
         click.echo(f"event {old}: event {new} is in its place")

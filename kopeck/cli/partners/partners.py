@@ -7,6 +7,7 @@ Does not know: what the fields of a contract mean; `kopeck partner fields` asks 
 """
 
 import json
+import secrets
 from copy import deepcopy
 from datetime import UTC, datetime
 from typing import IO, Any
@@ -18,13 +19,18 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from adapters.protocols import cautions, contract_from_json, describe_fields
 from billing.database.cursors import Cursor
 from gateway.partners import keys
-from gateway.partners.contracts import add_partner, list_partners, set_contract, set_partner_state
+from gateway.partners.contracts import add_partner, list_partners, set_partner_state
 from gateway.partners.key_material import generated_password
 from gateway.partners.keys import KeyWarning, key_warnings, list_keys, warning_sentences
 from gateway.partners.records import ContractError
-from kopeck.cli.context import INSTANT, Context, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli.context import INSTANT, Context, pass_context, show_table, shown_name, shown_time
 from ratingcore.money import format_minor
-from web.access.audit import record
+from web.access.actors import Actor
+from web.access.approval_kinds import CONTRACT, approval_kinds
+from web.access.approval_store import Approval
+from web.access.approvals import request_or_act
+from web.access.audit import changed_facts, record_as
+from web.access.rights import Right
 
 Pairs = tuple[str, ...]
 
@@ -101,11 +107,12 @@ def add(context: Context, code: str, name: str, protocol: str | None, file: IO[b
         raise click.UsageError("say --protocol, or give a contract with --file")
     body = _changed(body, pairs, ())
 
-    async def work(cur: Cursor) -> None:
-        await add_partner(cur, code, name, body, actor())
-        await record(cur, actor(), "partner_added", "", "partner", code, protocol=body["protocol"])
+    async def work(cur: Cursor, who: Actor) -> None:
+        await add_partner(cur, code, name, body, who.name)
+        changes = changed_facts({}, {"name": name, **body})
+        await record_as(cur, who, "partner_added", "partner", code, changes, protocol=body["protocol"])
 
-    context.in_transaction(work)
+    context.act(Right.PARTNERS_CHANGE, work)
     _caution(code, body)
     click.echo(f"partner {code} is connected at /pay/{code}; give it keys with `kopeck partner key add {code}`")
 
@@ -114,9 +121,10 @@ def add(context: Context, code: str, name: str, protocol: str | None, file: IO[b
 @click.argument("code")
 @click.option("--file", "file", type=click.File("rb"), help="The whole contract as JSON, in place of the present one.")
 @click.option("--unset", multiple=True, metavar="FIELD", help="Go back to a field's default.")
+@click.option("--why", default="by the command", help="The reason, for a second person and the record.")
 @click.argument("pairs", nargs=-1, metavar="[FIELD=VALUE]...")
 @pass_context
-def set_(context: Context, code: str, file: IO[bytes] | None, unset: Pairs, pairs: Pairs) -> None:
+def set_(context: Context, code: str, file: IO[bytes] | None, unset: Pairs, pairs: Pairs, why: str) -> None:
     """Change a partner's contract: a new version with these fields.
 
     Values are JSON, or plain text. For example: kopeck partner set qiwi max_minor=500000 dialect.cancel=prv_txn
@@ -125,16 +133,22 @@ def set_(context: Context, code: str, file: IO[bytes] | None, unset: Pairs, pair
         raise click.UsageError("say what to change: FIELD=VALUE, --unset FIELD or --file")
     whole = _from_file(file) if file else None
 
-    async def work(cur: Cursor) -> tuple[dict[str, Any], int, bool]:
+    async def work(cur: Cursor, who: Actor) -> tuple[dict[str, Any], int, bool] | Approval:
         row = await _row(cur, code)
         body = _changed(row.body if whole is None else whole, pairs, unset)
         if body == row.body:
             return body, row.version, False
-        version = await set_contract(cur, code, body, actor())
-        await record(cur, actor(), "partner_contract_set", "", "partner", code, version=version)
-        return body, version, True
+        arguments = {"code": code, "body": body, "version": row.version}
+        kinds = approval_kinds(context.settings.billing.second_person_above_minor)
+        key = f"{code}-{row.version}-{secrets.token_hex(8)}"
+        outcome = await request_or_act(cur, kinds, CONTRACT, arguments, who, key=key, why=why, now=datetime.now(UTC))
+        return outcome.approval or (body, outcome.result["version"], True)
 
-    body, version, is_new = context.in_transaction(work)
+    done = context.act(Right.PARTNERS_CHANGE, work)
+    if isinstance(done, Approval):
+        click.echo(f"request {done.id} waits for a second person: kopeck --as LOGIN approval approve {done.id}")
+        return
+    body, version, is_new = done
     _caution(code, body)
     click.echo(f"partner {code} has contract version {version}{'' if is_new else ', as before'}")
 
@@ -197,23 +211,23 @@ def add_key(
         raise click.UsageError("--generate makes what is ours to choose: it goes with --purpose sign, basic or secret")
     material, public = _made(purpose, code, int(bits)) if generate else (_text(file), "")
 
-    async def work(cur: Cursor) -> tuple[int, list[KeyWarning]]:
+    async def work(cur: Cursor, who: Actor) -> tuple[int, list[KeyWarning]]:
         key_id = await keys.add_key(
             cur,
             code,
             purpose,
             material,
-            actor(),
+            who.name,
             passphrase=context.settings.gateway.key_passphrase,
             needs_passphrase=bool(context.settings.database.dsn),
             valid_from=valid_from,
             valid_to=valid_to,
             shared=shared,
         )
-        await record(cur, actor(), "partner_key_added", "", "partner", code, key=key_id, purpose=purpose)
+        await record_as(cur, who, "partner_key_added", "partner", code, key=key_id, purpose=purpose)
         return key_id, await key_warnings(cur, code, key_id, passphrase=context.settings.gateway.key_passphrase)
 
-    key_id, warnings = context.in_transaction(work)
+    key_id, warnings = context.act(Right.PARTNERS_CHANGE, work)
     click.echo(f"key {key_id} of partner {code} is added", err=bool(public))
     for sentence in warning_sentences(warnings):
         click.echo(sentence, err=True)
@@ -229,11 +243,11 @@ def retire_key(context: Context, key_id: int, at: datetime | None) -> None:
     """End a key's validity."""
     moment = at or datetime.now(UTC)
 
-    async def work(cur: Cursor) -> None:
+    async def work(cur: Cursor, who: Actor) -> None:
         code = await keys.retire_key(cur, key_id, moment)
-        await record(cur, actor(), "partner_key_retired", "", "partner", code, key=key_id, at=moment.isoformat())
+        await record_as(cur, who, "partner_key_retired", "partner", code, key=key_id, at=moment.isoformat())
 
-    context.in_transaction(work)
+    context.act(Right.PARTNERS_CHANGE, work)
     click.echo(f"key {key_id} ends at {shown_time(moment)}")
 
 
@@ -244,12 +258,13 @@ def _caution(code: str, body: dict[str, Any]) -> None:
 
 
 def _set_state(context: Context, code: str, state: str) -> None:
-    async def work(cur: Cursor) -> None:
+    async def work(cur: Cursor, who: Actor) -> None:
+        before = (await _row(cur, code)).state
         await set_partner_state(cur, code, state)
         action = "partner_paused" if state == "paused" else "partner_resumed"
-        await record(cur, actor(), action, "", "partner", code)
+        await record_as(cur, who, action, "partner", code, changed_facts({"state": before}, {"state": state}))
 
-    context.in_transaction(work)
+    context.act(Right.PARTNERS_CHANGE, work)
     click.echo(f"partner {code} is {state}")
 
 

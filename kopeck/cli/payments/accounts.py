@@ -17,7 +17,6 @@ from kopeck.cli.context import (
     CHARSET_HINT,
     NOT_UTF_8,
     Context,
-    actor,
     pass_context,
     show_table,
     shown_name,
@@ -26,6 +25,8 @@ from kopeck.cli.context import (
 from kopeck.cli.output import suspended_words
 from kopeck.cli.progress import progress, size_of
 from ratingcore.money import format_minor
+from web.access.actors import Actor
+from web.access.rights import Right
 
 
 @click.group()
@@ -89,11 +90,11 @@ def cause(line: StatementLine) -> str:
 def add(context: Context, number: str, name: str, kind: str, currency: str, state: str) -> None:
     """Open an account with balance zero."""
 
-    async def work(cur: Cursor) -> None:
+    async def work(cur: Cursor, who: Actor) -> None:
         if not await create_accounts(cur, [NewAccount(number, kind, currency, name, state)]):
             raise AccountError(f"there is an account {number!r} already")
 
-    context.in_transaction(work)
+    context.act(Right.CUSTOMERS_CHANGE, work)
     click.echo(f"account {number} is open")
 
 
@@ -113,13 +114,14 @@ def import_(context: Context, file: IO[bytes], dry_run: bool, charset: str) -> N
     def told(lines: int) -> None:
         report(file.tell() if file.seekable() else 0, f"{lines:,} lines")
 
-    async def work(cur: Cursor) -> Any:
+    async def work(cur: Cursor, who: Actor) -> Any:
+        who.demand(Right.MONEY_POST)  # opening balances
         name = shown_name(file)
-        return await import_accounts(cur, file, name, actor(), keep=not dry_run, charset=charset, progress=told)
+        return await import_accounts(cur, file, name, who.name, keep=not dry_run, charset=charset, progress=told)
 
     try:
         with progress("import of accounts", size_of(file)) as report:
-            done = context.in_transaction(work)
+            done = context.act(Right.CUSTOMERS_CHANGE, work)
     except ImportRefused as error:
         for line in error.problems:
             click.echo(line, err=True)

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from kopeck.cli.background import BACKGROUND, queue_job
-from kopeck.cli.context import Context, actor, pass_context, shown_time
+from kopeck.cli.context import Context, pass_context, shown_time
 from kopeck.work.kinds.attempts_forget import forget_all
+from web.access.rights import Right
 
 
 @click.group()
@@ -27,10 +28,11 @@ def forget(context: Context, days: int | None, background: bool) -> None:
     In slices, while gateways run; an interrupted run is continued by the next. Meant to be run daily.
     """
     if background:
-        queue_job(context, "attempts.forget", {"days": days} if days else {})
+        queue_job(context, Right.JOBS_MANAGE, "attempts.forget", {"days": days} if days else {})
         return
     age_days = days or context.settings.gateway.attempts_keep_days
     before = datetime.now(UTC) - timedelta(days=age_days)
     with context.stores() as stores:
-        deleted, in_journal = forget_all(stores, before, actor(), lambda _deleted: None)
+        who = context.actor(stores, Right.JOBS_MANAGE)
+        deleted, in_journal = forget_all(stores, before, who.name, lambda _deleted: None)
     click.echo(f"{deleted} attempts from before {shown_time(before)} are deleted, and {in_journal} of the journal's")

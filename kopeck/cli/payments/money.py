@@ -13,17 +13,18 @@ from typing import Any
 import click
 
 from billing.database.cursors import Cursor
-from billing.ledger.posting_requests import Kind, Person, PostingRequest, RequestState, WantedPosting
+from billing.ledger.posting_requests import Kind, PostingRequest, RequestState
+from billing.ledger.posting_store import hold_request as posting_request
 from billing.ledger.posting_store import list_requests
-from gateway.payments.manual_money import PostingOutcome, ask
-from gateway.payments.manual_money import approve as approve_request
-from gateway.payments.manual_money import reject as reject_request
+from gateway.payments.manual_money import PostingOutcome
 from kopeck.cli.context import Context, pass_context, show_table, shown_time
 from kopeck.cli.payments.accounts import account
-from kopeck.cli.person import AS_LOGIN, claims, person_at
-from kopeck.databases.transactions import in_transaction
-from ratingcore.money import Minor, format_minor, parse_minor
-from web.access.audit import record
+from kopeck.cli.person import AS_LOGIN
+from ratingcore.money import format_minor, parse_minor
+from web.access import approvals
+from web.access.actors import Actor
+from web.access.approval_kinds import MONEY, RIGHT_OF_POSTING, approval_kinds, approval_of_posting
+from web.access.approvals import Kinds
 from web.access.rights import Right
 
 KINDS = ("cash", "bank", "correction", "write-off")
@@ -167,10 +168,15 @@ def pending(context: Context, everything: bool, limit: int, before: int | None, 
 def approve(context: Context, request_id: int, why: str, login: str | None, dry_run: bool) -> None:
     """Post a request of another person; give your own login with --as."""
 
-    async def work(cur: Cursor, person: Person) -> PostingOutcome:
-        return await approve_request(cur, request_id, person, why, datetime.now(UTC))
+    async def work(cur: Cursor, kinds: Kinds, who: Actor) -> PostingOutcome:
+        standing = await approval_of_posting(cur, request_id)
+        outcome = await approvals.approve(cur, kinds, standing.id, who, why, datetime.now(UTC))
+        if outcome.told is None:
+            return PostingOutcome(await posting_request(cur, request_id), False)
+        told: PostingOutcome = outcome.told
+        return told
 
-    _done(_decided(context, login, "posting_approved", work, dry_run), dry_run)
+    _done(_decided(context, Right.MONEY_APPROVE, login, work, dry_run), dry_run)
 
 
 @account.command()
@@ -181,48 +187,48 @@ def approve(context: Context, request_id: int, why: str, login: str | None, dry_
 def reject(context: Context, request_id: int, why: str, login: str | None) -> None:
     """Reject a request; nothing is posted. Who asked for it may withdraw it so."""
 
-    async def work(cur: Cursor, person: Person) -> PostingOutcome:
-        return PostingOutcome(await reject_request(cur, request_id, person, why), True)
+    async def work(cur: Cursor, kinds: Kinds, who: Actor) -> PostingOutcome:
+        standing = await approval_of_posting(cur, request_id)
+        await approvals.refuse(cur, kinds, standing.id, who, why)
+        return PostingOutcome(await posting_request(cur, request_id), True)
 
-    _decided(context, login, "posting_rejected", work, dry_run=False)
+    _decided(context, None, login, work, dry_run=False)  # who asked may withdraw, whatever rights are left
     click.echo(f"request {request_id} is rejected")
 
 
-def _ask(context: Context, login: str | None, dry_run: bool, *, kind: str, **given: Any) -> None:
-    wanted = WantedPosting(Kind(kind), **given)
-    limit = context.settings.billing.second_person_above_minor
+def _ask(context: Context, login: str | None, dry_run: bool, *, kind: str, key: str, why: str, **given: Any) -> None:
+    arguments = {
+        "kind": kind,
+        **{name: value for name, value in given.items() if value is not None and value is not False},
+    }
 
-    async def work(cur: Cursor, person: Person) -> PostingOutcome:
-        return await ask(cur, wanted, person, Minor(limit), datetime.now(UTC))
+    async def work(cur: Cursor, kinds: Kinds, who: Actor) -> PostingOutcome:
+        now = datetime.now(UTC)
+        outcome = await approvals.request_or_act(cur, kinds, MONEY, arguments, who, key=key, why=why, now=now)
+        told: PostingOutcome = outcome.told
+        return told
 
-    _done(_decided(context, login, "posting_posted", work, dry_run), dry_run)
+    _done(_decided(context, RIGHT_OF_POSTING[Kind(kind)], login, work, dry_run), dry_run)
 
 
 def _decided(
     context: Context,
+    right: Right | None,
     login: str | None,
-    action: str,
-    work: Callable[[Any, Person], Awaitable[PostingOutcome]],
+    work: Callable[[Cursor, Kinds, Actor], Awaitable[PostingOutcome]],
     dry_run: bool,
 ) -> PostingOutcome:
-    """Prove the person, act, and write the audit record in the same transaction."""
+    """Prove the person and act; what was done is on record in the same transaction."""
+    kinds = approval_kinds(context.settings.billing.second_person_above_minor)
 
-    async def act(cur: Cursor) -> PostingOutcome:
-        outcome = await work(cur, person)
-        request = outcome.request
+    async def act(cur: Cursor, who: Actor) -> PostingOutcome:
+        outcome = await work(cur, kinds, who)
         if dry_run:
             await cur.execute("ROLLBACK")
             await cur.execute("BEGIN")
-        elif outcome.is_new:
-            name = "posting_requested" if request.state.value == "pending" else action
-            detail = {"request": request.id, "kind": request.kind.value, "amount_minor": request.amount}
-            detail |= {"to": request.to_account or request.way, "why": request.why, "proof": person.proof, **claims()}
-            await record(cur, person.actor, name, "", "account", request.account, **detail)
         return outcome
 
-    with context.stores() as stores:
-        person = person_at(stores, login, Right.MONEY_POST)
-        return in_transaction(stores.dsn, act)
+    return context.act(right, act, login)
 
 
 def _done(outcome: PostingOutcome, dry_run: bool) -> None:

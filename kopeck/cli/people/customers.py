@@ -29,12 +29,15 @@ from billing.customers.rules import changed, merge_texts
 from billing.customers.store import accounts_of, find_customer, list_customers, lock_customer
 from billing.database.cursors import Cursor
 from billing.database.locks import hold_customer_tree
+from billing.files.tables import Loaded
 from billing.orders.store import list_orders
-from kopeck.cli.context import CHARSET, AliasedOption, Context, actor, pass_context, show_table, shown_name, shown_time
+from kopeck.cli.context import CHARSET, AliasedOption, Context, pass_context, show_table, shown_name, shown_time
 from kopeck.cli.importing import run_import
 from kopeck.cli.output import AS_JSON, ORDER_HEADINGS, order_json, order_row, show_json, suspended_words
 from ratingcore.money import format_minor
-from web.access.audit import record
+from web.access.actors import Actor
+from web.access.audit import record_as
+from web.access.rights import Right
 
 T = TypeVar("T")
 
@@ -60,7 +63,7 @@ CONTACT = click.option("--contact", "contacts", type=Texts(), multiple=True, hel
 DETAIL = click.option("--detail", "details", type=Texts(), multiple=True, help="inn or kpp of a company.")
 
 
-async def recorded(cur: Cursor, number: str, action: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
+async def recorded(cur: Cursor, who: Actor, number: str, action: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
     """Change a customer, and put what changed on the audit record. Other changes of it wait."""
     if action != "customer_changed":  # the tree stays as it is, so an import may be under way
         await hold_customer_tree(cur)
@@ -69,8 +72,12 @@ async def recorded(cur: Cursor, number: str, action: str, work: Callable[[Cursor
     done = await work(cur)
     changes = changed(before, await recordable(cur, number))
     if changes:
-        await record(cur, actor(), action, "", "customer", number, **changes)
+        await record_as(cur, who, action, "customer", number, changes)
     return done
+
+
+def _change(context: Context, number: str, action: str, work: Callable[[Cursor], Awaitable[T]]) -> T:
+    return context.act(Right.CUSTOMERS_CHANGE, lambda cur, who: recorded(cur, who, number, action, work))
 
 
 @click.group()
@@ -100,9 +107,7 @@ def add(context: Context, /, **facts: Any) -> None:
     """Add a customer and its account; the very same customer again is nothing new."""
     new = NewCustomer(**{**facts, "contacts": dict(facts["contacts"]), "details": dict(facts["details"])})
 
-    is_new = context.in_transaction(
-        lambda cur: recorded(cur, new.number, "customer_added", lambda cur: add_customer(cur, new))
-    )
+    is_new = _change(context, new.number, "customer_added", lambda cur: add_customer(cur, new))
     click.echo(f"customer {new.number} {'is added' if is_new else 'was there already, just so'}")
 
 
@@ -219,9 +224,7 @@ def edit(context: Context, /, number: str, **given: Any) -> None:
     if not changes:
         raise click.UsageError("say what to change")
 
-    context.in_transaction(
-        lambda cur: recorded(cur, number, "customer_changed", lambda cur: edit_customer(cur, number, changes))
-    )
+    _change(context, number, "customer_changed", lambda cur: edit_customer(cur, number, changes))
     click.echo(f"customer {number} is changed")
 
 
@@ -239,11 +242,11 @@ def move(context: Context, number: str, parent: str | None, no_parent: bool, par
     if bool(parent) == no_parent:
         raise click.UsageError("say --parent NUMBER or --no-parent")
 
-    async def work(cur: Cursor) -> None:
-        to = (number, parent or "", parent_pays, actor())
-        await recorded(cur, number, "customer_moved", lambda cur: move_customer(cur, *to))
+    async def work(cur: Cursor, who: Actor) -> None:
+        to = (number, parent or "", parent_pays, who.name)
+        await recorded(cur, who, number, "customer_moved", lambda cur: move_customer(cur, *to))
 
-    context.in_transaction(work)
+    context.act(Right.CUSTOMERS_CHANGE, work)
     where = (
         f"is a child of {parent}, {'who pays' if parent_pays else 'and pays himself'}"
         if parent
@@ -258,10 +261,10 @@ def move(context: Context, number: str, parent: str | None, no_parent: bool, par
 def close(context: Context, number: str) -> None:
     """Close a customer and its accounts for good: when all is billed and paid and no child is left."""
 
-    async def work(cur: Cursor) -> bool:
-        return await recorded(cur, number, "customer_closed", lambda cur: close_customer(cur, number))
+    async def work(cur: Cursor, who: Actor) -> bool:
+        return await recorded(cur, who, number, "customer_closed", lambda cur: close_customer(cur, number))
 
-    click.echo(f"customer {number} is closed{'' if context.in_transaction(work) else ' already'}")
+    click.echo(f"customer {number} is closed{'' if context.act(Right.CUSTOMERS_CHANGE, work) else ' already'}")
 
 
 @customer.group()
@@ -285,9 +288,7 @@ def add_account(context: Context, /, number: str, account_number: str, **named: 
     """
     further = FurtherAccount(account_number, **named)
 
-    is_new = context.in_transaction(
-        lambda cur: recorded(cur, number, "customer_account_added", lambda cur: add_to_customer(cur, number, further))
-    )
+    is_new = _change(context, number, "customer_account_added", lambda cur: add_to_customer(cur, number, further))
     click.echo(f"account {account_number} of {number} {'is added' if is_new else 'was there already, just so'}")
 
 
@@ -337,7 +338,7 @@ def set_(
     given = {"invoice": invoice_prefix, "credit_note": credit_note_prefix}
     prefixes = {kind: prefix for kind, prefix in given.items() if prefix is not None}
 
-    async def work(cur: Cursor) -> None:
+    async def work(cur: Cursor, who: Actor) -> None:
         nobody = LegalEntity(number, "", {}, {})
         before = {one.number: one for one in await all_of_them(cur)}.get(number, nobody)
         merged = merge_texts(before.details, dict(details))
@@ -345,9 +346,9 @@ def set_(
         after = {one.number: one for one in await all_of_them(cur)}[number]
         changes = changed(_entity_texts(before), _entity_texts(after))
         if changes:
-            await record(cur, actor(), "legal_entity_set", "", "legal_entity", number, **changes)
+            await record_as(cur, who, "legal_entity_set", "legal_entity", number, changes)
 
-    context.in_transaction(work)
+    context.act(Right.CUSTOMERS_CHANGE, work)
     click.echo(f"legal entity {number} is set")
 
 
@@ -379,5 +380,8 @@ def import_(
     language, person, email, phone, address, inn, kpp, account, kind, currency, zone, legal_entity, due_days.
     Any bad line, and nothing is loaded, unless --skip-bad. The very same customer again is nothing new.
     """
-    load = partial(import_customers, actor=actor(), file_name=shown_name(file))
-    run_import(context, file, load, "customers", skip_bad, dry_run, rejects, as_json, charset)
+
+    def load(who: Actor) -> Callable[..., Loaded]:
+        return partial(import_customers, actor=who.name, file_name=shown_name(file))
+
+    run_import(context, Right.CUSTOMERS_CHANGE, file, load, "customers", skip_bad, dry_run, rejects, as_json, charset)

@@ -7,7 +7,7 @@ Does not know: the rules (billing.orders.orders, billing.orders.rules), files of
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import IO, Any
@@ -17,6 +17,7 @@ import click
 from billing.calendar import period_containing
 from billing.catalogue.units import PERCENT_DECIMALS, parse_decimal
 from billing.database.cursors import Cursor
+from billing.files.tables import Loaded
 from billing.orders.charges import add_charge
 from billing.orders.importer import import_orders
 from billing.orders.orders import add_order, end_order, replace_order, resume_order, suspend_order, withdraw_end
@@ -28,7 +29,6 @@ from kopeck.cli.context import (
     CHARSET,
     Context,
     Day,
-    actor,
     pass_context,
     show_table,
     shown_time,
@@ -48,6 +48,8 @@ from kopeck.cli.output import (
     suspension_json,
 )
 from ratingcore.money import format_minor, parse_minor
+from web.access.actors import Actor
+from web.access.rights import Right
 
 WHEN = click.option("--now", "when", flag_value="now", help="From this moment.")
 WHEN_PERIOD_ENDS = click.option(
@@ -97,7 +99,9 @@ def order() -> None:
 @pass_context
 def add(context: Context, /, **given: Any) -> None:
     """Add an order on a plan or an item for ACCOUNT, by the newest version of the catalogue."""
-    found, is_new = context.in_transaction(lambda cur: add_order(cur, WantedOrder(**given), actor(), _now_s()))
+    found, is_new = context.act(
+        Right.ORDERS_CHANGE, lambda cur, who: add_order(cur, WantedOrder(**given), who.name, _now_s())
+    )
     click.echo(f"order {found.number} {'is added' if is_new else 'was there already, just so'}")
 
 
@@ -271,11 +275,11 @@ def _replace(context: Context, /, number: str, when: str | None, text: str, **wa
     if (when is not None) + bool(text) != 1:
         raise click.UsageError("say one of --now, --at-period-end, --at DATE")
 
-    async def work(cur: Cursor) -> Any:
+    async def work(cur: Cursor, who: Actor) -> Any:
         at_s = _at(await find_order(cur, number), when, text)
-        return await replace_order(cur, number, at_s, actor(), is_exact=bool(text), **wanted)
+        return await replace_order(cur, number, at_s, who.name, is_exact=bool(text), **wanted)
 
-    found, is_new = context.in_transaction(work)
+    found, is_new = context.act(Right.ORDERS_CHANGE, work)
     starts = shown_or_dash(found.contents.starts_s, found.contents.terms.zone)
     said = f"order {found.number} replaces {number} from {starts}"
     click.echo(f"{said}{'' if is_new else ' already'}")
@@ -304,13 +308,13 @@ def cancel(context: Context, number: str, when: str | None, text: str, withdraw:
     if (when is not None) + bool(text) + withdraw != 1:
         raise click.UsageError("say one of --now, --at-period-end, --at DATE, --withdraw")
 
-    async def work(cur: Cursor) -> Any:
+    async def work(cur: Cursor, who: Actor) -> Any:
         if withdraw:
-            return await withdraw_end(cur, number, actor()), await find_order(cur, number)
+            return await withdraw_end(cur, number, who.name), await find_order(cur, number)
         at_s = _at(await find_order(cur, number), when, text)
-        return await end_order(cur, number, at_s, actor(), why, is_exact=bool(text)), await find_order(cur, number)
+        return await end_order(cur, number, at_s, who.name, why, is_exact=bool(text)), await find_order(cur, number)
 
-    is_new, found = context.in_transaction(work)
+    is_new, found = context.act(Right.ORDERS_CHANGE, work)
     ends_s = found.contents.ends_s
     said = "goes on" if ends_s is None else f"ends at {shown_or_dash(ends_s, found.contents.terms.zone)}"
     click.echo(f"order {number} {said}{'' if is_new else ' already'}")
@@ -325,12 +329,12 @@ def cancel(context: Context, number: str, when: str | None, text: str, withdraw:
 def suspend(context: Context, number: str, from_text: str, until_text: str, why: str) -> None:
     """Pause an order: nothing recurring is charged for the time."""
 
-    async def work(cur: Cursor) -> Any:
+    async def work(cur: Cursor, who: Actor) -> Any:
         found = await find_order(cur, number)
         until_s = _at(found, None, until_text) if until_text else None
-        return await suspend_order(cur, number, _at(found, "now", from_text), until_s, actor(), why)
+        return await suspend_order(cur, number, _at(found, "now", from_text), until_s, who.name, why)
 
-    is_new = context.in_transaction(work)
+    is_new = context.act(Right.ORDERS_CHANGE, work)
     click.echo(f"order {number} is suspended{'' if is_new else ' already'}")
 
 
@@ -341,10 +345,10 @@ def suspend(context: Context, number: str, from_text: str, until_text: str, why:
 def resume(context: Context, number: str, text: str) -> None:
     """End the pause of an order, or take back one that has not begun."""
 
-    async def work(cur: Cursor) -> Any:
-        return await resume_order(cur, number, _at(await find_order(cur, number), "now", text), actor())
+    async def work(cur: Cursor, who: Actor) -> Any:
+        return await resume_order(cur, number, _at(await find_order(cur, number), "now", text), who.name)
 
-    is_new = context.in_transaction(work)
+    is_new = context.act(Right.ORDERS_CHANGE, work)
     click.echo(f"order {number} {'goes on' if is_new else 'is not suspended'}")
 
 
@@ -368,7 +372,7 @@ def charge(context: Context, /, account: str, amount: str, tax: str, bill_on: da
     day = bill_on.date() if bill_on else None
     wanted = ManualCharge(account=account, amount_minor=amount_minor, tax_ppm=tax_ppm, bill_on=day, **given)
 
-    found, is_new = context.in_transaction(lambda cur: add_charge(cur, wanted, actor()))
+    found, is_new = context.act(Right.ORDERS_CHANGE, lambda cur, who: add_charge(cur, wanted, who.name))
     click.echo(
         f"charge {wanted.key} {'is written' if is_new else 'was written already'}, for a run on or after {found}"
     )
@@ -398,4 +402,19 @@ def import_(
     minimum, price, codes (separated by blanks), note. They mean what the options of `kopeck order add` mean. Any bad
     line, and nothing is loaded, unless --skip-bad. The very same order again is nothing new.
     """
-    run_import(context, file, import_orders, "orders", skip_bad, dry_run, rejects, as_json, charset)
+    run_import(
+        context,
+        Right.ORDERS_CHANGE,
+        file,
+        lambda who: import_orders,
+        "orders",
+        skip_bad,
+        dry_run,
+        rejects,
+        as_json,
+        charset,
+    )
+
+
+def _load(who: Actor) -> Callable[..., Loaded]:
+    return import_orders

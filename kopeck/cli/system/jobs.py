@@ -17,7 +17,7 @@ from billing.work.jobs import by_people
 from billing.work.jobs.details_store import files_of, find_file, log_of, newest_log, parts_of, row_counts, rows_of
 from billing.work.jobs.records import Job, JobError, JobRow, JobState
 from billing.work.jobs.store import LIST_MAX, count_jobs, find_job, list_jobs
-from kopeck.cli.context import Context, actor, pass_context, show_table, shown_time
+from kopeck.cli.context import Context, pass_context, show_table, shown_time
 from kopeck.cli.output import AS_JSON, show_json
 from kopeck.cli.system.job_printout import (
     job_json,
@@ -28,7 +28,9 @@ from kopeck.cli.system.job_printout import (
     span_words,
     state_words,
 )
-from web.access.audit import record
+from web.access.actors import Actor
+from web.access.audit import record_as
+from web.access.rights import Right
 
 #: Log lines that `show` ends with.
 _LOG_SHOWN: Final = 10
@@ -163,12 +165,12 @@ def log(context: Context, job_id: int, follow: bool, as_json: bool) -> None:
 def retry(context: Context, job_id: int) -> None:
     """Begin a failed or cancelled JOB again."""
 
-    async def work(cur: Cursor) -> Job:
-        job = await by_people.begin_again(cur, job_id, actor())
-        await record(cur, actor(), "job_retried", "", "job", str(job_id), kind=job.kind)
+    async def work(cur: Cursor, who: Actor) -> Job:
+        job = await by_people.begin_again(cur, job_id, who.name)
+        await record_as(cur, who, "job_retried", "job", str(job_id), kind=job.kind)
         return job
 
-    context.in_transaction(work)
+    context.act(Right.JOBS_MANAGE, work)
     click.echo(f"job {job_id} is queued again")
 
 
@@ -181,12 +183,12 @@ def cancel(context: Context, job_id: int) -> None:
     A queued one is cancelled at once. A running one is asked to stop, and stops where nothing is left half done.
     """
 
-    async def work(cur: Cursor) -> Job:
-        job = await by_people.cancel(cur, job_id, actor())
-        await record(cur, actor(), "job_cancelled", "", "job", str(job_id), kind=job.kind)
+    async def work(cur: Cursor, who: Actor) -> Job:
+        job = await by_people.cancel(cur, job_id, who.name)
+        await record_as(cur, who, "job_cancelled", "job", str(job_id), kind=job.kind)
         return job
 
-    job = context.in_transaction(work)
+    job = context.act(Right.JOBS_MANAGE, work)
     is_over = job.state is JobState.CANCELLED
     asked = f"job {job_id} is asked to stop: `kopeck job log {job_id} --follow` tells when it did"
     click.echo(f"job {job_id} is cancelled" if is_over else asked)

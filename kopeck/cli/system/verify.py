@@ -13,6 +13,7 @@ from billing.verification.slices import Say
 from kopeck.cli.background import BACKGROUND, queue_job
 from kopeck.cli.context import Context, pass_context
 from kopeck.work.kinds.verify import verify_all
+from web.access.rights import Right
 
 
 @click.command()
@@ -31,7 +32,9 @@ def verify(context: Context, wait_s: int, no_journal: bool, lines: int, all_line
     any difference. Warns of partners' keys that are short or that two partners share.
     """
     if background:
-        queue_job(context, "verify", {"lines": lines, "all_lines": all_lines, "no_journal": no_journal})
+        queue_job(
+            context, Right.JOBS_MANAGE, "verify", {"lines": lines, "all_lines": all_lines, "no_journal": no_journal}
+        )
         return
     with context.stores() as stores:
         wanted = None if all_lines else lines

@@ -172,7 +172,7 @@ def test_nobody_gives_what_he_lacks_and_nobody_changes_who_may_more(database):
             users.add_user(cur, "ivan", GOOD, "operator", by=by, actor="user:desk"),
         ):
             refusal = await refused(cur, change)
-            assert str(refusal).startswith("You cannot give or take what you do not have yourself")
+            assert str(refusal).startswith("you cannot give or take what you do not have yourself")
         async with transaction(cur):
             await users.add_user(cur, "ivan", GOOD, "Desk", by=by, actor="user:desk")
             await set_state(cur, "ivan", "disabled", by=by)

@@ -4,7 +4,7 @@ Does not know: who writes to it (web.access.audit).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -57,6 +57,23 @@ DETAILS: Final[Mapping[str, str]] = {
     "due_days": N_("Days to pay"),
     "invoice_prefix": N_("Prefix of invoice numbers"),
     "credit_note_prefix": N_("Prefix of credit note numbers"),
+    "differences": N_("Changes"),
+    "right": N_("Right"),
+    "rights": N_("Rights"),
+    "limits": N_("Second person above"),
+    "legal_entities": N_("Legal entities"),
+    "roles": N_("Roles"),
+    "what": N_("What"),
+    "object": N_("Object"),
+    "asked_by": N_("Asked by"),
+    "token": N_("Token"),
+    "os": N_("Account of the machine"),
+    "sudo_user": N_("Called by sudo as"),
+    "balance_minor": N_("Balance"),
+    "sessions": N_("Sessions"),
+    "browser": N_("Browser"),
+    "is_new_browser": N_("Browser seen for the first time"),
+    "expires_at": N_("Valid until"),
 }
 #: States of customers and users.
 DETAIL_STATES: Final[Mapping[str, str]] = {
@@ -115,6 +132,7 @@ class AuditPage(Page):
         shared |= {
             "changes_query": filters.query_string(changes),
             "told": lambda detail: detail_told(self.spoken, detail),
+            "changes_told": lambda changes: changes_told(self.spoken, changes),
         }
         if form.filter is None or (form.after and not before):
             self.set_status(400)
@@ -161,15 +179,33 @@ def _name_told(language: Language, name: str) -> str:
     return _(DETAILS[name]) if name in DETAILS else name
 
 
+def changes_told(language: Language, changes: Mapping[str, Sequence[Any]]) -> list[tuple[str, str, str]]:
+    """(fact, before, after) of everything that changed, in words; of a list what went and what came."""
+    told = []
+    for fact, (before, after) in sorted(changes.items()):
+        name = _name_told(language, fact)
+        if isinstance(before, list) and isinstance(after, list):
+            gone, come = [x for x in before if x not in after], [x for x in after if x not in before]
+            told.append((name, _plain_told(language, fact, gone), _plain_told(language, fact, come)))
+        else:
+            told.append((name, _plain_told(language, fact, before), _plain_told(language, fact, after)))
+    return told
+
+
 def _value_told(language: Language, name: str, value: object) -> str:
-    """Two values are what a fact was and what it became; an empty one is a dash."""
-    _ = language.gettext
+    """Two values are what a fact was and what it became."""
     if isinstance(value, list) and len(value) == 2:
-        return " → ".join(_value_told(language, name, item) for item in value)
-    if isinstance(value, list):
-        return ", ".join(_value_told(language, name, item) for item in value)
-    if value in ("", None):
+        return " → ".join(_plain_told(language, name, item) for item in value)
+    return _plain_told(language, name, value)
+
+
+def _plain_told(language: Language, name: str, value: object) -> str:
+    """A value in words; an empty one is a dash."""
+    _ = language.gettext
+    if value in ("", None, [], {}):
         return _("—")
+    if isinstance(value, list):
+        return ", ".join(_plain_told(language, name, item) for item in value)
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     if name.endswith("_minor") and isinstance(value, int):

@@ -23,7 +23,7 @@ def test_a_load_is_on_the_audit_record_once_a_version(kopeck, database, tmp_path
         assert kopeck("catalogue", "load", str(EXAMPLE)).status == 0
     ((*what, detail, by_cli),) = audited(database)
     assert (what, by_cli) == (["catalogue_loaded", "catalogue", "mobile"], True)
-    assert (detail["version"], detail["changes"], len(detail["sha256"])) == (1, 0, 64)
+    assert (detail["version"], detail["differences"], len(detail["sha256"])) == (1, 0, 64)
 
 
 def test_a_load_that_is_refused_is_not_on_the_audit_record(kopeck, database, tmp_path) -> None:
