@@ -35,6 +35,7 @@ from web.console.people.customers import ACCOUNT_STATES, CUSTOMER_STATES
 from web.site import formatting as shown
 from web.site.filters import MAX_RANGE_DAYS
 from web.site.site import DATABASE_ERRORS
+from web.site.templates import role_words
 
 log = logging.getLogger(__name__)
 
@@ -263,7 +264,7 @@ class SearchPage(CountedPage):
             is_exact = user.login in wanted.codes
             if is_exact or _holds(user.login, wanted):
                 badge = ("user_state", user.state, self._(USER_STATES[user.state]))
-                roles = ", ".join(self.role_word(role) for role in user.roles)
+                roles = str(role_words(self.spoken, user.roles))
                 rows.append((not is_exact, ShownRow(f"/users#{user.login}", user.login, roles, badge=badge)))
         return _listed(Kind.USER, rows)
 
