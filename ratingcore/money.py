@@ -22,6 +22,8 @@ _PRICE: Final = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,8}))?", re.ASCII)
 _TYPED: Final = re.compile(
     r"([0-9]{1,3}(?: [0-9]{3}){1,5}|[0-9]{1,13})(?:[.,]([0-9]{1,2}))?( ?(?:₽|р\.?|руб\.?))?", re.IGNORECASE
 )
+#: The English way. One comma alone is read two ways, so it needs decimals after it or a sign before it.
+_TYPED_ENGLISH: Final = re.compile(r"(₽ ?)?([0-9]{1,3}(?:,[0-9]{3}){1,4}|[0-9]{1,13})(?:\.([0-9]{1,2}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +59,21 @@ def read_typed_sum(text: str) -> TypedSum | None:
 
     >>> read_typed_sum("1 234,5"), read_typed_sum("250 руб.").amount, read_typed_sum("12-50")
     (TypedSum(amount=123450, is_marked=True), 25000, None)
+    >>> read_typed_sum("₽1,234.50").amount, read_typed_sum("1,234,567").amount, read_typed_sum("1,234")
+    (123450, 123456700, None)
     """
-    match = _TYPED.fullmatch(" ".join(text.split()))
-    if match is None:
+    typed = " ".join(text.split())
+    if match := _TYPED.fullmatch(typed):
+        units, cents, sign = match[1].replace(" ", ""), match[2], match[3]
+    elif (match := _TYPED_ENGLISH.fullmatch(typed)) and (match[1] or match[3] or match[2].count(",") > 1):
+        units, cents, sign = match[2].replace(",", ""), match[3], match[1] or ","
+    else:
         return None
     try:
-        amount = parse_minor(match[1].replace(" ", "") + (f".{match[2]}" if match[2] else ""))
+        amount = parse_minor(units + (f".{cents}" if cents else ""))
     except ValueError:  # more than any sum of ours
         return None
-    return TypedSum(amount, bool(match[2] or match[3]))
+    return TypedSum(amount, bool(cents or sign))
 
 
 def format_minor(amount: int) -> str:

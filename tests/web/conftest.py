@@ -102,6 +102,18 @@ class Answer:
     def location(self) -> str:
         return self.headers.get("Location", "")
 
+    def column(self, title: str) -> list[str]:
+        """The cells under a heading of the page's first list, top to bottom, in words."""
+        table = self.text.partition('<table class="list')[2].partition("</table>")[0]
+        rows = [
+            [Answer(200, self.headers, cell.encode()).words for cell in re.findall(r"<t[hd][ >].*?</t[hd]>", row, re.S)]
+            for row in table.split("<tr")[1:]
+        ]
+        if not rows:
+            return []
+        place = rows[0].index(title)
+        return [row[place] for row in rows[1:]]
+
     def hidden(self, name: str) -> str:
         found = re.search(rf'name="{name}" value="([^"]*)"', self.text)
         assert found, f"no field {name}"

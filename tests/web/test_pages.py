@@ -24,6 +24,7 @@ OPEN_TO: dict[tuple[str, str], Need] = {
     ("POST", "/sign-in"): Open.TO_EVERYONE,
     ("POST", "/sign-out"): Open.TO_EVERYONE,
     ("POST", "/language"): Open.TO_EVERYONE,
+    ("POST", "/appearance"): Open.TO_EVERYONE,
     ("GET", "/profile"): Open.TO_SIGNED_IN,
     ("POST", "/profile"): Open.TO_SIGNED_IN,
     ("GET", "/payments"): Right.PAYMENTS_VIEW,

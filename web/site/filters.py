@@ -5,7 +5,7 @@ filter has one canonical query string, and parsing that gives the same filter ag
 typed text and gets a message beside its field; then there is no filter at all, never half of one. A list always has
 a range of dates, at most `MAX_RANGE_DAYS` long: without one the journal would sort everything it has.
 
-Does not know: HTTP, how the journal finds what the box holds, languages (messages are keys of web/site/texts.py).
+Does not know: HTTP, how the journal finds what the box holds, languages (messages are marked texts).
 """
 
 import re

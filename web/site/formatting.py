@@ -1,10 +1,10 @@
-"""How sums, instants and raw exchanges look to people, in either language.
+"""Raw text, machine times and cells of spreadsheets: what is written in one way whatever the reader's language.
 
-Rules. Sums are `1 234,56 ₽` with no-break spaces and instants `дд.мм.гггг чч:мм` in the configured zone, whatever the
-language: the same people read the same papers, and a comma that is sometimes a decimal sign costs money. Pure
-functions on integers and aware datetimes.
+Rules. How a language writes sums, numbers and times is told by billing.language.formats. Cells of spreadsheets are in
+the way of the Russian locale in every language, since programs read them. Pure functions on integers and aware
+datetimes.
 
-Does not know: words (web/site/texts.py), HTML.
+Does not know: words, HTML.
 """
 
 import re
@@ -12,30 +12,9 @@ import unicodedata
 from datetime import datetime, tzinfo
 from typing import Final
 
-NBSP: Final = "\u00a0"
-MINUS: Final = "\u2212"
-#: Where a sign is not commonly known, the code says it better.
-_SIGNS: Final = {"RUB": "₽", "USD": "$", "EUR": "€", "KZT": "₸", "BYN": "Br", "GBP": "£"}
 _FORMULA_START: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 #: Where a spreadsheet with another separator would begin a cell.
 _FORMULA_INSIDE: Final = re.compile(r"""([,;\t]"*)(?=[=+\-@])""")
-
-
-def money(amount_minor: int, currency: str = "RUB") -> str:
-    """Minor units of a two-digit currency as people write them.
-
-    >>> money(123456).replace(NBSP, " ")
-    '1 234,56 ₽'
-    """
-    units, cents = divmod(abs(amount_minor), 100)
-    grouped = f"{units:,}".replace(",", NBSP)
-    sign = MINUS if amount_minor < 0 else ""
-    return f"{sign}{grouped},{cents:02d}{NBSP}{_SIGNS.get(currency, currency)}"
-
-
-def count(number: int) -> str:
-    """A whole number with grouped digits."""
-    return f"{number:,}".replace(",", NBSP)
 
 
 def decimal_comma(amount_minor: int) -> str:
@@ -44,16 +23,9 @@ def decimal_comma(amount_minor: int) -> str:
     return f"{'-' if amount_minor < 0 else ''}{units},{cents:02d}"
 
 
-def instant(at: datetime | None, zone: tzinfo, seconds: bool = False) -> str:
-    """An aware datetime in ``zone``; None is an empty string."""
-    if at is None:
-        return ""
-    return at.astimezone(zone).strftime("%d.%m.%Y %H:%M:%S" if seconds else "%d.%m.%Y %H:%M")
-
-
-def day(at: datetime, zone: tzinfo) -> str:
-    """The date alone."""
-    return at.astimezone(zone).strftime("%d.%m.%Y")
+def spreadsheet_instant(at: datetime | None, zone: tzinfo) -> str:
+    """An aware datetime in ``zone``, to the second; None is an empty string."""
+    return "" if at is None else at.astimezone(zone).strftime("%d.%m.%Y %H:%M:%S")
 
 
 def machine_instant(at: datetime, zone: tzinfo) -> str:

@@ -26,7 +26,7 @@ from web.access.roles import AccessError
 from web.access.sessions import Session, clear_notice, set_notice
 from web.access.users import User, UserError
 from web.site import formatting as shown
-from web.site import texts
+from web.site import navigation, texts, vendored
 from web.site.site import DATABASE_ERRORS, SignInsBusy, Site
 from web.site.words import word
 
@@ -48,6 +48,9 @@ _HSTS: Final = "max-age=31536000"
 #: Where a notice keeps its tone, among its values.
 _TONE: Final = "tone"
 LANGUAGE_COOKIE: Final = "kopeck_language"
+#: How pages look in one browser: cookie -> what it may hold; anything else is as the system has it.
+APPEARANCE: Final = {"theme": ("light", "dark"), "density": ("compact",)}
+APPEARANCE_COOKIE: Final = "kopeck_"
 MAX_TARGET_CHARS: Final = 2_000
 
 #: What is expected to pass by itself: answered 503 and logged without a traceback.
@@ -129,7 +132,7 @@ class Page(RequestHandler):
         elif self.needs is not Open.TO_SIGNED_IN:
             raise HTTPError(403)
         if self.session.user.password_is_temporary and not self.allows_temporary:
-            self.redirect("/profile", status=303)
+            self._leave("/profile")
 
     @property
     def access(self) -> Access:
@@ -213,6 +216,11 @@ class Page(RequestHandler):
         """The query string's arguments."""
         return {name: self.get_query_arguments(name) for name in self.request.query_arguments}
 
+    def appearance(self, of: str) -> str:
+        """What the browser chose of ``theme`` or ``density``; "" is as the system has it."""
+        chosen = self.get_cookie(APPEARANCE_COOKIE + of) or ""
+        return chosen if chosen in APPEARANCE[of] else ""
+
     @property
     def spoken(self) -> Language:
         """The page's language: its texts and its formats."""
@@ -280,6 +288,12 @@ class Page(RequestHandler):
     def _shared(self) -> dict[str, Any]:
         return {
             "static_url": self.static_url,
+            "vendored": lambda name, file: self.static_url(vendored.path_of(name, file)),
+            "theme": self.appearance("theme"),
+            "density": self.appearance("density"),
+            "is_inside": self.session is not None and not self.session.user.password_is_temporary,
+            "navigation": navigation.shown_groups(self.may),
+            "has_search": self.application.settings["has_search"],
             "user": self.session.user if self.session else None,
             "may": self.may,
             "section": self.section,
@@ -350,14 +364,24 @@ class Page(RequestHandler):
 
     def _check_csrf(self) -> None:
         expected = self.session.csrf if self.session is not None else self.get_cookie(self.form_cookie) or ""
-        given = self.get_body_argument("csrf", "")
+        given = self.get_body_argument("csrf", "") or self.request.headers.get("X-CSRF-Token", "")
         if len(expected) < 32 or not hmac.compare_digest(expected.encode(), given.encode()):
             raise Refused(403, N_("The page is out of date. Open it again and repeat."))
 
     def _ask_to_sign_in(self) -> None:
         wanted = self.request.uri if self.request.method == "GET" else "/payments"
         query = urlencode({"next": safe_target(wanted or "")})
-        self.redirect(f"/sign-in?{query}", status=303)
+        self._leave(f"/sign-in?{query}")
+
+    def _leave(self, path: str) -> None:
+        """Send the whole page elsewhere. htmx would put the answer of a redirect into a part of the page, so it is told
+        by its own header."""
+        if self.request.headers.get("HX-Request") == "true":
+            self.set_status(401)
+            self.set_header("HX-Redirect", path)
+            self.finish()
+            return
+        self.redirect(path, status=303)
 
 
 class NotFound(Page):
@@ -374,6 +398,12 @@ class NotFound(Page):
 
 class Files(StaticFileHandler):
     """The style sheet and the script, with the same headers as the pages, on errors too."""
+
+    def get_cache_time(self, path: str, modified: datetime | None, mime_type: str) -> int:
+        """Seconds a file may be kept without asking. A vendored file never changes: its version is in its path."""
+        if path.startswith("vendor/"):
+            return self.CACHE_MAX_AGE
+        return super().get_cache_time(path, modified, mime_type)
 
     def set_default_headers(self) -> None:
         """Tornado calls this before anything else, and again before an error."""

@@ -7,6 +7,7 @@ depends on the request (the user, the form's token) is a value of the page.
 Does not know: requests, who asks, which page is shown.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 from enum import Enum
@@ -22,9 +23,28 @@ from billing.language import N_, Language, Message, languages
 from gateway.partners.records import PartnerRow
 from web.access.roles import Role
 from web.site import formatting, texts
+from web.site.columns import Column
+from web.site.icons import icon
+from web.site.tones import tone
 from web.site.words import word
 
 FOLDER: Final = Path(__file__).parents[1] / "templates"
+#: The parts pages are made of; every template has them as ``ui``, with the values of its page.
+MACROS: Final = "macros.html"
+#: Nothing that the Content-Security-Policy forbids, nothing kept in the browser (pages hold people's data), and an
+#: answer of 400 is shown where it belongs: the list says what is wrong with its filter.
+HTMX_CONFIG: Final = json.dumps(
+    {
+        "allowEval": False,
+        "includeIndicatorStyles": False,
+        "allowScriptTags": False,
+        "attributesToSettle": ["class"],
+        "selfRequestsOnly": True,
+        "historyCacheSize": 0,
+        "refreshOnHistoryMiss": True,
+        "responseHandling": [{"code": "204", "swap": False}, {"code": "...", "swap": True}],
+    }
+)
 
 
 class Templates:
@@ -39,7 +59,9 @@ class Templates:
         Raises:
             jinja2.UndefinedError: the template names what it was not given: our own mistake.
         """
-        return self._environments[language].get_template(template).render(values)
+        environment = self._environments[language]
+        parts = environment.get_template(MACROS).make_module(dict(values))
+        return environment.get_template(template).render(values, ui=parts)
 
 
 def _environment(language: Language, zone: tzinfo, folder: Path) -> Environment:
@@ -74,7 +96,14 @@ def _environment(language: Language, zone: tzinfo, folder: Path) -> Environment:
         "size": formats.size,
         "percent": formats.percent,
         "instant": lambda at, seconds=False: formats.instant(at, zone, seconds),
+        "formats": formats,
+        "zone": zone,
         "machine_instant": partial(formatting.machine_instant, zone=zone),
+        "column": Column,
+        "tone": tone,
+        "icon_named": icon,
+        "attributes": attributes,
+        "htmx_config": HTMX_CONFIG,
     }
     environment.filters |= {"path_part": path_part, "query_part": quote_plus}
     return environment
@@ -117,6 +146,24 @@ def role_words(language: Language, roles: Role | Iterable[Role]) -> str:
 def partner_choices(partners: Iterable[PartnerRow]) -> list[tuple[str, str]]:
     """(code, name) of every partner, as fields of choices take them."""
     return [(partner.code, partner.name) for partner in partners]
+
+
+def attributes(values: Mapping[str, object]) -> Markup:
+    """Attributes of an element: ``_`` of a name is ``-``, True is a bare name, None, False and "" are left out.
+
+    >>> attributes({"data_step": 2, "autofocus": True, "list": None})
+    Markup(' data-step="2" autofocus')
+    """
+    given = {
+        name.replace("_", "-"): value
+        for name, value in values.items()
+        if value is not None and value is not False and value != ""
+    }
+    lines = [
+        Markup(" {}").format(name) if value is True else Markup(' {}="{}"').format(name, value)
+        for name, value in given.items()
+    ]
+    return Markup("").join(lines)
 
 
 def path_part(text: str) -> str:

@@ -161,6 +161,12 @@ def test_a_canonical_address_has_nothing_empty_and_nothing_default():
         ("-5", None),
         ("٥", None),
         ("9 999 999 999 999 999", None),
+        ("₽1,234.56", 123456),
+        ("1,234.5", 123450),
+        ("1,234,567", 123456700),
+        ("₽ 500", 50000),
+        ("1,234", None),
+        ("12,34.5", None),
         ("five", None),
     ],
 )

@@ -1,18 +1,21 @@
 """Templates: escaping, words by language, and names that are not there."""
 
+import re
+import shutil
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from jinja2 import UndefinedError
 
-from web.site.templates import FOLDER, Templates, path_part
+from web.site.templates import FOLDER, MACROS, Templates, attributes, path_part
 from web.site.texts import LANGUAGES
 
 ZONE = ZoneInfo("Europe/Moscow")
 
 
 def rendered(folder: Path, source: str, language: str = "en", **values: object) -> str:
+    shutil.copy(FOLDER / MACROS, folder)
     (folder / "page.html").write_text(source)
     return Templates(ZONE, folder).render("page.html", language, values)
 
@@ -62,3 +65,51 @@ def test_a_text_is_told_in_the_language_and_by_its_context(tmp_path):
 
 def test_a_slash_in_a_number_stays_in_its_part_of_the_path():
     assert path_part("A/2026 №7") == "A%2F2026%20%E2%84%967"
+
+
+MONTHS = """
+{% set columns = {
+  "name": column("Month", place="title"),
+  "sum": column("Sum", "money", "figure", sorted="descending", sort="/x"),
+} %}
+{% call ui.table(columns, "Months") %}<tr role="row"><td {{ columns.name.cell }}>May</td></tr>{% endcall %}
+"""
+
+
+def test_a_table_names_itself_its_headings_and_its_order(tmp_path):
+    said = rendered(tmp_path, MONTHS)
+    assert 'aria-label="Months"' in said
+    assert re.search(
+        '<th scope="col" role="columnheader" class="money" aria-sort="descending"><a class="sort" href="/x">', said
+    )
+    assert '<td role="cell" class="text at-title">May</td>' in said
+
+
+def test_a_field_is_tied_to_its_error_and_its_hint(tmp_path):
+    said = rendered(
+        tmp_path, '{{ ui.field("login", "Login", "<x>", hint="H", error="E", required=true, data_step=2) }}'
+    )
+    assert '<label for="login">Login</label>' in said
+    assert (
+        'value="&lt;x&gt;" required aria-invalid="true" aria-describedby="login-error login-hint" data-step="2"' in said
+    )
+    assert '<p class="error" id="login-error">E</p>' in said
+
+
+def test_a_form_carries_the_token_of_its_session(tmp_path):
+    said = rendered(tmp_path, '{% call ui.form("/pay") %}{{ ui.buttons("Pay") }}{% endcall %}', csrf="secret")
+    assert '<form class="card" method="post" action="/pay" data-once>' in said
+    assert '<input type="hidden" name="csrf" value="secret">' in said
+
+
+def test_a_link_of_paging_works_without_a_script_and_swaps_with_one(tmp_path):
+    said = rendered(tmp_path, '{{ ui.paging(next="/x?after=1&q=2") }}')
+    assert 'href="/x?after=1&amp;q=2" hx-get="/x?after=1&amp;q=2" hx-target="#list"' in said
+    assert rendered(tmp_path, "{{ ui.paging() }}").strip() == ""
+
+
+def test_attributes_are_escaped_and_empty_ones_left_out():
+    assert (
+        attributes({"title": '"x"', "autofocus": True, "list": None, "rows": 0})
+        == ' title="&#34;x&#34;" autofocus rows="0"'
+    )

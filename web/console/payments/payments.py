@@ -216,7 +216,7 @@ class PaymentsExport(CountedPage):
         zone = self.site.zone
         return [
             str(row["_id"]),
-            shown.instant(row["created_at"], zone, seconds=True),
+            shown.spreadsheet_instant(row["created_at"], zone),
             row["partner"],
             row["key"],
             row["service"],
@@ -228,8 +228,8 @@ class PaymentsExport(CountedPage):
             self.word("state", row["state"]),
             self.word("reason", row["reason"]),
             row["code"],
-            shown.instant(row["registered_at"], zone, seconds=True),
-            shown.instant(row["partner_time"], zone, seconds=True),
+            shown.spreadsheet_instant(row["registered_at"], zone),
+            shown.spreadsheet_instant(row["partner_time"], zone),
         ]
 
 

@@ -20,10 +20,10 @@ from web.access.users import (
     set_locale,
     set_password,
 )
-from web.site.page import LANGUAGE_COOKIE, Page, safe_target
+from web.site.page import APPEARANCE, APPEARANCE_COOKIE, LANGUAGE_COOKIE, Page, safe_target
 from web.site.site import SignInsBusy
 
-_LANGUAGE_DAYS = 365
+_CHOICE_DAYS = 365
 
 
 class SignInPage(Page):
@@ -109,10 +109,24 @@ class LanguagePage(Page):
             if self.session is not None:
                 async with self.site.cursor() as cur:
                     await set_locale(cur, self.user.id, language)
-            self.put_cookie(LANGUAGE_COOKIE, language, days=_LANGUAGE_DAYS)
-        # Back to where the switch stood; the sign-in page is such a place too, though no target after signing in.
-        target = self.get_body_argument("next", "")
-        self.redirect("/sign-in" if target.startswith("/sign-in") else safe_target(target), status=303)
+            self.put_cookie(LANGUAGE_COOKIE, language, days=_CHOICE_DAYS)
+        self.redirect(back_target(self.get_body_argument("next", "")), status=303)
+
+
+class AppearancePage(Page):
+    """POST /appearance."""
+
+    needs = Open.TO_EVERYONE
+
+    async def post(self) -> None:
+        """Remember the colours or the height of lines, in this browser; what is no choice is as the system has it."""
+        for of, choices in APPEARANCE.items():
+            chosen = self.get_body_argument(of, "")
+            if chosen in choices:
+                self.put_cookie(APPEARANCE_COOKIE + of, chosen, days=_CHOICE_DAYS)
+            elif chosen:
+                self.clear_cookie(APPEARANCE_COOKIE + of, path="/")
+        self.redirect(back_target(self.get_body_argument("next", "")), status=303)
 
 
 class ProfilePage(Page):
@@ -173,6 +187,15 @@ class ProfilePage(Page):
 
     async def _ask(self, errors: dict[str, str]) -> None:
         await self.show("profile.html", errors=errors, chars=MIN_PASSWORD_CHARS)
+
+
+def back_target(target: str) -> str:
+    """Back to where a switch stood; the sign-in page is such a place too, though no target after signing in.
+
+    >>> back_target("/sign-in?next=/audit"), back_target("//evil.example")
+    ('/sign-in', '/payments')
+    """
+    return "/sign-in" if target.startswith("/sign-in") else safe_target(target)
 
 
 async def start_session(page: Page, user: User) -> None:

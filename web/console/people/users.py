@@ -6,14 +6,14 @@ shown once and replaced at the first sign-in, so nobody knows another person's p
 Does not know: how passwords are kept, who may give which role (web/access/users.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tornado.web import HTTPError
 
 from billing.database.cursors import Cursor
-from billing.language import N_
+from billing.language import N_, Language
 from web.access.rights import Right
-from web.access.roles import AccessError, list_roles
+from web.access.roles import AccessError, Role, list_roles
 from web.access.sessions import end_sessions_of
 from web.access.users import (
     User,
@@ -28,6 +28,7 @@ from web.access.users import (
 )
 from web.site.page import Page
 from web.site.templates import role_words
+from web.site.words import word
 
 
 class UsersPage(Page):
@@ -135,4 +136,15 @@ async def show_users(
     async with page.site.cursor() as cur:
         users, roles = await list_users(cur), await list_roles(cur)
     values = {"typed": typed or {}, "errors": errors or {}, "given": given, "wrong": wrong}
-    await page.show("users.html", users=users, roles=[row.role for row in roles], **values)
+    names = [(row.role.key, role_words(page.spoken, row.role)) for row in roles]
+    choices = role_choices(page.spoken, [row.role for row in roles])
+    await page.show("users.html", users=users, role_names=names, role_choices=choices, **values)
+
+
+def role_choices(language: Language, roles: Iterable[Role]) -> list[tuple[str, str]]:
+    """(key, words) of every role that can be given; the system's own say what they may."""
+    told = [(role, role_words(language, role)) for role in roles]
+    return [
+        (role.key, f"{words} — {word(language, 'role_rights', role.code)}" if role.code else words)
+        for role, words in told
+    ]

@@ -9,7 +9,7 @@ from web.console.payments.attempts import KINDS
 
 
 def kinds(answer):
-    return re.findall(r'class="kind-row-([a-z_]+)"', answer.text)
+    return re.findall(r'data-kind="([a-z_]+)"', answer.text)
 
 
 def test_every_kind_of_attempt_is_listed_with_its_words(site):

@@ -1,0 +1,64 @@
+"""The navigation: every page that can be reached from every page, in one table.
+
+Rules. A page appears for those who may open it, a group when one of its pages does. The right of an entry is
+the right of its page (a test compares the two). Texts are English, told in the reader's language.
+
+Does not know: requests, addresses of single objects.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from billing.language import N_
+from web.access.rights import Right
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the navigation.
+
+    section: what pages that belong to it name as their ``section``. icon: a name of web.site.icons.
+    """
+
+    section: str
+    path: str
+    text: str
+    icon: str
+    needs: Right
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Lines under one heading; no text: no heading."""
+
+    text: str
+    entries: Sequence[Entry]
+
+
+GROUPS: Final = (
+    Group("", ()),
+    Group(
+        N_("Payments"),
+        (
+            Entry("payments", "/payments", N_("Payments"), "credit-card", Right.PAYMENTS_VIEW),
+            Entry("attempts", "/attempts", N_("Partner requests"), "inbox", Right.ATTEMPTS_VIEW),
+        ),
+    ),
+    Group(N_("Customers"), ()),
+    Group(N_("Billing"), ()),
+    Group(N_("Partners"), (Entry("partners", "/partners", N_("Partners"), "handshake", Right.PARTNERS_VIEW),)),
+    Group(
+        N_("System"),
+        (
+            Entry("users", "/users", N_("Users"), "users", Right.USERS_MANAGE),
+            Entry("audit", "/audit", N_("Audit"), "scroll-text", Right.AUDIT_VIEW),
+        ),
+    ),
+)
+
+
+def shown_groups(may: Callable[[Right], bool]) -> list[Group]:
+    """The groups with what one person may open; ``may`` says which rights the person holds."""
+    groups = [Group(group.text, [entry for entry in group.entries if may(entry.needs)]) for group in GROUPS]
+    return [group for group in groups if group.entries]
