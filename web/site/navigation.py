@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from billing.language import N_
-from web.access.rights import Right
+from web.access.rights import Open, Right
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Entry:
     path: str
     text: str
     icon: str
-    needs: Right
+    needs: Right | Open
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Group:
 
 
 GROUPS: Final = (
-    Group("", ()),
+    Group("", (Entry("home", "/", N_("Home"), "house", Open.TO_SIGNED_IN),)),
     Group(
         N_("Payments"),
         (
@@ -59,6 +59,10 @@ GROUPS: Final = (
 
 
 def shown_groups(may: Callable[[Right], bool]) -> list[Group]:
-    """The groups with what one person may open; ``may`` says which rights the person holds."""
-    groups = [Group(group.text, [entry for entry in group.entries if may(entry.needs)]) for group in GROUPS]
+    """The groups with what one person may open, who is signed in; ``may`` says which rights the person holds."""
+    groups = [Group(group.text, [entry for entry in group.entries if _is_open(entry, may)]) for group in GROUPS]
     return [group for group in groups if group.entries]
+
+
+def _is_open(entry: Entry, may: Callable[[Right], bool]) -> bool:
+    return may(entry.needs) if isinstance(entry.needs, Right) else entry.needs is Open.TO_SIGNED_IN
