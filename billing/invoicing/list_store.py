@@ -1,8 +1,8 @@
 """The list of invoices and credit notes: what of them is shown, asked for and ordered by (billing.listing).
 
 Rules. What is void is not in it. The state and what is unpaid are those of billing.invoicing.invoices, derived by the
-statement that lists. A number is found through its series and block, a run through the range of its blocks, as no
-invoice stores either.
+statement that lists. A number is found through its series and block, a run through its day, as no invoice
+stores either.
 
 Does not know: words, pages.
 """
@@ -51,9 +51,7 @@ _HAS_NUMBER: Final = """i.id IN (
 
 #: A run dates its invoices by its own day (billing/cycle/write_store.py).
 _OF_RUN: Final = """(k.run_id = {0}::integer
-    AND i.invoiced_on = (SELECT rr.bill_on FROM bill_runs rr WHERE rr.id = {0}::integer)
-    AND i.id >= (SELECT min(rk.id) << 20 FROM invoice_blocks rk WHERE rk.run_id = {0}::integer)
-    AND i.id < (SELECT (max(rk.id) + 1) << 20 FROM invoice_blocks rk WHERE rk.run_id = {0}::integer))"""
+    AND i.invoiced_on = (SELECT rr.bill_on FROM bill_runs rr WHERE rr.id = {0}::integer))"""
 
 _DRAFTS: Final = """(k.state <> 'issued'
     AND i.id >= (SELECT min(dk.id) << 20 FROM invoice_blocks dk WHERE dk.state IN ('draft', 'posted'))

@@ -44,7 +44,7 @@ from billing.listing.records import (
 
 #: Rows that are counted and added up one by one; more are estimated, unless the asker waits for it.
 COUNTED_ROWS: Final = 50_000
-COUNT_TIMEOUT_MS: Final = 200
+COUNT_TIMEOUT_MS: Final = 150
 PAGE_TIMEOUT_MS: Final = 5_000
 #: Rows that one FETCH of a stream brings.
 PORTION_ROWS: Final = 2_000

@@ -21,21 +21,25 @@ class Columns(ColumnsPage):
     """POST /lists/NAME/columns."""
 
     listings = LISTINGS
+    post = ColumnsPage.post
 
 
 class Views(ViewsPage):
     """POST /lists/NAME/views."""
 
     listings = LISTINGS
+    post = ViewsPage.post
 
 
 class Export(ExportPage):
     """POST /lists/NAME/export."""
 
     listings = LISTINGS
+    post = ExportPage.post
 
 
 class Act(BulkPage):
     """POST /lists/NAME/act."""
 
     listings = LISTINGS
+    post = BulkPage.post

@@ -45,8 +45,20 @@ GROUPS: Final = (
             Entry("attempts", "/attempts", N_("Partner requests"), "inbox", Right.ATTEMPTS_VIEW),
         ),
     ),
-    Group(N_("Customers"), ()),
-    Group(N_("Billing"), ()),
+    Group(
+        N_("Customers"),
+        (
+            Entry("customers", "/customers", N_("Customers"), "contact", Right.CUSTOMERS_VIEW),
+            Entry("orders", "/orders", N_("Orders"), "package", Right.ORDERS_VIEW),
+        ),
+    ),
+    Group(
+        N_("Billing"),
+        (
+            Entry("invoices", "/invoices", N_("Invoices"), "receipt-text", Right.INVOICES_VIEW),
+            Entry("runs", "/runs", N_("Billing runs"), "repeat", Right.RUNS_VIEW),
+        ),
+    ),
     Group(N_("Partners"), (Entry("partners", "/partners", N_("Partners"), "handshake", Right.PARTNERS_VIEW),)),
     Group(
         N_("System"),

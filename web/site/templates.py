@@ -25,6 +25,7 @@ from web.access.roles import Role
 from web.site import formatting, texts
 from web.site.columns import Column
 from web.site.icons import icon
+from web.site.lists.declaration import linked
 from web.site.tones import tone
 from web.site.words import word
 
@@ -90,6 +91,8 @@ def _environment(language: Language, zone: tzinfo, folder: Path) -> Environment:
         "money": formats.money,
         "count": formats.count,
         "raw_text": formatting.raw,
+        "linked": linked,
+        "spoken": language,
         "date": formats.date,
         "month": formats.month,
         "duration": formats.duration,

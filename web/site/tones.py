@@ -23,6 +23,11 @@ OF_CODES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "partner_state": {"active": "good", "paused": "warn"},
     "user_state": {"active": "good", "disabled": "calm"},
+    "customer_state": {"active": "good"},
+    "account_state": {"active": "good", "inactive": "warn"},
+    "order_state": {"active": "good", "suspended": "warn", "planned": "info"},
+    "run_state": {"running": "warn", "reviewed": "warn", "approving": "warn", "done": "good"},
+    "shard_state": {"posted": "good", "drafted": "info", "due": "warn", "failed": "bad"},
     "invoice_state": {"paid": "good", "overdue": "bad", "credited": "info"},
 }  # fmt: skip
 

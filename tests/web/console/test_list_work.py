@@ -60,7 +60,8 @@ def invoices(database):
     accounts = [books.account(f"A{n}", name=f"Клиент {n}") for n in range(1, 6)]
     orders = [books.order(account, "2026-01-01 00:00+03") for account in accounts]
     bills = [
-        (account, [Charge(100 * n, order_id=order)]) for n, (account, order) in enumerate(zip(accounts, orders, strict=True), 1)
+        (account, [Charge(100 * n, order_id=order)])
+        for n, (account, order) in enumerate(zip(accounts, orders, strict=True), 1)
     ]
     return books.invoices(books.run(date(2026, 3, 1)), bills, on=date(2026, 3, 1))
 

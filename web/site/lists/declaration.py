@@ -52,7 +52,8 @@ class ListColumn:
     under_link: its address. currency: the field with the currency of a sum. words: code to its word; tones: kind of
     the codes in web/site/tones.py. options: choices from the database, in place of words. place: on a narrow page's
     card (web/site/columns.py). is_shown: unless the user chooses columns. is_primary: its filter stands in the first
-    row. why_not: why it has no filter.
+    row. why_not: why it has no filter. told: the value in words, for a column whose value is none of the kinds.
+    address: as link, where it depends on more than the fields. reads: further fields that these two read.
     """
 
     name: str
@@ -69,12 +70,15 @@ class ListColumn:
     is_shown: bool = True
     is_primary: bool = False
     why_not: str = ""
+    told: Callable[[Language, Row], str] | None = None
+    address: Callable[[Row], str] | None = None
+    reads: tuple[str, ...] = ()
 
     @property
     def fields(self) -> set[str]:
         """Fields of the source that this column reads."""
         linked = {name for link in (self.link, self.under_link) for name in _IN_BRACES.findall(link)}
-        return {self.name, *linked} | {name for name in (self.under, self.currency) if name}
+        return {self.name, *linked, *self.reads} | {name for name in (self.under, self.currency) if name}
 
 
 @dataclass(frozen=True, slots=True)

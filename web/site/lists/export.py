@@ -76,6 +76,8 @@ class Columns:
     ) -> None:
         self._zone = zone
         self._labels = labels
+        self._language = language
+        self._told = {name: column.told for name, column in listing.by_name.items() if column.told is not None}
         self._readers: list[tuple[str, str, Kind]] = []  # (heading, field, kind)
         by_name = listing.by_name
         titles = {column.name: language.gettext(column.title) for column in listing.columns}
@@ -98,7 +100,10 @@ class Columns:
 
     def cells(self, row: Row) -> list[Cell]:
         """A row."""
-        return [self._cell(row[name], name, kind) for _, name, kind in self._readers]
+        return [
+            self._told[name](self._language, row) if name in self._told else self._cell(row[name], name, kind)
+            for _, name, kind in self._readers
+        ]
 
     def _cell(self, value: Any, name: str, kind: Kind) -> Cell:
         if value is None or value == "":

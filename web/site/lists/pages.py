@@ -192,6 +192,7 @@ def list_page(of: Listing) -> type[ListPage]:
         listing = of
         needs = of.needs
         section = of.section or of.name
+        get = ListPage.get  # by name, as routes are counted
 
     return ThisListPage
 

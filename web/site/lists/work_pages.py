@@ -131,7 +131,6 @@ class BulkPage(ListServicePage):
             chosen=chosen,
             must_type=chosen.rows > action.typed_above,
             problem=problem,
-            spoken=self.spoken,
             token=secrets.token_urlsafe(_TOKEN_CHARS)[:_TOKEN_CHARS],
         )
 
