@@ -39,7 +39,9 @@ class SettingsError(Refusal):
 _MEANING = re.compile(r"^([a-z_]+): (.+)$", re.MULTILINE)
 
 #: Settings that hold passwords.
-_SECRETS = frozenset({"database.dsn", "database.owner_dsn", "journal.uri", "gateway.key_passphrase"})
+_SECRETS = frozenset(
+    {"database.dsn", "database.owner_dsn", "journal.uri", "gateway.key_passphrase", "deliveries.smtp_password"}
+)
 
 PositiveInt = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -212,6 +214,45 @@ class Schedules(_Section, frozen=True):
     metrics_port: Port = 9173
 
 
+class Deliveries(_Section, frozen=True):
+    """What is sent to others: webhooks, mail.
+
+    under_way_max: attempts a process makes at once
+    poll_ms: how often an idle process looks for what is due
+    lease_margin_s: how long after its time-out an attempt may still be told of; then its sender counts as dead
+    drain_s: on SIGTERM, time for attempts under way
+    event_source: the CloudEvents source of our events, a URI that names this installation
+    webhook_networks: networks (CIDR) that are no public ones and may be sent webhooks
+    webhook_plain_http: take endpoints without TLS
+    webhook_proxy: HOST:PORT of the HTTP proxy that webhooks go through; empty: none
+    smtp_host: the mail server that takes our letters; empty: no mail is sent
+    smtp_port: its port
+    smtp_tls: `starttls`, `tls` from the first byte, or `none`
+    smtp_user: name to sign in with; empty: none
+    smtp_password: its password (a secret: prefer the environment)
+    smtp_ca_file: PEM file with the authority of its certificate; empty: the system's
+    mail_from: sender of letters, such as Kopeck <billing@example.org>
+    metrics_port: health and metrics of the process, where deliveries is its first role
+    """
+
+    under_way_max: Annotated[int, Meta(ge=1, le=5_000)] = 200
+    poll_ms: PositiveInt = 200
+    lease_margin_s: Annotated[int, Meta(ge=1, le=3_600)] = 30
+    drain_s: PositiveInt = 30
+    event_source: Annotated[str, Meta(pattern="^[!-~]{1,200}$")] = "urn:kopeck"
+    webhook_networks: tuple[str, ...] = ()
+    webhook_plain_http: bool = False
+    webhook_proxy: str = ""
+    smtp_host: str = ""
+    smtp_port: Port = 587
+    smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str = ""
+    smtp_password: str = ""
+    smtp_ca_file: str = ""
+    mail_from: str = ""
+    metrics_port: Port = 9174
+
+
 class Usage(_Section, frozen=True):
     """Files of usage.
 
@@ -279,6 +320,7 @@ class Settings(_Section, frozen=True):
     relay: Relay = Relay()
     jobs: Jobs = Jobs()
     schedules: Schedules = Schedules()
+    deliveries: Deliveries = Deliveries()
     usage: Usage = Usage()
     billing: Billing = Billing()
     access: AccessRules = AccessRules()
@@ -408,6 +450,7 @@ def _check_together(settings: Settings) -> None:
                 ipaddress.ip_network(network)
             except ValueError as error:
                 raise SettingsError(f"{section}.trusted_proxies: {error}") from error
+    _check_deliveries(settings.deliveries)
     if not _is_zone(settings.web.time_zone):
         raise SettingsError("web.time_zone must be an IANA time zone, such as Europe/Moscow")
     if settings.database.owner_dsn and not settings.database.dsn:
@@ -419,6 +462,19 @@ def _check_together(settings: Settings) -> None:
             'database.dsn is set but journal.uri is not: name a MongoDB, or write journal.uri = "embedded" for a '
             "server of this machine, which asks for no password"
         )
+
+
+def _check_deliveries(deliveries: Deliveries) -> None:
+    for network in deliveries.webhook_networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise SettingsError(f"deliveries.webhook_networks: {error}") from error
+    host, _, port = deliveries.webhook_proxy.rpartition(":")
+    if deliveries.webhook_proxy and not (host and port.isascii() and port.isdecimal() and 0 < int(port) < 65_536):
+        raise SettingsError("deliveries.webhook_proxy must be HOST:PORT")
+    if bool(deliveries.smtp_host) != bool(deliveries.mail_from):
+        raise SettingsError("deliveries.smtp_host and deliveries.mail_from belong together: name both or neither")
 
 
 def _is_zone(name: str) -> bool:

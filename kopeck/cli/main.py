@@ -27,11 +27,13 @@ COMMANDS: Final = {
     "catalog": Lazy("kopeck.cli.billing.catalogue:catalogue"),
     "catalogue": Lazy("kopeck.cli.billing.catalogue:catalogue", "Tariffs: items, plans, prices, promotions."),
     "customer": Lazy("kopeck.cli.people.customers:customer", "Customers: who buys, who pays, who sells to them."),
+    "delivery": Lazy("kopeck.cli.system.deliveries:delivery", "Deliveries: webhooks and mail, their queues and log."),
     "demo": Lazy("kopeck.cli.system.demo:demo", "What runs here: processes, addresses, requests to try."),
     "dunning": Lazy("kopeck.cli.billing.dunning:dunning", "What happens to those who do not pay."),
     "invoice": Lazy("kopeck.cli.billing.invoices:invoice", "Invoices and credit notes."),
     "job": Lazy("kopeck.cli.system.jobs:jobs", "Background jobs: how they go, what they told and made."),
     "journal": Lazy("kopeck.cli.payments.journal:journal", "The payment journal that people search."),
+    "mail": Lazy("kopeck.cli.system.webhooks:mail", "Mail: send a letter to try the mail server."),
     "migrate": Lazy("kopeck.cli.system.migrate:migrate", "Bring the database to the schema of this program."),
     "order": Lazy("kopeck.cli.people.orders:order", "Orders: plans and items that customers have ordered."),
     "partner": Lazy("kopeck.cli.partners.partners:partner", "Partners: their contracts and keys."),
@@ -44,6 +46,7 @@ COMMANDS: Final = {
     "usage": Lazy("kopeck.cli.billing.usage:usage", "Files of usage: what subscribers used."),
     "user": Lazy("kopeck.cli.system.users:user", "People who sign in to the pages."),
     "verify": Lazy("kopeck.cli.system.verify:verify", "Check that money, usage and the journal add up."),
+    "webhook": Lazy("kopeck.cli.system.webhooks:webhook", "Endpoints that are told of events by webhooks."),
     "whatif": Lazy("kopeck.cli.billing.whatif:whatif", "Rate a month again under a draft catalogue."),
 }
 

@@ -76,6 +76,14 @@ ROLES: Final = {
         has_port=False,
         drain_s=lambda _settings: 10,
     ),
+    "deliveries": Role(
+        place="kopeck.serve.deliveries:serve_deliveries",
+        does="sends webhooks and mail",
+        uses="PostgreSQL, receivers",
+        section="deliveries",
+        has_port=False,
+        drain_s=lambda settings: settings.deliveries.drain_s + 5,
+    ),
     "web": Role(
         place="kopeck.serve.web:serve_web",
         does="serves pages to people",
@@ -87,7 +95,7 @@ ROLES: Final = {
 }
 
 #: Roles that `kopeck run` puts into one process: none of them answers a partner or a person.
-BACK_OFFICE: Final = ("relay", "jobs", "schedules")
+BACK_OFFICE: Final = ("relay", "jobs", "schedules", "deliveries")
 
 
 def health_port(settings: Settings, roles: Sequence[str], index: int = 0) -> int:

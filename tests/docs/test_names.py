@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.events.types import EVENT_TYPES
 from kopeck.settings import documented_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +26,8 @@ BARE_PATH = re.compile(rf"(?<![\w./@-])((?:{'|'.join((*ROOMS, 'docs', 'migration
 LEAST_NAMES = 300
 #: Settings are told in the same form as modules.
 SETTINGS = frozenset(setting.name for setting in documented_settings())
+#: So are types of events.
+EVENTS = tuple(f"{event_type}." for event_type in EVENT_TYPES)
 
 
 def paths_in(text: str, bare: bool) -> Iterator[str]:
@@ -38,6 +41,8 @@ def paths_in(text: str, bare: bool) -> Iterator[str]:
 def is_there(name: str) -> bool:
     """Whether a path from the root, or a dotted module, or a name of a module is there."""
     if UNWRITTEN.search(name) or name in SETTINGS or name.endswith(".example"):  # a host of no one, RFC 2606
+        return True
+    if any(event_type.startswith(f"{name}.") for event_type in EVENTS):
         return True
     if "/" in name:
         return any(ROOT.glob(name)) or any((ROOT / room / name).exists() for room in ROOMS)  # billing/cycle as cycle

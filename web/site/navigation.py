@@ -15,7 +15,7 @@ from web.access.rights import Open, Right
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class MenuEntry:
     """One line of the navigation.
 
     section: what pages that belong to it name as their ``section``. icon: a name of web.site.icons.
@@ -33,38 +33,38 @@ class Group:
     """Lines under one heading; no text: no heading."""
 
     text: str
-    entries: Sequence[Entry]
+    entries: Sequence[MenuEntry]
 
 
 GROUPS: Final = (
-    Group("", (Entry("home", "/", N_("Home"), "house", Open.TO_SIGNED_IN),)),
+    Group("", (MenuEntry("home", "/", N_("Home"), "house", Open.TO_SIGNED_IN),)),
     Group(
         N_("Payments"),
         (
-            Entry("payments", "/payments", N_("Payments"), "credit-card", Right.PAYMENTS_VIEW),
-            Entry("attempts", "/attempts", N_("Partner requests"), "inbox", Right.ATTEMPTS_VIEW),
+            MenuEntry("payments", "/payments", N_("Payments"), "credit-card", Right.PAYMENTS_VIEW),
+            MenuEntry("attempts", "/attempts", N_("Partner requests"), "inbox", Right.ATTEMPTS_VIEW),
         ),
     ),
     Group(
         N_("Customers"),
         (
-            Entry("customers", "/customers", N_("Customers"), "contact", Right.CUSTOMERS_VIEW),
-            Entry("orders", "/orders", N_("Orders"), "package", Right.ORDERS_VIEW),
+            MenuEntry("customers", "/customers", N_("Customers"), "contact", Right.CUSTOMERS_VIEW),
+            MenuEntry("orders", "/orders", N_("Orders"), "package", Right.ORDERS_VIEW),
         ),
     ),
     Group(
         N_("Billing"),
         (
-            Entry("invoices", "/invoices", N_("Invoices"), "receipt-text", Right.INVOICES_VIEW),
-            Entry("runs", "/runs", N_("Billing runs"), "repeat", Right.RUNS_VIEW),
+            MenuEntry("invoices", "/invoices", N_("Invoices"), "receipt-text", Right.INVOICES_VIEW),
+            MenuEntry("runs", "/runs", N_("Billing runs"), "repeat", Right.RUNS_VIEW),
         ),
     ),
-    Group(N_("Partners"), (Entry("partners", "/partners", N_("Partners"), "handshake", Right.PARTNERS_VIEW),)),
+    Group(N_("Partners"), (MenuEntry("partners", "/partners", N_("Partners"), "handshake", Right.PARTNERS_VIEW),)),
     Group(
         N_("System"),
         (
-            Entry("users", "/users", N_("Users"), "users", Right.USERS_MANAGE),
-            Entry("audit", "/audit", N_("Audit"), "scroll-text", Right.AUDIT_VIEW),
+            MenuEntry("users", "/users", N_("Users"), "users", Right.USERS_MANAGE),
+            MenuEntry("audit", "/audit", N_("Audit"), "scroll-text", Right.AUDIT_VIEW),
         ),
     ),
 )
@@ -76,5 +76,5 @@ def shown_groups(may: Callable[[Right], bool]) -> list[Group]:
     return [group for group in groups if group.entries]
 
 
-def _is_open(entry: Entry, may: Callable[[Right], bool]) -> bool:
+def _is_open(entry: MenuEntry, may: Callable[[Right], bool]) -> bool:
     return may(entry.needs) if isinstance(entry.needs, Right) else entry.needs is Open.TO_SIGNED_IN

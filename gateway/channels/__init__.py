@@ -1,0 +1,1 @@
+"""Channels: how deliveries leave this system, one module a way of sending."""
