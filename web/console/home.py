@@ -29,7 +29,6 @@ from gateway.journal.totals import Totals, payment_totals
 from gateway.payments.states import State
 from web.access.rights import Open, Right
 from web.console.home_store import limit_time, open_runs, waiting_approvals
-from web.site import formatting
 from web.site.charts import BarChart, bar_chart
 from web.site.filters import midnight, written
 from web.site.page import Page
@@ -337,7 +336,7 @@ class HomePage(Page):
         return FigureCard(self._("Billing runs under way"), href, number, tone="info", line=line)
 
     def _instant(self, at: datetime) -> str:
-        return formatting.instant(at, self.site.zone)
+        return self.formats.instant(at, self.site.zone)
 
 
 #: What today is compared with, by weekday.

@@ -73,8 +73,6 @@ PREFIXES: Final[Mapping[Kind, str]] = MappingProxyType(
         Kind.USER: N_("user:"),
     }
 )  # fmt: skip
-PARTNER_STATES: Final = {"active": N_("active"), "paused": N_("paused")}
-USER_STATES: Final = {"active": N_("active"), "disabled": N_("disabled")}
 _REFUSALS: Final = {
     "search_long": N_("Search for at most %(limit)s characters."),
     "search_words": N_("Search for at most %(limit)s words."),
@@ -251,7 +249,7 @@ class SearchPage(CountedPage):
             href = f"/partners/{partner.code}"
             if not self.may(Right.PARTNERS_TERMS):
                 href = f"/payments?{urlencode({'partner': partner.code})}" if self.may(Right.PAYMENTS_VIEW) else ""
-            badge = ("partner_state", partner.state, self._(PARTNER_STATES[partner.state]))
+            badge = ("partner_state", partner.state, self.word("partner_state", partner.state))
             balance = partner.clearing_balance
             currency = str(partner.body.get("currency", "RUB"))
             rows.append((not is_exact, ShownRow(href, partner.name, partner.code, partner.protocol, balance, currency,
@@ -263,7 +261,7 @@ class SearchPage(CountedPage):
         for user in users:
             is_exact = user.login in wanted.codes
             if is_exact or _holds(user.login, wanted):
-                badge = ("user_state", user.state, self._(USER_STATES[user.state]))
+                badge = ("user_state", user.state, self.word("user_state", user.state))
                 roles = str(role_words(self.spoken, user.roles))
                 rows.append((not is_exact, ShownRow(f"/users#{user.login}", user.login, roles, badge=badge)))
         return _listed(Kind.USER, rows)
@@ -306,7 +304,7 @@ class SearchPage(CountedPage):
         return "…" if at is None else self.formats.date(at.astimezone(self.site.zone).date())
 
     def _instant(self, at: Any) -> str:
-        return shown.instant(at, self.site.zone)
+        return self.formats.instant(at, self.site.zone)
 
 
 def _forget(task: "asyncio.Task[Any]") -> None:

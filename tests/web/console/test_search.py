@@ -77,7 +77,7 @@ def test_payments_are_found_by_the_journal_too(anna: Person) -> None:
 def test_only_what_the_rights_allow_is_found(searched: Running) -> None:
     vera, anna = searched.person("vera"), searched.person("anna")
     assert anna.get("/search", q="oleg").location == "/users#oleg"
-    assert "oleg" not in vera.get("/search", q="oleg").text.replace('value="oleg"', "").replace("oleg · ", "")
+    assert "/users" not in vera.get("/search", q="oleg").text
     answer = vera.get("/search", q="user: oleg")
     assert answer.status == 403
     assert searched.one("SELECT count(*) FROM audit WHERE action = 'denied' AND detail ->> 'path' = '/search'") > 0
