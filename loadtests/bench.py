@@ -26,7 +26,7 @@ import tornado
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import bench_lists, bench_payments, bench_rating, bench_search, bench_usage
+from loadtests import bench_deliveries, bench_lists, bench_payments, bench_rating, bench_search, bench_usage
 from loadtests.figures import BenchError, Figure, Setting
 from loadtests.stand import StandError
 
@@ -37,6 +37,7 @@ GROUPS: Final[Mapping[str, Callable[[Setting], Iterator[Figure]]]] = {
     "lists": bench_lists.figures,
     "usage": bench_usage.figures,
     "rating": bench_rating.figures,
+    "deliveries": bench_deliveries.figures,
 }
 
 

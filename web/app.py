@@ -19,8 +19,8 @@ from web.console import home, listings, search
 from web.console.billing import invoices, orders, runs
 from web.console.partners import partners
 from web.console.payments import attempts, payments
-from web.console.people import customers, sign_in, users
-from web.console.system import audit
+from web.console.people import approvals, customers, own, roles, sign_in, users
+from web.console.system import audit, deliveries, jobs, schedules, webhooks
 from web.site import page
 from web.site.lists.pages import list_page
 from web.site.site import Site, WebOptions
@@ -46,9 +46,13 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/language", sign_in.LanguagePage),
     ("/appearance", sign_in.AppearancePage),
     ("/profile", sign_in.ProfilePage),
+    ("/profile/sessions", own.OwnSessionsPage),
+    ("/profile/tokens", own.OwnTokensPage),
     ("/payments", payments.PaymentsPage),
     ("/payments[.]csv", payments.PaymentsExport),
     ("/payments/open", payments.OpenPayment),
+    ("/payments/views", payments.PaymentViewsPage),
+    ("/payments/export", payments.PaymentsJobExport),
     ("/payments/([0-9]{1,19})", payments.PaymentPage),
     ("/payments/([0-9]{1,19})/cancel", payments.CancelPage),
     ("/attempts", attempts.AttemptsPage),
@@ -58,7 +62,7 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/orders/([^/]{1,200})", orders.OrderPage),
     ("/runs", list_page(listings.LISTINGS["runs"])),
     ("/runs/([0-9]{1,9})", runs.RunPage),
-    ("/lists/([a-z_]{1,40})/columns", listings.Columns),
+    ("/lists/([a-z_]{1,40})/columns", listings.ColumnChoice),
     ("/lists/([a-z_]{1,40})/views", listings.Views),
     ("/lists/([a-z_]{1,40})/export", listings.Export),
     ("/lists/([a-z_]{1,40})/act", listings.Act),
@@ -69,9 +73,25 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/partners", partners.PartnersPage),
     (f"/partners/{_CODE}", partners.PartnerPage),
     (f"/partners/{_CODE}/state", partners.PartnerStatePage),
+    ("/deliveries", deliveries.DeliveriesPage),
+    ("/deliveries/queues", deliveries.QueuesPage),
+    ("/deliveries/queues/state", deliveries.QueueStatePage),
+    ("/deliveries/([0-9]{1,18})", deliveries.DeliveryPage),
+    ("/deliveries/([0-9]{1,18})/act", deliveries.DeliveryActPage),
+    ("/webhooks", webhooks.WebhooksPage),
+    (f"/webhooks/{_CODE}/act", webhooks.WebhookActPage),
     ("/users", users.UsersPage),
     (f"/users/{_LOGIN}", users.UserPage),
+    ("/roles", roles.RolesPage),
+    ("/roles/(new|[0-9]{1,9})", roles.RolePage),
+    ("/approvals", approvals.ApprovalsPage),
+    ("/approvals/([0-9]{1,18})", approvals.ApprovalPage),
+    ("/schedules", schedules.SchedulesPage),
+    ("/schedules/([a-z][a-z0-9-]{0,47})", schedules.SchedulePage),
     ("/audit", audit.AuditPage),
+    ("/jobs", jobs.JobsPage),
+    ("/jobs/([0-9]{1,18})", jobs.JobPage),
+    ("/jobs/([0-9]{1,18})/files/([0-9]{1,18})", jobs.JobFilePage),
 )
 
 

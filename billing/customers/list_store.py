@@ -8,12 +8,12 @@ Does not know: words, pages.
 
 from typing import Final
 
-from billing.listing.records import Field, Search, Source, Sums
+from billing.listing.records import Field, ListSource, Search, Sums
 
 _OF_ACCOUNTS: Final = """c.id IN (
     SELECT ob.customer_id FROM billing_accounts ob JOIN accounts oa ON oa.id = ob.account_id WHERE {})"""
 
-CUSTOMER_ROWS: Final = Source(
+CUSTOMER_ROWS: Final = ListSource(
     "customers",
     table="customers c",
     key="c.id",

@@ -12,11 +12,11 @@ from typing import Final
 
 from billing.database.cursors import Cursor
 from billing.database.rows import records
-from billing.listing.records import Field, Search, Source
+from billing.listing.records import Field, ListSource, Search
 
 RUN_STATES: Final = ("running", "reviewed", "approving", "done", "void")
 
-RUN_ROWS: Final = Source(
+RUN_ROWS: Final = ListSource(
     "runs",
     table="bill_runs r",
     key="r.id",

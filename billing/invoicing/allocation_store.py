@@ -6,9 +6,12 @@ what no one directs goes to the oldest. The account is locked first. The same ag
 Does not know: why, what a payment is (gateway).
 """
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from billing.database.cursors import Cursor
+from billing.database.rows import records
 from billing.invoicing.invoices import InvoiceError
 from billing.invoicing.store import invoice_by_id, invoice_id_of
 from ratingcore.money import Minor, format_minor
@@ -35,6 +38,13 @@ _LOCK_ACCOUNT: Final = "SELECT FROM accounts WHERE id = %s FOR NO KEY UPDATE"
 
 _ALLOCATE: Final = """
     INSERT INTO payment_allocations (transfer_id, invoice_id, amount_minor, actor) VALUES (%s, %s, %s, %s)
+"""
+
+_OF_INVOICE: Final = """
+    SELECT p.amount_minor, p.actor, p.created_at AS at, t.source,
+           CASE WHEN t.source = 'payment' THEN t.source_id END AS payment_id
+    FROM payment_allocations p JOIN posted_transfers t ON t.id = p.transfer_id
+    WHERE p.invoice_id = %s ORDER BY p.id
 """
 
 _OPEN: Final = "SELECT open_minor FROM open_invoices WHERE id = %s"
@@ -76,3 +86,20 @@ async def allocate_payment(
         raise InvoiceError(f"at most {format_minor(max(0, most))} can be directed: {left}")
     await cur.execute(_ALLOCATE, (transfer, invoice.id, amount or most, actor))
     return Minor(amount or most), True
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Money that was told to go to an invoice. payment_id: None where it is no partner's payment."""
+
+    amount_minor: int
+    actor: str
+    at: datetime
+    source: str
+    payment_id: int | None
+
+
+async def allocations_of(cur: Cursor, invoice_id: int) -> list[Allocation]:
+    """What was directed to an invoice, the oldest first; what nobody directs goes to the oldest invoice."""
+    await cur.execute(_OF_INVOICE, (invoice_id,))
+    return await records(cur, Allocation)

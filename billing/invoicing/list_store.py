@@ -10,7 +10,7 @@ Does not know: words, pages.
 from typing import Final
 
 from billing.invoicing.invoices import InvoiceState
-from billing.listing.records import Field, Search, Source, Sums
+from billing.listing.records import Field, ListSource, Search, Sums
 
 INVOICE_STATES: Final = tuple(state.value for state in InvoiceState)
 
@@ -62,7 +62,7 @@ _IN_DEBT: Final = "i.account_id IN (SELECT da.id FROM accounts da WHERE da.balan
 _CUSTOMERS: Final = """i.account_id IN (
     SELECT ob.account_id FROM billing_accounts ob JOIN customers oc ON oc.id = ob.customer_id WHERE {})"""
 
-INVOICE_ROWS: Final = Source(
+INVOICE_ROWS: Final = ListSource(
     "invoices",
     table="invoices i JOIN invoice_blocks k ON k.id = i.id >> 20 JOIN invoice_series s ON s.id = k.series_id",
     key="i.id",

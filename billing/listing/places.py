@@ -14,7 +14,7 @@ from dataclasses import astuple
 from hashlib import blake2b
 from typing import Final
 
-from billing.listing.records import Place, PlaceError, Question
+from billing.listing.records import ListPlace, PlaceError, Question
 
 #: Longer is none of ours: keys and ordered values are cut nowhere, and a name has at most a few hundred letters.
 MAX_CHARS: Final = 4_000
@@ -22,17 +22,17 @@ _MAX_SEEN: Final = 2**53
 _DIGEST_BYTES: Final = 9
 
 
-def place_text(place: Place, source: str, question: Question) -> str:
+def place_text(place: ListPlace, source: str, question: Question) -> str:
     """The place as text.
 
-    >>> place_text(Place(True, "2026-01-31", "7", 50), "invoices", Question())[:20] != ""
+    >>> place_text(ListPlace(True, "2026-01-31", "7", 50), "invoices", Question())[:20] != ""
     True
     """
     body = json.dumps([place.is_forward, place.order, place.key, place.seen, _digest(source, question)])
     return base64.urlsafe_b64encode(body.encode()).decode().rstrip("=")
 
 
-def read_place(text: str, source: str, question: Question) -> Place:
+def read_place(text: str, source: str, question: Question) -> ListPlace:
     """The place that `place_text` wrote for the same source and question.
 
     Raises:
@@ -49,7 +49,7 @@ def read_place(text: str, source: str, question: Question) -> Place:
         ):
             if digest != _digest(source, question):
                 raise PlaceError("the address of this page belongs to another filter", code="list_place_other")
-            return Place(is_forward, order, key, seen)
+            return ListPlace(is_forward, order, key, seen)
         case _:
             raise PlaceError("the address of this page is damaged", code="list_place_damaged")
 

@@ -1,9 +1,10 @@
 """What a list is made of, and what may be asked of it.
 
-Rules. A `Source` is a constant of a store: its SQL is written by us, and nothing that a person typed ever becomes part
-of it; values travel as parameters. What orders a list is never null, and the key makes it unique, so a page is the rows
-after a place and each row is seen once. A join finds one row at most for each row of the table; a join that must find
-one stands in `Source.table`. A field says which joins it needs, so counting pays for no more than the filter names.
+Rules. A `ListSource` is a constant of a store: its SQL is written by us, and nothing that a person typed ever becomes
+part of it; values travel as parameters. What orders a list is never null, and the key makes it unique, so a page is the
+rows after a place and each row is seen once. A join finds one row at most for each row of the table; a join that must
+find one stands in ``ListSource.table``. A field says which joins it needs, so counting pays for no more than the filter
+names.
 
 Does not know: languages, addresses, pages; statements (store).
 """
@@ -98,7 +99,7 @@ class Sums:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ListSource:
     """Where rows come from.
 
     table: the FROM of the list, one row for each row of it. key: its unique expression, key_type of SQL. joins: by
@@ -159,7 +160,7 @@ Condition = OneOf | Between | TextIs | Emptiness
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RowOrder:
     """By which field, empty for the key; from the greatest down if ``is_descending``."""
 
     field: str = ""
@@ -171,12 +172,12 @@ class Question:
     """What is asked of a source. legal_entities: ids the asker may see; None: all."""
 
     conditions: tuple[Condition, ...] = ()
-    order: Order = Order()
+    order: RowOrder = RowOrder()
     legal_entities: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ListPlace:
     """Where a page begins: after a row, or before it if not ``is_forward``.
 
     order, key: of that row, as PostgreSQL writes them. seen: how many rows lay before the page when it was left.
@@ -197,8 +198,8 @@ class Rows:
 
     rows: tuple[Row, ...]
     first: int
-    previous: Place | None
-    next: Place | None
+    previous: ListPlace | None
+    next: ListPlace | None
 
 
 @dataclass(frozen=True, slots=True)

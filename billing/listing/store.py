@@ -1,9 +1,9 @@
 """Rows of a list in PostgreSQL: a page, how many there are, all of them in portions.
 
-Rules. Statements are put together from constants of a `Source`; what was asked travels as parameters. A page reads the
-keys of its rows first and joins only to them, so an expensive column costs as many rows as are shown. A page is the
-rows after a place by (order, key), which an index serves at any depth; rows that are added or taken away meanwhile
-move no other row to another page.
+Rules. Statements are put together from constants of a `ListSource`; what was asked travels as parameters. A page reads
+the keys of its rows first and joins only to them, so an expensive column costs as many rows as are shown. A page is the
+rows after a place by (order, key), which an index serves at any depth; rows that are added or taken away meanwhile move
+no other row to another page.
 
 Counting has a limit of work, in rows and in time: what is over it is said to be an estimate. A statement over its time
 raises `TooSlow`; the transaction it ran in is lost, so a caller that goes on takes a savepoint.
@@ -29,15 +29,15 @@ from billing.listing.records import (
     Emptiness,
     Field,
     ListError,
+    ListPlace,
+    ListSource,
     Match,
     OneOf,
-    Place,
     PlaceError,
     Question,
     Row,
     Rows,
     Search,
-    Source,
     TextIs,
     TooSlow,
 )
@@ -53,7 +53,7 @@ _ESCAPED: Final = str.maketrans({"\\": "\\\\", "%": "\\%", "_": "\\_"})
 
 
 async def page_of(
-    cur: Cursor, source: Source, question: Question, names: Sequence[str], place: Place | None, limit: int
+    cur: Cursor, source: ListSource, question: Question, names: Sequence[str], place: ListPlace | None, limit: int
 ) -> Rows:
     """A page of at most ``limit`` rows with the fields ``names``, inside the caller's transaction.
 
@@ -82,15 +82,15 @@ async def page_of(
     has_after = has_more if is_forward else True
     previous = following = None
     if rows and has_before:
-        previous = Place(False, rows[0][_ORDER], rows[0][_KEY], first)
+        previous = ListPlace(False, rows[0][_ORDER], rows[0][_KEY], first)
     if rows and has_after:
-        following = Place(True, rows[-1][_ORDER], rows[-1][_KEY], first + len(rows))
+        following = ListPlace(True, rows[-1][_ORDER], rows[-1][_KEY], first + len(rows))
     shown = tuple({name: value for name, value in row.items() if name != _ORDER} for row in rows)
     return Rows(shown, first, previous, following)
 
 
 async def count_of(
-    cur: Cursor, source: Source, question: Question, *, is_patient: bool = False, timeout_ms: int = COUNT_TIMEOUT_MS
+    cur: Cursor, source: ListSource, question: Question, *, is_patient: bool = False, timeout_ms: int = COUNT_TIMEOUT_MS
 ) -> Count:
     """How many rows there are, with their sums, inside the caller's transaction.
 
@@ -119,7 +119,7 @@ async def count_of(
     return Count(max(at_least, await estimate_of(cur, source, question)), False, at_least)
 
 
-async def estimate_of(cur: Cursor, source: Source, question: Question) -> int:
+async def estimate_of(cur: Cursor, source: ListSource, question: Question) -> int:
     """How many rows the planner expects."""
     statement, values = keys_statement(source, question)
     await cur.execute(f"EXPLAIN (FORMAT JSON) {statement}", values)
@@ -128,7 +128,7 @@ async def estimate_of(cur: Cursor, source: Source, question: Question) -> int:
 
 
 async def portions_of(
-    cur: Cursor, source: Source, question: Question, names: Sequence[str], size: int = PORTION_ROWS
+    cur: Cursor, source: ListSource, question: Question, names: Sequence[str], size: int = PORTION_ROWS
 ) -> AsyncIterator[Sequence[Row]]:
     """All rows in order, ``size`` at a time, inside the caller's transaction: memory does not grow with them."""
     statement, values = rows_statement(source, question, names)
@@ -142,7 +142,7 @@ async def portions_of(
     await cur.execute("CLOSE list_rows")
 
 
-async def keys_after(cur: Cursor, source: Source, question: Question, after: str | None, limit: int) -> list[str]:
+async def keys_after(cur: Cursor, source: ListSource, question: Question, after: str | None, limit: int) -> list[str]:
     """Keys of the rows of a question by key, those above ``after``, as text: for work that goes through all of them."""
     where, values, joins = _where(source, question)
     if after is not None:
@@ -157,7 +157,7 @@ async def keys_after(cur: Cursor, source: Source, question: Question, after: str
 
 
 async def rows_by_key(
-    cur: Cursor, source: Source, question: Question, keys: Iterable[str], names: Sequence[str]
+    cur: Cursor, source: ListSource, question: Question, keys: Iterable[str], names: Sequence[str]
 ) -> list[Row]:
     """Those of these rows that are in the question, by key."""
     where, values, joins = _where(source, question)
@@ -182,7 +182,7 @@ _BACK: Final = "ROLLBACK TO SAVEPOINT list_count"
 
 
 def page_statement(
-    source: Source, question: Question, names: Sequence[str], place: Place | None, limit: int
+    source: ListSource, question: Question, names: Sequence[str], place: ListPlace | None, limit: int
 ) -> tuple[str, dict[str, Any]]:
     """The statement of a page and its values. Pure."""
     where, values, joins = _where(source, question)
@@ -212,7 +212,7 @@ def page_statement(
     return statement, values
 
 
-def count_statement(source: Source, question: Question, limit: int | None) -> tuple[str, dict[str, Any]]:
+def count_statement(source: ListSource, question: Question, limit: int | None) -> tuple[str, dict[str, Any]]:
     """(currency, rows, sum) of at most ``limit`` rows, and its values; a line for rows alone has no sum. Pure."""
     where, values, joins = _where(source, question)
     limited = "" if limit is None else f" LIMIT {limit:d}"
@@ -231,13 +231,13 @@ def count_statement(source: Source, question: Question, limit: int | None) -> tu
     return statement, values
 
 
-def keys_statement(source: Source, question: Question) -> tuple[str, dict[str, Any]]:
+def keys_statement(source: ListSource, question: Question) -> tuple[str, dict[str, Any]]:
     """The keys of all rows, in no order, and its values. Pure."""
     where, values, joins = _where(source, question)
     return f"SELECT {source.key} FROM {_from(source, joins)} WHERE {' AND '.join(where)}", values
 
 
-def rows_statement(source: Source, question: Question, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
+def rows_statement(source: ListSource, question: Question, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """All rows in order, and its values. Pure."""
     where, values, joins = _where(source, question)
     order, _, order_joins = _order(source, question)
@@ -248,7 +248,7 @@ def rows_statement(source: Source, question: Question, names: Sequence[str]) -> 
     return f"SELECT {columns} FROM {from_} WHERE {' AND '.join(where)} ORDER BY {by}", values
 
 
-def _where(source: Source, question: Question) -> tuple[list[str], dict[str, Any], set[str]]:
+def _where(source: ListSource, question: Question) -> tuple[list[str], dict[str, Any], set[str]]:
     where, values, joins = [source.always], dict[str, Any](), set[str]()
     if question.legal_entities is not None:
         # A list that belongs to no legal entity is for those whose right is not limited.
@@ -262,7 +262,7 @@ def _where(source: Source, question: Question) -> tuple[list[str], dict[str, Any
     return where, values, joins
 
 
-def _condition(source: Source, condition: Condition, name: str, values: dict[str, Any]) -> str:
+def _condition(source: ListSource, condition: Condition, name: str, values: dict[str, Any]) -> str:
     field = source.fields[condition.field]
     told = _told(field, condition, name, values)
     if field.is_costly:
@@ -316,7 +316,7 @@ def _text(field: Field, field_name: str, name: str, values: dict[str, Any], matc
     return f"(search_grams({sql}) @> search_grams(%({name}_gram)s) AND coalesce({field.compared} LIKE {asked}, false))"
 
 
-def _order(source: Source, question: Question) -> tuple[str, str, set[str]]:
+def _order(source: ListSource, question: Question) -> tuple[str, str, set[str]]:
     """(expression, its type, joins); no expression for the order of keys alone."""
     if not question.order.field:
         return "", "", set()
@@ -326,19 +326,19 @@ def _order(source: Source, question: Question) -> tuple[str, str, set[str]]:
     return ("", "", set()) if field.order == source.key else (field.order, field.type, set(field.joins))
 
 
-def _joins_of(source: Source, names: Iterable[str]) -> set[str]:
+def _joins_of(source: ListSource, names: Iterable[str]) -> set[str]:
     return {join for name in names for join in source.fields[name].joins}
 
 
-def _columns(source: Source, names: Sequence[str]) -> str:
+def _columns(source: ListSource, names: Sequence[str]) -> str:
     return "".join(f', {source.fields[name].sql} AS "{name}"' for name in names)
 
 
-def _from(source: Source, joins: set[str]) -> str:
+def _from(source: ListSource, joins: set[str]) -> str:
     return f"{source.table} {_more(source, joins)}"
 
 
-def _more(source: Source, joins: set[str]) -> str:
+def _more(source: ListSource, joins: set[str]) -> str:
     """The joins with those they stand on, in the order of the source."""
     wanted = set(joins)
     while more := {need for join in wanted for need in source.needs.get(join, ())} - wanted:

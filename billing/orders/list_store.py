@@ -8,7 +8,7 @@ Does not know: words, pages.
 
 from typing import Final
 
-from billing.listing.records import Field, Search, Source
+from billing.listing.records import Field, ListSource, Search
 
 ORDER_STATES: Final = ("planned", "active", "suspended", "ended", "billed", "cancelled")
 
@@ -24,7 +24,7 @@ _STATE: Final = """
 _CUSTOMERS: Final = """o.account_id IN (
     SELECT ob.account_id FROM billing_accounts ob JOIN customers oc ON oc.id = ob.customer_id WHERE {})"""
 
-ORDER_ROWS: Final = Source(
+ORDER_ROWS: Final = ListSource(
     "orders",
     table="orders o",
     key="o.id",

@@ -9,7 +9,8 @@ killed, repeats a batch, meets another relay, or carries an older version after 
 Does not know: the journal, pages.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -262,3 +263,33 @@ def _hour_of(instant: datetime) -> datetime:
 def _next_hour(instant: datetime) -> datetime:
     hour = _hour_of(instant)
     return hour if hour == instant else hour + HOUR
+
+
+class PaymentCounts:
+    """How many payments there are when (`gateway.journal.search.Hours`), asked on cursors of ``cursor``."""
+
+    def __init__(self, cursor: Callable[[], AbstractAsyncContextManager[Cursor]]) -> None:
+        self._cursor = cursor
+
+    async def hours(
+        self,
+        start: datetime,
+        end: datetime,
+        newest_first: bool,
+        most: int,
+        states: Sequence[str],
+        partners: Sequence[str],
+    ) -> Sequence[tuple[datetime, int]]:
+        """See `gateway.journal.search.Hours`."""
+        async with self._cursor() as cur:
+            return await payment_hours(cur, start, end, newest_first, most, states, partners)
+
+    async def minutes(self, hour: datetime) -> Sequence[tuple[datetime, int]]:
+        """See `gateway.journal.search.Hours`."""
+        async with self._cursor() as cur:
+            return await payment_minutes(cur, hour)
+
+    async def seconds(self, minute: datetime) -> Sequence[tuple[datetime, int]]:
+        """See `gateway.journal.search.Hours`."""
+        async with self._cursor() as cur:
+            return await payment_seconds(cur, minute)

@@ -38,6 +38,9 @@ KINDS: Final[Mapping[str, JobKind]] = {
     ),
     "dunning.run": JobKind("kopeck.work.kinds.dunning_run:run_dunning", USUAL_LADDER_S, is_repeatable=True),
     "list.export": JobKind("web.console.list_work:export_list", USUAL_LADDER_S, is_repeatable=True, silent_s=7_200),
+    "payments.export": JobKind(
+        "web.console.list_work:export_payments", USUAL_LADDER_S, is_repeatable=True, silent_s=7_200
+    ),
     "sessions.forget": JobKind("kopeck.work.kinds.sessions_forget:forget_sessions", USUAL_LADDER_S, is_repeatable=True),
     "usage.import": JobKind(
         "kopeck.work.kinds.usage_import:import_usage", USUAL_LADDER_S, is_repeatable=True, silent_s=7_200

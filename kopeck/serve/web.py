@@ -61,4 +61,6 @@ def web_options(settings: Settings, stores: Stores, journal: Journal, core: Core
         idle_minutes=web.idle_minutes,
         trusted_proxies=web.trusted_proxies,
         time_zone=web.time_zone,
+        second_person_above_minor=settings.billing.second_person_above_minor,
+        event_source=settings.deliveries.event_source,
     )

@@ -279,7 +279,7 @@ def event_of(following: Next, ending: Ending) -> tuple[str, str]:
     if following.state is JobState.QUEUED:
         if ending.how == "cancelled":
             return "given_back", ending.message
-        return "again", f"{following.wait_s} s: {ending.message}"
+        return "again", ending.message
     return following.state.value, ending.message
 
 

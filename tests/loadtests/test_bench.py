@@ -68,3 +68,10 @@ def test_the_search_group_measures_everything_it_names(tmp_path: Path) -> None:
         "search_relay_per_s",
         "search_journal_server_mb",
     } <= names
+
+
+@pytest.mark.slow
+def test_the_group_of_deliveries_measures_what_arrives(tmp_path: Path) -> None:
+    figures = run(Options(("deliveries",), Setting(1, str(tmp_path.parent))), Console(quiet=True))
+    assert {figure.name for figure in figures} == {"deliveries_per_s", "deliveries_cpu_ms", "deliveries_process_mb"}
+    assert all(figure.value > 0 for figure in figures)

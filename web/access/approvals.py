@@ -274,7 +274,7 @@ def _repeated(standing: Approval, arguments: Mapping[str, Any], who: Actor) -> O
 
 def _detail(approval: Approval) -> dict[str, Any]:
     amount = {} if approval.amount is None else {"amount_minor": approval.amount, "currency": approval.currency}
-    return {"kind": approval.kind, "what": approval.summary, "object": approval.object_id, **amount}
+    return {"kind": approval.kind, "object": approval.object_id, **amount}
 
 
 def _checked(message: str, text: str, most: int, name: str) -> None:

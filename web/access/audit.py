@@ -60,6 +60,7 @@ ACTIONS: Final = (
     "customers_imported",
     "legal_entity_set",
     "job_cancelled",
+    "job_file_read",
     "job_retried",
     "schedule_added",
     "schedule_changed",
@@ -197,7 +198,8 @@ WHERE at >= %(start)s AND at < %(end)s
   AND (%(before)s::bigint IS NULL OR id < %(before)s)
   AND (%(text)s = '' OR object_id = %(text)s OR actor = %(text)s OR actor = 'user:' || %(text)s
        OR (request_id = %(text)s AND request_id <> '')
-       OR jsonb_to_tsvector('simple', detail || changes, '["all"]') @@ plainto_tsquery('simple', %(text)s))
+       OR (jsonb_to_tsvector('simple', detail || changes, '["all"]') @@ plainto_tsquery('simple', %(text)s)
+           AND action <> 'audit_listed'))
   AND (%(actor)s = '' OR actor = %(actor)s OR actor = 'user:' || %(actor)s)
   AND (%(object_kind)s = '' OR object_kind = %(object_kind)s)
   AND (%(object_id)s = '' OR object_id = %(object_id)s)
@@ -298,10 +300,13 @@ def changed_facts(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[s
     {'dialect.cancel': ('no', None), 'dialect.secret': ('•••', '•••')}
     """
     was, is_ = _flat(before), _flat(after)
-    pairs = {fact: (was.get(fact), is_.get(fact)) for fact in dict.fromkeys([*was, *is_])}
-    return {
-        fact: (_masked(fact, pair[0]), _masked(fact, pair[1])) for fact, pair in pairs.items() if pair[0] != pair[1]
-    }
+    changed = [fact for fact in dict.fromkeys([*was, *is_]) if not _is_same(was.get(fact), is_.get(fact))]
+    return {fact: (_masked(fact, was.get(fact)), _masked(fact, is_.get(fact))) for fact in changed}
+
+
+def _is_same(before: Any, after: Any) -> bool:
+    """Nothing said is the same in whichever way nothing is said; no is not nothing."""
+    return before == after or (before in (None, "", []) and after in (None, "", []))
 
 
 def _flat(facts: Mapping[str, Any], within: str = "") -> dict[str, Any]:

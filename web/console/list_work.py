@@ -26,7 +26,12 @@ from billing.listing.records import Question
 from billing.listing.store import keys_after, portions_of, rows_by_key
 from billing.refusals import Refusal
 from billing.work.jobs import JobContext
+from gateway.journal.journal import Journal
+from gateway.journal.totals import PaymentCounts, payment_totals
+from gateway.partners.contracts import list_partners
 from web.console.listings import LISTINGS
+from web.console.payments.payments import EXPORT_COLUMNS, choices, payment_cells
+from web.site.filters import parse_form
 from web.site.lists import shown
 from web.site.lists.declaration import Listing
 from web.site.lists.export import Columns, FileFormat, list_file
@@ -61,6 +66,44 @@ async def export_list(context: JobContext) -> Mapping[str, Any]:
                 rows += len(portion)
                 context.progress(rows, max(expected or 0, rows) if expected else None, doing=listing.name)
             written.close()
+    context.progress(rows, rows)
+    return {"rows": rows}
+
+
+async def export_payments(context: JobContext) -> Mapping[str, Any]:
+    """``payments.export``: write all payments of a filter, as the journal has them, newest first."""
+    language, zone = language_of(context.arguments["language"]), ZoneInfo(context.arguments["zone"])
+    form, at = FileFormat(context.arguments["format"]), datetime.fromisoformat(context.arguments["at"])
+    journal = Journal(context.journal_uri, context.journal_database)
+    connection = await connect(
+        context.dsn, name="kopeck-job", statement_timeout_s=STATEMENT_TIMEOUT_S, idle_transaction_s=IDLE_IMPORT_S
+    )
+    try:
+        async with connection, connection.cursor() as cur:
+            partners = await list_partners(cur)
+            wanted = parse_form(parse_qs(context.arguments["query"]), choices(partners), at, zone).filter
+            if wanted is None:
+                raise Refusal("the list has changed since this was asked for: ask again on its page")
+            totals = await payment_totals(cur, wanted.start, wanted.end, wanted.states, wanted.partners)
+            expected = totals.count if wanted.is_counted else None
+            heading = [language.gettext(words) for words in EXPORT_COLUMNS.values()]
+            rows = 0
+
+            @asynccontextmanager
+            async def lent() -> AsyncIterator[Cursor]:
+                yield cur
+
+            file_name = f"payments-{at.astimezone(zone):%Y%m%d-%H%M%S}.{form.ending}"
+            with context.file(file_name, form.media_type) as file:
+                written = list_file(form, file, heading, language.gettext("Payments"))
+                async for portion in journal.export_payments(wanted, PaymentCounts(lent)):
+                    context.check_cancelled()
+                    written.write(payment_cells(document, language, zone) for document in portion)
+                    rows += len(portion)
+                    context.progress(rows, max(expected, rows) if expected is not None else None, doing="payments")
+                written.close()
+    finally:
+        journal.close()
     context.progress(rows, rows)
     return {"rows": rows}
 

@@ -17,7 +17,7 @@ from web.site.lists.work_pages import BulkPage, ExportPage
 LISTINGS: Final[Mapping[str, Listing]] = {listing.name: listing for listing in (CUSTOMERS, ORDERS, INVOICES, RUNS)}
 
 
-class Columns(ColumnsPage):
+class ColumnChoice(ColumnsPage):
     """POST /lists/NAME/columns."""
 
     listings = LISTINGS

@@ -1,1 +1,1 @@
-"""What every page shares: layout, filters, formatting, texts."""
+"""What every page shares: layout, filters, formatting, words."""

@@ -24,6 +24,8 @@ PERIODS: Final = ("today", "yesterday", "7d", "30d", "month", "last_month", "yea
 DEFAULT_PERIOD: Final = "30d"
 MAX_RANGE_DAYS: Final = 366
 MAX_CURSOR_CHARS: Final = 200
+#: What is told of a place in a list that cannot be read.
+BROKEN_PLACE: Final = N_("The link to this page of the list is broken. Start from the newest.")
 #: The numbers that messages about fields name.
 LIMITS: Final = {"days": MAX_RANGE_DAYS, "chars": MAX_TEXT, "words": MAX_WORDS}
 

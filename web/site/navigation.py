@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from billing.language import N_
-from web.access.rights import Open, Right
+from web.access.rights import Need, Open, Right
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class MenuEntry:
     path: str
     text: str
     icon: str
-    needs: Right | Open
+    needs: Need
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,13 @@ GROUPS: Final = (
     Group(
         N_("System"),
         (
+            MenuEntry("approvals", "/approvals", N_("Approvals"), "check", Open.TO_SIGNED_IN),
+            MenuEntry("jobs", "/jobs", N_("Background jobs"), "list-checks", Right.JOBS_VIEW),
+            MenuEntry("schedules", "/schedules", N_("Schedules"), "calendar-clock", Right.SCHEDULES_VIEW),
+            MenuEntry("deliveries", "/deliveries", N_("Deliveries"), "send", Right.DELIVERIES_VIEW),
+            MenuEntry("webhooks", "/webhooks", N_("Webhooks"), "bell", Right.DELIVERIES_VIEW),
             MenuEntry("users", "/users", N_("Users"), "users", Right.USERS_MANAGE),
+            MenuEntry("roles", "/roles", N_("Roles"), "shield-check", Right.ROLES_MANAGE),
             MenuEntry("audit", "/audit", N_("Audit"), "scroll-text", Right.AUDIT_VIEW),
         ),
     ),
@@ -71,10 +77,9 @@ GROUPS: Final = (
 
 
 def shown_groups(may: Callable[[Right], bool]) -> list[Group]:
-    """The groups with what one person may open, who is signed in; ``may`` says which rights the person holds."""
-    groups = [Group(group.text, [entry for entry in group.entries if _is_open(entry, may)]) for group in GROUPS]
+    """The groups with what one person may open; ``may`` says which rights the person holds."""
+    groups = [
+        Group(group.text, [entry for entry in group.entries if not isinstance(entry.needs, Right) or may(entry.needs)])
+        for group in GROUPS
+    ]
     return [group for group in groups if group.entries]
-
-
-def _is_open(entry: MenuEntry, may: Callable[[Right], bool]) -> bool:
-    return may(entry.needs) if isinstance(entry.needs, Right) else entry.needs is Open.TO_SIGNED_IN

@@ -12,6 +12,7 @@ import hmac
 import logging
 import secrets
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -21,12 +22,13 @@ from billing.database.cursors import Cursor
 from billing.language import N_, Formats, Language, choose_language, language_of
 from gateway.journal.search import JournalAway, JournalBusy
 from web.access import audit
+from web.access.actors import Actor, actor_of
 from web.access.rights import NOTHING, Access, Need, Open, Right
 from web.access.roles import AccessError
 from web.access.sessions import Session, clear_notice, set_notice
 from web.access.users import User, UserError
 from web.site import formatting as shown
-from web.site import navigation, texts, vendored
+from web.site import navigation, vendored
 from web.site.site import DATABASE_ERRORS, SignInsBusy, Site
 from web.site.words import word
 
@@ -117,6 +119,7 @@ class Page(RequestHandler):
     async def prepare(self) -> None:
         """Who asks, and whether his roles allow it. Ends the request if not."""
         self.address = self.site.client_address(self.request)
+        self.set_header("X-Request-Id", self.request_id)
         token = self.get_cookie(self.session_cookie)
         if token:
             self.session = await self.site.session(token[:200])
@@ -133,6 +136,18 @@ class Page(RequestHandler):
             raise HTTPError(403)
         if self.session.user.password_is_temporary and not self.allows_temporary:
             self._leave("/profile")
+
+    @cached_property
+    def request_id(self) -> str:
+        """What the audit record calls this request; the client is told it too (X-Request-Id)."""
+        return secrets.token_hex(8)
+
+    @property
+    def actor(self) -> Actor:
+        """Who asks: with the rights of this request; a stranger has none."""
+        if self.session is None:
+            return Actor("anonymous", NOTHING, "os", self.address, self.request_id)
+        return actor_of(self.session.user, "password", self.address, self.request_id)
 
     @property
     def access(self) -> Access:
@@ -243,10 +258,6 @@ class Page(RequestHandler):
         """The word of a code (web.site.words)."""
         return word(self.spoken, table, code, **values)
 
-    def t(self, key: str, **values: object) -> str:
-        """The words of ``key`` in the page's language."""
-        return texts.text(self.language, key, **values)
-
     def put_cookie(self, name: str, value: str, same_site: str = "Lax", days: int | None = None) -> None:
         """A cookie no script can read."""
         self.set_cookie(
@@ -257,13 +268,12 @@ class Page(RequestHandler):
     async def record(
         self, action: str, kind: str = "", object_id: str = "", cur: Cursor | None = None, /, **detail: Any
     ) -> None:
-        """Write to the audit record, in the caller's transaction if one is given."""
-        actor = self.session.user.actor if self.session else "anonymous"
+        """Write to the audit record, in the caller's transaction if one is given; ``changes`` as of `record_as`."""
         if cur is not None:
-            await audit.record(cur, actor, action, self.address, kind, object_id, **detail)
+            await audit.record_as(cur, self.actor, action, kind, object_id, **detail)
             return
         async with self.site.cursor() as own:
-            await audit.record(own, actor, action, self.address, kind, object_id, **detail)
+            await audit.record_as(own, self.actor, action, kind, object_id, **detail)
 
     async def notify(self, text: str, tone: str = "good", /, **values: str) -> None:
         """Leave a message for the next page this person opens. tone: good, info, warn or bad."""
@@ -276,7 +286,7 @@ class Page(RequestHandler):
         notice = None
         if self.session is not None and self.session.notice is not None:
             text, told = self.session.notice
-            notice = (told.get(_TONE, "good"), self.t(text, **told))
+            notice = (told.get(_TONE, "good"), self._(text, **told))
             async with self.site.cursor() as cur:
                 await clear_notice(cur, self.session)
         self.finish(self.render_string(template, notice=notice, **self._shared(), **values))
@@ -349,7 +359,7 @@ class Page(RequestHandler):
                 "",
             )
         if isinstance(error, Refused):
-            return self._("That did not work"), self.t(error.text, **error.values), ""
+            return self._("That did not work"), self._(error.text, **error.values), ""
         if status_code in _ERRORS:
             title, hint = _ERRORS[status_code]
             return self._(title), self._(hint) if hint else "", ""

@@ -27,6 +27,7 @@ from billing.refusals import Unavailable
 from gateway.journal.journal import Journal
 from gateway.payments.lanes import Core
 from gateway.port.connections import client_ip
+from web.access.approval_kinds import approval_kinds
 from web.access.sessions import Session, read_session
 from web.access.throttle import network_of, take_try_of_session, trust_browser
 from web.access.users import User, authenticate, is_password_of, user_by_login
@@ -57,7 +58,9 @@ class WebOptions:
     core: the gateway's, started; people's cancels go through it. None: this process shows no cancel button.
     secure_cookies: None follows each request: Secure under TLS, and behind a trusted proxy that says https.
     trusted_proxies: networks (CIDR) whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    second_person_above_minor: money by hand of more than this waits for a second person; minor units.
     session_hours, idle_minutes: a session's whole life, and the longest pause in it.
+    event_source: the CloudEvents source of events, for the test event of an endpoint.
     """
 
     dsn: str
@@ -69,6 +72,8 @@ class WebOptions:
     trusted_proxies: tuple[str, ...] = ()
     time_zone: str = "Europe/Moscow"
     pool_max: int = POOL_MAX
+    second_person_above_minor: int = 5_000_000
+    event_source: str = "urn:kopeck"
 
 
 class Site:
@@ -78,6 +83,7 @@ class Site:
         self.options = options
         self.journal = options.journal
         self.core = options.core
+        self.kinds = approval_kinds(options.second_person_above_minor)
         self.zone = ZoneInfo(options.time_zone)
         self.templates = Templates(self.zone)
         self.figures = Figures()

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from billing.language import N_, Language, Message, languages
 from gateway.partners.records import PartnerRow
 from web.access.roles import Role
-from web.site import formatting, texts
+from web.site import formatting
 from web.site.columns import Column
 from web.site.icons import icon
 from web.site.lists.declaration import linked
@@ -79,8 +79,6 @@ def _environment(language: Language, zone: tzinfo, folder: Path) -> Environment:
     formats = language.formats
     environment.globals |= _translations(language)
     environment.globals |= {
-        "t": partial(texts.text, language.code),
-        "plural": partial(texts.plural, language.code),
         "worded": partial(worded, language),
         "word": partial(word, language),
         "N_": N_,
@@ -137,7 +135,7 @@ def _translations(language: Language) -> dict[str, Callable[..., Markup]]:
 def worded(language: Language, table: str, codes: Iterable[Any]) -> list[tuple[str, str]]:
     """(code, its word) of every code of a table of web.site.words, as fields of choices take them."""
     values = [str(code.value if isinstance(code, Enum) else code) for code in codes]
-    return [(value, word(language, table.rstrip("."), value)) for value in values]
+    return [(value, word(language, table, value)) for value in values]
 
 
 def role_words(language: Language, roles: Role | Iterable[Role]) -> str:

@@ -28,6 +28,24 @@ OF_CODES: Final[Mapping[str, Mapping[str, str]]] = {
     "order_state": {"active": "good", "suspended": "warn", "planned": "info"},
     "run_state": {"running": "warn", "reviewed": "warn", "approving": "warn", "done": "good"},
     "shard_state": {"posted": "good", "drafted": "info", "due": "warn", "failed": "bad"},
+    "token_state": {"active": "good"},
+    "approval_state": {"waiting": "warn", "done": "good", "refused": "bad", "stale": "info"},
+    "job_state": {"queued": "info", "running": "warn", "done": "good", "failed": "bad"},
+    "row_outcome": {"done": "good", "skipped": "info", "refused": "bad", "failed": "bad"},
+    "schedule_state": {"on": "good", "paused": "warn", "problem": "bad", "late": "bad"},
+    "run_outcome": {
+        "done": "good", "failed": "bad", "lost": "odd", "running": "info", "waiting": "info", "skipped": "warn",
+    },
+    "delivery_state": {
+        "waiting": "warn", "sending": "warn", "unknown": "odd", "accepted": "info", "delivered": "good",
+        "refused": "bad", "manual": "bad", "abandoned": "calm",
+    },
+    "delivery_outcome": {
+        "accepted": "good", "delivered": "good", "refused": "bad", "temporary": "warn", "missing": "info",
+        "silent": "odd",
+    },
+    "queue_state": {"flows": "good", "failing": "warn", "breaker": "bad", "paused": "warn", "held": "bad"},
+    "endpoint_state": {"enabled": "good", "failing": "warn", "held": "bad", "disabled": "calm"},
     "invoice_state": {"paid": "good", "overdue": "bad", "credited": "info"},
 }  # fmt: skip
 

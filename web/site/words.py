@@ -148,6 +148,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "customers_imported": N_("Imported customers"),
     "legal_entity_set": N_("Set legal entity"),
     "job_cancelled": N_("Cancelled a background job"),
+    "job_file_read": N_("Read a file of a background job"),
     "job_retried": N_("Began a background job again"),
     "posting_requested": N_("Asked for a posting by hand"),
     "posting_posted": N_("Posted by hand"),
@@ -228,6 +229,23 @@ USER_STATES: Final[Mapping[str, str]] = {
     "disabled": N_("Disabled"),
 }
 
+#: States of tokens (web.access.tokens).
+TOKEN_STATES: Final[Mapping[str, str]] = {
+    "active": NP_("token", "Active"),
+    "expired": NP_("token", "Expired"),
+    "revoked": NP_("token", "Revoked"),
+}
+
+#: States of requests that wait for a second person (web.access.approval_store).
+APPROVAL_STATES: Final[Mapping[str, str]] = {
+    "waiting": NP_("request", "Waiting"),
+    "done": NP_("request", "Done"),
+    "refused": NP_("request", "Refused"),
+    "withdrawn": NP_("request", "Withdrawn"),
+    "expired": NP_("request", "Expired"),
+    "stale": NP_("request", "Out of date"),
+}
+
 #: Roles of users (web.access.rights).
 ROLES: Final[Mapping[str, str]] = {
     "viewer": N_("Viewer"),
@@ -254,7 +272,68 @@ PERIODS: Final[Mapping[str, str]] = {
 }
 
 #: How templates and handlers call a table.
+#: Kinds of deliveries (kopeck.serve.deliveries).
+DELIVERY_KINDS: Final[Mapping[str, str]] = {
+    "webhook": N_("Webhook"),
+    "mail": N_("Mail"),
+}
+
+#: States of deliveries (billing.work.deliveries.records).
+DELIVERY_STATES: Final[Mapping[str, str]] = {
+    "waiting": NP_("delivery", "Waiting"),
+    "sending": NP_("delivery", "Being sent"),
+    "unknown": NP_("delivery", "Unknown"),
+    "accepted": NP_("delivery", "Accepted, receipt awaited"),
+    "delivered": NP_("delivery", "Delivered"),
+    "refused": NP_("delivery", "Refused"),
+    "manual": NP_("delivery", "Needs a person"),
+    "abandoned": NP_("delivery", "Given up"),
+}
+
+#: Why a delivery stands where it stands (billing.work.deliveries.decide).
+DELIVERY_REASONS: Final[Mapping[str, str]] = {
+    "temporary": N_("The recipient could not take it, and it will be tried again"),
+    "silence": N_("No answer: it may have arrived"),
+    "missing": N_("The recipient never had it, and it is sent again"),
+    "recalled": N_("It was never sent, and waits again"),
+    "refused": N_("The recipient refused it"),
+    "stopped": N_("Its time is over"),
+    "no_receipt": N_("No receipt came"),
+    "pushed": N_("Pushed by a person"),
+    "resent": N_("Sent again by a person"),
+    "settled": N_("Marked as delivered by a person"),
+    "given_up": N_("Given up by a person"),
+    "contradiction": N_("Accepted after it was refused: look at both answers"),
+}
+
+#: What became of an attempt.
+DELIVERY_OUTCOMES: Final[Mapping[str, str]] = {
+    "": NP_("attempt", "Under way"),
+    "accepted": NP_("attempt", "Accepted"),
+    "delivered": NP_("attempt", "Delivered"),
+    "refused": NP_("attempt", "Refused"),
+    "temporary": NP_("attempt", "Later"),
+    "missing": NP_("attempt", "Never arrived"),
+    "silent": NP_("attempt", "No answer"),
+    "recalled": NP_("attempt", "Not sent"),
+}
+
+#: What an attempt does, and what people do.
+DELIVERY_ACTS: Final[Mapping[str, str]] = {
+    "send": NP_("attempt", "Sent"),
+    "ask": NP_("attempt", "Asked for the status"),
+    "push": NP_("delivery", "Pushed"),
+    "resend": NP_("delivery", "Sent again"),
+    "settle": NP_("delivery", "Marked as delivered"),
+    "give_up": NP_("delivery", "Given up by hand"),
+}
+
 TABLES: Final[Mapping[str, Mapping[str, str]]] = {
+    "delivery_kind": DELIVERY_KINDS,
+    "delivery_state": DELIVERY_STATES,
+    "delivery_reason": DELIVERY_REASONS,
+    "delivery_outcome": DELIVERY_OUTCOMES,
+    "delivery_act": DELIVERY_ACTS,
     "state": STATES,
     "event": EVENTS,
     "step": STEPS,
@@ -267,6 +346,8 @@ TABLES: Final[Mapping[str, Mapping[str, str]]] = {
     "partner_state": PARTNER_STATES,
     "purpose": PURPOSES,
     "user_state": USER_STATES,
+    "token_state": TOKEN_STATES,
+    "approval_state": APPROVAL_STATES,
     "role": ROLES,
     "role_rights": ROLE_RIGHTS,
     "period": PERIODS,

@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 #: Waits after a failure of the database, doubling from the first to the last.
 BACK_OFF_S: Final = (0.2, 5.0)
 STATEMENT_TIMEOUT_S: Final = 30.0
+#: How long after its time-out a channel may say itself what became of an attempt.
+GRACE_S: Final = 0.5
 #: How often the counts of what is open are measured.
 MEASURE_EVERY_S: Final = 15.0
 
@@ -58,6 +60,7 @@ UNDER_WAY = Gauge("kopeck_delivery_under_way", "Attempts under way in this proce
 OPEN_COUNT = Gauge("kopeck_deliveries_open", "Deliveries that are not done", ["kind", "state"])
 OLDEST_AGE = Gauge("kopeck_deliveries_oldest_age_seconds", "Age of the oldest of them", ["kind", "state"])
 HELD = Gauge("kopeck_delivery_queues_held", "Queues that a breaker, a pause or a person holds", ["why"])
+REFUSED = Counter("kopeck_delivery_results_refused_total", "Results the database refused: wake someone")
 AWAY = Counter("kopeck_delivery_database_away_total", "Times the database was away")
 
 Clock = Callable[[], datetime]
@@ -186,8 +189,7 @@ class Engine:
                     if stop.is_set() and not self._under_way:
                         return
                     continue
-                async with _transaction(cur):
-                    await work.settle(cur, self._policies, batch, self._now())
+                await self._write(cur, batch)
                 for result in batch:
                     self._under_way.pop(result.delivery_id, None)
                 batch = []
@@ -196,6 +198,20 @@ class Engine:
         finally:
             for result in batch:  # not written: the next connection does it; a repeat of a lost commit changes nothing
                 self._results.put_nowait(result)
+
+    async def _write(self, cur: Cursor, batch: list[AttemptResult]) -> None:
+        """Settle a batch; one result that the database refuses for itself takes no other with it."""
+        try:
+            async with _transaction(cur):
+                await work.settle(cur, self._policies, batch, self._now())
+        except (psycopg2.DataError, psycopg2.IntegrityError):
+            if len(batch) == 1:  # its lease will end in silence
+                log.exception("delivery_result_refused", extra={"delivery": batch[0].delivery_id})
+                REFUSED.inc()
+                return
+            half = len(batch) // 2
+            await self._write(cur, batch[:half])
+            await self._write(cur, batch[half:])
 
     async def _look_after(self, cur: Cursor, stop: asyncio.Event) -> None:
         measured_at = float("-inf")
@@ -237,7 +253,7 @@ class Engine:
         delivery, attempt = claimed.delivery, claimed.attempt
         channel = self._channels[delivery.kind]
         try:
-            async with asyncio.timeout(attempt.time_out_s):
+            async with asyncio.timeout(attempt.time_out_s + GRACE_S):
                 if attempt.action is DeliveryAction.ASK:
                     return await cast(AskingChannel, channel).status(delivery, attempt)
                 return await channel.send(delivery, attempt)

@@ -390,6 +390,19 @@ async def tell_attempts(cur: Cursor, results: Iterable[tuple[AttemptResult, bool
         await cur.execute(_TELL, _TOLD.values(rows))
 
 
+_UNHEARD: Final = """
+    UPDATE delivery_attempts t SET outcome = 'silent', detail = 'its sender ended before it told what became of it'
+    FROM unnest(%(ids)s::bigint[], %(nos)s::int[]) AS r (id, no)
+    WHERE t.delivery_id = r.id AND t.no = r.no AND t.outcome = ''
+"""
+
+
+async def tell_unheard(cur: Cursor, deliveries: Sequence[Delivery]) -> None:
+    """Write that nothing was heard of the last attempts of deliveries, where they were not told of."""
+    values = {"ids": [delivery.id for delivery in deliveries], "nos": [delivery.attempts for delivery in deliveries]}
+    await cur.execute(_UNHEARD, values)
+
+
 _RECALL: Final = """
     UPDATE delivery_attempts t SET outcome = 'recalled'
     FROM unnest(%(ids)s::bigint[], %(nos)s::int[]) AS r (id, no) WHERE t.delivery_id = r.id AND t.no = r.no
@@ -437,8 +450,8 @@ async def read_policies(cur: Cursor) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def plain_text(text: str, most: int) -> str:
-    """Text as a column takes it: without NUL, cut, and the cut shown."""
-    clean = text.replace("\x00", "\ufffd")
+    """Text as a column takes it: without NUL and halves of characters, cut, and the cut shown."""
+    clean = text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
     return clean if len(clean) <= most else clean[: most - 1] + "…"
 
 

@@ -81,6 +81,9 @@ async def claim(
             attempt_at=now,
         )
         claimed.append(Claimed(sent, attempt))
+    unheard = [delivery for delivery in deliveries if delivery.state is DeliveryState.UNKNOWN]
+    if unheard:  # a host that died while it asked leaves no other trace
+        await store.tell_unheard(cur, unheard)
     await _set_paces(cur, queues, deliveries, policies, now, margin_s)
     if begun:
         await store.begin_attempts(cur, begun, host, now)

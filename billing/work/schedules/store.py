@@ -10,6 +10,7 @@ Does not know: which decision is right (decide), when instants are (instants).
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, fields
+from datetime import date
 from typing import Any, Final
 
 from billing.database.cursors import Cursor
@@ -158,9 +159,17 @@ _RUNS: Final = f"""
         SELECT b.planned_at, b.id FROM schedule_runs b WHERE b.id = %(before)s))
     ORDER BY r.planned_at DESC, r.id DESC LIMIT %(limit)s
 """
-_RUNS_SINCE: Final = f"""
-    SELECT {_RUN_COLUMNS} FROM schedule_runs r LEFT JOIN jobs j ON j.id = r.job_id
-    WHERE r.schedule_id = %(id)s AND r.planned_at >= to_timestamp(%(since_s)s) ORDER BY r.planned_at, r.id
+#: By the zone's days, where the database knows the zone (migration 0016).
+_DAY_RESULTS: Final = """
+    SELECT r.schedule_id, (r.planned_at AT TIME ZONE zone_or_utc(s.zone))::date AS day,
+           CASE WHEN r.decision = 'skipped' THEN 'skipped' WHEN r.decision = 'queued' THEN 'waiting'
+                WHEN j.finished_at IS NOT NULL THEN j.state WHEN j.state = 'running' THEN 'running'
+                WHEN j.id IS NOT NULL THEN 'waiting' ELSE coalesce(r.result, 'lost') END AS outcome,
+           sum(r.stands_for)::bigint AS count
+    FROM schedule_runs r JOIN schedules s ON s.id = r.schedule_id LEFT JOIN jobs j ON j.id = r.job_id
+    WHERE r.schedule_id = ANY(%(ids)s) AND r.planned_at >= to_timestamp(%(since_s)s)
+      AND r.planned_at <= to_timestamp(%(until_s)s)
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 _LAST_RUNS: Final = f"""
     SELECT DISTINCT ON (r.schedule_id) {_RUN_COLUMNS}
@@ -350,10 +359,15 @@ async def runs_of(cur: Cursor, schedule_id: int, *, before: int | None = None, l
     return await _runs(cur)
 
 
-async def runs_since(cur: Cursor, schedule_id: int, since_s: int) -> list[ScheduleRun]:
-    """Decisions of a schedule about instants from ``since_s`` on, oldest first."""
-    await cur.execute(_RUNS_SINCE, {"id": schedule_id, "since_s": since_s})
-    return await _runs(cur)
+async def day_results(
+    cur: Cursor, schedule_ids: Collection[int], since_s: int, until_s: int
+) -> dict[int, dict[date, dict[str, int]]]:
+    """How many runs of each schedule came to which outcome, by the local day of their instant."""
+    await cur.execute(_DAY_RESULTS, {"ids": list(schedule_ids), "since_s": since_s, "until_s": until_s})
+    results: dict[int, dict[date, dict[str, int]]] = {schedule_id: {} for schedule_id in schedule_ids}
+    for schedule_id, day, outcome, count in await cur.fetchall():
+        results[schedule_id].setdefault(day, {})[outcome] = int(count)
+    return results
 
 
 async def last_runs(cur: Cursor, schedule_ids: Collection[int]) -> dict[int, ScheduleRun]:

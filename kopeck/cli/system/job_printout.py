@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from billing.work.jobs.records import Job, JobFile, JobState, LogLine
-from billing.work.jobs.words import EVENTS, FAILURES, title_of
+from billing.work.jobs.words import EVENTS, FAILURES, attention_of, title_of
 from kopeck.cli.context import shown_time
 
 _OPEN: Final = (JobState.QUEUED, JobState.RUNNING)
@@ -26,7 +26,7 @@ def job_lines(job: Job, files: Iterable[JobFile], counts: Mapping[str, int], lin
         yield f"asked: {_values(job.arguments)}"
     if job.result:
         yield f"result: {_values({name: value for name, value in job.result.items() if name != 'attention'})}"
-        if attention := job.result.get("attention"):
+        if attention := attention_of(job.result):
             yield f"attention: {attention}"
     if counts:
         told = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(counts.items()))
@@ -98,7 +98,7 @@ def line_words(line: LogLine) -> str:
 
 def note_words(job: Job) -> str:
     """What a list says beside a job: why it failed, what calls for attention."""
-    attention = str((job.result or {}).get("attention", ""))
+    attention = attention_of(job.result)
     if job.state is JobState.FAILED:
         return job.message or FAILURES[job.failure]
     return attention or (job.message if job.state is JobState.QUEUED else "")

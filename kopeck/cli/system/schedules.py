@@ -47,7 +47,7 @@ from billing.work.schedules.schedules import (
 )
 from billing.work.schedules.store import database_clock, find_schedule, last_runs, list_schedules, runs_of
 from billing.work.schedules.working_days_store import read_working_days
-from kopeck.cli.context import Context, actor, pass_context, show_table
+from kopeck.cli.context import Context, pass_context, show_table
 from kopeck.cli.output import AS_JSON, show_json
 from kopeck.cli.system.schedule_printout import (
     HEADINGS,
@@ -63,7 +63,9 @@ from kopeck.cli.system.schedule_printout import (
 from kopeck.cli.system.working_days import calendar
 from kopeck.serve.jobs import KINDS
 from ratingcore.bands import zone_of
-from web.access.audit import record
+from web.access.actors import Actor
+from web.access.audit import record_as
+from web.access.rights import Right
 
 NAME = click.argument("name")
 REASON = click.option("--reason", required=True, help="Why; it is kept and shown.")
@@ -189,12 +191,12 @@ def add(context: Context, /, name: str, kind: str, rule: tuple[str, ...], paused
     terms = _changed(ScheduleTerms(kind, " ".join(rule), zone), options | {"kind": None, "rule": None})
     state = ScheduleState.PAUSED if paused else ScheduleState.ON
 
-    async def work(cur: Cursor) -> Any:
-        added = await add_schedule(cur, database_clock, name, terms, actor(), kinds=KINDS, state=state)
-        await record(cur, actor(), "schedule_added", "", "schedule", name, **_told(added.terms))
+    async def work(cur: Cursor, who: Actor) -> Any:
+        added = await add_schedule(cur, database_clock, name, terms, who.name, kinds=KINDS, state=state)
+        await record_as(cur, who, "schedule_added", "schedule", name, **_told(added.terms))
         return added, await coming_of(cur, added, await read_working_days(cur), await database_clock(cur))
 
-    _tell_coming(*context.in_transaction(work))
+    _tell_coming(*context.act(Right.SCHEDULES_MANAGE, work))
 
 
 @schedule.command()
@@ -212,16 +214,16 @@ def change(context: Context, /, name: str, **options: Any) -> None:
     if all(value in (None, ()) for value in options.values()):
         raise click.UsageError("say what to change: --rule, --zone, --missed ...")
 
-    async def work(cur: Cursor) -> Any:
+    async def work(cur: Cursor, who: Actor) -> Any:
         before = await held_schedule(cur, name)
         terms = _changed(before.terms, options)
-        changed = await change_schedule(cur, database_clock, name, terms, actor(), kinds=KINDS)
+        changed = await change_schedule(cur, database_clock, name, terms, who.name, kinds=KINDS)
         old, new = _told(before.terms), _told(changed.terms)
         differences = {key: [old[key], new[key]] for key in new if old[key] != new[key]}
-        await record(cur, actor(), "schedule_changed", "", "schedule", name, **differences)
+        await record_as(cur, who, "schedule_changed", "schedule", name, changes=differences)
         return changed, await coming_of(cur, changed, await read_working_days(cur), await database_clock(cur))
 
-    _tell_coming(*context.in_transaction(work))
+    _tell_coming(*context.act(Right.SCHEDULES_MANAGE, work))
 
 
 @schedule.command()
@@ -255,13 +257,13 @@ def preview(context: Context, rule: tuple[str, ...], zone: str | None, count: in
 def pause(context: Context, name: str, reason: str) -> None:
     """Plan nothing until it is resumed; runs that are queued already go on."""
 
-    async def work(cur: Cursor) -> bool:
-        is_new = await pause_schedule(cur, database_clock, name, reason, actor())
+    async def work(cur: Cursor, who: Actor) -> bool:
+        is_new = await pause_schedule(cur, database_clock, name, reason, who.name)
         if is_new:
-            await record(cur, actor(), "schedule_paused", "", "schedule", name, reason=reason)
+            await record_as(cur, who, "schedule_paused", "schedule", name, note=reason)
         return is_new
 
-    is_new = context.in_transaction(work)
+    is_new = context.act(Right.SCHEDULES_MANAGE, work)
     click.echo(f"{name} is paused{'' if is_new else ' already'}")
 
 
@@ -271,13 +273,13 @@ def pause(context: Context, name: str, reason: str) -> None:
 def resume(context: Context, name: str) -> None:
     """Plan again from now on; what came meanwhile is not made up."""
 
-    async def work(cur: Cursor) -> tuple[bool, Schedule]:
-        is_new = await resume_schedule(cur, database_clock, name, actor())
+    async def work(cur: Cursor, who: Actor) -> tuple[bool, Schedule]:
+        is_new = await resume_schedule(cur, database_clock, name, who.name)
         if is_new:
-            await record(cur, actor(), "schedule_resumed", "", "schedule", name)
+            await record_as(cur, who, "schedule_resumed", "schedule", name)
         return is_new, await held_schedule(cur, name)
 
-    is_new, found = context.in_transaction(work)
+    is_new, found = context.act(Right.SCHEDULES_MANAGE, work)
     coming = "" if found.next_s is None else f"; next {instant_words(found.next_s, found.terms.zone)}"
     click.echo(f"{name} is on{'' if is_new else ' already'}{coming}")
 
@@ -289,11 +291,11 @@ def resume(context: Context, name: str) -> None:
 def remove(context: Context, name: str, reason: str) -> None:
     """Plan nothing more and give the name free; its runs are kept."""
 
-    async def work(cur: Cursor) -> None:
-        await remove_schedule(cur, database_clock, name, reason, actor())
-        await record(cur, actor(), "schedule_removed", "", "schedule", name, reason=reason)
+    async def work(cur: Cursor, who: Actor) -> None:
+        await remove_schedule(cur, database_clock, name, reason, who.name)
+        await record_as(cur, who, "schedule_removed", "schedule", name, note=reason)
 
-    context.in_transaction(work)
+    context.act(Right.SCHEDULES_MANAGE, work)
     click.echo(f"{name} is removed")
 
 
@@ -305,12 +307,12 @@ def run(context: Context, name: str, note: str) -> None:
     """Run a schedule's job now, beside its plan, also while it is paused."""
     key = secrets.token_urlsafe(16)
 
-    async def work(cur: Cursor) -> int:
-        job_id = await run_now(cur, database_clock, name, actor(), request_key=key, note=note)
-        await record(cur, actor(), "schedule_run_asked", "", "schedule", name, job=job_id, reason=note)
+    async def work(cur: Cursor, who: Actor) -> int:
+        job_id = await run_now(cur, database_clock, name, who.name, request_key=key, note=note)
+        await record_as(cur, who, "schedule_run_asked", "schedule", name, job=job_id, note=note)
         return job_id
 
-    job_id = context.in_transaction(work)
+    job_id = context.act(Right.SCHEDULES_MANAGE, work)
     click.echo(f"job {job_id} is queued: `kopeck job show {job_id}` tells how it goes")
 
 
@@ -325,15 +327,15 @@ def skip(context: Context, name: str, instant: str | None, reason: str) -> None:
     An instant without an offset is by the clocks of the schedule's zone, such as 2026-12-31T02:00.
     """
 
-    async def work(cur: Cursor) -> str:
+    async def work(cur: Cursor, who: Actor) -> str:
         found = await held_schedule(cur, name)
         planned_s = await _instant_of(cur, found, instant)
-        await skip_instant(cur, database_clock, name, planned_s, reason, actor())
+        await skip_instant(cur, database_clock, name, planned_s, reason, who.name)
         words = instant_words(planned_s, found.terms.zone)
-        await record(cur, actor(), "schedule_instant_skipped", "", "schedule", name, instant=words, reason=reason)
+        await record_as(cur, who, "schedule_instant_skipped", "schedule", name, at=words, note=reason)
         return words
 
-    click.echo(f"{name} does not run at {context.in_transaction(work)}")
+    click.echo(f"{name} does not run at {context.act(Right.SCHEDULES_MANAGE, work)}")
 
 
 @schedule.command()
@@ -343,15 +345,15 @@ def skip(context: Context, name: str, instant: str | None, reason: str) -> None:
 def unskip(context: Context, name: str, instant: str) -> None:
     """Let a coming INSTANT that was skipped run after all."""
 
-    async def work(cur: Cursor) -> str:
+    async def work(cur: Cursor, who: Actor) -> str:
         found = await held_schedule(cur, name)
         planned_s = await _instant_of(cur, found, instant)
         await unskip_instant(cur, database_clock, name, planned_s)
         words = instant_words(planned_s, found.terms.zone)
-        await record(cur, actor(), "schedule_instant_unskipped", "", "schedule", name, instant=words)
+        await record_as(cur, who, "schedule_instant_unskipped", "schedule", name, at=words)
         return words
 
-    click.echo(f"{name} runs at {context.in_transaction(work)}")
+    click.echo(f"{name} runs at {context.act(Right.SCHEDULES_MANAGE, work)}")
 
 
 async def _found(cur: Cursor, name: str) -> Schedule:

@@ -19,14 +19,15 @@ from kopeck.cli.context import (
     CHARSET_HINT,
     NOT_UTF_8,
     Context,
-    actor,
     pass_context,
     show_table,
     shown_name,
     shown_time,
 )
 from kopeck.cli.output import AS_JSON, show_json
-from web.access.audit import record
+from web.access.actors import Actor
+from web.access.audit import record_as
+from web.access.rights import Right
 
 #: Bytes of a calendar file: MAX_LINES of them, with their notes.
 _FILE_MAX_BYTES: Final = MAX_LINES * 300
@@ -61,13 +62,13 @@ def load(context: Context, file: IO[bytes], charset: str) -> None:
         raise WorkingDaysRefused(f"{name}:{line}: {wrong}{hint}") from error
     days = read_calendar_file(name, text)
 
-    async def work(cur: Cursor) -> list[int]:
-        years = await load_working_days(cur, database_clock, days, name, actor())
-        told = {"years": years, "days": len(days)}
-        await record(cur, actor(), "working_days_loaded", "", "working_days", ", ".join(map(str, years))[:60], **told)
+    async def work(cur: Cursor, who: Actor) -> list[int]:
+        years = await load_working_days(cur, database_clock, days, name, who.name)
+        told: dict[str, Any] = {"years": years, "days": len(days)}
+        await record_as(cur, who, "working_days_loaded", "working_days", ", ".join(map(str, years))[:60], **told)
         return years
 
-    years = context.in_transaction(work)
+    years = context.act(Right.SCHEDULES_MANAGE, work)
     click.echo(f"working days of {', '.join(map(str, years))} are loaded: {len(days)} days")
 
 

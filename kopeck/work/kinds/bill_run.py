@@ -85,12 +85,12 @@ def _go_on(context: ChildContext, run_id: int, *, leave_failed: bool) -> Mapping
     if summary.state not in _UNDER_WAY:  # an attempt that was killed after its last deed
         return _result(summary_json(summary), summary.failures)
     context.log(f"run {run_id} of {summary.bill_on}")
-    begun, done, invoices = time.monotonic(), 0, 0
+    begun, done = time.monotonic(), 0
 
-    def progress(total: int, shard: ShardDone) -> None:
-        nonlocal done, invoices
-        done, invoices = done + 1, invoices + shard.invoices
-        context.progress(done, total, f"shards, {invoices:,} invoices")
+    def progress(total: int, _shard: ShardDone) -> None:
+        nonlocal done
+        done += 1
+        context.progress(done, total, "shards")
 
     crew = Crew(int(context.arguments.get("workers") or 0), "", float(context.settings.billing.reconnect_limit_s))
     outcome = go_on(context.dsn, run_id, crew, progress, lambda: context.is_cancelled, leave_failed=leave_failed)
@@ -112,5 +112,4 @@ def _judged(outcome: RunResult) -> Mapping[str, Any]:
 
 def _result(told: Mapping[str, Any], failures: int) -> Mapping[str, Any]:
     figures = {name: told[name] for name in _FIGURES}
-    attention = f"{failures:,} failures: `kopeck bill status {told['run']}` lists them" if failures else ""
-    return figures | ({"attention": attention} if attention else {})
+    return figures | ({"attention": "failures"} if failures else {})

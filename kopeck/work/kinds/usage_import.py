@@ -29,17 +29,14 @@ def import_usage(context: ChildContext) -> Mapping[str, Any]:
     with context.input_file() as file, unpacked(file, given["file"]) as source:
         total = None if source is not file else _size_of(file)
 
-        def progress(read_bytes: int, counts: LoadCounts) -> None:
+        def progress(read_bytes: int, _counts: LoadCounts) -> None:
             context.check_cancelled()
-            context.progress(read_bytes, total, f"bytes, {counts.lines:,} rows, {counts.rejected:,} rejected")
+            context.progress(read_bytes, total, "bytes")
 
         outcome = import_file(context.dsn, source, made, new, again=bool(given.get("again")), progress=progress)
     counts = asdict(outcome.counts)
     result = {"import": outcome.import_id, "same_as": outcome.same_as, **counts}
-    if outcome.counts.rejected:
-        told = f"{outcome.counts.rejected:,} lines rejected: `kopeck usage rejects list {outcome.import_id}`"
-        return result | {"attention": told}
-    return result
+    return result | ({"attention": "rejected"} if outcome.counts.rejected else {})
 
 
 @contextlib.contextmanager

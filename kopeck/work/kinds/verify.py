@@ -46,7 +46,7 @@ def run_verify(context: ChildContext) -> Mapping[str, Any]:
         context.log(line)
     found = sum(check.found for check in report.checks)
     result = {"differences": found, "checks": len(report.checks), "warnings": len(warnings)}
-    return result if report.is_clean else result | {"attention": f"{found:,} differences: the log lists them"}
+    return result if report.is_clean else result | {"attention": "differences"}
 
 
 def verify_all(

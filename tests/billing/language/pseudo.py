@@ -3,6 +3,7 @@
 It takes Finnish's place, whose numbers, days and plurals Babel knows: a third language by one .po file.
 """
 
+import io
 import re
 from collections.abc import Iterable
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from babel.messages.catalog import Message
+from babel.messages.pofile import read_po, write_po
 
 from billing.language import Formats, catalogues, extract
 
@@ -44,12 +46,12 @@ def pseudo_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def _translated(empty: str) -> str:
-    catalogue = extract.read_po(extract.io.StringIO(empty), locale=CODE)
+    catalogue = read_po(io.StringIO(empty), locale=CODE)
     for message in catalogue:
         if message.id:
             message.string = _told(message, catalogue.num_plurals)
-    written = extract.io.BytesIO()
-    extract.write_po(written, catalogue, extract.WIDTH, omit_header=True)
+    written = io.BytesIO()
+    write_po(written, catalogue, extract.WIDTH, omit_header=True)
     return extract.updated(extract._header(catalogue) + written.getvalue().decode(), CODE, extract.texts_of())
 
 

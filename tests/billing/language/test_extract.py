@@ -112,3 +112,19 @@ def test_an_update_keeps_what_is_told_drops_what_is_gone_and_asks_for_what_is_ne
 
 def test_a_command_that_finds_no_text_looks_at_the_wrong_place(tmp_path: Path) -> None:
     assert "looks at the wrong place" in "\n".join(problems(tmp_path, tmp_path))
+
+
+def test_an_update_takes_both_sides_of_a_conflict(tree: Path) -> None:
+    path = tree / "ru.po"
+    text = path.read_text("utf-8")
+    ours = '<<<<<<< HEAD\nmsgid "Posted"\nmsgstr "Зачислен"\n=======\n'
+    theirs = 'msgid "Posted"\nmsgstr "Проведён"\n\n#: web/page.py\nmsgid "Held"\nmsgstr "Удержан"\n>>>>>>> next\n'
+    path.write_text(text.replace('msgid "Posted"\nmsgstr "Зачислен"\n', ours + theirs), "utf-8")
+    assert "does not have the texts of the code" in "\n".join(problems(tree, tree))
+    (tree / "web" / "page.py").write_text(CODE + 'HELD = N_("Held")\n', "utf-8")
+    new = updated(path.read_text("utf-8"), "ru", texts_of(tree))
+    assert 'msgid "Posted"\nmsgstr "Зачислен"' in new
+    assert 'msgid "Held"\nmsgstr "Удержан"' in new
+    assert "<<<<" not in new
+    path.write_text(new, "utf-8")
+    assert list(problems(tree, tree)) == []

@@ -21,20 +21,20 @@ from billing.listing.records import (
     Emptiness,
     Field,
     ListError,
+    ListPlace,
+    ListSource,
     Match,
     OneOf,
-    Order,
-    Place,
     PlaceError,
     Question,
+    RowOrder,
     Search,
-    Source,
     Sums,
     TextIs,
     TooSlow,
 )
 
-ROWS = Source(
+ROWS = ListSource(
     "things",
     table="things t",
     key="t.id",
@@ -158,7 +158,7 @@ conditions = st.one_of(
     st.builds(TextIs, st.sampled_from(["name", "owner"]), st.sampled_from(list(Match)), texts),
     st.builds(TextIs, st.just("code"), st.sampled_from([Match.EQUALS, Match.STARTS]), st.sampled_from(["K-1", "K_"])),
 )
-orders = st.builds(Order, st.sampled_from(["", "code", "amount", "at", "key"]), st.booleans())
+orders = st.builds(RowOrder, st.sampled_from(["", "code", "amount", "at", "key"]), st.booleans())
 questions = st.builds(
     Question, st.lists(conditions, max_size=2).map(tuple), orders, st.sampled_from([None, (1,), (1, 2), ()])
 )
@@ -235,7 +235,7 @@ def test_rows_that_were_there_are_seen_once_while_others_are_added(things, order
 
 def test_an_order_that_is_none_and_a_part_of_a_code_are_refused(things) -> None:
     for question in (
-        Question((), Order("owner")),
+        Question((), RowOrder("owner")),
         Question((TextIs("code", Match.CONTAINS, "K-1"),)),
         Question((TextIs("name", Match.CONTAINS, "ёл"),)),
     ):
@@ -250,12 +250,12 @@ def test_a_damaged_address_is_refused(text) -> None:
 
 
 def test_a_page_of_another_filter_order_or_list_is_refused_and_one_of_another_scope_is_not() -> None:
-    asked = Question((OneOf("currency", ("RUB",)),), Order("amount"))
-    text = place_text(Place(True, "1", "2", 3), "things", asked)
-    assert read_place(text, "things", Question(asked.conditions, asked.order, (1,))) == Place(True, "1", "2", 3)
+    asked = Question((OneOf("currency", ("RUB",)),), RowOrder("amount"))
+    text = place_text(ListPlace(True, "1", "2", 3), "things", asked)
+    assert read_place(text, "things", Question(asked.conditions, asked.order, (1,))) == ListPlace(True, "1", "2", 3)
     for source, question in (
         ("others", asked),
-        ("things", Question(asked.conditions, Order("amount", False))),
+        ("things", Question(asked.conditions, RowOrder("amount", False))),
         ("things", Question((OneOf("currency", ("EUR",)),), asked.order)),
         ("things", Question((), asked.order)),
     ):
@@ -266,7 +266,9 @@ def test_a_page_of_another_filter_order_or_list_is_refused_and_one_of_another_sc
 def test_a_place_of_other_types_is_damaged(things) -> None:
     with pytest.raises(PlaceError, match="damaged"):
         things.run(
-            lambda cur: store.page_of(cur, ROWS, Question((), Order("amount")), NAMES, Place(True, "x", "1", 0), 5)
+            lambda cur: store.page_of(
+                cur, ROWS, Question((), RowOrder("amount")), NAMES, ListPlace(True, "x", "1", 0), 5
+            )
         )
 
 
@@ -285,7 +287,7 @@ def sum_of(things: Things, currency: str) -> int:
 
 
 def test_what_takes_too_long_is_said_and_a_count_that_does_leaves_the_transaction_well(things, monkeypatch) -> None:
-    slow = Source(
+    slow = ListSource(
         "slow", "things t", "t.id", "bigint",
         {"amount": ROWS.fields["amount"], "currency": ROWS.fields["currency"]},
         always="pg_sleep(0.05) IS NOT NULL", sums=ROWS.sums,
@@ -300,7 +302,7 @@ def test_what_takes_too_long_is_said_and_a_count_that_does_leaves_the_transactio
     assert (count.is_exact, count.at_least) == (False, 0)
     monkeypatch.setattr(store, "PAGE_TIMEOUT_MS", 100)
     with pytest.raises(TooSlow):
-        things.run(lambda cur: store.page_of(cur, slow, Question((), Order("amount")), ["amount"], None, 50))
+        things.run(lambda cur: store.page_of(cur, slow, Question((), RowOrder("amount")), ["amount"], None, 50))
 
 
 def test_keys_of_all_rows_come_in_portions_and_rows_by_key_stay_within_the_filter(things) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 import csv
 import io
+import re
 import zipfile
-from datetime import date
+from datetime import UTC, date, datetime
+from urllib.parse import parse_qs
 
 import pytest
 from python_calamine import CalamineWorkbook
@@ -22,7 +24,7 @@ from tests.billing.invoicing.invoice_books import Books, Charge
 ASKED = {"at": "2026-05-01T10:00:00+00:00", "language": "ru", "zone": "Europe/Moscow", "legal_entities": None}
 
 
-def done(dsn, kind, **arguments):
+def done(dsn, kind, journal=("mongodb://127.0.0.1:1", "none"), **arguments):
     """(the job when it is over, its files by name, its rows) of one job that a worker did."""
 
     async def work():
@@ -30,7 +32,7 @@ def done(dsn, kind, **arguments):
         async with connection, connection.cursor() as cur:
             job_id = await enqueue(cur, kind, {**ASKED, **arguments}, asked_by="user:anna")
             stop = asyncio.Event()
-            setup = Setup(Settings(), Stores(dsn, "", "mongodb://127.0.0.1:1", "none"))
+            setup = Setup(Settings(), Stores(dsn, "", *journal))
             task = asyncio.create_task(Worker(WorkerOptions(setup, KINDS, poll_s=0.2, lease_s=10)).run(stop))
             try:
                 async with asyncio.timeout(60):
@@ -115,3 +117,32 @@ def test_all_rows_of_a_filter_are_done_whatever_page_was_open(database, invoices
     query = "total.max=3"
     job, _, rows = done(database.dsn, "bulk.invoice_pdfs", list="invoices", query=query, keys=None, rows=3)
     assert (job.result, len(rows)) == ({"rows": 3}, 3)
+
+
+def test_payments_of_a_filter_are_exported_by_a_job(own_site, journal_uri, journal_name) -> None:
+    now = datetime.now(UTC).isoformat()
+    job, files, _ = done(
+        own_site.dsn, "payments.export", (journal_uri, journal_name), query="state=posted", format="csv", at=now
+    )
+    assert job.state.value == "done", job.message
+    [content] = files.values()
+    lines = list(csv.reader(io.StringIO(content.decode("utf-8-sig"))))
+    assert lines[0][:3] == ["№", "Получен", "Партнёр"]
+    assert job.result == {"rows": len(lines) - 1}
+    assert str(own_site.seeded.ids["posted"]) in {line[0] for line in lines}
+    assert {line[9] for line in lines[1:]} == {"posted"}
+    assert "1234.56" in {line[7] for line in lines}
+
+
+def test_payments_are_exported_and_views_of_them_saved_from_their_page(own_site) -> None:
+    person = own_site.person("oleg")
+    answer = person.post("/payments/export", {"query": "state=posted", "format": "xlsx"}, "/payments")
+    assert answer.status == 303
+    assert own_site.one("SELECT kind FROM jobs") == "payments.export"
+    assert own_site.person("vera").post("/payments/export", {"query": "", "format": "csv"}, "/payments").status == 403
+    answer = person.post("/payments/views", {"query": "state=held", "view_name": "Удержаны"}, "/payments")
+    assert answer.location == "/payments?state=held"
+    page = person.find("/payments", period="7d")
+    [href] = re.findall(r'<a href="([^"]+)">Удержаны</a>', page.text)
+    assert parse_qs(href.replace("&amp;", "&").partition("?")[2]) == {"state": ["held"], "period": ["7d"]}
+    assert "Удержаны" not in own_site.person("vera").find("/payments").words

@@ -198,7 +198,7 @@ def test_a_small_export_comes_at_once_with_the_columns_of_the_screen(site, books
     answer = person.post("/lists/invoices/export", {"query": query, "format": "csv-semicolon"}, "/invoices")
     assert answer.status == 200
     lines = list(csv.reader(io.StringIO(answer.body.decode("utf-8-sig")), delimiter=";"))
-    assert lines[0] == ["Счёт", "Клиент", "Номер клиента", "Сумма с налогом", "Валюта", "Срок оплаты"]
+    assert lines[0] == ["Счёт", "Клиент", "Номер клиента", "Итого", "Валюта", "Срок оплаты"]
     assert len(lines) == 5
     assert ["I-000003", "ООО «Ромашка» <b>", "A1", "40000000,00", "RUB", "15.04.2026"] in lines
     assert any("'=HYPERLINK(1)" in line for line in lines)

@@ -5,15 +5,25 @@ import pytest
 from adapters.messages import Contract, Op, Reason
 from billing.invoicing.invoices import InvoiceState
 from billing.language import languages
+from billing.work.deliveries.decide import Reason as DeliveryReason
+from billing.work.deliveries.records import DeliveryAction, DeliveryState, Verdict
 from gateway.payments.states import Effect, Event, State
+from kopeck.serve.deliveries import KINDS as KINDS_OF_DELIVERIES
 from web.access import audit
+from web.access.approval_store import ApprovalState
 from web.access.rights import SYSTEM_ROLES
 from web.console.partners.partners import KEY_WARNINGS, TERMS
 from web.console.payments.attempts import KINDS
+from web.console.system.deliveries import ACTS
 from web.site import filters
 from web.site.words import TABLES, word
 
 CODED = {
+    "delivery_kind": [*KINDS_OF_DELIVERIES],
+    "delivery_state": [*DeliveryState],
+    "delivery_reason": [reason for reason in DeliveryReason if reason],
+    "delivery_outcome": ["", *Verdict, "recalled"],
+    "delivery_act": [*DeliveryAction, *ACTS],
     "state": [*State],
     "invoice_state": [*InvoiceState],
     "event": [*Event],
@@ -21,6 +31,8 @@ CODED = {
     "op": [*Op],
     "kind": KINDS,
     "reason": [*Reason],
+    "token_state": ["active", "expired", "revoked"],
+    "approval_state": [*ApprovalState],
     "role": [*SYSTEM_ROLES],
     "role_rights": [*SYSTEM_ROLES],
     "action": audit.ACTIONS,

@@ -9,12 +9,15 @@ Does not know: what an invoice says, how it came about.
 """
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from billing.explanation.store import KINDS, judge_lines
 from billing.explanation.words import derivation
+from billing.invoicing.allocation_store import Allocation, allocations_of
 from billing.invoicing.documents import document_of, file_name_of, make_pdf, money_words, new_compiler
 from billing.invoicing.dunning_standing import Standing
 from billing.invoicing.dunning_store import standing_of
@@ -22,22 +25,27 @@ from billing.invoicing.invoices import InvoiceDetails, InvoiceError
 from billing.invoicing.list_store import INVOICE_ROWS
 from billing.invoicing.store import invoice_details, invoice_id_of
 from billing.language import N_
-from billing.listing.records import Question
+from billing.listing.records import Question, Row
 from billing.listing.store import rows_by_key
 from web.access.rights import Right
 from web.console.billing.invoice_list import INVOICES
 from web.site.lists.pages import ListedPage
 from web.site.page import Refused
 
+#: Of an invoice's row in the list: what its page links to.
+LINKED_FIELDS: Final = ("customer", "customer_number", "account", "run")
+
 
 class InvoicePage(ListedPage):
     """GET /invoices/NUMBER."""
 
     needs = Right.INVOICES_VIEW
+    section = "invoices"
 
     async def get(self, number: str) -> None:
         """The invoice with its state and what is unpaid of it."""
-        details, standing = await load_invoice(self, number)
+        loaded = await load_invoice(self, number)
+        details = loaded.details
         document = document_of(details, self.language)
         say_money = partial(money_words, currency=details.invoice.currency, language=self.language)
         await self.show(
@@ -47,12 +55,24 @@ class InvoicePage(ListedPage):
             corrects=details.corrects_number,
             notes=details.notes,
             say_money=say_money,
-            standing=standing,
+            standing=loaded.standing,
+            allocations=loaded.allocations,
+            links=loaded.links,
             day=partial(self.formats.day, zone=self.site.zone),
         )
 
 
-async def load_invoice(page: ListedPage, number: str) -> tuple[InvoiceDetails, Standing]:
+@dataclass(frozen=True, slots=True)
+class LoadedInvoice:
+    """An invoice, how its account stands now, what was directed to it, and what it leads to: LINKED_FIELDS."""
+
+    details: InvoiceDetails
+    standing: Standing
+    allocations: Sequence[Allocation]
+    links: Row
+
+
+async def load_invoice(page: ListedPage, number: str) -> LoadedInvoice:
     """An issued invoice and how its account stands now, with the view on record. Drafts have no number, no page.
 
     Raises:
@@ -64,14 +84,16 @@ async def load_invoice(page: ListedPage, number: str) -> tuple[InvoiceDetails, S
         try:
             invoice_id = await invoice_id_of(cur, number)
             scope = Question(legal_entities=page.legal_entities(INVOICES))
-            if not await rows_by_key(cur, INVOICE_ROWS, scope, [str(invoice_id)], ()):
+            rows = await rows_by_key(cur, INVOICE_ROWS, scope, [str(invoice_id)], LINKED_FIELDS)
+            if not rows:
                 raise InvoiceError("the invoice is another legal entity's")
             [details] = await invoice_details(cur, [invoice_id])
             standing = await standing_of(cur, details.invoice.account)
         except InvoiceError as error:
             raise Refused(404, N_("There is no invoice with this number")) from error
+        allocations = await allocations_of(cur, invoice_id)
         await page.record("invoice_viewed", "invoice", details.invoice.number, cur)
-    return details, standing
+    return LoadedInvoice(details, standing, allocations, rows[0])
 
 
 class InvoiceExplainPage(ListedPage):
@@ -82,7 +104,7 @@ class InvoiceExplainPage(ListedPage):
 
     async def get(self, number: str) -> None:
         """Every line with its derivation: events, price, steps, share, promotions, rounding, tax."""
-        details, _ = await load_invoice(self, number)
+        details = (await load_invoice(self, number)).details
         wanted = [(details.invoice.id, line.line) for line in details.lines if line.kind in KINDS]
         async with self.site.transaction("ISOLATION LEVEL REPEATABLE READ READ ONLY") as cur:
             judged = {judged.line.line: judged for judged in await judge_lines(cur, wanted, {})}
@@ -101,7 +123,7 @@ class InvoicePdf(ListedPage):
 
     async def get(self, number: str) -> None:
         """The document as the customer gets it."""
-        details, _ = await load_invoice(self, number)
+        details = (await load_invoice(self, number)).details
         pdf = await asyncio.to_thread(_pdf, details)
         name = quote(file_name_of(details.invoice.number, details.invoice.id))
         self.set_header("Content-Type", "application/pdf")

@@ -56,8 +56,8 @@ ORDERS: Final = Listing(
         ListColumn("account", N_("Account"), Kind.CODE, "/customers/{customer_number}", is_primary=True),
         ListColumn("plan", N_("Plan or item"), Kind.CODE, is_primary=True),
         ListColumn("quantity", N_("Quantity"), Kind.NUMBER),
-        ListColumn("starts", N_("From"), Kind.INSTANT),
-        ListColumn("ends", N_("Until"), Kind.INSTANT),
+        ListColumn("starts", N_("Starts"), Kind.INSTANT),
+        ListColumn("ends", N_("Ends"), Kind.INSTANT),
         ListColumn(
             "state", N_("State"), Kind.STATE, words=STATE_WORDS, tones="order_state", place="mark", is_primary=True
         ),

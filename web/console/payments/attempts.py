@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from billing.language import N_
 from gateway.journal.documents import Document
 from gateway.journal.search import Filter
 from gateway.partners.contracts import list_partners
@@ -62,13 +61,7 @@ class AttemptsPage(Page):
             )
         except ValueError:
             self.set_status(400)
-            await self.show(
-                "attempts.html",
-                page=None,
-                conflicts=0,
-                broken=N_("The link to this page of the list is broken. Start from the newest."),
-                **shared,
-            )
+            await self.show("attempts.html", page=None, conflicts=0, broken=filters.BROKEN_PLACE, **shared)
             return
         told = await self._told(page.rows)
         await self.show("attempts.html", page=page, conflicts=conflicts, conflict_words=told, broken="", **shared)

@@ -12,31 +12,38 @@ import asyncio
 import contextlib
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
+from decimal import Decimal
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 
 from adapters.messages import Reason, Result
-from billing.language import N_
+from billing.language import N_, Language
 from billing.ledger.account_store import account_by_number
+from billing.work.jobs import enqueue
 from gateway.journal.documents import Document, payment_documents
 from gateway.journal.search import Filter, JournalAway, JournalError
-from gateway.journal.totals import Totals, payment_hours, payment_minutes, payment_seconds, payment_totals, totals_of
+from gateway.journal.totals import PaymentCounts, Totals, payment_totals, totals_of
 from gateway.partners.contracts import list_partners
 from gateway.partners.records import PartnerRow
 from gateway.payments.records import NOTE_MAX, Command, OperatorCancel
 from gateway.payments.states import TABLE, Event, State
+from ratingcore.money import format_minor
 from web.access.rights import Right
 from web.console.payments.conflicts import conflicts_told, distinct
 from web.site import filters
 from web.site import formatting as shown
-from web.site.filters import Choices
+from web.site.filters import Choices, Form
+from web.site.lists.export import Cell, FileFormat
+from web.site.lists.pages import change_views
+from web.site.lists.views_store import View, views_of
 from web.site.page import UNAVAILABLE, Page, Refused, safe_target
+from web.site.words import word
 
 PAGE_ROWS: Final = 50
 #: A spreadsheet holds 1,048,576 lines.
@@ -59,6 +66,8 @@ EXPORT_COLUMNS: Final = {
     "registered": N_("Registered"),
     "partner_time": N_("Partner's time"),
 }
+#: Parameters of the list's address that say days.
+_DAYS: Final = frozenset({"period", "from", "to"})
 _NO_ANSWER: Final = N_(
     "There is no answer yet: the reversal may or may not have happened. Reload the page and repeat if needed; "
     "a payment is never reversed twice."
@@ -87,28 +96,10 @@ def choices(partners: Iterable[PartnerRow]) -> Choices:
 class CountedPage(Page):
     """A page that knows how many payments each hour has, and how many a filter by date, state and partner finds."""
 
-    async def hours(
-        self,
-        start: datetime,
-        end: datetime,
-        newest_first: bool,
-        most: int,
-        states: Sequence[str],
-        partners: Sequence[str],
-    ) -> Sequence[tuple[datetime, int]]:
-        """See `gateway.journal.search.Hours`."""
-        async with self.site.cursor() as cur:
-            return await payment_hours(cur, start, end, newest_first, most, states, partners)
-
-    async def minutes(self, hour: datetime) -> Sequence[tuple[datetime, int]]:
-        """See `gateway.journal.search.Hours`."""
-        async with self.site.cursor() as cur:
-            return await payment_minutes(cur, hour)
-
-    async def seconds(self, minute: datetime) -> Sequence[tuple[datetime, int]]:
-        """See `gateway.journal.search.Hours`."""
-        async with self.site.cursor() as cur:
-            return await payment_seconds(cur, minute)
+    @property
+    def counts(self) -> PaymentCounts:
+        """What windows of the list are measured by."""
+        return PaymentCounts(self.site.cursor)
 
     async def counted(self, wanted: Filter) -> Totals | None:
         """The filter's totals; None for a text or a range of sums, which nothing counts."""
@@ -130,7 +121,7 @@ class PaymentsPage(CountedPage):
             partners = await list_partners(cur)
         form = filters.parse_form(self.arguments, choices(partners), self.now, self.site.zone)
         shared = {"form": form, "partners": partners, "states": list(State), "limits": filters.LIMITS}
-        shared |= {"export_max": EXPORT_MAX_ROWS, "query": filters.query_string}
+        shared |= {"export_max": EXPORT_MAX_ROWS, "query": filters.query_string, "views": await self._views(form)}
         if form.filter is None:
             self.set_status(400)
             await self.show("payments.html", page=None, totals=None, broken="", **shared)
@@ -139,21 +130,95 @@ class PaymentsPage(CountedPage):
             self.redirect(f"/payments?{filters.query_string(form, after=form.after)}".rstrip("?"))
             return
         await self.record("payments_listed", filter=filters.query_string(form))
-        search = self.site.journal.search_payments(form.filter, form.after or None, PAGE_ROWS, self)
+        search = self.site.journal.search_payments(form.filter, form.after or None, PAGE_ROWS, self.counts)
         try:
             page, counted = await asyncio.gather(search, self.counted(form.filter))
         except ValueError:
             self.set_status(400)
-            await self.show(
-                "payments.html",
-                page=None,
-                totals=None,
-                broken=N_("The link to this page of the list is broken. Start from the newest."),
-                **shared,
-            )
+            await self.show("payments.html", page=None, totals=None, broken=filters.BROKEN_PLACE, **shared)
             return
         totals = counted or (totals_of(within(form.filter, page.rows)) if page.is_everything else None)
         await self.show("payments.html", page=page, totals=totals and grouped(totals), broken="", **shared)
+
+    async def _views(self, form: Form) -> list[tuple[View, str]]:
+        """Saved views with their addresses; one without days keeps those of the page."""
+        async with self.site.cursor() as cur:
+            views = await views_of(cur, self.user.id, "payments")
+        days = [pair for pair in parse_qsl(filters.query_string(form)) if pair[0] in _DAYS]
+        addresses = []
+        for view in views:
+            pairs = parse_qsl(view.query)
+            kept = pairs if any(name in _DAYS for name, _ in pairs) else pairs + days
+            addresses.append(f"/payments?{urlencode(kept)}")
+        return list(zip(views, addresses, strict=True))
+
+
+class PaymentViewsPage(Page):
+    """POST /payments/views: save the filter under a name, or remove a view."""
+
+    needs = Right.PAYMENTS_VIEW
+    section = "payments"
+
+    async def post(self) -> None:
+        """Save or remove, and show the list as it was."""
+        form = await posted_form(self)
+        query = filters.query_string(form)
+        await change_views(self, "payments", query)
+        self.redirect(f"/payments?{query}".rstrip("?"), status=303)
+
+
+class PaymentsJobExport(Page):
+    """POST /payments/export: all payments of the filter as a file, made by a job."""
+
+    needs = Right.PAYMENTS_EXPORT
+    section = "payments"
+
+    async def post(self) -> None:
+        """Queue the job and show its page."""
+        form = await posted_form(self)
+        try:
+            file_format = FileFormat(self.get_body_argument("format", ""))
+        except ValueError as error:
+            raise HTTPError(400) from error
+        arguments = {
+            "query": filters.query_string(form),
+            "at": self.now.isoformat(),
+            "language": self.language,
+            "zone": str(self.site.zone),
+            "format": file_format.value,
+        }
+        async with self.site.transaction() as cur:
+            await self.record("payments_exported", "", "", cur, filter=arguments["query"], format=file_format.value)
+            job_id = await enqueue(cur, "payments.export", arguments, asked_by=self.user.actor)
+        await self.notify(N_("The file is being made. This page tells how far it is, and has the link to it."))
+        self.redirect(f"/jobs/{job_id}", status=303)
+
+
+def payment_cells(row: Document, language: Language, zone: tzinfo) -> list[Cell]:
+    """A payment as a row of a file, in the order of EXPORT_COLUMNS."""
+
+    def local(at: datetime | None) -> datetime | None:
+        return None if at is None else at.astimezone(zone).replace(tzinfo=None, microsecond=0)
+
+    return [
+        str(row["_id"]), local(row["created_at"]), row["partner"], row["key"], row["service"], row["account"],
+        row["account_name"], Decimal(format_minor(row["amount"])), row["currency"], row["state"],
+        word(language, "state", row["state"]), word(language, "reason", row["reason"]), row["code"],
+        local(row["registered_at"]), local(row["partner_time"]),
+    ]  # fmt: skip
+
+
+async def posted_form(page: Page) -> Form:
+    """The filter that a posted field ``query`` holds. Raises HTTPError: 400, it is none."""
+    arguments: dict[str, list[str]] = {}
+    for name, value in parse_qsl(page.get_body_argument("query", "")[:8_000]):
+        arguments.setdefault(name, []).append(value)
+    async with page.site.cursor() as cur:
+        partners = await list_partners(cur)
+    form = filters.parse_form(arguments, choices(partners), page.now, page.site.zone)
+    if form.filter is None:
+        raise HTTPError(400)
+    return form
 
 
 class PaymentsExport(CountedPage):
@@ -197,7 +262,7 @@ class PaymentsExport(CountedPage):
 
     async def _write_rows(self, wanted: Filter) -> None:
         left = EXPORT_MAX_ROWS
-        async with contextlib.aclosing(self.site.journal.export_payments(wanted, self)) as portions:
+        async with contextlib.aclosing(self.site.journal.export_payments(wanted, self.counts)) as portions:
             async for documents in portions:
                 self.write(csv_lines(self._row(document) for document in documents[:left]))
                 await self.flush()

@@ -58,7 +58,7 @@ CUSTOMERS: Final = Listing(
             is_primary=True,
         ),
         ListColumn("group", N_("Group")),
-        ListColumn("created", N_("Since"), Kind.INSTANT),
+        ListColumn("created", N_("Customer since"), Kind.INSTANT),
         ListColumn("accounts", N_("Accounts"), Kind.NUMBER, is_shown=False),
         ListColumn("account_state", N_("State of the account"), Kind.STATE, words=ACCOUNT_STATES, is_shown=False),
         ListColumn("currency", N_("Currency"), Kind.CODE, is_shown=False),
@@ -79,7 +79,7 @@ CUSTOMERS: Final = Listing(
     needs=Right.CUSTOMERS_VIEW,
     tabs=(
         Tab(N_("All"), ""),
-        Tab(N_("Active"), "state=active"),
+        Tab(N_("In force"), "state=active"),
         Tab(N_("In debt"), "balance.max=-0.01"),
         Tab(N_("Closed"), "state=closed"),
     ),

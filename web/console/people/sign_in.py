@@ -10,7 +10,7 @@ Does not know: how passwords are kept (web/access/users.py), how often one may t
 from billing.language import N_, languages
 from web.access.passwords import MIN_PASSWORD_CHARS
 from web.access.rights import Open
-from web.access.sessions import begin_session, end_session, end_sessions_of
+from web.access.sessions import begin_session, browser_words, end_session, end_sessions_of, tell_other_sessions
 from web.access.throttle import KNOWN_BROWSER_DAYS, TooManyTries, forget_browsers
 from web.access.users import (
     TEMPORARY_DAYS,
@@ -24,6 +24,9 @@ from web.site.page import APPEARANCE, APPEARANCE_COOKIE, LANGUAGE_COOKIE, Page, 
 from web.site.site import SignInsBusy
 
 _CHOICE_DAYS = 365
+_NEW_BROWSER = N_(
+    "Somebody signed in as you with a new browser: %(browser)s, %(address)s. If it was not you, end that session."
+)
 
 
 class SignInPage(Page):
@@ -69,7 +72,7 @@ class SignInPage(Page):
             await self.record("sign_in_failed", "user" if known else "", known.login if known else "")
             await self._refuse(401, login, self._("Login and password do not match."))
             return
-        await start_session(self, user)
+        await start_session(self, user, is_new_browser=browser != self.browser)
         self.put_cookie(self.browser_cookie, browser, same_site="Strict", days=KNOWN_BROWSER_DAYS)
         self.redirect(safe_target(self.get_body_argument("next", "")), status=303)
 
@@ -198,11 +201,21 @@ def back_target(target: str) -> str:
     return "/sign-in" if target.startswith("/sign-in") else safe_target(target)
 
 
-async def start_session(page: Page, user: User) -> None:
-    """A session with a new token for this browser; the one it had ends."""
+async def start_session(page: Page, user: User, *, is_new_browser: bool = False) -> None:
+    """A session with a new token for this browser; the one it had ends.
+
+    is_new_browser: the user never signed in with it before. His other sessions are told, in case it was not he.
+    """
+    agent = page.request.headers.get("User-Agent", "")
     async with page.site.transaction() as cur:
         if page.session is not None:
             await end_session(cur, page.session)
-        token, page.session = await begin_session(cur, user, page.site.options.session_hours)
-        await page.record("signed_in", "user", user.login, cur)
+        token, page.session = await begin_session(
+            cur, user, page.site.options.session_hours, page.address, agent, is_new_browser
+        )
+        told = {"browser": browser_words(agent), "address": page.address}
+        if is_new_browser:
+            await tell_other_sessions(cur, page.session, _NEW_BROWSER, {**told, "tone": "warn"})
+        marks = {"browser": told["browser"], "is_new_browser": True} if is_new_browser else {}
+        await page.record("signed_in", "user", user.login, cur, **marks)
     page.put_cookie(page.session_cookie, token)

@@ -6,14 +6,20 @@ Does not know: who writes to it (web.access.audit).
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs, parse_qsl
+from zoneinfo import ZoneInfo
 
 from billing.language import N_, NP_, Language
-from web.access.audit import ACTIONS, CHANGES, AuditFilter, list_entries
-from web.access.rights import Right
+from web.access.audit import ACTIONS, CHANGES, AuditFilter, Entry, list_entries
+from web.access.rights import RIGHTS, Right
+from web.console.listings import LISTINGS
 from web.site import filters, words
 from web.site.filters import Choices, Form
+from web.site.lists.declaration import Listing
+from web.site.lists.request import read_request
+from web.site.lists.shown import set_filters
 from web.site.page import Page
 
 AUDIT_ROWS: Final = 100
@@ -36,6 +42,9 @@ DETAILS: Final[Mapping[str, str]] = {
     "before": N_("Older than"),
     "deleted": N_("Deleted"),
     "request": N_("Request"),
+    "job": N_("Job"),
+    "years": N_("Years"),
+    "days": N_("Days"),
     "kind": N_("Kind"),
     "amount_minor": N_("Amount"),
     "to": NP_("audit", "To"),
@@ -63,7 +72,6 @@ DETAILS: Final[Mapping[str, str]] = {
     "limits": N_("Second person above"),
     "legal_entities": N_("Legal entities"),
     "roles": N_("Roles"),
-    "what": N_("What"),
     "object": N_("Object"),
     "asked_by": N_("Asked by"),
     "token": N_("Token"),
@@ -88,7 +96,12 @@ _CODES: Final[Mapping[str, Mapping[str, str]]] = {
     "role": words.ROLES,
     "state": DETAIL_STATES,
     "purpose": words.PURPOSES,
+    "right": {right.value: note.words for right, note in RIGHTS.items()},
+    "rights": {right.value: note.words for right, note in RIGHTS.items()},
+    "roles": words.ROLES,
 }
+#: What a limit of a role is recorded as: `limits.RIGHT`.
+_LIMIT: Final = "limits."
 #: Digits of a checksum that tell one from another; the rest only fills the line.
 _CHECKSUM_DIGITS: Final = 12
 #: What `billing.customers` records of an account: `account NUMBER: FACT`.
@@ -131,14 +144,13 @@ class AuditPage(Page):
         shared |= {"query": filters.query_string, "is_changes": is_changes}
         shared |= {
             "changes_query": filters.query_string(changes),
-            "told": lambda detail: detail_told(self.spoken, detail),
+            "told": self._told,
+            "listings": LISTINGS,
             "changes_told": lambda changes: changes_told(self.spoken, changes),
         }
         if form.filter is None or (form.after and not before):
             self.set_status(400)
-            broken = (
-                "" if form.filter is None else N_("The link to this page of the list is broken. Start from the newest.")
-            )
+            broken = "" if form.filter is None else filters.BROKEN_PLACE
             await self.show("audit.html", entries=None, next=None, broken=broken, **shared)
             return
         if not filters.is_canonical(form, parse_qsl(self.request.query)):
@@ -150,6 +162,15 @@ class AuditPage(Page):
             entries = await list_entries(cur, wanted, int(before) if before else None, AUDIT_ROWS + 1)
         following = str(entries[AUDIT_ROWS - 1].id) if len(entries) > AUDIT_ROWS else None
         await self.show("audit.html", entries=entries[:AUDIT_ROWS], next=following, broken="", **shared)
+
+    def _told(self, entry: Entry) -> str:
+        """An entry's detail in words; what was asked of a list in the words of that list."""
+        listing = LISTINGS.get(entry.object_id) if entry.object_kind == "list" else None
+        detail = dict(entry.detail)
+        if listing is None or "filter" not in detail:
+            return detail_told(self.spoken, detail)
+        asked = list_filter_told(self.spoken, listing, str(detail.pop("filter")), self.now, self.site.zone)
+        return "; ".join(part for part in (asked, detail_told(self.spoken, detail)) if part)
 
 
 def audit_filter(form: Form) -> AuditFilter:
@@ -176,6 +197,9 @@ def _name_told(language: Language, name: str) -> str:
     if of_account := _OF_ACCOUNT.fullmatch(name):
         what = _name_told(language, of_account[2]).lower()
         return _("Account %(account)s: %(name)s", account=of_account[1], name=what)
+    if name.startswith(_LIMIT):
+        right = _CODES["right"].get(name.removeprefix(_LIMIT), name)
+        return f"{_(right)}: {_(DETAILS['limits']).lower()}"
     return _(DETAILS[name]) if name in DETAILS else name
 
 
@@ -194,7 +218,7 @@ def changes_told(language: Language, changes: Mapping[str, Sequence[Any]]) -> li
 
 def _value_told(language: Language, name: str, value: object) -> str:
     """Two values are what a fact was and what it became."""
-    if isinstance(value, list) and len(value) == 2:
+    if isinstance(value, list) and len(value) == 2 and name != "rights":
         return " → ".join(_plain_told(language, name, item) for item in value)
     return _plain_told(language, name, value)
 
@@ -208,13 +232,23 @@ def _plain_told(language: Language, name: str, value: object) -> str:
         return ", ".join(_plain_told(language, name, item) for item in value)
     if isinstance(value, bool):
         return _("yes") if value else _("no")
-    if name.endswith("_minor") and isinstance(value, int):
+    if (name.endswith("_minor") or name.startswith(_LIMIT)) and isinstance(value, int):
         return language.formats.amount(value)
     text = str(value)
     if name == "sha256":
         return text[:_CHECKSUM_DIGITS]
     codes = _CODES.get(name.rpartition(": ")[2], {})
     return _(codes[text]) if text in codes else text
+
+
+def list_filter_told(language: Language, listing: Listing, query: str, now: datetime, zone: ZoneInfo) -> str:
+    """The query string of a list page as that page tells its filters; choices of the database by their values."""
+    arguments = parse_qs(query)
+    chosen = [column.name for column in listing.columns if column.options is not None]
+    options = {name: [(value, value) for value in arguments.get(name, ())] for name in chosen}
+    request = read_request(listing, arguments, language, now, zone, options=options)
+    sentence = "; ".join(f"{asked.title.lower()}: {asked.text}" for asked in set_filters(request, options, language))
+    return sentence[:1].upper() + sentence[1:]
 
 
 def filter_told(language: Language, query: str) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from billing.database.cursors import Cursor
 from billing.language import Language
-from billing.listing.records import Row, Search, Source
+from billing.listing.records import ListSource, Row, Search
 from web.access.rights import Right
 
 #: Parameters of an address that are none of a column.
@@ -126,7 +126,7 @@ class Listing:
 
     name: str
     title: str
-    source: Source
+    source: ListSource
     columns: tuple[ListColumn, ...]
     order: str
     noun: Noun

@@ -251,37 +251,42 @@ class ViewsPage(ListServicePage):
         """Save or remove, and show the list as it was."""
         listing = await self.listing_named(name)
         request = await self.posted_request(listing)
-        view_id = self.get_body_argument("remove", "")
-        if view_id:
-            await self._remove(listing, view_id)
-        else:
-            await self._save(listing, request)
+        await change_views(self, listing.name, request.query())
         self.redirect(request.address(), status=303)
 
-    async def _save(self, listing: Listing, request: ListRequest) -> None:
-        view_name = self.get_body_argument("view_name", "")
-        is_shared = self.get_body_argument("view_shared", "") == "yes"
-        if is_shared:
-            await self.demand(Right.VIEWS_SHARE)
-        try:
-            async with self.site.transaction() as cur:
-                await save_view(cur, self.user.id, listing.name, view_name, request.query(), is_shared)
-                await self.record(
-                    "list_view_saved", "list", listing.name, cur, name=" ".join(view_name.split()), shared=is_shared
-                )
-        except ViewError as error:
-            await self.notify(_VIEW_PROBLEMS[error.code], "bad")
-            return
-        await self.notify(N_("The view “%(name)s” is saved."), name=" ".join(view_name.split()))
 
-    async def _remove(self, listing: Listing, view_id: str) -> None:
-        if not (view_id.isascii() and view_id.isdecimal() and len(view_id) < 19):
-            raise HTTPError(400)
-        async with self.site.transaction() as cur:
-            removed = await remove_view(cur, self.user.id, listing.name, int(view_id))
-            if removed is None:
-                raise HTTPError(404)
-            await self.record("list_view_removed", "list", listing.name, cur, name=removed)
+async def change_views(page: Page, list_name: str, query: str) -> None:
+    """Save a view of ``query``, or remove one, as the posted form says; the page's notice tells how it went.
+
+    Raises:
+        HTTPError: no such view, or no right to share.
+    """
+    view_id = page.get_body_argument("remove", "")
+    if view_id:
+        await _remove(page, list_name, view_id)
+        return
+    view_name = " ".join(page.get_body_argument("view_name", "").split())
+    is_shared = page.get_body_argument("view_shared", "") == "yes"
+    if is_shared:
+        await page.demand(Right.VIEWS_SHARE)
+    try:
+        async with page.site.transaction() as cur:
+            await save_view(cur, page.user.id, list_name, view_name, query, is_shared)
+            await page.record("list_view_saved", "list", list_name, cur, name=view_name, shared=is_shared)
+    except ViewError as error:
+        await page.notify(_VIEW_PROBLEMS[error.code], "bad")
+        return
+    await page.notify(N_("The view “%(name)s” is saved."), name=view_name)
+
+
+async def _remove(page: Page, list_name: str, view_id: str) -> None:
+    if not (view_id.isascii() and view_id.isdecimal() and len(view_id) < 19):
+        raise HTTPError(400)
+    async with page.site.transaction() as cur:
+        removed = await remove_view(cur, page.user.id, list_name, int(view_id))
+        if removed is None:
+            raise HTTPError(404)
+        await page.record("list_view_removed", "list", list_name, cur, name=removed)
 
 
 def scoped(request: ListRequest, legal_entities: tuple[int, ...] | None) -> Question:

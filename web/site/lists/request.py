@@ -35,8 +35,8 @@ from billing.listing.records import (
     Field,
     Match,
     OneOf,
-    Order,
     Question,
+    RowOrder,
     Search,
     TextIs,
 )
@@ -198,7 +198,7 @@ class _Reader:
         values = self.arguments.get(parameter, ())
         return " ".join(values[-1].split()) if values else ""
 
-    def order(self) -> tuple[Order, str]:
+    def order(self) -> tuple[RowOrder, str]:
         """The order and its canonical text."""
         sort = self.one("sort") or self.listing.order
         name = sort.removeprefix("-")
@@ -206,7 +206,7 @@ class _Reader:
         if column is None or not self.listing.source.fields[name].is_ordered:
             self.errors["sort"] = self._("The list cannot be ordered by “%(name)s”.", name=name[:40])
             sort, name = self.listing.order, self.listing.order.removeprefix("-")
-        return Order(name, sort.startswith("-")), sort
+        return RowOrder(name, sort.startswith("-")), sort
 
     def columns(self, chosen: Sequence[str]) -> tuple[str, ...]:
         """The columns that are shown: the address's, else the user's, else the list's."""

@@ -35,7 +35,7 @@ PERIOD_WORDS: Final = {
 }
 assert tuple(PERIOD_WORDS) == PERIODS
 _HEADING_KINDS: Final = {
-    Kind.TEXT: "text", Kind.CODE: "code", Kind.NUMBER: "number", Kind.MONEY: "money", Kind.SUMS: "money",
+    Kind.TEXT: "text", Kind.CODE: "text", Kind.NUMBER: "number", Kind.MONEY: "money", Kind.SUMS: "money",
     Kind.DATE: "time", Kind.INSTANT: "time", Kind.STATE: "mark",
 }  # fmt: skip
 

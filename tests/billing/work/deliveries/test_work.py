@@ -480,3 +480,17 @@ def test_the_program_cannot_change_what_is_sent_nor_delete_it(database):
                 await stage.cur.execute(statement)
 
     told(database, story)
+
+
+def test_a_host_that_dies_while_it_asks_leaves_silence_in_the_log(database):
+    async def story(stage):
+        await stage.queue("asked", "k")
+        await stage.round(SILENT)
+        stage.pass_s(60)
+        assert [one.attempt.action for one in await stage.claim()] == [DeliveryAction.ASK]
+        stage.pass_s(15)
+        assert await stage.round(ACCEPTED) == 1
+        await stage.cur.execute("SELECT action, outcome FROM delivery_attempts ORDER BY no")
+        return await stage.cur.fetchall()
+
+    assert told(database, story) == [("send", "silent"), ("ask", "silent"), ("ask", "accepted")]

@@ -144,7 +144,7 @@ def test_what_people_do_is_on_record(kopeck: Any, database: Any) -> None:
     kopeck("schedule", "change", "bills", "--rule", "daily at 03:00")
     kopeck("schedule", "pause", "bills", "--reason", "audit")
     kopeck("schedule", "pause", "bills", "--reason", "audit")
-    found = rows(database.dsn, "SELECT action, object_id, detail FROM audit ORDER BY id")
+    found = rows(database.dsn, "SELECT action, object_id, changes FROM audit ORDER BY id")
     assert [action for action, _, _ in found] == ["schedule_added", "schedule_changed", "schedule_paused"]
     assert found[1][2] == {"rule": ["daily at 02:00", "daily at 03:00"]}
 

@@ -48,7 +48,7 @@ def test_a_failpoint_that_does_not_exist_is_refused(kopeck, monkeypatch) -> None
     assert "gateway.failpoints: unknown failpoint 'at_lunch'" in said.err
 
 
-@pytest.mark.parametrize("process", ["gateway", "web", "relay"])
+@pytest.mark.parametrize("process", ["gateway", "web", "relay", "jobs"])
 def test_a_taken_metrics_port_is_told_in_one_sentence(kopeck, monkeypatch, process) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -13,7 +13,7 @@ from billing.cycle.run import newest, start_run
 from billing.work.jobs.details_store import add_input, log_of
 from billing.work.jobs.records import JobState
 from billing.work.jobs.store import cancel_job, enqueue, retry_job
-from billing.work.jobs.words import TITLES
+from billing.work.jobs.words import TITLES, attention_of
 from kopeck.serve.jobs import KINDS
 from kopeck.settings import Billing, Settings
 from tests.billing.cycle.base import FEBRUARY, cycle_base
@@ -104,7 +104,7 @@ def test_another_run_under_way_is_a_refusal_and_failures_call_for_attention(benc
     assert "run 1" in job.message
     job, _ = done(bench, "bill.resume", {})
     assert job.state is JobState.DONE
-    assert job.result["attention"] == "1 failures: `kopeck bill status 1` lists them"
+    assert attention_of(job.result) == "Failures: 1. kopeck bill status 1 lists them."
     job, _ = done(bench, "bill.run", {"date": "2099-01-01"})
     assert job.message == "2099-01-01 has not come yet, and usage up to it would be closed for good"
 
@@ -121,7 +121,7 @@ def test_a_file_of_usage_is_imported_once_however_often_the_job_is_begun(bench, 
     job, _ = done(bench, "usage.import", arguments, give)
     assert job.state is JobState.DONE
     assert (job.result["accepted"], job.result["rejected"], job.result["same_as"]) == (1, 1, None)
-    assert job.result["attention"] == "1 lines rejected: `kopeck usage rejects list 1`"
+    assert attention_of(job.result) == "Rejected lines: 1. kopeck usage rejects list 1 lists them."
     again, _ = done(bench, "usage.import", arguments, give)
     assert (again.result["import"], again.result["same_as"]) == (1, 1)
     broken, _ = done(bench, "usage.import", {**arguments, "file": "calls.csv.gz"}, give)
@@ -149,7 +149,7 @@ def test_verification_tells_what_differs_and_calls_for_attention(bench, base, da
         base.one("UPDATE transfers SET amount_minor = amount_minor + 1 RETURNING id")
     job, lines = done(bench, "verify", {"no_journal": True})
     assert job.result["differences"] > 0
-    assert job.result["attention"] == f"{job.result['differences']} differences: the log lists them"
+    assert attention_of(job.result) == f"Differences: {job.result['differences']}. The log lists them."
 
 
 def test_a_cancelled_run_stops_after_a_shard_and_goes_on_when_it_is_begun_again(bench, base, database):

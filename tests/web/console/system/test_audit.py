@@ -1,12 +1,15 @@
 """The audit record, as an administrator reads it."""
 
 import re
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from billing.language import language_of
 from web.access.audit import ACTIONS, CHANGES
-from web.console.system.audit import detail_told
+from web.console.listings import LISTINGS
+from web.console.system.audit import detail_told, list_filter_told
 
 
 def test_the_audit_record_is_searched_by_person_object_and_action(own_site):
@@ -81,3 +84,12 @@ def test_the_audit_record_is_read_page_by_page(own_site):
         following = re.search(r'rel="next" href="([^"]+)"', answer.text)
         path = following and following[1].replace("&amp;", "&")
     assert seen == list(range(230, 0, -1))
+
+
+def test_what_was_asked_of_a_list_is_told_in_the_words_of_that_list():
+    query = "number=42&number.match=equals&state=active"
+    told = list_filter_told(
+        language_of("ru"), LISTINGS["customers"], query, datetime.now(UTC), ZoneInfo("Europe/Moscow")
+    )
+    assert "42" in told
+    assert not re.search("match|equals|active|state", told)

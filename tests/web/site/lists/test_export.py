@@ -9,13 +9,13 @@ import pytest
 from python_calamine import CalamineWorkbook
 
 from billing.language import language_of
-from billing.listing.records import Field, Search, Source
+from billing.listing.records import Field, ListSource, Search
 from web.access.rights import Right
 from web.site.lists import export
 from web.site.lists.declaration import Kind, ListColumn, Listing
 from web.site.lists.export import Columns, FileFormat, list_file
 
-SOURCE = Source(
+SOURCE = ListSource(
     "things", "things t", "t.id", "bigint",
     {
         "code": Field("t.code", search=Search.CODE, is_ordered=True),

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.language import language_of
-from billing.listing.records import Between, Emptiness, Field, Match, OneOf, Order, Search, Source, TextIs
+from billing.listing.records import Between, Emptiness, Field, ListSource, Match, OneOf, RowOrder, Search, TextIs
 from web.access.rights import Right
 from web.site.lists.declaration import Kind, ListColumn, Listing, linked
 from web.site.lists.request import ListRequest, read_request, with_dates
 
-SOURCE = Source(
+SOURCE = ListSource(
     "things", "things t", "t.id", "bigint",
     {
         "code": Field("t.code", search=Search.CODE, is_ordered=True),
@@ -138,8 +138,8 @@ def test_the_users_columns_are_shown_and_stand_in_the_address_so_that_it_is_whol
 
 
 def test_the_order_is_the_lists_own_unless_the_address_says_another() -> None:
-    assert read("").question.order == Order("code", True)
-    assert read("sort=name").question.order == Order("name", False)
+    assert read("").question.order == RowOrder("code", True)
+    assert read("sort=name").question.order == RowOrder("name", False)
     assert read("sort=-code").address() == "/things"
 
 
