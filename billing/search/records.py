@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from billing.listing.records import Condition
-from billing.search.terms import Kind
+from billing.search.terms import SearchKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class FoundGroup:
     conditions: the filter of the kind's list that finds them all; empty where it has none.
     """
 
-    kind: Kind
+    kind: SearchKind
     rows: tuple[Mapping[str, Any], ...] = ()
     exact: int = 0
     has_more: bool = False

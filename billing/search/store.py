@@ -4,8 +4,8 @@ Rules. Each statement is led by an index and stops at GROUP_ROWS rows or CANDIDA
 parameter and is compared, never read as a pattern of its own. A right that is limited to legal entities is a condition
 of every statement, before its limit. What is shown of a row is what its list shows (billing.listing).
 
-The planner guesses badly how many names hold a part: `limit_search` keeps it on the indexes, and gives a search its time.
-A statement over it is cancelled by the server; the caller's transaction is then lost.
+The planner guesses badly how many names hold a part: `limit_search` keeps it on the indexes, and gives a search its
+time. A statement over it is cancelled by the server; the caller's transaction is then lost.
 
 Does not know: who asks, pages, payments.
 """
@@ -19,11 +19,11 @@ from billing.database.aiopg import quiet_cancels
 from billing.database.cursors import Cursor
 from billing.database.rows import named_rows
 from billing.invoicing.list_store import INVOICE_ROWS
-from billing.listing.records import GRAM_CHARS, Between, Condition, Match, Question, Source, TextIs
+from billing.listing.records import GRAM_CHARS, Between, Condition, ListSource, Match, Question, TextIs
 from billing.listing.store import rows_by_key
 from billing.orders.list_store import ORDER_ROWS
 from billing.search.records import FoundGroup
-from billing.search.terms import Kind, SearchText
+from billing.search.terms import SearchKind, SearchText
 
 #: Rows of one group.
 GROUP_ROWS: Final = 8
@@ -64,7 +64,7 @@ async def find_customers(cur: Cursor, wanted: SearchText, scope: Scope) -> Found
         await search.best(_NAME_WORDS, {}, ())
         if len(wanted.words) > 1 and min(map(len, wanted.words)) >= GRAM_CHARS:
             await search.best(_NAME_HOLDS, {"parts": list(wanted.words)}, ())
-    return await search.group(Kind.CUSTOMER, CUSTOMER_FIELDS)
+    return await search.group(SearchKind.CUSTOMER, CUSTOMER_FIELDS)
 
 
 async def find_orders(cur: Cursor, wanted: SearchText, scope: Scope) -> FoundGroup:
@@ -75,7 +75,7 @@ async def find_orders(cur: Cursor, wanted: SearchText, scope: Scope) -> FoundGro
         if len(wanted.text) >= BEGINNING_CHARS:
             text = wanted.text
             await search.ordered(_ORDER_BEGINS, _like(text), (TextIs("number", Match.STARTS, text),))
-    return await search.group(Kind.ORDER, ORDER_FIELDS)
+    return await search.group(SearchKind.ORDER, ORDER_FIELDS)
 
 
 async def find_invoices(cur: Cursor, wanted: SearchText, scope: Scope) -> FoundGroup:
@@ -88,13 +88,13 @@ async def find_invoices(cur: Cursor, wanted: SearchText, scope: Scope) -> FoundG
     if wanted.amount:
         total = Between("total", wanted.amount, wanted.amount)
         await search.ordered(_INVOICE_TOTAL, str(wanted.amount), (total,))
-    return await search.group(Kind.INVOICE, INVOICE_FIELDS)
+    return await search.group(SearchKind.INVOICE, INVOICE_FIELDS)
 
 
 async def find_accounts(cur: Cursor, wanted: SearchText, scope: Scope) -> FoundGroup:
     """Accounts by number, and by name those that belong to no customer (others are found by his)."""
     if wanted.is_amount or wanted.is_empty:
-        return FoundGroup(Kind.ACCOUNT)
+        return FoundGroup(SearchKind.ACCOUNT)
     values: dict[str, Any] = {
         "codes": list(wanted.codes), "text": wanted.text, "beginning": _like(wanted.text), "words": list(wanted.words),
         "legal_entities": list(scope or ()), "limit": GROUP_ROWS + 1, "candidates": CANDIDATES,
@@ -106,7 +106,7 @@ async def find_accounts(cur: Cursor, wanted: SearchText, scope: Scope) -> FoundG
     by_number = (TextIs("account", Match.STARTS, wanted.text),) if values["begins"] else ()
     is_by_number = all(row["customer_number"] for row in rows)
     return FoundGroup(
-        Kind.ACCOUNT, tuple(rows[:GROUP_ROWS]), exact, len(rows) > GROUP_ROWS, by_number if is_by_number else ()
+        SearchKind.ACCOUNT, tuple(rows[:GROUP_ROWS]), exact, len(rows) > GROUP_ROWS, by_number if is_by_number else ()
     )
 
 
@@ -117,7 +117,7 @@ class _Search:
     cur: Cursor
     wanted: SearchText
     scope: Scope
-    source: Source
+    source: ListSource
     keys: dict[int, None] = field(default_factory=dict)
     exact_count: int = 0
     conditions: tuple[Condition, ...] = ()
@@ -143,7 +143,7 @@ class _Search:
         """The best of the first CANDIDATES rows."""
         await self._add(statement, {"words": list(self.wanted.words), **values}, conditions)
 
-    async def group(self, kind: Kind, names: Sequence[str]) -> FoundGroup:
+    async def group(self, kind: SearchKind, names: Sequence[str]) -> FoundGroup:
         """The rows as their list shows them."""
         keys = [str(key) for key in list(self.keys)[:GROUP_ROWS]]
         if not keys:

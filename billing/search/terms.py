@@ -27,7 +27,7 @@ PHONE_DIGITS: Final = range(5, 16)
 _MAX_ID: Final = 2**63 - 1
 
 
-class Kind(StrEnum):
+class SearchKind(StrEnum):
     """What is found, in the order in which a page tells it."""
 
     CUSTOMER = "customer"
@@ -42,15 +42,29 @@ class Kind(StrEnum):
 #: Words before a colon that ask for one kind; folded.
 KIND_WORDS: Final = MappingProxyType(
     {
-        "customer": Kind.CUSTOMER, "client": Kind.CUSTOMER, "клиент": Kind.CUSTOMER, "абонент": Kind.CUSTOMER,
-        "account": Kind.ACCOUNT, "лс": Kind.ACCOUNT, "лицевой": Kind.ACCOUNT, "лицевой счет": Kind.ACCOUNT,
-        "order": Kind.ORDER, "заказ": Kind.ORDER,
-        "invoice": Kind.INVOICE, "счет": Kind.INVOICE, "документ": Kind.INVOICE,
-        "payment": Kind.PAYMENT, "платеж": Kind.PAYMENT,
-        "partner": Kind.PARTNER, "партнер": Kind.PARTNER,
-        "user": Kind.USER, "staff": Kind.USER, "пользователь": Kind.USER, "сотрудник": Kind.USER,
+        "customer": SearchKind.CUSTOMER,
+        "client": SearchKind.CUSTOMER,
+        "клиент": SearchKind.CUSTOMER,
+        "абонент": SearchKind.CUSTOMER,
+        "account": SearchKind.ACCOUNT,
+        "лс": SearchKind.ACCOUNT,
+        "лицевой": SearchKind.ACCOUNT,
+        "лицевой счет": SearchKind.ACCOUNT,
+        "order": SearchKind.ORDER,
+        "заказ": SearchKind.ORDER,
+        "invoice": SearchKind.INVOICE,
+        "счет": SearchKind.INVOICE,
+        "документ": SearchKind.INVOICE,
+        "payment": SearchKind.PAYMENT,
+        "платеж": SearchKind.PAYMENT,
+        "partner": SearchKind.PARTNER,
+        "партнер": SearchKind.PARTNER,
+        "user": SearchKind.USER,
+        "staff": SearchKind.USER,
+        "пользователь": SearchKind.USER,
+        "сотрудник": SearchKind.USER,
     }
-)  # fmt: skip
+)
 
 
 class SearchError(Refusal):
@@ -69,7 +83,7 @@ class SearchText:
     """
 
     text: str = ""
-    kind: Kind | None = None
+    kind: SearchKind | None = None
     codes: tuple[str, ...] = ()
     number: int | None = None
     phone: str = ""
@@ -84,7 +98,7 @@ class SearchText:
         """Nothing is left to search for."""
         return not self.text
 
-    def asks_for(self, kind: Kind) -> bool:
+    def asks_for(self, kind: SearchKind) -> bool:
         """Whether objects of this kind are wanted."""
         return self.kind in (None, kind)
 
@@ -105,7 +119,7 @@ def read_search(typed: str) -> SearchText:
         SearchError: longer than MAX_CHARS (search_long), or more than MAX_WORDS words (search_words).
 
     >>> read_search("Счёт: I-000123").kind, read_search("счёт: i-000123").codes
-    (<Kind.INVOICE: 'invoice'>, ('i-000123', 'I-000123'))
+    (<SearchKind.INVOICE: 'invoice'>, ('i-000123', 'I-000123'))
     >>> read_search("8 (916) 123-45-67").phone, read_search("1 234,50 ₽").amount, read_search("#12").number
     ('9161234567', 123450, 12)
     """

@@ -194,7 +194,6 @@ class HomePage(Page):
             rates=rates,
             away=self._(_AWAY),
             states={"accepted": ACCEPTED, "failed": FAILED, "open": UNDER_WAY},
-            ppm_text=self.formats.percent,
             hour_text=lambda at: f"{at.astimezone(self.site.zone):%H:%M}",
             compared=self._(COMPARED[day.weekday()]),
             day_before=written(day - WEEK),

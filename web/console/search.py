@@ -1,8 +1,8 @@
 """The search box of every page: one exact hit opens its object, everything else is told by kinds.
 
-Rules. A kind is looked for only by who may see it, within the legal entities of the right. Each source has its own time:
-one that is away or slow is told beside the others. What a person typed goes on the audit record before anything is
-shown. Payments are named exactly by PostgreSQL, whatever the journal has; parts of them are found by the journal.
+Rules. A kind is looked for only by who may see it, within the legal entities of the right. Each source has its own
+time: one that is away or slow is told beside the others. What a person typed is on the audit record before it is shown.
+Payments are named exactly by PostgreSQL, whatever the journal has; parts of them are found by the journal.
 
 Does not know: how rows are found (billing.search, gateway.journal), what lists show.
 """
@@ -17,10 +17,10 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from billing.language import N_
-from billing.listing.records import Between, Condition, Match, TextIs
+from billing.listing.records import Between, Condition, TextIs
 from billing.search import store
 from billing.search.records import FoundGroup
-from billing.search.terms import MAX_CHARS, Kind, SearchError, SearchText, folded, read_search
+from billing.search.terms import MAX_CHARS, SearchError, SearchKind, SearchText, folded, read_search
 from gateway.journal.documents import Document, payment_documents
 from gateway.journal.figures_store import ids_named
 from gateway.journal.search import MAX_TEXT, Filter, JournalAway, JournalError, search_terms
@@ -44,35 +44,52 @@ STORE_LIMIT_MS: Final = 700
 JOURNAL_LIMIT_S: Final = 1.0
 _SNAPSHOT: Final = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
-NEEDS: Final[Mapping[Kind, Right]] = MappingProxyType(
+NEEDS: Final[Mapping[SearchKind, Right]] = MappingProxyType(
     {
-        Kind.CUSTOMER: Right.CUSTOMERS_VIEW, Kind.ACCOUNT: Right.CUSTOMERS_VIEW, Kind.ORDER: Right.ORDERS_VIEW,
-        Kind.INVOICE: Right.INVOICES_VIEW, Kind.PAYMENT: Right.PAYMENTS_VIEW, Kind.PARTNER: Right.PARTNERS_VIEW,
-        Kind.USER: Right.USERS_MANAGE,
+        SearchKind.CUSTOMER: Right.CUSTOMERS_VIEW,
+        SearchKind.ACCOUNT: Right.CUSTOMERS_VIEW,
+        SearchKind.ORDER: Right.ORDERS_VIEW,
+        SearchKind.INVOICE: Right.INVOICES_VIEW,
+        SearchKind.PAYMENT: Right.PAYMENTS_VIEW,
+        SearchKind.PARTNER: Right.PARTNERS_VIEW,
+        SearchKind.USER: Right.USERS_MANAGE,
     }
-)  # fmt: skip
-TITLES: Final[Mapping[Kind, str]] = MappingProxyType(
+)
+TITLES: Final[Mapping[SearchKind, str]] = MappingProxyType(
     {
-        Kind.CUSTOMER: N_("Customers"), Kind.ACCOUNT: N_("Accounts"), Kind.ORDER: N_("Orders"),
-        Kind.INVOICE: N_("Invoices"), Kind.PAYMENT: N_("Payments"), Kind.PARTNER: N_("Partners"),
-        Kind.USER: N_("Users"),
+        SearchKind.CUSTOMER: N_("Customers"),
+        SearchKind.ACCOUNT: N_("Accounts"),
+        SearchKind.ORDER: N_("Orders"),
+        SearchKind.INVOICE: N_("Invoices"),
+        SearchKind.PAYMENT: N_("Payments"),
+        SearchKind.PARTNER: N_("Partners"),
+        SearchKind.USER: N_("Users"),
     }
-)  # fmt: skip
+)
 #: Lists that show all of a kind.
-LISTS: Final[Mapping[Kind, str]] = MappingProxyType(
+LISTS: Final[Mapping[SearchKind, str]] = MappingProxyType(
     {
-        Kind.CUSTOMER: "/customers", Kind.ACCOUNT: "/customers", Kind.ORDER: "/orders", Kind.INVOICE: "/invoices",
-        Kind.PAYMENT: "/payments", Kind.PARTNER: "/partners", Kind.USER: "/users",
+        SearchKind.CUSTOMER: "/customers",
+        SearchKind.ACCOUNT: "/customers",
+        SearchKind.ORDER: "/orders",
+        SearchKind.INVOICE: "/invoices",
+        SearchKind.PAYMENT: "/payments",
+        SearchKind.PARTNER: "/partners",
+        SearchKind.USER: "/users",
     }
-)  # fmt: skip
+)
 #: What a kind is asked for by, as the page tells it.
-PREFIXES: Final[Mapping[Kind, str]] = MappingProxyType(
+PREFIXES: Final[Mapping[SearchKind, str]] = MappingProxyType(
     {
-        Kind.CUSTOMER: N_("customer:"), Kind.ACCOUNT: N_("account:"), Kind.ORDER: N_("order:"),
-        Kind.INVOICE: N_("invoice:"), Kind.PAYMENT: N_("payment:"), Kind.PARTNER: N_("partner:"),
-        Kind.USER: N_("user:"),
+        SearchKind.CUSTOMER: N_("customer:"),
+        SearchKind.ACCOUNT: N_("account:"),
+        SearchKind.ORDER: N_("order:"),
+        SearchKind.INVOICE: N_("invoice:"),
+        SearchKind.PAYMENT: N_("payment:"),
+        SearchKind.PARTNER: N_("partner:"),
+        SearchKind.USER: N_("user:"),
     }
-)  # fmt: skip
+)
 _REFUSALS: Final = {
     "search_long": N_("Search for at most %(limit)s characters."),
     "search_words": N_("Search for at most %(limit)s words."),
@@ -105,7 +122,7 @@ class ShownGroup:
     has_more: there are others. problem: why something may be missing, marked for translation. note: what was looked at.
     """
 
-    kind: Kind
+    kind: SearchKind
     rows: tuple[ShownRow, ...] = ()
     exact: int = 0
     has_more: bool = False
@@ -133,7 +150,7 @@ class SearchPage(CountedPage):
             self.set_status(400)
             await self._show(typed[: MAX_CHARS // 4] + "…", problem=self._(_REFUSALS[error.code], **error.values))
             return
-        kinds = [kind for kind in Kind if self.may(NEEDS[kind])]
+        kinds = [kind for kind in SearchKind if self.may(NEEDS[kind])]
         if wanted.kind is not None and wanted.kind not in kinds:
             self.set_status(403)
             await self.record("denied", path=self.request.path, right=NEEDS[wanted.kind].value)
@@ -149,7 +166,9 @@ class SearchPage(CountedPage):
         if len(targets) == 1 and "" not in targets and not any(group.problem for group in groups):
             self.redirect(targets.pop(), status=303)
             return
-        groups = [await self._with_journal(group, wanted) if group.kind is Kind.PAYMENT else group for group in groups]
+        groups = [
+            await self._with_journal(group, wanted) if group.kind is SearchKind.PAYMENT else group for group in groups
+        ]
         await self._show(typed, groups=sorted(groups, key=lambda group: not group.exact), kinds=kinds)
 
     async def _show(self, typed: str, **values: Any) -> None:
@@ -168,7 +187,7 @@ class SearchPage(CountedPage):
 
     # -- PostgreSQL
 
-    async def _stored(self, kind: Kind, wanted: SearchText) -> ShownGroup:
+    async def _stored(self, kind: SearchKind, wanted: SearchText) -> ShownGroup:
         """What PostgreSQL has of one kind; a group with its problem where it does not answer."""
         try:
             async with self.site.transaction(_SNAPSHOT) as cur:
@@ -178,23 +197,23 @@ class SearchPage(CountedPage):
             log.warning("search_source_away", extra={"kind": kind.value, "error": str(error)})
             return ShownGroup(kind, problem=_AWAY)
 
-    async def _find(self, cur: Any, kind: Kind, wanted: SearchText) -> ShownGroup:
+    async def _find(self, cur: Any, kind: SearchKind, wanted: SearchText) -> ShownGroup:
         entities = self.access.entities(NEEDS[kind])
         scope = None if entities is None else sorted(entities)
         match kind:
-            case Kind.CUSTOMER:
+            case SearchKind.CUSTOMER:
                 return _group(await store.find_customers(cur, wanted, scope), self._customer)
-            case Kind.ACCOUNT:
+            case SearchKind.ACCOUNT:
                 return _group(await store.find_accounts(cur, wanted, scope), self._account)
-            case Kind.ORDER:
+            case SearchKind.ORDER:
                 return _group(await store.find_orders(cur, wanted, scope), self._order)
-            case Kind.INVOICE:
+            case SearchKind.INVOICE:
                 return _group(await store.find_invoices(cur, wanted, scope), self._invoice)
-            case Kind.PARTNER:
+            case SearchKind.PARTNER:
                 return self._partners(await list_partners(cur), wanted)
-            case Kind.USER:
+            case SearchKind.USER:
                 return self._users(await list_users(cur), wanted)
-            case Kind.PAYMENT:
+            case SearchKind.PAYMENT:
                 ids = [] if wanted.is_amount else await ids_named(cur, wanted.number, wanted.codes, store.GROUP_ROWS)
                 documents = await payment_documents(cur, ids)
                 rows = tuple(self._payment(document) for document in reversed(documents))
@@ -254,7 +273,7 @@ class SearchPage(CountedPage):
             currency = str(partner.body.get("currency", "RUB"))
             rows.append((not is_exact, ShownRow(href, partner.name, partner.code, partner.protocol, balance, currency,
                                                 badge)))  # fmt: skip
-        return _listed(Kind.PARTNER, rows)
+        return _listed(SearchKind.PARTNER, rows)
 
     def _users(self, users: Iterable[Any], wanted: SearchText) -> ShownGroup:
         rows = []
@@ -264,7 +283,7 @@ class SearchPage(CountedPage):
                 badge = ("user_state", user.state, self.word("user_state", user.state))
                 roles = str(role_words(self.spoken, user.roles))
                 rows.append((not is_exact, ShownRow(f"/users#{user.login}", user.login, roles, badge=badge)))
-        return _listed(Kind.USER, rows)
+        return _listed(SearchKind.USER, rows)
 
     # -- the journal
 
@@ -279,7 +298,7 @@ class SearchPage(CountedPage):
             return group
         # Given up, not cancelled: what it holds goes back when its own time ends.
         search = asyncio.create_task(
-            self.site.journal.search_payments(question, None, store.GROUP_ROWS + 1 + len(group.rows), self)
+            self.site.journal.search_payments(question, None, store.GROUP_ROWS + 1 + len(group.rows), self.counts)
         )
         done, _ = await asyncio.wait({search}, timeout=JOURNAL_LIMIT_S)
         if not done:
@@ -320,7 +339,7 @@ def _group(found: FoundGroup, row_of: Any) -> ShownGroup:
     return ShownGroup(found.kind, tuple(map(row_of, found.rows)), found.exact, found.has_more, more)
 
 
-def _listed(kind: Kind, rows: list[tuple[bool, ShownRow]]) -> ShownGroup:
+def _listed(kind: SearchKind, rows: list[tuple[bool, ShownRow]]) -> ShownGroup:
     """Rows of a short list, the exact ones (False) first."""
     rows = sorted(rows, key=lambda row: row[0])
     exact = sum(not is_other for is_other, _ in rows)
@@ -341,6 +360,7 @@ def _path(folder: str, number: str) -> str:
 def list_pairs(conditions: Iterable[Condition]) -> list[tuple[str, str]]:
     """The filter of a list as its address has it (web.site.lists.request).
 
+    >>> from billing.listing.records import Match
     >>> list_pairs([TextIs("name", Match.STARTS, "Ли"), Between("total", 12345, 12345)])
     [('name', 'Ли'), ('name.match', 'starts'), ('total.min', '123.45'), ('total.max', '123.45')]
     """

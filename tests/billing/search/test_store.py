@@ -37,7 +37,8 @@ _ROWS = """
     INSERT INTO invoice_blocks (id, series_id, invoices_count, state, first_number, issued_at)
     OVERRIDING SYSTEM VALUE
     SELECT v.id, s.id, 2, 'issued', v.first, now()
-    FROM (VALUES (7, 'I-', 122), (8, 'B/2026-', 123)) v (id, prefix, first) JOIN invoice_series s ON s.prefix = v.prefix;
+    FROM (VALUES (7, 'I-', 122), (8, 'B/2026-', 123)) v (id, prefix, first)
+    JOIN invoice_series s ON s.prefix = v.prefix;
     INSERT INTO invoices (id, account_id, currency, invoiced_on, due_on, net_minor, tax_minor, total_minor)
     SELECT v.block << 20 | v.place, v.account, 'RUB', '2026-01-01', '2026-01-15', 100000, 20000, 120000
     FROM (VALUES (7::bigint, 0, 101), (7, 1, 102), (8, 0, 103), (8, 1, 103)) v (block, place, account);
