@@ -18,7 +18,7 @@ from tornado.web import Application, RequestHandler
 from web.console import home, listings, search
 from web.console.billing import invoices, orders, runs
 from web.console.partners import partners
-from web.console.payments import attempts, payments
+from web.console.payments import attempts, kept, payments
 from web.console.people import approvals, customers, own, roles, sign_in, users
 from web.console.system import audit, deliveries, jobs, schedules, webhooks
 from web.site import page
@@ -51,8 +51,8 @@ ROUTES: Final[tuple[tuple[str, Any], ...]] = (
     ("/payments", payments.PaymentsPage),
     ("/payments[.]csv", payments.PaymentsExport),
     ("/payments/open", payments.OpenPayment),
-    ("/payments/views", payments.PaymentViewsPage),
-    ("/payments/export", payments.PaymentsJobExport),
+    ("/payments/views", kept.PaymentViewsPage),
+    ("/payments/export", kept.PaymentsJobExport),
     ("/payments/([0-9]{1,19})", payments.PaymentPage),
     ("/payments/([0-9]{1,19})/cancel", payments.CancelPage),
     ("/attempts", attempts.AttemptsPage),

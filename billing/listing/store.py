@@ -44,7 +44,7 @@ from billing.listing.records import (
 
 #: Rows that are counted and added up one by one; more are estimated, unless the asker waits for it.
 COUNTED_ROWS: Final = 50_000
-COUNT_TIMEOUT_MS: Final = 150
+COUNT_TIMEOUT_MS: Final = 100
 PAGE_TIMEOUT_MS: Final = 5_000
 #: Rows that one FETCH of a stream brings.
 PORTION_ROWS: Final = 2_000
@@ -90,18 +90,18 @@ async def page_of(
 
 
 async def count_of(
-    cur: Cursor, source: ListSource, question: Question, *, is_patient: bool = False, timeout_ms: int = COUNT_TIMEOUT_MS
+    cur: Cursor, source: ListSource, question: Question, *, is_patient: bool = False, timeout_ms: int | None = None
 ) -> Count:
     """How many rows there are, with their sums, inside the caller's transaction.
 
-    is_patient: count and add up all of them, whatever it takes within ``timeout_ms``.
+    is_patient: count and add up all of them, whatever it takes within ``timeout_ms`` (None: COUNT_TIMEOUT_MS).
 
-    Counted one by one up to COUNTED_ROWS and ``timeout_ms``; beyond that the number is the planner's estimate.
+    Counted one by one up to COUNTED_ROWS and within the time; beyond that the number is the planner's estimate.
     """
     limit = None if is_patient else COUNTED_ROWS + 1
     statement, values = count_statement(source, question, limit)
     await cur.execute(_SAVEPOINT)
-    await cur.execute(_TIMEOUT.format(ms=timeout_ms))
+    await cur.execute(_TIMEOUT.format(ms=COUNT_TIMEOUT_MS if timeout_ms is None else timeout_ms))
     at_least = 0
     try:
         with _time_is_told():

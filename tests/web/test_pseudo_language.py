@@ -22,6 +22,8 @@ READ = ("title", "aria-label", "placeholder", "alt", "data-label", "data-calenda
 RAW = ("pre", "script", "style", "svg")
 #: Names that every language writes so.
 NAMES = words_of("Русский English ru en fi CSV JSON PDF XLSX RE2 Basic UTC kopeck partner add account refund")
+#: What is wrong with a billed line is told to engineers, in English (billing.explanation.store.JudgedLine.wrong).
+DIAGNOSIS = "no record of its order tells of it"
 #: What the tests type into fields, which pages give back.
 TYPED = words_of("abc yesterday")
 #: Pages of one route that are looked at.
@@ -95,6 +97,7 @@ def values_of(process):
     for [name] in process.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"):
         collect([row for [row] in process.rows(f'SELECT row_to_json(t) FROM "{name}" t')])
     values -= {code for table in TABLES.values() for code in table}
+    values.add(DIAGNOSIS)
     return sorted(values - {""}, key=len, reverse=True)
 
 

@@ -30,7 +30,8 @@ from gateway.journal.journal import Journal
 from gateway.journal.totals import PaymentCounts, payment_totals
 from gateway.partners.contracts import list_partners
 from web.console.listings import LISTINGS
-from web.console.payments.payments import EXPORT_COLUMNS, choices, payment_cells
+from web.console.payments.kept import payment_cells
+from web.console.payments.payments import EXPORT_COLUMNS, choices
 from web.site.filters import parse_form
 from web.site.lists import shown
 from web.site.lists.declaration import Listing

@@ -10,6 +10,7 @@ Does not know: payments, partners, users' passwords.
 
 import hmac
 import logging
+import re
 import secrets
 from datetime import UTC, datetime
 from functools import cached_property
@@ -47,6 +48,8 @@ SECURITY_HEADERS: Final = {
     "Server": "kopeck",
 }
 _HSTS: Final = "max-age=31536000"
+#: Fields that are not carried over a sign-in.
+_SECRET_FIELD: Final = re.compile(r"(?i)passw|current|repeat|token|secret")
 #: Where a notice keeps its tone, among its values.
 _TONE: Final = "tone"
 LANGUAGE_COOKIE: Final = "kopeck_language"
@@ -124,7 +127,7 @@ class Page(RequestHandler):
         if token:
             self.session = await self.site.session(token[:200])
         if self.needs is not Open.TO_EVERYONE and self.session is None:
-            self._ask_to_sign_in()
+            await self._ask_to_sign_in()
             return
         if self.request.method == "POST":
             self._check_csrf()
@@ -378,10 +381,22 @@ class Page(RequestHandler):
         if len(expected) < 32 or not hmac.compare_digest(expected.encode(), given.encode()):
             raise Refused(403, N_("The page is out of date. Open it again and repeat."))
 
-    def _ask_to_sign_in(self) -> None:
+    async def _ask_to_sign_in(self) -> None:
+        """To the sign-in page, and from there back. What was typed into a form is asked to be sent again then."""
+        typed = self._fields_to_carry() if self.request.method == "POST" else []
+        if typed:
+            self.set_status(401)
+            target = safe_target(self.request.path)
+            await self.show("sign_in.html", login="", error="", target=target, typed=typed)
+            return
         wanted = self.request.uri if self.request.method == "GET" else "/payments"
         query = urlencode({"next": safe_target(wanted or "")})
         self._leave(f"/sign-in?{query}")
+
+    def _fields_to_carry(self) -> list[tuple[str, str]]:
+        """What a form says, without what is secret or its session's own."""
+        names = [name for name in self.request.body_arguments if not _SECRET_FIELD.search(name) and name != "csrf"]
+        return [(name, value) for name in names for value in self.get_body_arguments(name, strip=False)]
 
     def _leave(self, path: str) -> None:
         """Send the whole page elsewhere. htmx would put the answer of a redirect into a part of the page, so it is told

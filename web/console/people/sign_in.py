@@ -74,7 +74,16 @@ class SignInPage(Page):
             return
         await start_session(self, user, is_new_browser=browser != self.browser)
         self.put_cookie(self.browser_cookie, browser, same_site="Strict", days=KNOWN_BROWSER_DAYS)
-        self.redirect(safe_target(self.get_body_argument("next", "")), status=303)
+        target = safe_target(self.get_body_argument("next", ""))
+        typed = self._carried()
+        if typed:  # a session ended in mid-form: the person sees what was typed and sends it, or not
+            await self.show("send_again.html", target=target, typed=typed)
+            return
+        self.redirect(target, status=303)
+
+    def _carried(self) -> list[tuple[str, str]]:
+        names, values = (self.get_body_arguments(f"typed_{part}", strip=False) for part in ("name", "value"))
+        return list(zip(names, values, strict=False))
 
     async def _refuse(self, status: int, login: str, error: str) -> None:
         self.set_status(status)
@@ -82,7 +91,7 @@ class SignInPage(Page):
 
     async def _ask(self, login: str, error: str) -> None:
         target = safe_target(self.get_argument("next", ""))
-        await self.show("sign_in.html", login=login, error=error, target=target)
+        await self.show("sign_in.html", login=login, error=error, target=target, typed=self._carried())
 
 
 class SignOutPage(Page):

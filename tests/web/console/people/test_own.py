@@ -1,6 +1,7 @@
 """What is a person's own: sessions listed and ended, a new browser told of, tokens made once shown and revoked."""
 
 import re
+from html import unescape
 
 from tests.web import seed
 
@@ -88,3 +89,29 @@ def test_a_token_gives_no_more_than_its_owner_has(own_site):
         answer = vera.post("/profile/tokens", form, "/profile/tokens")
         assert (answer.status, message in answer.words) == (400, True), more
     assert own_site.rows("SELECT FROM tokens") == []
+
+
+def test_a_session_that_ends_in_mid_form_loses_nothing_that_was_typed(own_site):
+    oleg = signed_in(own_site, "oleg")
+    form = {"name": "ночная <b>", "days": "30", "right": ["payments.view", "money.post"], "password": "secret words"}
+    csrf = oleg.find("/profile/tokens").hidden("csrf")
+    own_site.rows("DELETE FROM sessions")
+    asked = oleg.post("/profile/tokens", {"csrf": csrf, **form})
+    assert asked.status == 401
+    assert "Ваш сеанс закончился" in asked.words
+    assert "secret words" not in asked.text
+    names, values = (
+        [unescape(text) for text in re.findall(rf'"typed_{part}" value="([^"]*)"', asked.text)]
+        for part in ("name", "value")
+    )
+    carried = {"typed_name": names, "typed_value": values, "next": asked.hidden("next"), "csrf": asked.hidden("csrf")}
+    wrong = oleg.post("/sign-in", {**carried, "login": "oleg", "password": "not the password"})
+    assert wrong.status == 401
+    assert wrong.text.count('name="typed_name"') == len(names)
+    again = oleg.post("/sign-in", {**carried, "login": "oleg", "password": seed.PASSWORD})
+    assert again.status == 200
+    assert "ночная <b>" in again.words
+    assert own_site.rows("SELECT FROM tokens") == []  # until the person sends it
+    sent = oleg.post("/profile/tokens", {**dict(form, password=""), "csrf": again.hidden("csrf")})
+    assert sent.status == 200
+    assert own_site.rows("SELECT name, rights FROM tokens") == [("ночная <b>", ["money.post", "payments.view"])]
