@@ -21,6 +21,7 @@ from web.site.page import Page
 #: Every route as an address, and what one needs to open (GET) or send (POST) it.
 OPEN_TO: dict[tuple[str, str], Need] = {
     ("GET", "/"): Open.TO_SIGNED_IN,
+    ("GET", "/search"): Open.TO_SIGNED_IN,
     ("GET", "/sign-in"): Open.TO_EVERYONE,
     ("POST", "/sign-in"): Open.TO_EVERYONE,
     ("POST", "/sign-out"): Open.TO_EVERYONE,
