@@ -156,7 +156,7 @@ class History:
     """
 
     minimums = 0.12
-    shifts = (*(0,) * 12, -40, -3, 2)
+    shifts: tuple[int, ...] = (*(0,) * 12, -40, -3, 2)
     ahead = 0.7
 
     def __init__(self, dsn: str, customers: int, seed: int) -> None:
