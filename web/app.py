@@ -15,7 +15,7 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.web import Application, RequestHandler
 
-from web.console import listings
+from web.console import home, listings, search
 from web.console.billing import invoices, orders, runs
 from web.console.partners import partners
 from web.console.payments import attempts, kept, payments
@@ -39,7 +39,8 @@ _CODE: Final = "([a-z0-9][a-z0-9-]{0,31})"
 _LOGIN: Final = "([a-z0-9][a-z0-9._@-]{1,63})"
 
 ROUTES: Final[tuple[tuple[str, Any], ...]] = (
-    ("/", page.Start),
+    ("/", home.HomePage),
+    ("/search", search.SearchPage),
     ("/sign-in", sign_in.SignInPage),
     ("/sign-out", sign_in.SignOutPage),
     ("/language", sign_in.LanguagePage),
@@ -102,6 +103,7 @@ def make_app(options: WebOptions) -> Application:
     return Application(
         routes,
         site=site,
+        paths=frozenset(path for path, _ in ROUTES),
         has_search=any(path == "/search" for path, _ in ROUTES),
         log_function=log_request,
         static_path=str(here / "static"),

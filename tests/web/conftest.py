@@ -223,15 +223,21 @@ def running(
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
-def site(pg: Any, journal_uri: str) -> Iterator[Running]:
-    """A filled provider that all tests of a session look at; those that change something make their own."""
+def make_database(pg: Any) -> str:
+    """The name of a new database, which lives as long as the server."""
     name = f"web_{next(_numbers)}"
     with closing(psycopg2.connect(pg.dsn(SUPERUSER, "postgres"))) as connection:
         connection.autocommit = True
         with connection.cursor() as cur:
             parts = [sql.Identifier(part) for part in (name, DATABASE, OWNER)]
             cur.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(*parts))
+    return name
+
+
+@pytest.fixture(scope="session")
+def site(pg: Any, journal_uri: str) -> Iterator[Running]:
+    """A filled provider that all tests of a session look at; those that change something make their own."""
+    name = make_database(pg)
     with running(pg.dsn(APP, name), pg.dsn(OWNER, name), journal_uri, name, seed.PAYMENTS) as process:
         yield process
 

@@ -73,6 +73,10 @@ def test_no_page_scrolls_sideways_and_each_is_pictured(site, tab, size, viewport
     picture(tab, f"sign-in-{size}")
     sign_in(tab, site.address, "anna")
     for name, path in {
+        "home": "/",
+        "search": "/search?" + urlencode({"q": "Ёлкина"}),
+        "search-help": "/search",
+        "search-nothing": "/search?" + urlencode({"q": "нет таких"}),
         "payments": "/payments",
         "payments-bad": "/payments?min=abc&from=31.02.2026",
         "payments-empty": "/payments?q=nothing-like-this",

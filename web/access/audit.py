@@ -26,6 +26,7 @@ ACTIONS: Final = (
     "signed_out",
     "password_changed",
     "password_change_failed",
+    "searched",
     "payments_listed",
     "payment_viewed",
     "payment_cancel_asked",

@@ -37,7 +37,7 @@ class Group:
 
 
 GROUPS: Final = (
-    Group("", ()),
+    Group("", (MenuEntry("home", "/", N_("Home"), "house", Open.TO_SIGNED_IN),)),
     Group(
         N_("Payments"),
         (

@@ -421,16 +421,6 @@ class NotFound(Page):
     post = get
 
 
-class Start(Page):
-    """GET /: where everybody begins."""
-
-    needs = Open.TO_SIGNED_IN
-
-    async def get(self) -> None:
-        """To the list of payments."""
-        self.redirect("/payments")
-
-
 class Files(StaticFileHandler):
     """The style sheet and the script, with the same headers as the pages, on errors too."""
 

@@ -31,6 +31,7 @@ from web.access.approval_kinds import approval_kinds
 from web.access.sessions import Session, read_session
 from web.access.throttle import network_of, take_try_of_session, trust_browser
 from web.access.users import User, authenticate, is_password_of, user_by_login
+from web.site.figures import Figures
 from web.site.templates import Templates
 
 #: Connections of one web process; pages hold one for milliseconds.
@@ -85,6 +86,7 @@ class Site:
         self.kinds = approval_kinds(options.second_person_above_minor)
         self.zone = ZoneInfo(options.time_zone)
         self.templates = Templates(self.zone)
+        self.figures = Figures()
         self._proxies = [ipaddress.ip_network(network) for network in options.trusted_proxies]
         self._pool: Any = None
         self._pool_made = asyncio.Lock()

@@ -114,6 +114,7 @@ ACTIONS: Final[Mapping[str, str]] = {
     "signed_out": N_("Signed out"),
     "password_changed": N_("Changed password"),
     "password_change_failed": N_("Failed to change password"),
+    "searched": N_("Searched"),
     "payments_listed": N_("Listed payments"),
     "payment_viewed": N_("Viewed payment"),
     "payment_cancel_asked": N_("Asked to reverse payment"),

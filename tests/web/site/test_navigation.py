@@ -23,8 +23,8 @@ def test_sections_and_addresses_are_named_once():
 
 
 def test_a_person_sees_what_his_rights_open_and_no_empty_group():
-    assert [entry.path for group in shown_groups(lambda right: False) for entry in group.entries] == ["/approvals"]
+    assert [entry.path for group in shown_groups(lambda right: False) for entry in group.entries] == ["/", "/approvals"]
     shown = [entry.path for group in shown_groups(lambda right: right is Right.AUDIT_VIEW) for entry in group.entries]
-    assert shown == ["/approvals", "/audit"]
+    assert shown == ["/", "/approvals", "/audit"]
     viewer = SYSTEM_ROLES["viewer"]
     assert "/payments" in [entry.path for group in shown_groups(viewer.__contains__) for entry in group.entries]
