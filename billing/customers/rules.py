@@ -9,12 +9,11 @@ from dataclasses import fields
 from typing import Any, Final
 
 from billing.customers.records import Customer, NewCustomer
+from billing.language import languages
 from billing.ledger.accounts import NAME_MAX, NewAccount, problem_with
 from billing.refusals import Refusal
 from ratingcore.bands import zone_of
 
-#: What the column takes (migrations/0006).
-LANGUAGES: Final = ("ru", "en")
 CONTACTS: Final = ("person", "email", "phone", "address")
 DETAILS: Final = ("inn", "kpp")
 #: What an invoice shows of its seller.
@@ -56,8 +55,9 @@ def problem_with_facts(new: NewCustomer) -> str | None:
     """What is wrong with all of it but the numbers and the account."""
     if not _GROUP.fullmatch(new.group):
         return f"group {new.group[:40]!r} must be letters, digits or _.:- and at most 64"
-    if new.language not in LANGUAGES:
-        return f"language {new.language[:40]!r} must be one of: {', '.join(LANGUAGES)}"
+    known = [language.code for language in languages()]
+    if new.language not in known:
+        return f"language {new.language[:40]!r} must be one of: {', '.join(known)}"
     if len(new.name) > NAME_MAX or not new.name.isprintable():
         return f"name must be printable and at most {NAME_MAX} characters"
     if new.parent_pays and not new.parent:

@@ -2,14 +2,19 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 from urllib.parse import urlsplit
 
 import pytest
 
+from billing.customers.customers import add_customer
+from billing.customers.records import NewCustomer
+from billing.customers.rules import problem_with_customer
 from tests.billing.invoicing.invoice_books import Books, Charge
 from tests.billing.language.pseudo import pseudo, pseudo_language, untold, words_of, words_of_formats
+from tests.billing.orders.shop import act
 from tests.web.conftest import Person, running
 from web.app import ROUTES
 from web.site.words import TABLES
@@ -173,6 +178,15 @@ def test_who_chose_the_language_reads_it_whatever_the_browser_asks_for(spoken):
     assert anna.post("/language", {"language": "en", "next": "/profile"}, "/profile").status == 303
     assert anna.post("/language", {"language": "fi", "next": "/profile"}, "/profile").status == 303
     assert '<html lang="fi"' in anna.get("/profile").text
+    elsewhere = Person(process.port, "ru")
+    assert elsewhere.sign_in("anna", "correct horse 42").status == 303
+    assert '<html lang="fi"' in elsewhere.get("/profile").text  # kept with the user, not in the browser
+
+
+def test_a_customer_has_any_language_that_has_a_file(pseudo_language, database):
+    new = NewCustomer("1001", name="Aino", language=pseudo_language)
+    assert act(database, lambda cur: add_customer(cur, new))
+    assert problem_with_customer(replace(new, language="xx")) == "language 'xx' must be one of: ru, fi, en"
 
 
 def test_a_text_that_is_not_marked_is_found():

@@ -23,7 +23,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
 from billing.database.cursors import Cursor
-from billing.language import N_
+from billing.language import N_, languages
 from billing.refusals import Refusal
 from web.access.passwords import MAX_PASSWORD_BYTES, problem_with_password
 from web.access.rights import Access
@@ -107,8 +107,6 @@ UPDATE users u SET signed_in_at = now(),
     password_hash = CASE WHEN password_hash = %(old)s THEN coalesce(%(new)s, password_hash) ELSE password_hash END
 WHERE login = %(login)s AND state = 'active' AND password_hash = %(old)s RETURNING {USER_COLUMNS}
 """
-#: What the column takes (migrations/0003).
-_LOCALES: Final = ("ru", "en")
 _SET_LOCALE: Final = "UPDATE users SET locale = %s WHERE id = %s"
 _SET_STATE: Final = "UPDATE users SET state = %s WHERE id = %s"
 _TAKE_ROLES: Final = "DELETE FROM user_roles WHERE user_id = %s AND NOT role_id = ANY(%s::int[])"
@@ -224,8 +222,8 @@ async def is_password_of(cur: Cursor, user: User, password: str) -> bool:
 
 
 async def set_locale(cur: Cursor, user_id: int, locale: str) -> None:
-    """Remember the language a user chose; one that the column does not take is left to the browser's cookie."""
-    await cur.execute(_SET_LOCALE, (locale if locale in _LOCALES else None, user_id))
+    """Remember the language a user chose; None for one that has no file."""
+    await cur.execute(_SET_LOCALE, (locale if locale in [known.code for known in languages()] else None, user_id))
 
 
 async def set_roles(

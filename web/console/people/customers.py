@@ -16,7 +16,7 @@ from billing.customers.legal_entities_store import list_entities
 from billing.customers.list_store import CUSTOMER_ROWS
 from billing.customers.store import accounts_of, customer_by_number
 from billing.database.cursors import Cursor
-from billing.language import N_
+from billing.language import N_, languages
 from billing.ledger.account_store import statement
 from billing.ledger.accounts import StatementLine
 from billing.listing.records import Match, Question, TextIs
@@ -28,12 +28,18 @@ from web.site.lists.pages import ListedPage
 
 CUSTOMER_STATES: Final = {"active": N_("active"), "closed": N_("closed")}
 ACCOUNT_STATES: Final = {"active": N_("active"), "inactive": N_("inactive"), "closed": N_("closed")}
+#: Of others there may be a file, which gives their own names.
 LANGUAGES: Final = {"ru": N_("Russian"), "en": N_("English")}
 
 
 async def entity_options(cur: Cursor) -> Sequence[tuple[str, str]]:
     """Legal entities to choose from."""
     return [(entity.number, entity.name) for entity in await list_entities(cur)]
+
+
+async def further_languages(cur: Cursor) -> Sequence[tuple[str, str]]:
+    """Languages to choose from that are files alone."""
+    return [(language.code, language.name) for language in languages() if language.code not in LANGUAGES]
 
 
 CUSTOMERS: Final = Listing(
@@ -69,7 +75,7 @@ CUSTOMERS: Final = Listing(
             "legal_entity", N_("Legal entity"), Kind.STATE, under="legal_entity_name", options=entity_options,
             is_shown=False,
         ),
-        ListColumn("language", N_("Language"), Kind.STATE, words=LANGUAGES, is_shown=False),
+        ListColumn("language", N_("Language"), Kind.STATE, words=LANGUAGES, options=further_languages, is_shown=False),
         ListColumn("phone", N_("Phone"), Kind.CODE, is_shown=False),
         ListColumn("email", N_("Email"), Kind.CODE, is_shown=False),
         ListColumn("inn", N_("INN"), Kind.CODE, is_shown=False),
