@@ -191,10 +191,11 @@ def test_no_search_reads_a_big_table_from_end_to_end(found: Any, database: Any, 
         async with aiopg.connect(database.dsn, options="-c timezone=UTC") as connection, connection.cursor() as cur:
             await cur.execute("BEGIN")
             await store.limit_search(cur, 5_000)
-            explaining: Any = Explaining(cur)
+            kept = Explaining(cur)
+            explaining: Any = kept
             for find in (store.find_customers, store.find_accounts, store.find_orders, store.find_invoices):
                 await find(explaining, read_search(typed), None)
-            return explaining.plans
+            return kept.plans
 
     told = asyncio.run(plans())
     assert len(told) >= 1
