@@ -149,7 +149,15 @@ class UsageFile:
 
 
 class History:
-    """Customers and what they do; everything goes through one connection of the program's role."""
+    """Customers and what they do; everything goes through one connection of the program's role.
+
+    minimums: how many orders have one. shifts: days by which usage lies before or after those of its file. ahead: how
+    many credit notes prefer lines that are to be adjusted.
+    """
+
+    minimums = 0.12
+    shifts: tuple[int, ...] = (*(0,) * 12, -40, -3, 2)
+    ahead = 0.7
 
     def __init__(self, dsn: str, customers: int, seed: int) -> None:
         self.dice = random.Random(seed)
@@ -274,7 +282,7 @@ class History:
         if item == "hosting" or (item == "setup" and dice.random() < 0.5):
             price = dice.randint(0, 500_000)
         trial = starts + dice.randint(1, 60 * DAY) if kind == "recurring" and dice.random() < 0.15 else None
-        minimum = dice.choice((30_000, 77_777)) if kind == "recurring" and dice.random() < 0.12 else 0
+        minimum = dice.choice((30_000, 77_777)) if kind == "recurring" and dice.random() < self.minimums else 0
         codes = [code for code in ("WELCOME", "GIFT", "FIRST") if dice.random() < 0.12]
         (number,) = self.row(
             "INSERT INTO orders (account_id, payer_account_id, terms_id, quantity, starts_at, trial_until,"
@@ -395,7 +403,7 @@ class History:
         )
         every = self.cur.fetchall()
         self.connection.commit()
-        found = [one for one in every if one[3]] if self.chance.random() < 0.7 else every
+        found = [one for one in every if one[3]] if self.chance.random() < self.ahead else every
         if not found:
             return
         number, line, gross, _ = self.chance.choice(found)
@@ -482,7 +490,7 @@ class History:
         days = max(1, (until - since).days)
         for _ in range(int(len(items) * days * 0.12 + self.dice.random())):
             at = seconds(since) + self.dice.randint(0, days * DAY - 1)
-            at += self.dice.choice((0,) * 12 + (-40, -3, 2)) * DAY
+            at += self.dice.choice(self.shifts) * DAY
             self._used(customer, self.dice.choice(items), at)
 
     def _used(self, customer: Customer, item: str, at: int) -> None:
@@ -522,6 +530,14 @@ class History:
         return read_world(self.cur, self.usage)
 
 
+class LateHistory(History):
+    """Much usage comes late, to orders that mostly have a minimum, and credit notes are of any line."""
+
+    minimums = 0.7
+    shifts = (0, 0, -20, -40)
+    ahead = 0.0
+
+
 def read_world(cur: Any, usage: dict[int, list[Usage]]) -> World:
     """Payers, orders and manual lines of the database."""
     pauses: dict[int, list[tuple[int, int]]] = {}
@@ -554,12 +570,13 @@ def read_world(cur: Any, usage: dict[int, list[Usage]]) -> World:
     )
     manual = [Manual(*row) for row in cur.fetchall()]
     cur.execute(
-        "SELECT l.order_id, l.item, extract(epoch FROM l.period_start)::bigint, -sum(c.amount_minor)::bigint"
+        "SELECT l.order_id, l.kind, l.item, extract(epoch FROM l.period_start)::bigint, l.tax_ppm, l.tax_inside,"
+        " -sum(c.amount_minor)::bigint"
         " FROM invoice_lines c JOIN invoices n ON n.id = c.invoice_id"
         " JOIN invoice_lines l ON l.invoice_id = n.corrects_id AND l.line = c.line"
-        " WHERE c.kind = 'credit' AND l.kind IN ('recurring', 'percentage') GROUP BY 1, 2, 3"
+        " WHERE c.kind = 'credit' AND l.order_id IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6"
     )
-    credited = {(order, item, start): amount for order, item, start, amount in cur.fetchall()}
+    credited = {row[:6]: row[6] for row in cur.fetchall()}
     sorted_usage = {account: sorted(rows, key=lambda one: (one.at, one.id)) for account, rows in usage.items()}
     return World(payers, orders, sorted_usage, manual, credited)
 

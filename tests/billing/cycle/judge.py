@@ -8,6 +8,7 @@ Does not know: storage, numbers of invoices, transfers.
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -108,14 +109,14 @@ class Payer:
 class World:
     """Everything a run may look at. orders: of all times, by account and id; usage: by account and (at, id).
 
-    credited: what credit notes took off lines that were charged in advance, by (order, item, start of the line).
+    credited: what credit notes took off lines, by ``about`` of them.
     """
 
     payers: Mapping[int, Payer]
     orders: Mapping[int, Sequence[Order]]
     usage: Mapping[int, Sequence[Usage]]
     manual: Sequence[Manual]
-    credited: Mapping[tuple[int, str, int], int] = field(default_factory=dict)
+    credited: Mapping["About", int] = field(default_factory=dict)
 
 
 # ---- what it says
@@ -138,6 +139,14 @@ class Line(NamedTuple):
     tax: int
 
 
+About = tuple[int, str, str, int, int, bool]
+
+
+def about(line: Line) -> About:
+    """What a line and the late lines of the same period have in common."""
+    return line.order, line.kind, line.item, line.start, line.tax_ppm, line.inside
+
+
 class Record(NamedTuple):
     """A row of order_periods."""
 
@@ -155,11 +164,13 @@ class Record(NamedTuple):
 class Book:
     """What is billed so far: records by (order, part, period's start), lines of advance records, manual lines.
 
-    seen: by (order, period's start), usage that counts before it is billed.
+    in_arrears: what lines of arrears and late parts came to. seen: by (order, period's start), usage that counts before
+    it is billed.
     """
 
     records: dict[tuple[int, str, int], Record] = field(default_factory=dict)
     advance_lines: dict[tuple[int, int], list[Line]] = field(default_factory=dict)
+    in_arrears: Counter[About] = field(default_factory=Counter)
     manual: set[int] = field(default_factory=set)
     seen: dict[tuple[int, int], int] = field(default_factory=dict)
 
@@ -169,7 +180,7 @@ class Bill:
     """What a run makes: lines by payer, records, (payer, order, period's start, part) of what failed.
 
     advance_lines: those of advance records, by (order, period's start). manual: manual lines that were billed. until:
-    usage that counts before it was seen.
+    usage that counts before it was seen. in_arrears: lines of arrears and late parts.
     """
 
     invoices: dict[int, list[Line]] = field(default_factory=dict)
@@ -178,6 +189,7 @@ class Bill:
     manual: set[int] = field(default_factory=set)
     failures: set[tuple[int, int, int, str]] = field(default_factory=set)
     until: int = 0
+    in_arrears: list[Line] = field(default_factory=list)
 
 
 class _FailedError(Exception):
@@ -665,7 +677,10 @@ def fills_or_draws(prices: Prices, order: Order) -> bool:
 
 
 def late(prices: Prices, part: Part, seen: int, until: int, world: World, book: Book) -> None:
-    """What the whole part comes to with all that is known now, less what it came to with what was known then."""
+    """What the whole part comes to with all that is known now, less what it came to with what was known then.
+
+    Of a line that credit notes took something off, what they left goes back at most.
+    """
     sums: dict[tuple[object, ...], list[int]] = {}
     for sign, known in ((1, until), (-1, seen)):
         whole = replace(part, part="arrears", drafts=[])
@@ -682,7 +697,11 @@ def late(prices: Prices, part: Part, seen: int, until: int, world: World, book: 
         if quantity or amount:
             shown = 1 if kind == "minimum" else quantity
             tax = core.Tax(rate, inside)
-            part.drafts.append(Draft(kind, item, (place, nth), part.since, part.until, shown, discount, amount, tax))
+            draft = Draft(kind, item, (place, nth), part.since, part.until, shown, discount, amount, tax)
+            what = about(_taxed(part.order.id, draft))
+            if what in world.credited:
+                draft = replace(draft, amount=max(amount, min(0, world.credited[what] - book.in_arrears[what])))
+            part.drafts.append(draft)
 
 
 def minimum(prices: Prices, part: Part, book: Book, today: Mapping[tuple[int, str, int], Part]) -> None:
@@ -725,7 +744,7 @@ def adjustments(prices: Prices, order: Order, bill_on: date, book: Book, world: 
         for line in book.advance_lines[order.id, record.start]:
             changed = num * record.den - record.num * den
             amount = divide(line.amount * changed, den * record.num)
-            rest = line.amount - world.credited.get((order.id, line.item, line.start), 0)
+            rest = line.amount - world.credited.get(about(line), 0)
             if line.amount > 0:
                 amount = max(amount, -rest)
             elif line.amount < 0:
@@ -792,8 +811,11 @@ def _bill_payer(
         rank = (what.order.id, what.start, PARTS.index(what.part))
         lines += [((0, *rank, *draft.place), _taxed(what.order.id, draft)) for draft in what.drafts]
         made.records.append(_record(what))
+        of_part = [_taxed(what.order.id, draft) for draft in what.drafts]
         if what.part == "advance":
-            made.advance_lines[what.order.id, what.start] = [_taxed(what.order.id, one) for one in what.drafts]
+            made.advance_lines[what.order.id, what.start] = of_part
+        elif what.part in ("arrears", "late"):
+            made.in_arrears += of_part
     if lines:
         made.invoices[payer.account] = [line for _, line in sorted(lines, key=lambda one: one[0])]
 
@@ -958,4 +980,6 @@ def note(book: Book, made: Bill) -> None:
         if one.part in ("arrears", "late"):
             book.seen[one.order, one.start] = max(made.until, book.seen.get((one.order, one.start), 0))
     book.advance_lines |= made.advance_lines
+    for line in made.in_arrears:
+        book.in_arrears[about(line)] += line.amount
     book.manual |= made.manual

@@ -19,7 +19,7 @@ from billing.cycle.shard import ShardJob, ShardWorker
 from billing.verification.cycle import verify_cycle
 from billing.verification.ledger import verify_ledger
 from billing.verification.usage import verify_usage
-from tests.billing.cycle.histories import CATALOGUE, History, with_connection
+from tests.billing.cycle.histories import CATALOGUE, History, LateHistory, with_connection
 from tests.billing.cycle.judge import Bill, Book, Line, Record, bill, note
 
 #: Few, so that there are several shards however few customers there are.
@@ -139,9 +139,9 @@ def unequal(ours, theirs):
     return [pair for pair in pairs if pair[0] != pair[1]]
 
 
-def live(database, customers, seed, runs):
+def live(database, customers, seed, runs, lived=History):
     """A history through these run dates, compared after each; returns how many lines there were of each kind."""
-    history = History(database.dsn, customers, seed)
+    history = lived(database.dsn, customers, seed)
     book, kinds = Book(), Counter()
     load(database.dsn, history.tariffs)
     catalogue = history.tariffs.read()
@@ -230,6 +230,23 @@ def test_a_few_lives_are_billed_as_the_judge_bills_them(database, seed):
     assert kinds["recurring"] > 20
     assert kinds["usage"] > 20
     assert kinds["mended"] > 0
+    assert found_by_verify(database.dsn, None) == []
+    assert given_back_wrong(database.dsn) == []
+
+
+#: Top-ups that late usage would have lowered, but for what credit notes took off them before.
+_HELD = """
+    SELECT count(*) FROM order_periods p JOIN invoice_lines l
+      ON l.invoice_id = p.invoice_id AND l.order_id = p.order_id AND l.kind = 'minimum' AND l.amount_minor = 0
+    WHERE p.part = 'late' AND l.period_start >= p.period_start AND l.period_start < p.period_end
+"""
+
+
+def test_late_usage_beside_credit_notes_is_billed_as_the_judge_bills_it(database):
+    live(database, 12, 1, run_dates(date(2025, 11, 1), date(2026, 3, 1), 1), LateHistory)
+    with with_connection(database.dsn) as connection, connection.cursor() as cur:
+        cur.execute(_HELD)
+        assert cur.fetchone()[0] > 0
     assert found_by_verify(database.dsn, None) == []
     assert given_back_wrong(database.dsn) == []
 

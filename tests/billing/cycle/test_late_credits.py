@@ -17,8 +17,10 @@ from tests.billing.cycle.test_schedules import CATALOGUE
 APRIL = MARCH.replace(month=4)
 #: 60 messages at 0.93, and 61 at 0.49.
 BEFORE, AFTER = 5_580, 2_989
-#: Lines of the first invoice: fee, messages, fund.
-SMS = 2
+#: Lines of the first invoice: fee, messages, fund, minimum.
+SMS, TOP_UP = 2, 4
+#: What 21 messages, with their part of the fund and the fee, leave to a minimum of 400.00.
+MISSING = 40_000 - 30_000 - 1_953 - 23
 
 
 @pytest.fixture
@@ -29,9 +31,9 @@ def base(database) -> Iterator[Base]:
         yield made
 
 
-def billed(base: Base, messages: int = 60) -> int:
+def billed(base: Base, messages: int = 60, minimum_minor: int = 0) -> int:
     account = base.subscriber("S1")
-    base.order(account, plan="small")
+    base.order(account, plan="small", minimum_minor=minimum_minor)
     for _ in range(messages):
         sent(base, account, "2026-01-15T12:00:00+03:00")
     base.bill(FEBRUARY)
@@ -62,6 +64,7 @@ def credit(base: Base, number: str, line: int, amount: int | None = None) -> Inv
 
 
 def late_lines(base: Base, item: str = "sms") -> list[int]:
+    """Amounts, in the order of invoices. item: '' is a minimum."""
     return [
         amount
         for (amount,) in base.rows(
@@ -124,4 +127,27 @@ def test_what_late_usage_takes_of_several_lines_is_taken_once(base: Base) -> Non
     for number, line in (("I-000001", SMS), ("I-000002", second)):
         with pytest.raises(InvoiceError, match=f"nothing is left to credit of line {line}"):
             credit(base, number, line)
+    assert misjudged(base) == []
+
+
+@pytest.mark.parametrize(
+    ("credited", "back"),
+    [(0, [95, 94]), (1_000, [95, 94]), (MISSING - 96, [95, 1]), (MISSING - 24, [24, 0]), (MISSING, [0, 0])],
+)
+def test_a_top_up_that_was_credited_does_not_pay_for_late_usage_as_well(
+    base: Base, credited: int, back: list[int]
+) -> None:
+    """A message and its part of the fund come late, twice: the minimum misses as much less, of what it still is."""
+    account = billed(base, 21, minimum_minor=40_000)
+    if credited:
+        assert credit(base, "I-000001", TOP_UP, credited).total == -credited
+    late(base, account)
+    base.bill(MARCH)
+    late(base, account, 3)
+    base.bill(APRIL)
+    assert late_lines(base) == [93, 93]
+    assert late_lines(base, "fund") == [2, 1]
+    assert late_lines(base, "") == [-one for one in back]
+    paid = base.one("SELECT sum(amount_minor) FROM invoice_lines WHERE period_start < '2026-02-01T00:00:00+03:00'")
+    assert paid == max(40_000 - credited, 30_000 + 23 * 93 + 26)
     assert misjudged(base) == []
