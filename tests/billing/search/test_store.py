@@ -164,3 +164,41 @@ def test_many_rows_are_few_on_the_page_with_the_filter_that_shows_all(found: Any
     assert (len(group.rows), group.has_more) == (store.GROUP_ROWS, True)
     assert group.conditions == (TextIs("account", Match.STARTS, "M-"),)
     assert Between("total", 1, 1) not in group.conditions
+
+
+class Explaining:
+    """A cursor that keeps the plan of each query before it runs it."""
+
+    def __init__(self, cur: Any) -> None:
+        self._cur = cur
+        self.plans: list[str] = []
+
+    async def execute(self, statement: str, values: Any = None) -> None:
+        if statement.split(maxsplit=1)[0] in ("SELECT", "WITH"):
+            await self._cur.execute(f"EXPLAIN {statement}", values)
+            self.plans.append("\n".join(row[0] for row in await self._cur.fetchall()))
+        await self._cur.execute(statement, values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cur, name)
+
+
+@pytest.mark.parametrize(
+    "typed", ["79161234567", "ёлкину", "елкин анна", "I-000123", "123", "1 200,00", "a@b.ru", "#12"]
+)
+def test_no_search_reads_a_big_table_from_end_to_end(found: Any, database: Any, typed: str) -> None:
+    async def plans() -> list[str]:
+        async with aiopg.connect(database.dsn, options="-c timezone=UTC") as connection, connection.cursor() as cur:
+            await cur.execute("BEGIN")
+            await store.limit_search(cur, 5_000)
+            kept = Explaining(cur)
+            explaining: Any = kept
+            for find in (store.find_customers, store.find_accounts, store.find_orders, store.find_invoices):
+                await find(explaining, read_search(typed), None)
+            return kept.plans
+
+    told = asyncio.run(plans())
+    assert len(told) >= 1
+    for plan in told:
+        for table in ("customers", "accounts", "orders", "invoices", "billing_accounts"):
+            assert f"Seq Scan on {table}" not in plan, plan
