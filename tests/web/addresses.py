@@ -37,6 +37,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "/approvals": ("/approvals", "/approvals?view=mine"),
     "/approvals/([0-9]{1,18})": ("/approvals/{approval}",),
     "/audit": ("/audit",),
+    "/search": ("/search", "/search?q=anna"),
     "/jobs": ("/jobs", "/jobs?state=done"),
     "/jobs/([0-9]{1,18})": ("/jobs/{running_job}", "/jobs/{failed_job}"),
     "/deliveries": ("/deliveries",),

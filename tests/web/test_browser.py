@@ -118,8 +118,8 @@ def listed(page: Page) -> list[str]:
 def test_a_payment_is_found_opened_and_left_by_keyboard_alone(site, tab):
     sign_in(tab, site.address, "vera")
     tab.keyboard.press("/")
-    expect(tab.locator("#q")).to_be_focused()
-    tab.keyboard.type("9000000001")
+    expect(tab.locator("#search")).to_be_focused()
+    tab.keyboard.type("payment:9000000001")
     tab.keyboard.press("Enter")
     expect(tab).to_have_url(f"{site.address}/payments?q=9000000001")
     link = tab.locator("a.row-link")
@@ -227,7 +227,7 @@ def test_everything_needed_works_without_scripts(own_site, chromium):
     page = context.new_page()
     page.set_default_timeout(10_000)
     sign_in(page, own_site.address, "oleg")
-    page.get_by_label("Поиск").fill("9000000004")
+    page.locator("#q").fill("9000000004")
     page.get_by_role("button", name="Найти").click()
     page.locator("a.row-link").click()
     page.get_by_role("link", name="Вернуть платёж").click()
@@ -304,7 +304,7 @@ def test_all_text_stands_out_from_its_ground(site, tab, scheme):
 
 NAMELESS = """() => [...document.querySelectorAll("input, select, textarea, button")]
   .filter((field) => field.type !== "hidden" && field.ariaHidden !== "true")
-  .filter((field) => !(field.labels?.length || field.ariaLabel || field.innerText.trim()))
+  .filter((field) => !(field.labels?.length || field.ariaLabel || field.textContent.trim()))
   .map((field) => field.outerHTML.slice(0, 80))"""
 
 

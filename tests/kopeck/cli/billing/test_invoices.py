@@ -62,7 +62,7 @@ def test_the_state_of_an_invoice_is_told_in_its_language(kopeck, books) -> None:
 def test_an_invoice_is_shown_in_either_language(kopeck, books) -> None:
     english = kopeck("invoice", "show", "I-000001").out
     assert "Monthly fee · Plan Home 100 · 1 Oct 2026–31 Oct 2026" in english
-    assert "Amount to pay: 146.40" in english
+    assert "Amount to pay: ₽146.40" in english
     assert "Мобильный интернет" in kopeck("invoice", "show", "I-000001", "--language", "ru").out
     assert json.loads(kopeck("invoice", "show", "I-000001", "--json").out)["invoice"]["total"] == 14_640
 

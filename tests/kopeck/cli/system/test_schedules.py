@@ -45,7 +45,10 @@ def test_the_zone_of_the_pages_is_taken_where_none_is_named(kopeck: Any) -> None
     ("arguments", "sentence"),
     [
         (("add", "Bills", "bill.run", "daily at 02:00"), "'Bills' is no name of a schedule"),
-        (("add", "bills", "bill.walk", "daily at 02:00"), "'bill.walk' is no kind of job; there are: approvals.expire,"),
+        (
+            ("add", "bills", "bill.walk", "daily at 02:00"),
+            "'bill.walk' is no kind of job; there are: approvals.expire,",
+        ),
         (("add", "bills", "bill.run", "sometimes"), "'sometimes' is no rule: it names no hours"),
         (("add", "bills", "bill.run", "daily at 02:00", "--zone", "Mars"), "no time zone 'Mars': an IANA name"),
         (("add", "bills", "bill.run", "daily at 02:00", "--argument", "date={day}"), "'{day}' names nothing"),

@@ -326,7 +326,7 @@ def test_every_view_of_a_payment_is_on_record_before_it_is_shown(own_site):
     assert told == [
         ("user:vera", "payment_viewed", "payment", str(wanted), {}),
         ("user:vera", "payments_listed", "", "", {"filter": "q=9000000001"}),
-        ("user:vera", "denied", "", "", {"path": "/payments.csv"}),
+        ("user:vera", "denied", "", "", {"path": "/payments.csv", "right": "payments.export"}),
     ]
 
 
