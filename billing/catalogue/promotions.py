@@ -1,4 +1,4 @@
-"""The section ``promotions`` of a catalogue: what comes off, of which items, for whom and for how long.
+"""The section ``promotions`` of a catalogue: the discount, its items, its customers and its time.
 
 Rules. A promotion takes off exactly one of four: a percentage, an amount, free units, free periods.
 

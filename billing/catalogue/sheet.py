@@ -33,7 +33,7 @@ KINDS: Final[Mapping[str, str]] = {
     "Cap": N_("at most"),
 }
 
-#: For whom a price is: everybody, or those whom its selectors name.
+#: Customers of a price: all of them, or those that its selectors name.
 BUYERS: Final[Mapping[str, str]] = {
     "plan": N_("plan"),
     "group": N_("group"),
@@ -95,7 +95,7 @@ def _prices(catalogue: Catalogue, listing: PriceList, at_s: int, language: str) 
 
 
 def buyers_words(listing: PriceList, words: Words) -> str:
-    """For whom a list's prices are."""
+    """The customers of a list's prices."""
     narrowed = [f"{words.say(BUYERS[name])} {value}" for name, value in listing.selectors if value]
     return ", ".join(narrowed) or words.say(BUYERS["for_all"])
 

@@ -1,7 +1,7 @@
 """The list of customers: what of them is shown, asked for and ordered by (billing.listing).
 
 Rules. A row is a customer. Account, balance and currency shown are those of the first account; a search for them finds
-customers of whom any account is such, and sums are over all their accounts.
+customers with any such account, and sums are over all their accounts.
 
 Does not know: words, pages.
 """

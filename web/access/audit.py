@@ -112,75 +112,13 @@ ACTIONS: Final = (
     "denied",
 )
 
-#: Those that change something, as against looking and signing in.
-CHANGES: Final = (
-    "password_changed",
-    "payment_cancel_asked",
-    "payment_cancelled",
-    "attempts_forgotten",
-    "list_view_saved",
-    "list_view_removed",
-    "bulk_started",
-    "partner_added",
-    "partner_contract_set",
-    "partner_key_added",
-    "partner_key_retired",
-    "partner_paused",
-    "partner_resumed",
-    "catalogue_loaded",
-    "customer_added",
-    "customer_changed",
-    "customer_moved",
-    "customer_closed",
-    "customer_account_added",
-    "customers_imported",
-    "legal_entity_set",
-    "job_cancelled",
-    "job_retried",
-    "schedule_added",
-    "schedule_changed",
-    "schedule_instant_skipped",
-    "schedule_instant_unskipped",
-    "schedule_paused",
-    "schedule_removed",
-    "schedule_resumed",
-    "schedule_run_asked",
-    "working_days_loaded",
-    "posting_requested",
-    "posting_posted",
-    "posting_approved",
-    "posting_rejected",
-    "delivery_pushed",
-    "delivery_resent",
-    "delivery_settled",
-    "delivery_given_up",
-    "delivery_queue_held",
-    "delivery_queue_released",
-    "delivery_policy_set",
-    "deliveries_forgotten",
-    "webhook_added",
-    "webhook_rotated",
-    "webhook_disabled",
-    "webhook_enabled",
-    "webhook_tested",
-    "mail_tested",
-    "user_added",
-    "user_role_set",
-    "user_state_set",
-    "user_password_reset",
-    "role_added",
-    "role_changed",
-    "role_removed",
-    "approval_asked",
-    "approval_done",
-    "approval_refused",
-    "approval_withdrawn",
-    "approval_lapsed",
-    "sessions_ended",
-    "token_made",
-    "token_revoked",
+#: Those that look, sign in or were refused, beside the ones whose names end so.
+_LOOKS: Final = frozenset(
+    {"signed_in", "sign_in_failed", "signed_out", "password_change_failed", "searched", "job_file_read", "denied"}
 )
-assert tuple(action for action in ACTIONS if action in CHANGES) == CHANGES  # the order of a canonical address
+_LOOK_ENDINGS: Final = ("_listed", "_viewed", "_exported")
+#: Those that change something.
+CHANGES: Final = tuple(action for action in ACTIONS if action not in _LOOKS and not action.endswith(_LOOK_ENDINGS))
 
 #: What stands for a secret.
 MASK: Final = "•••"

@@ -34,7 +34,7 @@ from web.console.payments.payments import CountedPage
 from web.console.people.customers import ACCOUNT_STATES, CUSTOMER_STATES
 from web.site import formatting as shown
 from web.site.filters import MAX_RANGE_DAYS
-from web.site.site import DATABASE_ERRORS
+from web.site.site import DATABASE_ERRORS, READ_ONLY_SNAPSHOT
 from web.site.templates import role_words
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 #: What one statement of PostgreSQL has, and the journal.
 STORE_LIMIT_MS: Final = 700
 JOURNAL_LIMIT_S: Final = 1.0
-_SNAPSHOT: Final = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 NEEDS: Final[Mapping[SearchKind, Right]] = MappingProxyType(
     {
@@ -190,7 +189,7 @@ class SearchPage(CountedPage):
     async def _stored(self, kind: SearchKind, wanted: SearchText) -> ShownGroup:
         """What PostgreSQL has of one kind; a group with its problem where it does not answer."""
         try:
-            async with self.site.transaction(_SNAPSHOT) as cur:
+            async with self.site.transaction(READ_ONLY_SNAPSHOT) as cur:
                 await store.limit_search(cur, STORE_LIMIT_MS)
                 return await self._find(cur, kind, wanted)
         except DATABASE_ERRORS as error:

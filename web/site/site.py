@@ -43,6 +43,10 @@ SIGN_INS_AT_ONCE: Final = 2
 SIGN_INS_WAITING: Final = 32
 SIGN_INS_WAITING_PER_ADDRESS: Final = 4
 
+#: Modes of a transaction whose statements all see one instant.
+SNAPSHOT: Final = "ISOLATION LEVEL REPEATABLE READ"
+READ_ONLY_SNAPSHOT: Final = f"{SNAPSHOT} READ ONLY"
+
 #: What aiopg raises when PostgreSQL cannot be reached, went away, or does not answer in time.
 DATABASE_ERRORS: Final = (DatabaseAway, psycopg2.OperationalError, psycopg2.InterfaceError, TimeoutError)
 

@@ -115,10 +115,6 @@ _NEWEST_COUNTED: Final = """
 """
 _PUT_COUNT: Final = "UPDATE schedule_runs SET stands_for = %(count)s WHERE id = %(id)s"
 
-_RUN_AT: Final = """
-    SELECT id FROM schedule_runs
-    WHERE schedule_id = %(id)s AND origin = 'plan' AND planned_at = to_timestamp(%(planned_s)s)
-"""
 _UNSKIP: Final = """
     DELETE FROM schedule_runs
     WHERE schedule_id = %(id)s AND origin = 'plan' AND planned_at = to_timestamp(%(planned_s)s)
@@ -323,12 +319,6 @@ async def newest_counted(cur: Cursor, schedule_id: int) -> tuple[int, int, int] 
 async def put_count(cur: Cursor, run_id: int, count: int) -> None:
     """How many instants a decision stands for after all."""
     await cur.execute(_PUT_COUNT, {"id": run_id, "count": count})
-
-
-async def is_decided(cur: Cursor, schedule_id: int, planned_s: int) -> bool:
-    """Whether the planned instant has a decision."""
-    await cur.execute(_RUN_AT, {"id": schedule_id, "planned_s": planned_s})
-    return await cur.fetchone() is not None
 
 
 async def delete_skip(cur: Cursor, schedule_id: int, planned_s: int, now_s: int) -> bool:

@@ -31,6 +31,7 @@ from web.access.rights import Right
 from web.console.billing.invoice_list import INVOICES
 from web.site.lists.pages import ListedPage
 from web.site.page import Refused
+from web.site.site import READ_ONLY_SNAPSHOT, SNAPSHOT
 
 #: Of an invoice's row in the list: what its page links to.
 LINKED_FIELDS: Final = ("customer", "customer_number", "account", "run")
@@ -80,7 +81,7 @@ async def load_invoice(page: ListedPage, number: str) -> LoadedInvoice:
     """
     if "\0" in number:  # PostgreSQL has no such text
         raise Refused(404, N_("There is no invoice with this number"))
-    async with page.site.transaction("ISOLATION LEVEL REPEATABLE READ") as cur:
+    async with page.site.transaction(SNAPSHOT) as cur:
         try:
             invoice_id = await invoice_id_of(cur, number)
             scope = Question(legal_entities=page.legal_entities(INVOICES))
@@ -106,7 +107,7 @@ class InvoiceExplainPage(ListedPage):
         """Every line with its derivation: events, price, steps, share, promotions, rounding, tax."""
         details = (await load_invoice(self, number)).details
         wanted = [(details.invoice.id, line.line) for line in details.lines if line.kind in KINDS]
-        async with self.site.transaction("ISOLATION LEVEL REPEATABLE READ READ ONLY") as cur:
+        async with self.site.transaction(READ_ONLY_SNAPSHOT) as cur:
             judged = {judged.line.line: judged for judged in await judge_lines(cur, wanted, {})}
         currency = details.invoice.currency
         lines = [

@@ -28,6 +28,7 @@ from billing.orders.store import (
 from web.access.rights import Right
 from web.site.lists.declaration import Kind, ListColumn, Listing, Tab
 from web.site.lists.pages import ListedPage
+from web.site.site import SNAPSHOT
 
 STATE_WORDS: Final = {
     "planned": N_("planned"),
@@ -115,7 +116,6 @@ EVENT_WORDS: Final = {
     "replaced": N_("replaced by another"),
     "payer_moved": N_("payer changed"),
 }
-_SNAPSHOT: Final = "ISOLATION LEVEL REPEATABLE READ"
 
 
 class OrderPage(ListedPage):
@@ -126,7 +126,7 @@ class OrderPage(ListedPage):
 
     async def get(self, number: str) -> None:
         """The order with its terms, what was billed of it and what people did."""
-        async with self.site.transaction(_SNAPSHOT) as cur:
+        async with self.site.transaction(SNAPSHOT) as cur:
             row = await self._row(cur, number)
             order = await _order(cur, row)
             await self.record("order_viewed", "order", order.number, cur)

@@ -18,6 +18,7 @@ from web.console.billing.invoice_list import INVOICES
 from web.site.lists.declaration import Kind, ListColumn, Listing, Tab
 from web.site.lists.excerpts import excerpt_of
 from web.site.lists.pages import ListedPage
+from web.site.site import SNAPSHOT
 
 STATE_WORDS: Final = {
     "running": N_("running"),
@@ -70,7 +71,6 @@ SHARD_WORDS: Final = {
     "posted": N_("posted"),
     "failed": N_("failed"),
 }
-_SNAPSHOT: Final = "ISOLATION LEVEL REPEATABLE READ"
 
 
 class RunPage(ListedPage):
@@ -82,7 +82,7 @@ class RunPage(ListedPage):
     async def get(self, run_id: str) -> None:
         """The run with its totals, its shards (those that failed first) and what could not be billed."""
         question = Question((TextIs("run", Match.EQUALS, run_id),))
-        async with self.site.transaction(_SNAPSHOT) as cur:
+        async with self.site.transaction(SNAPSHOT) as cur:
             rows = (await page_of(cur, RUN_ROWS, question, list(RUN_ROWS.fields), None, 1)).rows
             if not rows:
                 raise HTTPError(404)

@@ -37,6 +37,7 @@ from web.site import formatting as shown
 from web.site.filters import Choices, Form
 from web.site.lists.views_store import View, views_of
 from web.site.page import UNAVAILABLE, Page, Refused, safe_target
+from web.site.site import SNAPSHOT
 
 PAGE_ROWS: Final = 50
 #: A spreadsheet holds 1,048,576 lines.
@@ -261,7 +262,7 @@ async def load_payment(page: Page, number: str, action: str) -> Document:
         HTTPError: 404, there is none.
     """
     payment_id = payment_id_of(number)
-    async with page.site.transaction("ISOLATION LEVEL REPEATABLE READ") as cur:
+    async with page.site.transaction(SNAPSHOT) as cur:
         documents = await payment_documents(cur, [payment_id])
         if not documents:
             raise Refused(404, N_("There is no payment with this number"))

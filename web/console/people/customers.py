@@ -25,6 +25,7 @@ from web.access.rights import Right
 from web.site.lists.declaration import Kind, ListColumn, Listing, Tab, linked
 from web.site.lists.excerpts import excerpt_of
 from web.site.lists.pages import ListedPage
+from web.site.site import SNAPSHOT
 
 CUSTOMER_STATES: Final = {"active": N_("active"), "closed": N_("closed")}
 ACCOUNT_STATES: Final = {"active": N_("active"), "inactive": N_("inactive"), "closed": N_("closed")}
@@ -93,7 +94,6 @@ CUSTOMERS: Final = Listing(
 
 #: Movements of money shown of each account.
 STATEMENT_LINES: Final = 20
-_SNAPSHOT: Final = "ISOLATION LEVEL REPEATABLE READ"
 
 
 class CustomerPage(ListedPage):
@@ -109,7 +109,7 @@ class CustomerPage(ListedPage):
         from web.console.billing.orders import ORDERS
 
         query = urlencode({"customer_number": number, "customer_number.match": "equals"})
-        async with self.site.transaction(_SNAPSHOT) as cur:
+        async with self.site.transaction(SNAPSHOT) as cur:
             if not await self._is_visible(cur, number):
                 raise HTTPError(404)
             customer = await customer_by_number(cur, number)

@@ -29,6 +29,7 @@ from billing.work.jobs.store import count_jobs, find_job, known_kinds, list_jobs
 from billing.work.jobs.words import ATTENTION, DOING, EVENTS, FAILURES, FIGURES, OUTCOMES, STATES, title_of
 from web.access.rights import Open, Right
 from web.site.page import Page, Refused
+from web.site.site import SNAPSHOT
 
 JOBS_SHOWN: Final = 50
 ROWS_SHOWN: Final = 100
@@ -98,7 +99,7 @@ class JobPage(Page):
         after = self.get_query_argument("after", "")
         after_no = int(after) if after.isascii() and after.isdecimal() and len(after) < 19 else 0
         whole_log = self.get_query_argument("log", "") == "all"
-        async with self.site.transaction("ISOLATION LEVEL REPEATABLE READ") as cur:
+        async with self.site.transaction(SNAPSHOT) as cur:
             job = await seen_job(self, cur, number)
             files, counts = await files_of(cur, job.id), await row_counts(cur, job.id)
             rows = await rows_of(cur, job.id, outcome=outcome, after=after_no, limit=ROWS_SHOWN + 1) if counts else []

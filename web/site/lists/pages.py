@@ -33,6 +33,7 @@ from web.site.lists.views_store import (
     views_of,
 )
 from web.site.page import Page
+from web.site.site import READ_ONLY_SNAPSHOT
 
 PAGE_ROWS: Final = 50
 _VIEW_PROBLEMS: Final = {
@@ -42,7 +43,6 @@ _VIEW_PROBLEMS: Final = {
 }
 #: A count that somebody waits for.
 PATIENT_COUNT_MS: Final = 15_000
-_SNAPSHOT: Final = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 ColumnOptions = dict[str, Sequence[tuple[str, str]]]
 
@@ -91,7 +91,7 @@ class ListPage(ListedPage):
         names = self.listing.fields_of(request.columns)
         question = scoped(request, self.legal_entities(self.listing))
         try:
-            async with self.site.transaction(_SNAPSHOT) as cur:
+            async with self.site.transaction(READ_ONLY_SNAPSHOT) as cur:
                 rows = await page_of(cur, self.listing.source, question, names, place, PAGE_ROWS)
                 patience = {"is_patient": True, "timeout_ms": PATIENT_COUNT_MS} if request.is_patient else {}
                 count = await count_of(cur, self.listing.source, question, **patience)  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ from web.site.lists.declaration import BulkAction, Listing
 from web.site.lists.export import Columns, FileFormat, list_file
 from web.site.lists.pages import ListServicePage, scoped
 from web.site.lists.request import ListRequest
+from web.site.site import READ_ONLY_SNAPSHOT
 
 #: Rows that are sent at once; more are a job.
 DIRECT_ROWS: Final = 5_000
@@ -32,7 +33,6 @@ DIRECT_ROWS: Final = 5_000
 MAX_TICKED: Final = 1_000
 #: A count before a bulk action, which somebody waits for.
 COUNT_MS: Final = 15_000
-_SNAPSHOT: Final = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _SPOOLED_BYTES: Final = 4 << 20
 _TOKEN_CHARS: Final = 24
 
@@ -50,7 +50,7 @@ class ExportPage(ListServicePage):
         except ValueError as error:
             raise HTTPError(400) from error
         question = scoped(request, self.legal_entities(listing))
-        async with self.site.transaction(_SNAPSHOT) as cur:
+        async with self.site.transaction(READ_ONLY_SNAPSHOT) as cur:
             count = await count_of(cur, listing.source, question)
         if count.is_exact and count.rows <= DIRECT_ROWS:
             await self._send(listing, request, question, form)
@@ -73,7 +73,7 @@ class ExportPage(ListServicePage):
         rows = 0
         with tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as file:
             written = list_file(form, file, columns.heading, title)
-            async with self.site.transaction(_SNAPSHOT) as cur:
+            async with self.site.transaction(READ_ONLY_SNAPSHOT) as cur:
                 async for portion in portions_of(cur, listing.source, question, names):
                     rows += len(portion)
                     await to_thread(written.write, [columns.cells(row) for row in portion])
@@ -137,7 +137,7 @@ class BulkPage(ListServicePage):
     async def _chosen(self, listing: Listing, question: Question) -> Chosen:
         """Raises TooSlow."""
         if self.get_body_argument("all", "") == "yes":
-            async with self.site.transaction(_SNAPSHOT) as cur:
+            async with self.site.transaction(READ_ONLY_SNAPSHOT) as cur:
                 count = await count_of(cur, listing.source, question, is_patient=True, timeout_ms=COUNT_MS)
             if not count.is_exact:
                 raise TooSlow("the rows could not be counted in time")
@@ -145,7 +145,7 @@ class BulkPage(ListServicePage):
         keys = tuple(dict.fromkeys(self.get_body_arguments("row")))
         if len(keys) > MAX_TICKED or any(not (key.isascii() and key.isdecimal() and len(key) < 19) for key in keys):
             raise HTTPError(400)
-        async with self.site.transaction(_SNAPSHOT) as cur:
+        async with self.site.transaction(READ_ONLY_SNAPSHOT) as cur:
             rows = await rows_by_key(cur, listing.source, question, keys, ())
         found = {row["row_key"] for row in rows}
         return Chosen(False, tuple(key for key in keys if key in found), len(found))
