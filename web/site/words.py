@@ -255,8 +255,8 @@ ROLES: Final[Mapping[str, str]] = {
 
 #: What a role may do.
 ROLE_RIGHTS: Final[Mapping[str, str]] = {
-    "viewer": N_("sees payments"),
-    "operator": N_("sees, reverses, exports"),
+    "viewer": N_("sees payments, customers, orders, invoices, runs"),
+    "operator": N_("also cancels payments, posts money by hand, exports"),
     "administrator": N_("also manages people and partners"),
 }
 
