@@ -15,6 +15,7 @@ import ctypes
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -38,6 +39,9 @@ STOP_TIMEOUT_S: Final = 60.0
 COMMAND_TIMEOUT_S: Final = 600.0
 _NAMES_DATABASES: Final = ("KOPECK_DATABASE__", "KOPECK_JOURNAL__", "KOPECK_CONFIG")
 _PR_SET_PDEATHSIG: Final = 1
+#: Where a row of free ports may begin, and how often one is looked for.
+FREE_PORTS: Final = range(10_240, 32_700)
+PORT_TRIES: Final = 1_000
 
 
 class StandError(Exception):
@@ -313,19 +317,14 @@ def new_folder(where: str) -> Path:
 
 
 def _free_ports(gateways: int) -> Ports:
-    """Ports nobody listens on now; as many consecutive ones for metrics as there are gateways."""
-    while True:
-        with contextlib.ExitStack() as held:
-            try:
-                partners, pages, pages_metrics, relay_metrics, first = (_hold(held, 0) for _ in range(5))
-                for index in range(1, gateways + 1):
-                    _hold(held, first + index)
-            except (OSError, OverflowError):
-                continue
-            return Ports(partners, pages, pages_metrics, relay_metrics, first)
+    """Ports nobody listens on now; as many consecutive ones for metrics as there are gateways.
 
-
-def _hold(held: contextlib.ExitStack, port: int) -> int:
-    probe = held.enter_context(socket.socket())
-    probe.bind(("127.0.0.1", port))
-    return int(probe.getsockname()[1])
+    They lie below those that systems give to outgoing connections, so no connection takes one before it is listened on.
+    """
+    for _ in range(PORT_TRIES):
+        first = random.choice(FREE_PORTS)
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
+            for index in range(4 + gateways + 1):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", first + index))
+            return Ports(*range(first, first + 5))
+    raise StandError(f"no free ports from {FREE_PORTS.start} on")

@@ -21,10 +21,11 @@ import socket
 import stat
 import subprocess
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 import psutil
@@ -53,6 +54,9 @@ _BUFFERS_LEAST_BYTES, _BUFFERS_MOST_BYTES = 128 << 20, 4 << 30
 #: Of the disk's free room, what its log may grow to between checkpoints.
 _WAL_SHARE = 4
 _WAL_LEAST_BYTES, _WAL_MOST_BYTES = 1 << 30, 16 << 30
+#: Ports to take one from, and how often one is tried.
+_PORTS: Final = range(10_240, 32_768)
+_PORT_TRIES: Final = 1_000
 
 log = structlog.get_logger("kopeck.databases.stores")
 
@@ -308,10 +312,20 @@ def _container_bytes() -> int:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that nobody listens on now.
+
+    It lies below those that systems give to outgoing connections (Linux: 32768 on, others: 49152 on), so no connection
+    takes it before it is listened on, or while its server is down.
+
+    Raises:
+        EmbeddedError: none of many was free.
+    """
+    for _ in range(_PORT_TRIES):
+        port = _PORTS[secrets.randbelow(len(_PORTS))]
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise EmbeddedError(f"no port of 127.0.0.1 from {_PORTS.start} to {_PORTS.stop - 1} is free")
 
 
 def write_private(path: Path, text: str) -> None:

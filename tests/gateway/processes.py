@@ -1,7 +1,6 @@
 """Gateway processes of their own for tests."""
 
 import os
-import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -9,12 +8,6 @@ from contextlib import contextmanager
 from tests.gateway.until import until
 
 ACTIVE = "79160000001"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager

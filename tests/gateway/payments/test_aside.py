@@ -7,8 +7,9 @@ import psutil
 
 from adapters.messages import Pay, Reason
 from gateway.payments.records import Command
+from kopeck.databases.postgres import free_port
 from ratingcore.money import Minor
-from tests.gateway.processes import free_port, gateway_process, until_served
+from tests.gateway.processes import gateway_process, until_served
 
 ACTIVE, OTHER = "79160000001", "79160000003"
 CLEARING = "SELECT FROM accounts WHERE number = 'clearing:osmp:RUB' FOR UPDATE"

@@ -10,8 +10,9 @@ from adapters.messages import Cancel, Pay, Reason, Status
 from gateway.partners.contracts import set_contract
 from gateway.payments import fences
 from gateway.payments.records import Command
+from kopeck.databases.postgres import free_port
 from ratingcore.money import Minor
-from tests.gateway.processes import free_port, gateway_process, until_served
+from tests.gateway.processes import gateway_process, until_served
 from tests.gateway.until import until
 
 ACTIVE, UNKNOWN = "79160000001", "79169999999"

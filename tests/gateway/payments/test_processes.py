@@ -5,7 +5,8 @@ import signal
 
 import pytest
 
-from tests.gateway.processes import free_port, gateway_process, until_served
+from kopeck.databases.postgres import free_port
+from tests.gateway.processes import gateway_process, until_served
 
 ACTIVE, OTHER = "79160000001", "79160000003"
 

@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import closing
 
-from tests.gateway.processes import free_port
+from kopeck.databases.postgres import free_port
 
 LONGEST_S = 60
 
